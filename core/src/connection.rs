@@ -1,0 +1,442 @@
+//! One connection to a server: Redis' protocol over TCP, TLS or a Unix socket.
+//!
+//! The redis crate packs commands and parses replies. The socket is ours, because the crate's own
+//! connection hides its descriptor (a waiter must sleep in `poll(2)`, so that a signal ends the
+//! wait; an idle connection must be looked at without a round trip), and because after a time-out
+//! it counts replies to skip, which goes wrong when half a reply has been read. Here any failure
+//! makes a connection unusable for good.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::{Cmd, Parser, Value};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::RecvFlags;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+use crate::clock::Instant;
+use crate::dsn::{Address, Server, TlsFiles};
+
+/// Why an exchange failed. After anything but [`Fault::Refused`] the connection is unusable.
+#[derive(Debug, Clone)]
+pub enum Fault {
+    /// The socket failed, the peer closed it, time ran out, or the reply made no sense.
+    Broken(String),
+    /// The server answered with an error: its code (`NOSCRIPT`, `WRONGPASS`, …) and text.
+    Refused(String, String),
+}
+
+/// What the server said of itself when the connection was made.
+#[derive(Debug, Clone, Default)]
+pub struct Greeting {
+    /// Its version.
+    pub version: String,
+    /// `master` or `replica`.
+    pub role: String,
+}
+
+/// How a wait for data ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readiness {
+    /// There is something to read.
+    Ready,
+    /// The time is up.
+    TimedOut,
+    /// `interrupted` said so.
+    Interrupted,
+}
+
+/// A connection that has been authenticated.
+pub struct Connection {
+    io: Io,
+    parser: Parser,
+    timeout: Duration,
+    healthy: bool,
+    idle_since: Instant,
+}
+
+impl Connection {
+    /// Connects, and says HELLO with credentials, database and a name for `CLIENT LIST`: one
+    /// round trip after the connection is made.
+    ///
+    /// # Errors
+    /// What failed, in words without credentials.
+    pub fn open(
+        server: &Server,
+        tls: Option<&Arc<ClientConfig>>,
+        connect_timeout: Duration,
+        command_timeout: Duration,
+        name: &str,
+    ) -> Result<(Self, Greeting), Fault> {
+        let deadline = Instant::now() + connect_timeout;
+        let raw = connect(&server.address, deadline, connect_timeout).map_err(|e| broken(&e))?;
+        raw.set_timeouts(command_timeout).map_err(|e| broken(&e))?;
+        let socket = Socket { raw, deadline };
+        let io = match (tls, &server.address) {
+            (Some(config), Address::Tcp(host, _)) => {
+                let host =
+                    ServerName::try_from(host.clone()).map_err(|e| Fault::Broken(format!("TLS: {e}")))?;
+                let session = ClientConnection::new(Arc::clone(config), host)
+                    .map_err(|e| Fault::Broken(format!("TLS: {e}")))?;
+                Io::Tls(Box::new(StreamOwned::new(session, socket)))
+            }
+            _ => Io::Plain(socket),
+        };
+        let mut connection = Self {
+            io,
+            parser: Parser::new(),
+            timeout: command_timeout,
+            healthy: true,
+            idle_since: Instant::now(),
+        };
+        let greeting = connection.greet(server, name, deadline)?;
+        Ok((connection, greeting))
+    }
+
+    fn greet(&mut self, server: &Server, name: &str, deadline: Instant) -> Result<Greeting, Fault> {
+        let mut hello = redis::cmd("HELLO");
+        hello.arg(2);
+        if let Some(password) = &server.password {
+            hello.arg("AUTH").arg(server.user.as_deref().unwrap_or("default")).arg(password.reveal());
+        }
+        hello.arg("SETNAME").arg(name);
+        let mut packed = hello.get_packed_command();
+        if server.database != 0 {
+            packed.extend(redis::cmd("SELECT").arg(server.database).get_packed_command());
+        }
+        self.io.socket().deadline = deadline;
+        self.write(&packed)?;
+        let greeting = greeting(&self.read()?);
+        if server.database != 0 {
+            self.read()?;
+        }
+        Ok(greeting)
+    }
+
+    /// Sends a command and reads its reply within the command time-out.
+    pub fn call(&mut self, command: &Cmd) -> Result<Value, Fault> {
+        self.call_packed(&command.get_packed_command())
+    }
+
+    /// [`Connection::call`] for a command that is packed already.
+    pub fn call_packed(&mut self, packed: &[u8]) -> Result<Value, Fault> {
+        self.send(packed)?;
+        self.receive()
+    }
+
+    /// Sends a command. Its reply must be received before the next.
+    pub fn send(&mut self, packed: &[u8]) -> Result<(), Fault> {
+        self.io.socket().deadline = Instant::now() + self.timeout;
+        self.write(packed)
+    }
+
+    /// Reads the reply to the command that was sent, within the command time-out from now.
+    pub fn receive(&mut self) -> Result<Value, Fault> {
+        self.io.socket().deadline = Instant::now() + self.timeout;
+        self.read()
+    }
+
+    /// Sleeps until a reply arrives, for at most `limit`. `interrupted` is looked at whenever a
+    /// signal arrives.
+    pub fn wait_readable(
+        &mut self,
+        limit: Duration,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<Readiness, Fault> {
+        let deadline = Instant::now() + limit;
+        loop {
+            if interrupted() {
+                return Ok(Readiness::Interrupted);
+            }
+            match readable(self.io.socket().raw.as_fd(), deadline.remaining()) {
+                Ok(true) => return Ok(Readiness::Ready),
+                Ok(false) if deadline.has_passed() => return Ok(Readiness::TimedOut),
+                Ok(false) | Err(rustix::io::Errno::INTR) => {}
+                Err(e) => {
+                    self.healthy = false;
+                    return Err(broken(&e.into()));
+                }
+            }
+        }
+    }
+
+    /// Whether it may be used again.
+    pub fn is_healthy(&self) -> bool {
+        self.healthy
+    }
+
+    /// Marks it unusable: a reply is outstanding that nobody will read.
+    pub fn poison(&mut self) {
+        self.healthy = false;
+    }
+
+    /// It has been put aside.
+    pub fn rest(&mut self) {
+        self.idle_since = Instant::now();
+    }
+
+    /// How long it has been put aside.
+    pub fn idle_for(&self) -> Duration {
+        Instant::now().since(self.idle_since)
+    }
+
+    /// Looks, without a round trip, whether the peer closed it or sent what nobody asked for.
+    pub fn is_quiet(&mut self) -> bool {
+        let mut byte = [0u8; 1];
+        let fd = self.io.socket().raw.as_fd();
+        rustix::net::recv(fd, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT)
+            .is_err_and(|e| e == rustix::io::Errno::AGAIN)
+    }
+
+    fn write(&mut self, packed: &[u8]) -> Result<(), Fault> {
+        // A command stays outstanding until its reply has been read whole.
+        self.healthy = false;
+        self.io.write_all(packed).and_then(|()| self.io.flush()).map_err(|e| self.explain(&e))
+    }
+
+    fn read(&mut self) -> Result<Value, Fault> {
+        match self.parser.parse_value(&mut self.io) {
+            Ok(Value::ServerError(e)) => {
+                self.healthy = true;
+                Err(Fault::Refused(e.code().to_owned(), e.details().unwrap_or_default().to_owned()))
+            }
+            Ok(value) => {
+                self.healthy = true;
+                Ok(value)
+            }
+            Err(e) if e.is_timeout() => Err(self.explain(&io::ErrorKind::TimedOut.into())),
+            Err(e) if e.is_connection_dropped() => {
+                Err(Fault::Broken("the server closed the connection".into()))
+            }
+            Err(e) => Err(Fault::Broken(format!("the reply could not be read: {e}"))),
+        }
+    }
+
+    fn explain(&self, error: &io::Error) -> Fault {
+        match error.kind() {
+            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Fault::Broken(format!(
+                "no answer within {:.3} s (cluster_lock.command_timeout)",
+                self.timeout.as_secs_f64()
+            )),
+            _ => broken(error),
+        }
+    }
+}
+
+/// The trust and identity of a TLS connection. Made once for all connections of a pool.
+///
+/// # Errors
+/// Which file cannot be used, and why.
+pub fn tls_config(files: &TlsFiles) -> Result<Arc<ClientConfig>, String> {
+    let mut roots = RootCertStore::empty();
+    if let Some(ca) = &files.ca {
+        let pem = |e: &dyn std::fmt::Display| format!("TLS: ca={}: {e}", ca.display());
+        for certificate in CertificateDer::pem_file_iter(ca).map_err(|e| pem(&e))? {
+            roots.add(certificate.map_err(|e| pem(&e))?).map_err(|e| pem(&e))?;
+        }
+        if roots.is_empty() {
+            return Err(pem(&"it contains no certificate"));
+        }
+    } else {
+        // Some of a system's certificates may be unreadable; the others still count.
+        for certificate in rustls_native_certs::load_native_certs().certs {
+            let _ = roots.add(certificate);
+        }
+        if roots.is_empty() {
+            return Err("TLS: this system has no certificates; install ca-certificates or give ?ca=".into());
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| format!("TLS: {e}"))?
+        .with_root_certificates(roots);
+    let config = match (&files.cert, &files.key) {
+        (Some(cert), Some(key)) => {
+            let chain = CertificateDer::pem_file_iter(cert)
+                .and_then(Iterator::collect)
+                .map_err(|e| format!("TLS: cert={}: {e}", cert.display()))?;
+            let private =
+                PrivateKeyDer::from_pem_file(key).map_err(|e| format!("TLS: key={}: {e}", key.display()))?;
+            builder.with_client_auth_cert(chain, private).map_err(|e| format!("TLS: {e}"))?
+        }
+        _ => builder.with_no_client_auth(),
+    };
+    Ok(Arc::new(config))
+}
+
+fn greeting(hello: &Value) -> Greeting {
+    let mut greeting = Greeting::default();
+    if let Value::Array(items) = hello {
+        for pair in items.chunks_exact(2) {
+            if let [Value::BulkString(name), Value::BulkString(value)] = pair {
+                let value = String::from_utf8_lossy(value).into_owned();
+                match name.as_slice() {
+                    b"version" => greeting.version = value,
+                    b"role" => greeting.role = value,
+                    _ => {}
+                }
+            }
+        }
+    }
+    greeting
+}
+
+fn broken(error: &io::Error) -> Fault {
+    // "Connection refused (os error 111)" reads better without the number.
+    let text = error.to_string();
+    Fault::Broken(text.split(" (os error").next().unwrap_or_default().to_owned())
+}
+
+fn connect(address: &Address, deadline: Instant, limit: Duration) -> io::Result<Raw> {
+    let (host, port) = match address {
+        Address::Unix(path) => return Ok(Raw::Unix(UnixStream::connect(path)?)),
+        Address::Tcp(host, port) => (host.as_str(), *port),
+    };
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
+    for candidate in (host, port).to_socket_addrs()? {
+        let left = deadline.remaining();
+        if left.is_zero() {
+            last = io::ErrorKind::TimedOut.into();
+            break;
+        }
+        match TcpStream::connect_timeout(&candidate, left) {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                let keepalive = socket2::TcpKeepalive::new()
+                    .with_time(Duration::from_secs(60))
+                    .with_interval(Duration::from_secs(15));
+                socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+                return Ok(Raw::Tcp(stream));
+            }
+            Err(e) => last = e,
+        }
+    }
+    if last.kind() == io::ErrorKind::TimedOut {
+        last = io::Error::new(
+            io::ErrorKind::ConnectionAborted,
+            format!("no connection within {:.3} s (cluster_lock.connect_timeout)", limit.as_secs_f64()),
+        );
+    }
+    Err(last)
+}
+
+fn readable(fd: BorrowedFd<'_>, limit: Duration) -> rustix::io::Result<bool> {
+    let limit = Timespec {
+        tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: limit.subsec_nanos().into(),
+    };
+    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+    Ok(poll(&mut fds, Some(&limit))? > 0)
+}
+
+enum Raw {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Raw {
+    fn set_timeouts(&self, limit: Duration) -> io::Result<()> {
+        match self {
+            Self::Tcp(s) => s.set_read_timeout(Some(limit)).and_then(|()| s.set_write_timeout(Some(limit))),
+            Self::Unix(s) => s.set_read_timeout(Some(limit)).and_then(|()| s.set_write_timeout(Some(limit))),
+        }
+    }
+}
+
+impl AsFd for Raw {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(s) => s.as_fd(),
+            Self::Unix(s) => s.as_fd(),
+        }
+    }
+}
+
+/// A socket whose reads and writes go on after a signal, up to a deadline: a peer that drips
+/// bytes cannot hold a command for longer than its time-out.
+struct Socket {
+    raw: Raw,
+    deadline: Instant,
+}
+
+impl Socket {
+    fn until_deadline<T>(&mut self, mut step: impl FnMut(&mut Raw) -> io::Result<T>) -> io::Result<T> {
+        loop {
+            if self.deadline.has_passed() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            match step(&mut self.raw) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                done => return done,
+            }
+        }
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.until_deadline(|raw| match raw {
+            Raw::Tcp(s) => s.read(buffer),
+            Raw::Unix(s) => s.read(buffer),
+        })
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.until_deadline(|raw| match raw {
+            Raw::Tcp(s) => s.write(bytes),
+            Raw::Unix(s) => s.write(bytes),
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+enum Io {
+    Plain(Socket),
+    Tls(Box<StreamOwned<ClientConnection, Socket>>),
+}
+
+impl Io {
+    fn socket(&mut self) -> &mut Socket {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(tls) => tls.get_mut(),
+        }
+    }
+}
+
+impl Read for Io {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(s) => s.read(buffer),
+            Self::Tls(s) => s.read(buffer),
+        }
+    }
+}
+
+impl Write for Io {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(s) => s.write(bytes),
+            Self::Tls(s) => s.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(s) => s.flush(),
+            Self::Tls(s) => s.flush(),
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Lock names, and the server keys made from them.
+//!
+//! A name is 1 to 1024 arbitrary bytes. In a key it stands between braces (the hash tag of Redis
+//! Cluster, so that all keys of one lock share a slot) with every byte outside a safe set
+//! percent-encoded. No name can therefore contain a brace, a glob or a control character in its
+//! encoded form, and none can reach another lock's keys. Safe names stay readable in `redis-cli`.
+
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// The longest lock name, in bytes.
+pub const MAX_NAME: usize = 1024;
+
+/// A validated lock name.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LockName(Box<[u8]>);
+
+impl LockName {
+    /// Checks a name given by a caller.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when it is empty or longer than [`MAX_NAME`] bytes.
+    pub fn new(name: &[u8]) -> Result<Self> {
+        if name.is_empty() {
+            return Err(Error::Invalid("must not be empty".into()));
+        }
+        if name.len() > MAX_NAME {
+            return Err(Error::Invalid(format!(
+                "must be at most {MAX_NAME} bytes long, {} given",
+                name.len()
+            )));
+        }
+        Ok(Self(name.into()))
+    }
+
+    /// The name of the lock on a file, equal on all nodes whatever their mount points.
+    ///
+    /// `path` must be absolute and resolved (no symlinks, no `..`). A path too long for a name is
+    /// replaced by its SHA-1, which keeps it unique and stable.
+    pub fn for_path(path: &Path, map: &PathMap) -> Self {
+        let shared = map.apply(path);
+        let mut name = b"file:".to_vec();
+        if shared.as_os_str().len() + name.len() > MAX_NAME {
+            name.extend_from_slice(b"sha1:");
+            name.extend_from_slice(
+                sha1_smol::Sha1::from(shared.as_os_str().as_bytes()).digest().to_string().as_bytes(),
+            );
+        } else {
+            name.extend_from_slice(shared.as_os_str().as_bytes());
+        }
+        Self(name.into())
+    }
+
+    /// The bytes as the caller gave them.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The percent-encoded form that stands in keys: ASCII without braces, globs, blanks.
+    pub fn encoded(&self) -> String {
+        encode(&self.0)
+    }
+
+    /// The inverse of [`LockName::encoded`]; `None` for what no name encodes to.
+    pub fn decode(encoded: &[u8]) -> Option<Self> {
+        let mut out = Vec::with_capacity(encoded.len());
+        let mut bytes = encoded.iter();
+        while let Some(&b) = bytes.next() {
+            if b == b'%' {
+                let hi = char::from(*bytes.next()?).to_digit(16)?;
+                let lo = char::from(*bytes.next()?).to_digit(16)?;
+                out.push(u8::try_from(hi * 16 + lo).ok()?);
+            } else if is_safe(b) {
+                out.push(b);
+            } else {
+                return None;
+            }
+        }
+        Self::new(&out).ok()
+    }
+}
+
+impl fmt::Display for LockName {
+    /// Printable in logs and terminals whatever the bytes: control characters and invalid UTF-8
+    /// are escaped, so that a name cannot forge a log line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for chunk in self.0.utf8_chunks() {
+            for c in chunk.valid().chars() {
+                if c.is_control() || c == '"' || c == '\\' {
+                    write!(f, "{}", c.escape_default())?;
+                } else {
+                    write!(f, "{c}")?;
+                }
+            }
+            for b in chunk.invalid() {
+                write!(f, "\\x{b:02x}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for LockName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LockName(\"{self}\")")
+    }
+}
+
+/// Percent-encodes a name or a prefix of one.
+pub(crate) fn encode(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len() + 8);
+    for &b in bytes {
+        if is_safe(b) {
+            out.push(char::from(b));
+        } else {
+            const HEX: [char; 16] =
+                ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F'];
+            out.push('%');
+            out.extend(HEX.get(usize::from(b >> 4)));
+            out.extend(HEX.get(usize::from(b & 15)));
+        }
+    }
+    out
+}
+
+fn is_safe(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b"-_.~:/@+=,;!$&'()#|<>".contains(&b)
+}
+
+/// Local path prefixes and the names that all nodes share for them (`cluster_lock.path_map`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PathMap(Vec<(PathBuf, PathBuf)>);
+
+impl PathMap {
+    /// Parses `/mnt/a=/srv/www:/mnt/b=/srv/media`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the entry that is not `/local=/shared` with absolute paths.
+    pub fn parse(text: &str) -> Result<Self> {
+        let mut entries = Vec::new();
+        for entry in text.split(':').map(str::trim).filter(|e| !e.is_empty()) {
+            match entry.split_once('=') {
+                Some((local, shared)) if local.starts_with('/') && shared.starts_with('/') => {
+                    entries.push((PathBuf::from(local), PathBuf::from(shared)));
+                }
+                _ => {
+                    return Err(Error::Invalid(format!(
+                        "\"{entry}\" is not of the form /local/prefix=/shared/name (both absolute)"
+                    )));
+                }
+            }
+        }
+        // The longest local prefix wins, wherever it stands in the setting.
+        entries.sort_by_key(|(local, _)| std::cmp::Reverse(local.as_os_str().len()));
+        Ok(Self(entries))
+    }
+
+    /// The shared name of a local path; the path itself where no prefix matches.
+    pub fn apply(&self, path: &Path) -> PathBuf {
+        for (local, shared) in &self.0 {
+            if let Ok(rest) = path.strip_prefix(local) {
+                return if rest.as_os_str().is_empty() { shared.clone() } else { shared.join(rest) };
+            }
+        }
+        path.to_path_buf()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn names_have_one_to_1024_bytes() {
+        assert!(LockName::new(b"").is_err());
+        assert!(LockName::new(&[0; 1024]).is_ok());
+        assert!(LockName::new(&[0; 1025]).is_err());
+    }
+
+    #[test]
+    fn readable_names_stay_readable() {
+        assert_eq!(LockName::new(b"file:/srv/www/a.css").unwrap().encoded(), "file:/srv/www/a.css");
+        assert_eq!(LockName::new(b"a{b}*\0%").unwrap().encoded(), "a%7Bb%7D%2A%00%25");
+    }
+
+    #[test]
+    fn display_cannot_forge_a_log_line() {
+        let shown = LockName::new(b"a\n[error] \xff\"").unwrap().to_string();
+        assert_eq!(shown, "a\\n[error] \\xff\\\"");
+    }
+
+    #[test]
+    fn path_map_takes_the_longest_prefix_and_whole_components() {
+        let map = PathMap::parse("/mnt=/x:/mnt/a=/srv/www").unwrap();
+        assert_eq!(map.apply(Path::new("/mnt/a/b.css")), Path::new("/srv/www/b.css"));
+        assert_eq!(map.apply(Path::new("/mnt/ab.css")), Path::new("/x/ab.css"));
+        assert_eq!(map.apply(Path::new("/mntx/b")), Path::new("/mntx/b"));
+        assert_eq!(map.apply(Path::new("/mnt/a")), Path::new("/srv/www"));
+        assert!(PathMap::parse("relative=/x").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn encoding_is_reversible_and_safe(name in prop::collection::vec(any::<u8>(), 1..100)) {
+            let name = LockName::new(&name).unwrap();
+            let encoded = name.encoded();
+            let safe = encoded.bytes().all(|b| b.is_ascii_graphic() && !b"{}*?[]^".contains(&b));
+            prop_assert!(safe, "unsafe key");
+            prop_assert_eq!(LockName::decode(encoded.as_bytes()), Some(name));
+        }
+    }
+}

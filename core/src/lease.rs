@@ -1,0 +1,93 @@
+//! The lease: what a holder knows of its lock without asking.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use once_cell::sync::OnceCell;
+
+use crate::clock::Instant;
+use crate::error::Loss;
+use crate::key::LockName;
+use crate::report::Mode;
+use crate::store::Token;
+
+/// What is taken off a lease for clocks that run at different speeds: a hundredth and 2 ms.
+fn margin(lease: Duration) -> Duration {
+    lease / 100 + Duration::from_millis(2)
+}
+
+/// Shared by the holder and the renewal thread.
+#[derive(Debug)]
+pub(crate) struct LeaseState {
+    pub(crate) name: LockName,
+    pub(crate) token: Token,
+    pub(crate) mode: Mode,
+    pub(crate) fence: u64,
+    /// In nanoseconds.
+    ttl: AtomicU64,
+    deadline: AtomicU64,
+    /// Not renewed from here on.
+    pub(crate) renew_until: Option<Instant>,
+    /// Held during a renewal's round trip: two that overtake each other would leave a deadline here
+    /// that the server does not keep.
+    pub(crate) renewing: Mutex<()>,
+    loss: OnceCell<Loss>,
+}
+
+impl LeaseState {
+    pub(crate) fn new(
+        name: LockName,
+        token: Token,
+        mode: Mode,
+        fence: u64,
+        ttl: Duration,
+        renew_until: Option<Instant>,
+    ) -> Self {
+        let state = Self {
+            name,
+            token,
+            mode,
+            fence,
+            ttl: AtomicU64::new(0),
+            deadline: AtomicU64::new(0),
+            renew_until,
+            renewing: Mutex::new(()),
+            loss: OnceCell::new(),
+        };
+        state.set_ttl(ttl);
+        state
+    }
+
+    /// A lease of `lease` began at `sent`, the moment before the command left.
+    pub(crate) fn extend(&self, sent: Instant, lease: Duration) {
+        let end = sent + lease.saturating_sub(margin(lease));
+        self.deadline.store(end.as_nanos(), Ordering::Release);
+    }
+
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::from_nanos(self.deadline.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn ttl(&self) -> Duration {
+        Duration::from_nanos(self.ttl.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_ttl(&self, ttl: Duration) {
+        self.ttl.store(u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Records a loss that the server told; the first one stands. True if it was news.
+    pub(crate) fn lose(&self, loss: Loss) -> bool {
+        self.loss.set(loss).is_ok()
+    }
+
+    /// What is known of a loss: told by the server, or by the clock.
+    pub(crate) fn loss(&self) -> Option<Loss> {
+        if let Some(loss) = self.loss.get() {
+            return Some(loss.clone());
+        }
+        let (now, deadline) = (Instant::now(), self.deadline());
+        (deadline <= now).then(|| Loss::Expired(now.since(deadline)))
+    }
+}

@@ -1,0 +1,36 @@
+//! The lock of `cluster_lock`, without PHP: protocol, connection pool, leases, atomic file
+//! replacement. Nothing here calls up into the extension.
+//!
+//! # Layout
+//! * [`lock`]: [`Engine`] and [`Lease`]: acquire, wait, renew, release, on any store.
+//! * [`process`]: the one engine of a process, and what happens to it at a fork.
+//! * [`store`]: where locks live: Redis (Lua scripts in `store/scripts`), or this host's kernel.
+//! * [`pool`] and [`connection`]: connections to Redis.
+//! * [`replace`]: atomic file replacement.
+//! * [`config`], [`dsn`], [`key`], [`report`], [`error`], [`clock`]: the words the others use.
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+pub mod clock;
+pub mod config;
+pub mod connection;
+pub mod dsn;
+pub mod error;
+pub mod key;
+pub mod lock;
+pub mod pool;
+pub mod process;
+pub mod replace;
+pub mod report;
+pub mod store;
+
+mod lease;
+mod renewal;
+
+pub use config::Config;
+pub use dsn::Dsn;
+pub use error::{Error, LockError, Loss, Result};
+pub use key::{LockName, PathMap};
+pub use lock::{Acquire, Acquired, Counters, Engine, Lease};
+pub use report::{Holder, Identity, LockReport, Mode, Waiter};
+pub use store::Standing;

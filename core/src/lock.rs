@@ -1,0 +1,507 @@
+//! Acquire, wait, hold, release: the lock as a program sees it, on any [`Store`].
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use crate::clock::Instant;
+use crate::config::Config;
+use crate::error::{Error, Loss, Result};
+use crate::key::LockName;
+use crate::lease::LeaseState;
+use crate::renewal::Renewer;
+use crate::report::{Identity, LockReport, Mode};
+use crate::store::{self, Attempt, Claim, Grant, IfBusy, Standing, Store, StoreStatus, Token, Wake};
+
+/// A waiter is heard of at least this often: the longest sleep in the store.
+const SLICE: Duration = Duration::from_secs(1);
+
+/// A lock that was handed over comes with a short lease (the waiter might have died). The
+/// background thread makes it a full one after this delay, so that locks held for less never pay
+/// the round trip.
+const CONFIRM_AFTER: Duration = Duration::from_millis(50);
+
+/// With less than this left of the short lease the waiter confirms itself, at once.
+const CONFIRM_NOW: Duration = Duration::from_millis(500);
+
+/// How often in a row a wait may fail before the failure is the caller's.
+const WAIT_FAILURES: u32 = 3;
+
+/// How a lock is wanted.
+#[derive(Clone, Copy)]
+pub struct Acquire<'a> {
+    /// Exclusive or shared.
+    pub mode: Mode,
+    /// The longest wait; zero is one try, `None` is no limit.
+    pub timeout: Option<Duration>,
+    /// The lease: how long a dead holder blocks the others. At least 0.1 s.
+    pub ttl: Duration,
+    /// Whether the background thread keeps the lease alive.
+    pub auto_renew: bool,
+    /// After this long it no longer does. `None` is no limit.
+    pub max_hold: Option<Duration>,
+    /// Who asks, for reports: [`Identity::encode`].
+    pub identity: &'a [u8],
+    /// Looked at while waiting, whenever a signal arrives and at least once a second.
+    pub interrupted: &'a dyn Fn() -> bool,
+}
+
+/// How asking for a lock ended, when nothing failed.
+#[derive(Debug)]
+pub enum Acquired {
+    /// Held.
+    Held {
+        /// The lock; dropping it releases it.
+        lease: Lease,
+        /// How long it took.
+        waited: Duration,
+        /// Who was first seen to be in the way, when there was a wait.
+        blocker: Option<Identity>,
+    },
+    /// The time is up.
+    TimedOut {
+        /// How long it took.
+        waited: Duration,
+        /// Who was first seen to be in the way.
+        blocker: Option<Identity>,
+    },
+    /// [`Acquire::interrupted`] said so. Nothing is held and nothing is queued.
+    Interrupted,
+}
+
+/// What an engine has done since it was made.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Locks acquired.
+    pub acquired: AtomicU64,
+    /// Acquisitions that found the lock taken.
+    pub contended: AtomicU64,
+    /// Acquisitions that ended by time-out.
+    pub timed_out: AtomicU64,
+    /// Locks found to be lost.
+    pub lost: AtomicU64,
+    /// Failed operations.
+    pub errors: AtomicU64,
+    /// Total time waited in contended acquisitions, in nanoseconds.
+    pub wait_nanos: AtomicU64,
+    /// The longest of these, in nanoseconds.
+    pub wait_max_nanos: AtomicU64,
+    /// Leases renewed.
+    pub renewals: AtomicU64,
+    /// Files written by [`crate::replace`]; counted by the extension.
+    pub writes: AtomicU64,
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// The locks of one process. Makes no connection and no thread before the first lock.
+#[derive(Clone)]
+pub struct Engine(Arc<Inner>);
+
+struct Inner {
+    store: Arc<dyn Store>,
+    counters: Arc<Counters>,
+    renewer: Renewer,
+    /// Longest time that a renewal under way can take.
+    patience: Duration,
+    pid: u32,
+}
+
+impl Engine {
+    /// An engine for a configuration. No I/O.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when the backend of the DSN is not available.
+    pub fn new(config: &Config) -> Result<Self> {
+        let store: Arc<dyn Store> = store::open(config)?.into();
+        let counters = Arc::new(Counters::default());
+        let (renewing, counted) = (Arc::clone(&store), Arc::clone(&counters));
+        Ok(Self(Arc::new(Inner {
+            store,
+            counters,
+            renewer: Renewer::new(Box::new(move |lease| renew(&*renewing, &counted, lease))),
+            patience: config.connect_timeout + config.command_timeout,
+            pid: std::process::id(),
+        })))
+    }
+
+    /// Whether this process made it, and not the one it was forked from.
+    pub fn is_own(&self) -> bool {
+        self.0.pid == std::process::id()
+    }
+
+    /// Acquires a lock: one round trip when it is free. When it is not, sleeps until it is handed
+    /// over; every waiter is served in the order of arrival.
+    ///
+    /// # Errors
+    /// The server cannot be reached or refuses; nothing is held then, as far as it can be known.
+    pub fn acquire(&self, name: &LockName, how: &Acquire<'_>) -> Result<Acquired> {
+        self.claim(name, Token::random(), how)
+    }
+
+    fn claim(&self, name: &LockName, token: Token, how: &Acquire<'_>) -> Result<Acquired> {
+        let inner = &*self.0;
+        let started = Instant::now();
+        let mut blocker = None;
+        let outcome = self.claim_until(name, &token, how, started, &mut blocker);
+        let waited = Instant::now().since(started);
+        if blocker.is_some() {
+            count(&inner.counters.contended);
+            let nanos = u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);
+            inner.counters.wait_nanos.fetch_add(nanos, Ordering::Relaxed);
+            inner.counters.wait_max_nanos.fetch_max(nanos, Ordering::Relaxed);
+        }
+        match outcome {
+            Ok(Turn::Mine { grant, sent, due }) => {
+                count(&inner.counters.acquired);
+                let lease = self.hold(name, token, how, grant, sent, due)?;
+                Ok(Acquired::Held { lease, waited, blocker })
+            }
+            Ok(Turn::TimeUp) => {
+                count(&inner.counters.timed_out);
+                Ok(Acquired::TimedOut { waited, blocker })
+            }
+            Ok(Turn::Interrupted) => {
+                inner.store.release(name, &token)?;
+                Ok(Acquired::Interrupted)
+            }
+            Err(error) => {
+                count(&inner.counters.errors);
+                // The server may know us as a waiter, or even as the holder.
+                let _ = inner.store.release(name, &token);
+                Err(error)
+            }
+        }
+    }
+
+    fn claim_until(
+        &self,
+        name: &LockName,
+        token: &Token,
+        how: &Acquire<'_>,
+        started: Instant,
+        blocker: &mut Option<Identity>,
+    ) -> Result<Turn> {
+        let store = &*self.0.store;
+        let deadline = how.timeout.map(|timeout| started + timeout);
+        let mut claim = Claim { name, token, mode: how.mode, ttl: how.ttl, identity: how.identity, place: 0 };
+        let mut failures = 0;
+        loop {
+            let sent = store::lease_start();
+            let last = deadline.is_some_and(|deadline| deadline <= sent);
+            let if_busy = if last { IfBusy::GiveUp } else { IfBusy::Queue };
+            let (place, blocked_for, holder) = match store.attempt(&claim, if_busy)? {
+                Attempt::Held(grant) => return Ok(Turn::Mine { grant, sent, due: how.ttl / 3 }),
+                Attempt::Busy { place, blocked_for, holder } => (place, blocked_for, holder),
+            };
+            blocker.get_or_insert_with(|| Identity::decode(&holder));
+            if last {
+                return Ok(Turn::TimeUp);
+            }
+            claim.place = place;
+            // Just after the blocking lease has run out is the time to find its holder dead.
+            let mut slice = SLICE.min(blocked_for + Duration::from_millis(5));
+            if let Some(deadline) = deadline {
+                slice = slice.min(deadline.remaining());
+            }
+            match store.await_grant(&claim, slice, how.interrupted) {
+                Ok(Wake::Granted(grant)) => {
+                    // The grant came after the attempt that found the lock busy, so its lease is
+                    // counted from there. With too little left the next attempt confirms it.
+                    let left = (sent + grant.lease).remaining();
+                    if how.auto_renew && left > CONFIRM_NOW {
+                        return Ok(Turn::Mine { grant, sent, due: Duration::ZERO });
+                    }
+                    failures = 0;
+                }
+                Ok(Wake::Retry) => failures = 0,
+                Ok(Wake::Interrupted) => return Ok(Turn::Interrupted),
+                Err(error) => {
+                    failures += 1;
+                    if failures >= WAIT_FAILURES || matches!(error, Error::Server { .. }) {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+    }
+
+    fn hold(
+        &self,
+        name: &LockName,
+        token: Token,
+        how: &Acquire<'_>,
+        grant: Grant,
+        sent: Instant,
+        due: Duration,
+    ) -> Result<Lease> {
+        let now = Instant::now();
+        let renew_until = how.max_hold.map(|limit| now + limit);
+        let state = LeaseState::new(name.clone(), token, how.mode, grant.fence, how.ttl, renew_until);
+        state.extend(sent, grant.lease);
+        let lease = Lease { engine: self.clone(), state: Arc::new(state), released: AtomicBool::new(false) };
+        if how.auto_renew {
+            let due = if due.is_zero() { now + CONFIRM_AFTER } else { sent + due };
+            // Dropping the lease on this path releases the lock.
+            self.0
+                .renewer
+                .add(&lease.state, due)
+                .map_err(|e| Error::Invalid(format!("the renewal thread cannot be started: {e}")))?;
+        }
+        Ok(lease)
+    }
+
+    /// Who holds and who waits; `None` when nobody holds it. One round trip.
+    ///
+    /// # Errors
+    /// The server cannot be reached or refuses.
+    pub fn info(&self, name: &LockName) -> Result<Option<LockReport>> {
+        self.counted(self.0.store.info(name))
+    }
+
+    /// All held locks whose names start with `prefix`, at most `limit`, sorted by name. One round
+    /// trip for every thousand keys of the database, and one for every batch of locks found.
+    ///
+    /// # Errors
+    /// The server cannot be reached or refuses.
+    pub fn list(&self, prefix: &[u8], limit: usize) -> Result<Vec<LockReport>> {
+        self.counted(self.0.store.list(prefix, limit))
+    }
+
+    /// Takes a lock away from whoever holds it. `false` when nobody did. One round trip.
+    ///
+    /// # Errors
+    /// The server cannot be reached or refuses.
+    pub fn break_lock(&self, name: &LockName) -> Result<bool> {
+        self.counted(self.0.store.break_lock(name))
+    }
+
+    fn counted<T>(&self, result: Result<T>) -> Result<T> {
+        if result.is_err() {
+            count(&self.0.counters.errors);
+        }
+        result
+    }
+
+    /// What has been done so far.
+    pub fn counters(&self) -> &Counters {
+        &self.0.counters
+    }
+
+    /// The state of the store, without asking the server.
+    pub fn status(&self) -> StoreStatus {
+        self.0.store.status()
+    }
+
+    /// Where the locks live, for messages, without credentials.
+    pub fn server(&self) -> &str {
+        self.0.store.server()
+    }
+
+    /// Stops the renewal thread and closes idle connections. The process is about to end. Does
+    /// nothing in a forked child.
+    pub fn shutdown(&self) {
+        if self.is_own() {
+            self.0.renewer.stop(self.0.patience);
+            self.0.store.close();
+        }
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Engine({})", self.server())
+    }
+}
+
+/// How a claim ended.
+enum Turn {
+    /// Let in; the lease counts from `sent`. Zero `due`: handed over, to be confirmed soon.
+    Mine {
+        grant: Grant,
+        sent: Instant,
+        due: Duration,
+    },
+    TimeUp,
+    Interrupted,
+}
+
+/// One renewal, by the background thread: when is the next one due?
+fn renew(store: &dyn Store, counters: &Counters, lease: &LeaseState) -> Option<Instant> {
+    let _one_at_a_time = lease.renewing.lock().unwrap_or_else(PoisonError::into_inner);
+    let now = Instant::now();
+    if lease.loss().is_some() || lease.renew_until.is_some_and(|end| end <= now) {
+        return None;
+    }
+    let ttl = lease.ttl();
+    match store.renew(&lease.name, &lease.token, ttl) {
+        Ok(Standing::Ours) => {
+            lease.extend(now, ttl);
+            count(&counters.renewals);
+            Some(now + ttl / 3)
+        }
+        Ok(Standing::Lost(loss)) => {
+            lease.lose(loss);
+            None
+        }
+        // Try again soon: the lease is not lost before it has run out.
+        Err(_) => {
+            count(&counters.errors);
+            Some(Instant::now() + (ttl / 10).clamp(Duration::from_millis(20), SLICE))
+        }
+    }
+}
+
+/// A lock that is held, or was: it may be lost at any time, and knows it by its own clock.
+/// Dropping it releases it, except in a forked child.
+pub struct Lease {
+    engine: Engine,
+    state: Arc<LeaseState>,
+    released: AtomicBool,
+}
+
+impl Lease {
+    /// The lock's name.
+    pub fn name(&self) -> &LockName {
+        &self.state.name
+    }
+
+    /// How it is held.
+    pub fn mode(&self) -> Mode {
+        self.state.mode
+    }
+
+    /// The fencing token: greater than that of every earlier holder of this name.
+    pub fn fence(&self) -> u64 {
+        self.state.fence
+    }
+
+    /// Whether the lease has not run out, by this machine's clock, and nothing is known of a loss.
+    /// No round trip.
+    pub fn is_held(&self) -> bool {
+        self.state.loss().is_none()
+    }
+
+    /// What is known of a loss, without asking.
+    pub fn loss(&self) -> Option<Loss> {
+        self.state.loss()
+    }
+
+    /// What is left of the lease; zero when it is not held. No round trip.
+    pub fn remaining(&self) -> Duration {
+        if self.is_held() { self.state.deadline().remaining() } else { Duration::ZERO }
+    }
+
+    /// Sets the lease to `ttl` from now, and later renewals to `ttl`. One round trip.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] when the lock is no longer ours; or the server cannot be reached, and the
+    /// lease is what it was.
+    pub fn refresh(&self, ttl: Duration) -> Result<()> {
+        let _one_at_a_time = self.state.renewing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(loss) = self.state.loss() {
+            return Err(self.lost(loss));
+        }
+        let sent = store::lease_start();
+        match self.engine.counted(self.store().renew(self.name(), &self.state.token, ttl))? {
+            Standing::Ours => {
+                self.state.set_ttl(ttl);
+                self.state.extend(sent, ttl);
+                Ok(())
+            }
+            Standing::Lost(loss) => Err(self.lost(loss)),
+        }
+    }
+
+    /// Asks the server whether the lock is still ours, and extends it by its own ttl. One round
+    /// trip.
+    ///
+    /// # Errors
+    /// As [`Lease::refresh`].
+    pub fn verify(&self) -> Result<()> {
+        self.refresh(self.state.ttl())
+    }
+
+    fn lost(&self, loss: Loss) -> Error {
+        self.state.lose(loss.clone());
+        Error::Lost(loss)
+    }
+
+    /// Gives the lock back; the next waiter is woken. One round trip. [`Standing::Lost`] when it
+    /// was not ours throughout.
+    ///
+    /// # Errors
+    /// The server cannot be reached: the lease will run out by itself.
+    pub fn release(self) -> Result<Standing> {
+        self.give_back()
+    }
+
+    fn give_back(&self) -> Result<Standing> {
+        self.released.store(true, Ordering::Relaxed);
+        self.engine.0.renewer.remove(&self.state);
+        let known = self.state.loss();
+        let told = match &known {
+            // The server has said so: there is nothing to release.
+            Some(Loss::Broken | Loss::Forgotten | Loss::Superseded) => Ok(Standing::Ours),
+            _ => self.engine.counted(self.store().release(self.name(), &self.state.token)),
+        };
+        let standing = match (known, told) {
+            (Some(loss), _) => Standing::Lost(loss),
+            (None, told) => told?,
+        };
+        if matches!(standing, Standing::Lost(_)) {
+            count(&self.engine.0.counters.lost);
+        }
+        Ok(standing)
+    }
+
+    /// Converts to another mode, which like flock(2) is not atomic: when it has to wait, others
+    /// may be let in between; when it fails, nothing is held any more. The fencing token is new.
+    ///
+    /// # Errors
+    /// As [`Engine::acquire`]; [`Error::Lost`] when there was nothing left to convert.
+    pub fn convert(self, how: &Acquire<'_>) -> Result<Acquired> {
+        if let Some(loss) = self.state.loss() {
+            let _ = self.give_back();
+            return Err(Error::Lost(loss));
+        }
+        self.released.store(true, Ordering::Relaxed);
+        self.engine.0.renewer.remove(&self.state);
+        self.engine.claim(self.name(), self.state.token.clone(), how)
+    }
+
+    /// Whether this process is the one that acquired it (a forked child's copies are not its own).
+    pub fn is_own(&self) -> bool {
+        self.engine.is_own()
+    }
+
+    /// Whether the background thread keeps it alive at present.
+    pub fn is_renewed(&self) -> bool {
+        self.is_held() && self.engine.0.renewer.contains(&self.state)
+    }
+
+    fn store(&self) -> &dyn Store {
+        &*self.engine.0.store
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if !self.released.load(Ordering::Relaxed) && self.is_own() {
+            let _ = self.give_back();
+        }
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease")
+            .field("name", self.name())
+            .field("mode", &self.mode())
+            .field("fence", &self.fence())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,271 @@
+//! The connections of one process to one server.
+//!
+//! A connection is lent to one caller at a time and judged by what happened: any failure drops
+//! it. There is no ping; one that lay idle is looked at for a close by the peer, which costs no
+//! round trip. Short commands share `pool_size` connections at a time; a waiter, which may hold
+//! its connection for minutes, and a renewal, which must never queue behind anyone, are not
+//! counted. After a failed connect everyone fails at once for `retry_after`: the circuit breaker.
+
+use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use once_cell::sync::OnceCell;
+use rustls::ClientConfig;
+
+use crate::clock::Instant;
+use crate::config::Config;
+use crate::connection::{Connection, Fault, Greeting, tls_config};
+use crate::dsn::Server;
+use crate::error::{Error, Result};
+
+/// An idle connection is looked at before use when it has lain for longer than this.
+const CHECK_AFTER: Duration = Duration::from_secs(1);
+
+/// What a connection is wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A short command of a caller: one of `pool_size`.
+    Command,
+    /// A wait, or a renewal: not counted.
+    Apart,
+}
+
+/// Connections to one server.
+pub struct Pool {
+    server: Server,
+    label: String,
+    client_name: String,
+    size: usize,
+    connect_timeout: Duration,
+    command_timeout: Duration,
+    retry_after: Duration,
+    tls: OnceCell<Arc<ClientConfig>>,
+    state: Mutex<State>,
+    freed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    idle: VecDeque<Connection>,
+    open: usize,
+    commands: usize,
+    created: u64,
+    discarded: u64,
+    greeting: Greeting,
+    broken_circuit: Option<(Instant, String)>,
+}
+
+/// The numbers of a pool.
+#[derive(Clone, Debug, Default)]
+pub struct PoolStatus {
+    /// Connections that exist now.
+    pub open: usize,
+    /// Of these, not lent.
+    pub idle: usize,
+    /// Made since the start.
+    pub created: u64,
+    /// Dropped since the start.
+    pub discarded: u64,
+    /// What the server said of itself at the last connect.
+    pub greeting: Greeting,
+}
+
+/// A connection on loan. Dropping it gives it back, or drops it when it is not healthy.
+pub struct Loan<'a> {
+    pool: &'a Pool,
+    connection: Option<Connection>,
+    purpose: Purpose,
+}
+
+impl Pool {
+    /// A pool without connections. No I/O.
+    pub fn new(server: Server, config: &Config) -> Self {
+        let label = server.to_string();
+        // CLIENT SETNAME takes printable ASCII without blanks.
+        let node: String = config.node.chars().filter(char::is_ascii_graphic).take(64).collect();
+        Self {
+            server,
+            label,
+            client_name: format!("cluster_lock@{node}:{}", std::process::id()),
+            size: config.pool_size.max(1),
+            connect_timeout: config.connect_timeout,
+            command_timeout: config.command_timeout,
+            retry_after: config.retry_after,
+            tls: OnceCell::new(),
+            state: Mutex::default(),
+            freed: Condvar::new(),
+        }
+    }
+
+    /// The server, without credentials.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// Borrows a connection, making one where none is idle.
+    ///
+    /// # Errors
+    /// The server cannot be reached, could not be reached less than `retry_after` ago, or all
+    /// `pool_size` connections stayed in use for the whole command time-out.
+    pub fn get(&self, purpose: Purpose) -> Result<Loan<'_>> {
+        let mut state = self.lock();
+        if purpose == Purpose::Command {
+            let deadline = Instant::now() + self.command_timeout;
+            while state.commands >= self.size {
+                let left = deadline.remaining();
+                if left.is_zero() {
+                    return Err(self.error(format!(
+                        "all {} connections of this process stayed in use for {:.3} s (cluster_lock.pool_size)",
+                        self.size,
+                        self.command_timeout.as_secs_f64()
+                    )));
+                }
+                state = self.freed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            }
+            state.commands += 1;
+        }
+        // From here on dropping the loan undoes the count.
+        let mut loan = Loan { pool: self, connection: None, purpose };
+        while let Some(mut connection) = state.idle.pop_back() {
+            if connection.idle_for() < CHECK_AFTER || connection.is_quiet() {
+                loan.connection = Some(connection);
+                return Ok(loan);
+            }
+            state.open -= 1;
+            state.discarded += 1;
+        }
+        if let Some((when, cause)) = &state.broken_circuit {
+            let left = (*when + self.retry_after).remaining();
+            if !left.is_zero() {
+                let cause = format!(
+                    "{cause}; not tried again for another {:.1} s (cluster_lock.retry_after)",
+                    left.as_secs_f64()
+                );
+                drop(state);
+                return Err(self.error(cause));
+            }
+        }
+        drop(state);
+        loan.connection = Some(self.connect()?);
+        Ok(loan)
+    }
+
+    fn connect(&self) -> Result<Connection> {
+        let opened = self.tls().map_err(Fault::Broken).and_then(|tls| {
+            Connection::open(&self.server, tls, self.connect_timeout, self.command_timeout, &self.client_name)
+        });
+        let mut state = self.lock();
+        match opened {
+            Ok((connection, greeting)) => {
+                state.open += 1;
+                state.created += 1;
+                state.greeting = greeting;
+                state.broken_circuit = None;
+                Ok(connection)
+            }
+            Err(fault) => {
+                let error = self.explain(fault);
+                if let Error::Connection { cause, .. } | Error::Server { cause, .. } = &error {
+                    state.broken_circuit = Some((Instant::now(), cause.clone()));
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn tls(&self) -> std::result::Result<Option<&Arc<ClientConfig>>, String> {
+        match &self.server.tls {
+            None => Ok(None),
+            Some(files) => self.tls.get_or_try_init(|| tls_config(files)).map(Some),
+        }
+    }
+
+    /// Says in words what a fault means, and what to do about it where that is known.
+    pub fn explain(&self, fault: Fault) -> Error {
+        match fault {
+            Fault::Broken(cause) => self.error(cause),
+            Fault::Refused(code, text) => {
+                let hint = match code.as_str() {
+                    "WRONGPASS" | "NOAUTH" => " (check user and password in cluster_lock.dsn)",
+                    "NOPERM" => " (the ACL user lacks a right: see the ACL line in cluster_lock's README)",
+                    "READONLY" => " (this server is a replica: point cluster_lock.dsn at the primary)",
+                    "OOM" => " (the server is full: raise maxmemory, or give locks a server of their own)",
+                    "LOADING" => " (the server is starting; try again)",
+                    "BUSY" => " (another script blocks the server: SCRIPT KILL)",
+                    "MISCONF" => " (the server cannot save to its disk and refuses writes)",
+                    "MOVED" | "ASK" | "CLUSTERDOWN" => {
+                        " (a Redis Cluster: redis:// speaks to one server only)"
+                    }
+                    _ => "",
+                };
+                Error::Server { server: self.label.clone(), cause: format!("{code} {text}{hint}") }
+            }
+        }
+    }
+
+    fn error(&self, cause: String) -> Error {
+        Error::Connection { server: self.label.clone(), cause }
+    }
+
+    /// Drops idle connections: one of their kind just failed, so the server may have restarted.
+    pub fn clear(&self) {
+        let mut state = self.lock();
+        let gone = state.idle.len();
+        state.open -= gone;
+        state.discarded += u64::try_from(gone).unwrap_or_default();
+        state.idle.clear();
+    }
+
+    /// The numbers of now.
+    pub fn status(&self) -> PoolStatus {
+        let state = self.lock();
+        PoolStatus {
+            open: state.open,
+            idle: state.idle.len(),
+            created: state.created,
+            discarded: state.discarded,
+            greeting: state.greeting.clone(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Loan<'_> {
+    fn drop(&mut self) {
+        let mut state = self.pool.lock();
+        if let Some(mut connection) = self.connection.take() {
+            if connection.is_healthy() && state.idle.len() < self.pool.size {
+                connection.rest();
+                state.idle.push_back(connection);
+            } else {
+                state.open -= 1;
+                state.discarded += 1;
+            }
+        }
+        if self.purpose == Purpose::Command {
+            state.commands -= 1;
+            self.pool.freed.notify_one();
+        }
+    }
+}
+
+impl Deref for Loan<'_> {
+    type Target = Connection;
+
+    #[allow(clippy::expect_used)] // a loan without a connection never leaves this module
+    fn deref(&self) -> &Connection {
+        self.connection.as_ref().expect("a loan holds a connection")
+    }
+}
+
+impl DerefMut for Loan<'_> {
+    #[allow(clippy::expect_used)]
+    fn deref_mut(&mut self) -> &mut Connection {
+        self.connection.as_mut().expect("a loan holds a connection")
+    }
+}

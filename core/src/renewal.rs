@@ -1,0 +1,160 @@
+//! The background thread that keeps leases alive.
+//!
+//! One a process, started with the first lease that needs it, asleep while none does. All signals
+//! are blocked in it: PHP's timers and handlers belong to the threads that run PHP. A lease is
+//! renewed when a third of it has passed. Adding a lease wakes the thread only when that lease is
+//! due before the moment for which the thread sleeps anyway, so that short locks cost no wake-up.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use nix::sys::signal::{SigSet, SigmaskHow};
+
+use crate::clock::Instant;
+use crate::lease::LeaseState;
+
+/// Renews one lease and says when it is due again; `None` when it is not to be renewed any more.
+pub(crate) type Renew = Box<dyn Fn(&LeaseState) -> Option<Instant> + Send + Sync>;
+
+pub(crate) struct Renewer {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Shared {
+    renew: Renew,
+    state: Mutex<State>,
+    changed: Condvar,
+    ended: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    leases: Vec<(Arc<LeaseState>, Instant)>,
+    /// For when the thread has set its alarm; `None` while it sleeps without.
+    alarm: Option<Instant>,
+    running: bool,
+    stop: bool,
+}
+
+impl Renewer {
+    pub(crate) fn new(renew: Renew) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                renew,
+                state: Mutex::default(),
+                changed: Condvar::new(),
+                ended: Condvar::new(),
+            }),
+            thread: Mutex::default(),
+        }
+    }
+
+    /// Keeps a lease alive from `due` on.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    pub(crate) fn add(&self, lease: &Arc<LeaseState>, due: Instant) -> std::io::Result<()> {
+        let mut state = self.shared.lock();
+        if !state.running {
+            *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(spawn(&self.shared)?);
+            state.running = true;
+        }
+        state.leases.push((Arc::clone(lease), due));
+        if state.alarm.is_none_or(|alarm| due < alarm) {
+            // Recorded at once, so that the next lease does not wake the thread again.
+            state.alarm = Some(due);
+            self.shared.changed.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Stops keeping a lease alive. A renewal that is under way may still arrive at the server.
+    pub(crate) fn remove(&self, lease: &Arc<LeaseState>) {
+        self.shared.lock().leases.retain(|(other, _)| !Arc::ptr_eq(other, lease));
+    }
+
+    pub(crate) fn contains(&self, lease: &Arc<LeaseState>) -> bool {
+        self.shared.lock().leases.iter().any(|(other, _)| Arc::ptr_eq(other, lease))
+    }
+
+    /// Ends the thread, and waits for it for at most `limit`.
+    pub(crate) fn stop(&self, limit: Duration) {
+        let mut state = self.shared.lock();
+        state.stop = true;
+        self.shared.changed.notify_all();
+        let deadline = Instant::now() + limit;
+        while state.running && !deadline.has_passed() {
+            state = self
+                .shared
+                .ended
+                .wait_timeout(state, deadline.remaining())
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        let ended = !state.running;
+        drop(state);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread.filter(|_| ended) {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self) {
+        let mut state = self.lock();
+        while !state.stop {
+            let now = Instant::now();
+            let due: Vec<_> =
+                state.leases.iter().filter(|(_, due)| *due <= now).map(|(l, _)| Arc::clone(l)).collect();
+            if due.is_empty() {
+                state.alarm = state.leases.iter().map(|(_, due)| *due).min();
+                state = match state.alarm {
+                    None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                    Some(alarm) => {
+                        self.changed
+                            .wait_timeout(state, alarm.since(now))
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .0
+                    }
+                };
+                continue;
+            }
+            drop(state);
+            let outcomes: Vec<_> = due.into_iter().map(|lease| ((self.renew)(&lease), lease)).collect();
+            state = self.lock();
+            for (next, lease) in outcomes {
+                let place = state.leases.iter_mut().position(|(other, _)| Arc::ptr_eq(other, &lease));
+                match (place, next) {
+                    (Some(i), None) => drop(state.leases.swap_remove(i)),
+                    (Some(i), Some(next)) => {
+                        if let Some((_, due)) = state.leases.get_mut(i) {
+                            *due = next;
+                        }
+                    }
+                    (None, _) => {}
+                }
+            }
+        }
+        state.running = false;
+        self.ended.notify_all();
+    }
+}
+
+/// Starts the thread with all signals blocked from its first instruction on.
+fn spawn(shared: &Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+    let shared = Arc::clone(shared);
+    let spawned = std::thread::Builder::new()
+        .name("cluster_lock".into())
+        .stack_size(256 * 1024)
+        .spawn(move || shared.run());
+    before.thread_set_mask()?;
+    spawned
+}

@@ -1,0 +1,102 @@
+//! Who holds, who waits: what `cluster_lock_info()` and the slow-wait log tell.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::key::LockName;
+
+/// Exclusive or shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// One holder.
+    Exclusive,
+    /// Any number of holders, and no exclusive one.
+    Shared,
+}
+
+impl Mode {
+    /// The word used in reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Exclusive => "exclusive",
+            Self::Shared => "shared",
+        }
+    }
+}
+
+/// Who asks for a lock, as others will see it. Never contains a secret: the request URI comes
+/// without its query string.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The node's name (`cluster_lock.node`).
+    #[serde(rename = "n", default)]
+    pub node: String,
+    /// Process id on that node.
+    #[serde(rename = "p", default)]
+    pub pid: u32,
+    /// PHP's SAPI name, for example `fpm-fcgi`.
+    #[serde(rename = "i", default, skip_serializing_if = "String::is_empty")]
+    pub sapi: String,
+    /// The main script's path.
+    #[serde(rename = "s", default, skip_serializing_if = "String::is_empty")]
+    pub script: String,
+    /// The request's path; empty on the command line.
+    #[serde(rename = "u", default, skip_serializing_if = "String::is_empty")]
+    pub request_uri: String,
+}
+
+impl Identity {
+    /// The form that travels with every acquire. Made once per request.
+    pub fn encode(&self) -> Box<[u8]> {
+        serde_json::to_vec(self).unwrap_or_default().into()
+    }
+
+    /// The inverse of [`Identity::encode`]; what cannot be read comes back empty.
+    pub fn decode(bytes: &[u8]) -> Self {
+        serde_json::from_slice(bytes).unwrap_or_default()
+    }
+}
+
+/// One holder of a lock.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Holder {
+    /// Who.
+    pub identity: Identity,
+    /// When it was let in, on the server's clock, as Unix time in seconds.
+    pub since: f64,
+    /// Its fencing token.
+    pub fence: u64,
+    /// What is left of its lease.
+    pub lease_left: Duration,
+}
+
+/// One waiter for a lock.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Waiter {
+    /// Who.
+    pub identity: Identity,
+    /// When it began to wait, on the server's clock, as Unix time in seconds.
+    pub since: f64,
+    /// What it waits for.
+    pub mode: Mode,
+}
+
+/// A lock that is held now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LockReport {
+    /// Its name.
+    pub name: LockName,
+    /// How it is held.
+    pub mode: Mode,
+    /// The newest fencing token given out for it.
+    pub fence: u64,
+    /// What is left of the longest lease.
+    pub ttl: Duration,
+    /// When the oldest present holder was let in, Unix time in seconds.
+    pub since: f64,
+    /// Who holds it, oldest first.
+    pub holders: Vec<Holder>,
+    /// Who waits, in the order in which they will be served.
+    pub waiters: Vec<Waiter>,
+}

@@ -1,0 +1,310 @@
+//! The rules of one lock as a state machine without I/O: what `scripts/*.lua` do in Redis.
+//!
+//! It is the local backend's engine, and the model against which the scripts are tested. Names
+//! and order of the steps follow `common.lua`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Attempt, Claim, Grant, IfBusy, Standing};
+use crate::error::Loss;
+use crate::key::LockName;
+use crate::report::{Holder, Identity, LockReport, Mode, Waiter};
+
+/// The lease of a waiter that was handed the lock and has not confirmed yet (`GRANT`).
+pub const GRANT_LEASE: Duration = Duration::from_secs(2);
+
+/// A waiter that has not been heard of for this long is dead (`DEAD`).
+pub const WAITER_DEAD_AFTER: Duration = Duration::from_millis(2500);
+
+/// The moment of a step.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// For leases, in ms: never set back.
+    pub lease_ms: u64,
+    /// For fencing tokens and reports: Unix time in µs.
+    pub unix_us: u64,
+}
+
+/// One lock.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Machine {
+    fence: u64,
+    writer: Option<Held>,
+    readers: BTreeMap<String, Held>,
+    queue: Vec<Queued>,
+    previous: Previous,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Held {
+    token: String,
+    fence: u64,
+    expiry_ms: u64,
+    since_us: u64,
+    identity: Box<[u8]>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Queued {
+    token: String,
+    place: u64,
+    beat_ms: u64,
+    exclusive: bool,
+    identity: Box<[u8]>,
+}
+
+/// How the last holder before the present one ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+enum Previous {
+    #[default]
+    Nobody,
+    Released(String),
+    Broken(String),
+    BrokenReaders,
+}
+
+/// What a step asks its caller to do.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// Waiters to wake, with what they were granted.
+    pub mail: Vec<(String, Grant)>,
+    /// Waiters that are no longer in the queue and will get no mail.
+    pub forgotten: Vec<String>,
+}
+
+impl Machine {
+    /// `acquire.lua`.
+    pub fn attempt(&mut self, now: Now, claim: &Claim<'_>, if_busy: IfBusy) -> (Attempt, Effects) {
+        let mut effects = Effects::default();
+        let me = text(claim.token.as_bytes());
+        let exclusive = claim.mode == Mode::Exclusive;
+        let expiry_ms = now.lease_ms + millis(claim.ttl);
+        let held = |fence| Attempt::Held(Grant { fence, lease: claim.ttl });
+        if let Some(writer) = self.writer.as_mut().filter(|w| w.token == me) {
+            if exclusive {
+                writer.expiry_ms = expiry_ms;
+                return (held(writer.fence), effects);
+            }
+            self.writer = None;
+            let fence = self.grant(now, &me, false, claim.identity, claim.ttl);
+            self.settle(now, None, &mut effects);
+            return (held(fence), effects);
+        }
+        if let Some(reader) = self.readers.get_mut(&me) {
+            if !exclusive {
+                reader.expiry_ms = expiry_ms;
+                return (held(reader.fence), effects);
+            }
+            self.readers.remove(&me);
+        }
+        let queued = self.queue.iter().position(|w| w.token == me);
+        let known = queued.and_then(|i| self.queue.get(i)).map_or(claim.place, |w| w.place);
+        let place =
+            if known == 0 { now.unix_us.max(self.queue.last().map_or(0, |w| w.place) + 1) } else { known };
+        self.queue.retain(|w| w.token != me);
+        // Places that are equal go by token, as in a sorted set.
+        let at = self.queue.partition_point(|w| (w.place, &w.token) < (place, &me));
+        self.queue.insert(
+            at,
+            Queued {
+                token: me.clone(),
+                place,
+                beat_ms: now.lease_ms,
+                exclusive,
+                identity: claim.identity.into(),
+            },
+        );
+        let mine = self.settle(now, Some((&me, claim.ttl)), &mut effects);
+        if let Some(fence) = mine {
+            return (held(fence), effects);
+        }
+        if if_busy == IfBusy::GiveUp {
+            self.forget(&me, &mut effects);
+            self.settle(now, None, &mut effects);
+        }
+        let blocking =
+            self.writer.as_ref().or_else(|| self.readers.values().min_by_key(|r| (r.expiry_ms, &r.token)));
+        let busy = Attempt::Busy {
+            place,
+            blocked_for: Duration::from_millis(
+                blocking.map_or(0, |h| h.expiry_ms.saturating_sub(now.lease_ms)),
+            ),
+            holder: blocking.map(|h| h.identity.clone()).unwrap_or_default(),
+        };
+        (busy, effects)
+    }
+
+    /// `release.lua`. `known` tells whether there was a record of this lock at all.
+    pub fn release(&mut self, now: Now, token: &[u8], known: bool) -> (Standing, Effects) {
+        let mut effects = Effects::default();
+        let me = text(token);
+        if self.writer.as_ref().is_some_and(|w| w.token == me) {
+            self.writer = None;
+            self.previous = Previous::Released(me);
+        } else if self.readers.remove(&me).is_some() {
+            self.previous = Previous::Released(me);
+        } else if !self.forget(&me, &mut effects) {
+            return (self.standing(&me, known), effects);
+        }
+        self.settle(now, None, &mut effects);
+        (Standing::Ours, effects)
+    }
+
+    /// `renew.lua`.
+    pub fn renew(&mut self, now: Now, token: &[u8], ttl: Duration, known: bool) -> Standing {
+        let me = text(token);
+        let writer = self.writer.as_mut().filter(|w| w.token == me);
+        match writer.or_else(|| self.readers.get_mut(&me)) {
+            Some(held) => {
+                held.expiry_ms = now.lease_ms + millis(ttl);
+                Standing::Ours
+            }
+            None => match self.standing(&me, known) {
+                Standing::Ours => Standing::Lost(Loss::Superseded),
+                lost @ Standing::Lost(_) => lost,
+            },
+        }
+    }
+
+    /// `break.lua`.
+    pub fn break_lock(&mut self, now: Now) -> (bool, Effects) {
+        let mut effects = Effects::default();
+        self.settle(now, None, &mut effects);
+        if let Some(writer) = self.writer.take() {
+            self.previous = Previous::Broken(writer.token);
+        } else if self.readers.is_empty() {
+            return (false, effects);
+        } else {
+            self.readers.clear();
+            self.previous = Previous::BrokenReaders;
+        }
+        self.settle(now, None, &mut effects);
+        (true, effects)
+    }
+
+    /// `inspect.lua`, read.
+    pub fn report(&self, now: Now, name: &LockName) -> Option<LockReport> {
+        let mut holders: Vec<Holder> = self
+            .writer
+            .iter()
+            .chain(self.readers.values())
+            .filter(|h| h.expiry_ms > now.lease_ms)
+            .map(|h| Holder {
+                identity: Identity::decode(&h.identity),
+                since: seconds(h.since_us),
+                fence: h.fence,
+                lease_left: Duration::from_millis(h.expiry_ms - now.lease_ms),
+            })
+            .collect();
+        holders.sort_by_key(|h| h.fence);
+        Some(LockReport {
+            name: name.clone(),
+            mode: if self.writer.is_some() { Mode::Exclusive } else { Mode::Shared },
+            fence: self.fence,
+            ttl: holders.iter().map(|h| h.lease_left).max()?,
+            since: holders.first()?.since,
+            holders,
+            waiters: self
+                .queue
+                .iter()
+                .map(|w| Waiter {
+                    identity: Identity::decode(&w.identity),
+                    since: seconds(w.place),
+                    mode: if w.exclusive { Mode::Exclusive } else { Mode::Shared },
+                })
+                .collect(),
+        })
+    }
+
+    /// Nobody holds it and nobody waits.
+    pub fn is_idle(&self) -> bool {
+        self.writer.is_none() && self.readers.is_empty() && self.queue.is_empty()
+    }
+
+    /// The clock of the leases has begun anew (a reboot): no holder or waiter is left, but tokens
+    /// go on growing.
+    pub fn reboot(&mut self) {
+        *self = Self { fence: self.fence, ..Self::default() };
+    }
+
+    fn grant(&mut self, now: Now, token: &str, exclusive: bool, identity: &[u8], ttl: Duration) -> u64 {
+        self.fence = now.unix_us.max(self.fence + 1);
+        let held = Held {
+            token: token.to_owned(),
+            fence: self.fence,
+            expiry_ms: now.lease_ms + millis(ttl),
+            since_us: now.unix_us,
+            identity: identity.into(),
+        };
+        if exclusive {
+            self.writer = Some(held);
+        } else {
+            self.readers.insert(token.to_owned(), held);
+        }
+        self.fence
+    }
+
+    fn forget(&mut self, token: &str, effects: &mut Effects) -> bool {
+        let before = self.queue.len();
+        self.queue.retain(|w| w.token != token);
+        let found = self.queue.len() < before;
+        if found {
+            effects.forgotten.push(token.to_owned());
+        }
+        found
+    }
+
+    fn settle(&mut self, now: Now, me: Option<(&str, Duration)>, effects: &mut Effects) -> Option<u64> {
+        let alive = |held: &Held| held.expiry_ms > now.lease_ms;
+        self.writer = self.writer.take().filter(alive);
+        self.readers.retain(|_, reader| alive(reader));
+        let mut mine = None;
+        while self.writer.is_none() {
+            let Some(head) = self.queue.first() else { break };
+            if head.beat_ms + millis(WAITER_DEAD_AFTER) < now.lease_ms {
+                effects.forgotten.push(self.queue.remove(0).token);
+                continue;
+            }
+            if head.exclusive && !self.readers.is_empty() {
+                break;
+            }
+            let head = self.queue.remove(0);
+            match me {
+                Some((token, ttl)) if token == head.token => {
+                    mine = Some(self.grant(now, token, head.exclusive, &head.identity, ttl));
+                }
+                _ => {
+                    let fence = self.grant(now, &head.token, head.exclusive, &head.identity, GRANT_LEASE);
+                    effects.mail.push((head.token, Grant { fence, lease: GRANT_LEASE }));
+                }
+            }
+        }
+        mine
+    }
+
+    fn standing(&self, me: &str, known: bool) -> Standing {
+        match &self.previous {
+            Previous::Released(token) if token == me => Standing::Ours,
+            Previous::Broken(token) if token == me => Standing::Lost(Loss::Broken),
+            Previous::BrokenReaders => Standing::Lost(Loss::Broken),
+            _ if !known => Standing::Lost(Loss::Forgotten),
+            _ => Standing::Lost(Loss::Superseded),
+        }
+    }
+}
+
+fn text(token: &[u8]) -> String {
+    String::from_utf8_lossy(token).into_owned()
+}
+
+fn millis(d: Duration) -> u64 {
+    u64::try_from(d.as_millis()).unwrap_or(u64::MAX).min(1 << 40)
+}
+
+#[allow(clippy::cast_precision_loss)] // microseconds since 1970 fit a double for 285 years
+fn seconds(micros: u64) -> f64 {
+    micros as f64 / 1e6
+}

@@ -1,0 +1,216 @@
+//! Where locks live. A store gives atomic steps; the engine ([`crate::Engine`]) makes locks of them.
+//!
+//! Every step is idempotent for the same token: a client that lost a reply asks again.
+
+mod local;
+pub mod machine;
+mod redis;
+
+use std::time::Duration;
+
+use crate::clock::Instant;
+use crate::config::Config;
+use crate::dsn::Dsn;
+use crate::error::{Loss, Result};
+use crate::key::LockName;
+use crate::report::{LockReport, Mode};
+
+pub use local::LocalStore;
+pub use redis::RedisStore;
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+/// Names one acquisition, unguessably: 128 random bits in hexadecimal. Never shown to anyone.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Token([u8; 32]);
+
+impl Token {
+    /// A fresh token from the kernel's random number generator.
+    pub fn random() -> Self {
+        let mut raw = [0u8; 16];
+        let mut filled = 0;
+        // getrandom(2) never fails for 16 bytes once the system has booted; it may be interrupted.
+        while filled < raw.len() {
+            if let Ok(n) = rustix::rand::getrandom(
+                raw.get_mut(filled..).unwrap_or_default(),
+                rustix::rand::GetRandomFlags::empty(),
+            ) {
+                filled += n;
+            }
+        }
+        let mut hex = [0u8; 32];
+        for (pair, byte) in hex.chunks_exact_mut(2).zip(raw) {
+            if let [hi, lo] = pair {
+                *hi = HEX.get(usize::from(byte >> 4)).copied().unwrap_or_default();
+                *lo = HEX.get(usize::from(byte & 15)).copied().unwrap_or_default();
+            }
+        }
+        Self(hex)
+    }
+
+    /// The 32 hexadecimal digits.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+/// What one acquisition wants. The same claim is presented at every attempt.
+#[derive(Clone, Debug)]
+pub struct Claim<'a> {
+    /// The lock.
+    pub name: &'a LockName,
+    /// This acquisition's secret.
+    pub token: &'a Token,
+    /// Exclusive or shared. A holder that presents its token with the other mode converts.
+    pub mode: Mode,
+    /// The lease asked for.
+    pub ttl: Duration,
+    /// Encoded [`crate::Identity`] of who asks.
+    pub identity: &'a [u8],
+    /// Arrival rank that an earlier attempt was given; 0 at first. Keeps the claim's turn even
+    /// when the server has forgotten it.
+    pub place: u64,
+}
+
+/// What to do when the lock is not free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfBusy {
+    /// Take or keep a place in the queue.
+    Queue,
+    /// Give up: remove the claim from the queue if it is there. The last try of a time-out.
+    GiveUp,
+}
+
+/// The answer to an attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Attempt {
+    /// Held.
+    Held(Grant),
+    /// Somebody else has it.
+    Busy {
+        /// The claim's arrival rank, when it is queued.
+        place: u64,
+        /// What is left of the lease that blocks; the claim should ask again after it.
+        blocked_for: Duration,
+        /// Encoded identity of one who blocks.
+        holder: Box<[u8]>,
+    },
+}
+
+/// A lock given to a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The fencing token.
+    pub fence: u64,
+    /// The lease, counted from a moment that the *caller* knows to lie before the grant.
+    pub lease: Duration,
+}
+
+/// How a wait for a grant ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// The releasing holder handed the lock over.
+    Granted(Grant),
+    /// The time is up, or there is a reason to ask again.
+    Retry,
+    /// `interrupted` said so.
+    Interrupted,
+}
+
+/// What the server knew of a lock when its holder released or renewed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Still the holder's (a release that is repeated answers this, too).
+    Ours,
+    /// Not any more.
+    Lost(Loss),
+}
+
+/// What [`Store::status`] reports.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreStatus {
+    /// `redis`, `local`, …
+    pub backend: &'static str,
+    /// The DSN without credentials.
+    pub dsn: String,
+    /// The server's version, when it is known without asking.
+    pub server_version: Option<String>,
+    /// The server's role (`master`, `slave`), when it is known.
+    pub server_role: Option<String>,
+    /// Connections open now, idle ones among them, and made and discarded since the start.
+    pub open: usize,
+    /// Idle in the pool.
+    pub idle: usize,
+    /// Made since the process started.
+    pub created: u64,
+    /// Dropped because of an error, or of too many.
+    pub discarded: u64,
+}
+
+/// A backend. All methods may be called from many threads at once.
+pub trait Store: Send + Sync {
+    /// One atomic try. One round trip.
+    ///
+    /// # Errors
+    /// The server cannot be reached or refuses. When the outcome of a command is unknown it has
+    /// been asked again, on a new connection, before this returns.
+    fn attempt(&self, claim: &Claim<'_>, if_busy: IfBusy) -> Result<Attempt>;
+
+    /// Sleeps until the queued claim is granted the lock, `slice` has passed or `interrupted`
+    /// turns true (looked at whenever a signal arrives).
+    ///
+    /// # Errors
+    /// The connection broke: ask with [`Store::attempt`], which also finds a grant that was lost
+    /// on the way.
+    fn await_grant(&self, claim: &Claim<'_>, slice: Duration, interrupted: &dyn Fn() -> bool)
+    -> Result<Wake>;
+
+    /// Gives the lock back and hands it to the next in the queue; or takes the claim out of the
+    /// queue. One round trip.
+    fn release(&self, name: &LockName, token: &Token) -> Result<Standing>;
+
+    /// Sets the lease to `ttl` from now, if the lock is still held. One round trip, on a
+    /// connection that no waiter can block.
+    fn renew(&self, name: &LockName, token: &Token, ttl: Duration) -> Result<Standing>;
+
+    /// Who holds and who waits; `None` when nobody holds it. One round trip.
+    fn info(&self, name: &LockName) -> Result<Option<LockReport>>;
+
+    /// All held locks whose names start with `prefix`, at most `limit`, sorted by name.
+    fn list(&self, prefix: &[u8], limit: usize) -> Result<Vec<LockReport>>;
+
+    /// Takes the lock away from whoever holds it; the next waiter gets it. `false` when nobody
+    /// held it. One round trip.
+    fn break_lock(&self, name: &LockName) -> Result<bool>;
+
+    /// What is known without asking the server, so that a status page never blocks.
+    fn status(&self) -> StoreStatus;
+
+    /// Where the locks live, for messages, without credentials.
+    fn server(&self) -> &str;
+
+    /// Closes idle connections. Called when the process ends.
+    fn close(&self) {}
+}
+
+/// Opens the store of a configuration. Does no I/O.
+///
+/// # Errors
+/// [`crate::Error::Config`] for a DSN whose backend is not available.
+pub fn open(config: &Config) -> Result<Box<dyn Store>> {
+    match &config.dsn {
+        Dsn::Redis(server) => Ok(Box::new(RedisStore::new(server.clone(), config))),
+        Dsn::Local(directory) => Ok(Box::new(LocalStore::new(directory.clone(), config))),
+    }
+}
+
+/// The moment from which a lease is counted: before the command was sent.
+pub(crate) fn lease_start() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,78 @@
+-- One try to hold a lock: takes it when it is free and nobody waits, else queues (or gives up).
+--
+-- Guarantees: at most one exclusive holder, or any number of readers; first come, first served,
+-- readers behind a waiting writer wait; the fencing token is greater than any before, also after
+-- the data was lost. Idempotent: a holder's token gets the same fencing token again and a full
+-- lease (this is also how a waiter confirms a hand-off); a waiter's token keeps its place and
+-- renews its heartbeat. A holder's token with the other mode converts: down at once, up by
+-- leaving the readers and queueing.
+--
+-- KEYS[1]  the lock
+-- ARGV     1 token   2 mode X|S   3 lease in ms   4 Q queue when busy | G give up when busy
+--          5 place: arrival rank given by an earlier try, 0 at first   6 identity
+-- Returns  held: the fencing token (integer)
+--          busy: {place, ms until the lease that blocks runs out, identity of one holder}
+local state = redis.call('GET', KEYS[1])
+local me, wanted, ttl = ARGV[1], ARGV[2], tonumber(ARGV[3])
+
+-- The fast path: free, and known to have no waiters. Three commands.
+if state and wanted == 'X' and string.byte(state) == 70 then
+    local clock = redis.call('TIME')
+    local us = clock[1] * 1000000 + clock[2]
+    local ms = math.floor(us / 1000)
+    local last, released = string.match(state, '^F. (%d+) 0 0 0 %- (%S+)')
+    local token = math.max(us, last + 1)
+    redis.call('SET', KEYS[1],
+        string.format('X- %.0f %.0f %.0f %.0f %s %s %s', token, ms + ttl, ms, ttl, me, released, ARGV[6]),
+        'PX', ttl + 600000 + math.max(0, math.floor(token / 1000) - ms))
+    return token
+end
+
+--#include common.lua
+
+if mode == 'X' and holder == me then
+    redis.call('DEL', MAIL .. me)
+    if wanted == 'X' then
+        expiry, lease = now + ttl, ttl
+        save()
+        return fence
+    end
+    local mine = grant(me, 'S', ARGV[6], ttl)
+    settle()
+    save()
+    return mine
+end
+if mode == 'S' and redis.call('ZSCORE', READERS, me) then
+    redis.call('DEL', MAIL .. me)
+    if wanted == 'S' then
+        redis.call('ZADD', READERS, now + ttl, me)
+        save()
+        return tonumber(string.match(redis.call('HGET', INFO, me) or '0', '^%d+'))
+    end
+    drop_reader(me)
+end
+
+local place = tonumber(redis.call('ZSCORE', QUEUE, me) or ARGV[5])
+if place == 0 then
+    local last = redis.call('ZRANGE', QUEUE, -1, -1, 'WITHSCORES')[2]
+    place = math.max(now_us, tonumber(last or 0) + 1)
+end
+redis.call('ZADD', QUEUE, place, me)
+redis.call('HSET', WAITERS, me, string.format('%.0f %s %.0f %s', now, wanted, place, ARGV[6]))
+-- A grant that this waiter slept through has run out by now: it must not be believed later.
+redis.call('DEL', MAIL .. me)
+local mine = settle(me, ttl)
+if not mine and ARGV[4] == 'G' then
+    forget(me)
+    settle()
+end
+save()
+if mine then
+    return mine
+end
+if mode == 'X' then
+    return {place, expiry - now, identity}
+end
+local first = redis.call('ZRANGE', READERS, 0, 0, 'WITHSCORES')
+local record = first[1] and redis.call('HGET', INFO, first[1]) or ''
+return {place, tonumber(first[2] or now) - now, string.match(record, '^%d+ %d+ (.*)$') or ''}

@@ -1,0 +1,25 @@
+-- An administrator takes a lock away from whoever holds it. The next waiter is let in; the former
+-- holders find out at their next call.
+--
+-- KEYS[1]  the lock
+-- Returns  1 somebody held it   0 nobody did
+local state = redis.call('GET', KEYS[1])
+
+--#include common.lua
+
+settle()
+local held = mode ~= 'F'
+if mode == 'X' then
+    previous = '!' .. holder
+elseif mode == 'S' then
+    redis.call('DEL', READERS, INFO)
+    previous = '!S'
+end
+if held then
+    mode = 'F'
+    settle()
+end
+if state then
+    save()
+end
+return held and 1 or 0

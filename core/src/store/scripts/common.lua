@@ -1,0 +1,140 @@
+-- What all steps share: the state of one lock, and the rules by which it moves.
+--
+-- Keys, all in the hash slot of KEYS[1] = PREFIX{NAME}:
+--   KEYS[1]          string "MF FENCE EXPIRY SINCE LEASE TOKEN PREVIOUS IDENTITY"
+--                      M: X exclusively held, S shared, F free.  F: + when somebody waits, else -
+--                      FENCE: the newest fencing token.  EXPIRY, SINCE: ms, this server's clock
+--                      PREVIOUS: token of the last release; !TOKEN or !S when it was broken
+--   KEYS[1]..':q'    sorted set: waiters' tokens by arrival
+--   KEYS[1]..':w'    hash: waiter's token -> "HEARTBEAT MODE ARRIVAL IDENTITY"
+--   KEYS[1]..':r'    sorted set: readers' tokens by expiry
+--   KEYS[1]..':i'    hash: reader's token -> "FENCE SINCE IDENTITY"
+--   KEYS[1]..':m:'.. list, one a waiter: the mailbox in which it sleeps (BLPOP)
+--
+-- Invariants: a free lock has no living waiter (each step ends with settle()), so that the fast
+-- paths need not look; every key expires by itself.
+local key = KEYS[1]
+local QUEUE, WAITERS, READERS, INFO, MAIL = key .. ':q', key .. ':w', key .. ':r', key .. ':i', key .. ':m:'
+-- RETAIN: how long an idle name remembers its last fencing token, so that tokens grow even when
+-- this server's clock is set back. GRANT: the lease of a waiter that was handed the lock and has
+-- not yet confirmed. DEAD: a waiter is heard of every second, or is dead. All in ms.
+local RETAIN, GRANT, DEAD, QUEUE_LIFE = 600000, 2000, 2500, 60000
+local clock = redis.call('TIME')
+local now_us = clock[1] * 1000000 + clock[2]
+local now = math.floor(now_us / 1000)
+
+local mode, fence, expiry, since, lease, holder, previous, identity = 'F', 0, 0, 0, 0, '-', '-', ''
+if state then
+    local m, f, e, s, l
+    m, f, e, s, l, holder, previous, identity =
+        string.match(state, '^(%u)[-+] (%d+) (%d+) (%d+) (%d+) (%S+) (%S+) (.*)$')
+    mode, fence, expiry, since, lease = m, tonumber(f), tonumber(e), tonumber(s), tonumber(l)
+end
+
+local function save()
+    local keep = RETAIN + math.max(0, math.floor(fence / 1000) - now)
+    if mode == 'X' then
+        keep = keep + math.max(0, expiry - now)
+    elseif mode == 'S' then
+        keep = keep + math.max(0, tonumber(redis.call('ZRANGE', READERS, -1, -1, 'WITHSCORES')[2]) - now)
+        redis.call('PEXPIRE', READERS, keep)
+        redis.call('PEXPIRE', INFO, keep)
+    end
+    if mode ~= 'X' then
+        expiry, since, lease, holder, identity = 0, 0, 0, '-', ''
+    end
+    local waited_for = '-'
+    if redis.call('PEXPIRE', QUEUE, QUEUE_LIFE) == 1 then
+        redis.call('PEXPIRE', WAITERS, QUEUE_LIFE)
+        waited_for = '+'
+    end
+    redis.call('SET', key, string.format('%s%s %.0f %.0f %.0f %.0f %s %s %s',
+        mode, waited_for, fence, expiry, since, lease, holder, previous, identity), 'PX', keep)
+end
+
+local function forget(token)
+    redis.call('DEL', MAIL .. token)
+    redis.call('HDEL', WAITERS, token)
+    return redis.call('ZREM', QUEUE, token) == 1
+end
+
+local function grant(token, wanted, who, ttl)
+    fence = math.max(fence + 1, now_us)
+    if wanted == 'X' then
+        mode, holder, since, expiry, lease, identity = 'X', token, now, now + ttl, ttl, who
+    else
+        mode = 'S'
+        redis.call('ZADD', READERS, now + ttl, token)
+        redis.call('HSET', INFO, token, string.format('%.0f %.0f %s', fence, now, who))
+    end
+    return fence
+end
+
+local function drop_reader(token)
+    if redis.call('ZREM', READERS, token) == 0 then
+        return false
+    end
+    redis.call('HDEL', INFO, token)
+    if redis.call('ZCARD', READERS) == 0 then
+        mode = 'F'
+    end
+    return true
+end
+
+-- Frees the lock of dead holders and lets in those whose turn it is: the head of the queue, and
+-- behind a reader the readers that follow it. Whoever has not been heard of loses its turn. The
+-- lock is granted to `me` (who is here to confirm) for `ttl`, to others for GRANT, by mail.
+-- Returns my fencing token if I was let in.
+local function settle(me, ttl)
+    if mode == 'X' and expiry <= now then
+        mode = 'F'
+    elseif mode == 'S' then
+        for _, token in ipairs(redis.call('ZRANGEBYSCORE', READERS, '-inf', now)) do
+            drop_reader(token)
+        end
+        -- The set itself may have been evicted.
+        if mode == 'S' and redis.call('EXISTS', READERS) == 0 then
+            mode = 'F'
+        end
+    end
+    local mine = nil
+    while mode ~= 'X' do
+        local head = redis.call('ZRANGE', QUEUE, 0, 0)[1]
+        if not head then
+            break
+        end
+        local record = redis.call('HGET', WAITERS, head)
+        local beat, wanted, who
+        if record then
+            beat, wanted, who = string.match(record, '^(%d+) (%u) %d+ (.*)$')
+        end
+        if not record or tonumber(beat) + DEAD < now then
+            forget(head)
+        elseif wanted == 'X' and mode == 'S' then
+            break
+        else
+            forget(head)
+            if head == me then
+                mine = grant(head, wanted, who, ttl)
+            else
+                local token = grant(head, wanted, who, GRANT)
+                redis.call('RPUSH', MAIL .. head, string.format('%.0f %.0f', token, GRANT))
+                redis.call('PEXPIRE', MAIL .. head, GRANT)
+            end
+        end
+    end
+    return mine
+end
+
+-- Why a token that is not a holder's is not: 2 broken, 3 unknown here, 4 somebody else's since.
+-- 1: it released already (its first reply was lost).
+local function standing(token)
+    if previous == token then
+        return 1
+    elseif previous == '!' .. token or previous == '!S' then
+        return 2
+    elseif not state then
+        return 3
+    end
+    return 4
+end

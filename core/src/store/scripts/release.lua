@@ -1,0 +1,34 @@
+-- Gives a lock back and hands it to whoever is next; or takes a waiter out of the queue.
+--
+-- Guarantees: only the holder's own token frees the lock; exactly one waiter is woken when it is
+-- exclusive, all leading readers when they are; repeating a release is not an error; a waiter
+-- that was handed the lock and does not want it any more passes it on.
+--
+-- KEYS[1]  the lock
+-- ARGV     1 token
+-- Returns  1 it was ours and is free now   2 it had been broken   3 unknown here: data lost
+--          4 somebody else has been let in since
+local state = redis.call('GET', KEYS[1])
+local me = ARGV[1]
+
+-- The fast path: held by me, nobody waits. Two commands; the record's remaining life suffices.
+if state then
+    local token, holder = string.match(state, '^X%- (%d+) %d+ %d+ %d+ (%S+)')
+    if holder == me then
+        redis.call('SET', KEYS[1], 'F- ' .. token .. ' 0 0 0 - ' .. me .. ' ', 'KEEPTTL')
+        return 1
+    end
+end
+
+--#include common.lua
+
+if mode == 'X' and holder == me then
+    mode, previous = 'F', me
+elseif mode == 'S' and drop_reader(me) then
+    previous = me
+elseif not forget(me) then
+    return standing(me)
+end
+settle()
+save()
+return 1

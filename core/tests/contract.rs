@@ -1,0 +1,390 @@
+//! What every backend must do. One suite, run on each.
+#![allow(
+    clippy::needless_pass_by_value,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs
+)]
+
+mod support;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use cluster_lock_core::{Acquired, Engine, Error, LockName, Loss, Mode, Standing};
+use support::{RedisServer, Want, engine, name, until};
+
+const MS: Duration = Duration::from_millis(1);
+const S: Duration = Duration::from_secs(1);
+
+/// A backend, and what keeps it alive.
+struct Backend {
+    dsn: String,
+    _redis: Option<RedisServer>,
+    _dir: tempfile::TempDir,
+}
+
+impl Backend {
+    fn redis() -> Self {
+        let server = RedisServer::start(&[]);
+        Self { dsn: server.unix_dsn(), _redis: Some(server), _dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn local() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self { dsn: format!("local://{}", dir.path().display()), _redis: None, _dir: dir }
+    }
+
+    /// Two nodes.
+    fn pair(&self) -> (Engine, Engine) {
+        (engine(&self.dsn), engine(&self.dsn))
+    }
+}
+
+fn waiters(engine: &Engine, lock: &str) -> Vec<String> {
+    engine
+        .info(&name(lock))
+        .unwrap()
+        .map(|r| r.waiters.into_iter().map(|w| w.identity.node).collect())
+        .unwrap_or_default()
+}
+
+fn free_release(standing: Standing) {
+    assert!(standing == Standing::Ours, "{standing:?}");
+}
+
+fn excludes_and_hands_over(b: &Backend) {
+    let (a, c) = b.pair();
+    let lease = Want::default().get(&a, "x");
+    assert!(lease.is_held() && lease.remaining() > 9 * S);
+    Want::now().refused(&c, "x");
+    let start = Instant::now();
+    Want::default().within(100 * MS).refused(&c, "x");
+    assert!(start.elapsed() >= 100 * MS && start.elapsed() < 600 * MS, "{:?}", start.elapsed());
+    let waiting = thread::spawn(move || {
+        let lease = Want::default().get(&c, "x");
+        (Instant::now(), lease.fence(), lease.release().unwrap())
+    });
+    until("c waits", || waiters(&a, "x").len() == 1);
+    let fence = lease.fence();
+    let released = Instant::now();
+    free_release(lease.release().unwrap());
+    let (got, next_fence, standing) = waiting.join().unwrap();
+    free_release(standing);
+    assert!(next_fence > fence);
+    assert!(got - released < 300 * MS, "hand-off took {:?}", got - released);
+    assert_eq!(a.info(&name("x")).unwrap(), None);
+}
+
+fn shares_among_readers_only(b: &Backend) {
+    let (a, c) = b.pair();
+    let r1 = Want::now().shared().get(&a, "rw");
+    let r2 = Want::now().shared().get(&c, "rw");
+    assert!(r2.fence() > r1.fence());
+    Want::now().refused(&a, "rw");
+    let report = a.info(&name("rw")).unwrap().unwrap();
+    assert_eq!((report.mode, report.holders.len()), (Mode::Shared, 2));
+    free_release(r1.release().unwrap());
+    Want::now().refused(&a, "rw");
+    free_release(r2.release().unwrap());
+    let w = Want::now().get(&a, "rw");
+    Want::now().shared().refused(&c, "rw");
+    free_release(w.release().unwrap());
+}
+
+fn serves_in_order_of_arrival(b: &Backend) {
+    let (a, _) = b.pair();
+    let lease = Want::default().get(&a, "fifo");
+    let (tell, order) = channel();
+    let mut threads = Vec::new();
+    for i in 0..8 {
+        let (engine, tell) = (engine(&b.dsn), tell.clone());
+        threads.push(thread::spawn(move || {
+            let lease = Want::default().by(&i.to_string()).get(&engine, "fifo");
+            tell.send(i).unwrap();
+            free_release(lease.release().unwrap());
+        }));
+        until("the waiter queues", || waiters(&a, "fifo").len() == i + 1);
+    }
+    assert_eq!(waiters(&a, "fifo"), (0..8).map(|i| i.to_string()).collect::<Vec<_>>());
+    free_release(lease.release().unwrap());
+    for t in threads {
+        t.join().unwrap();
+    }
+    drop(tell);
+    assert_eq!(order.iter().collect::<Vec<_>>(), (0..8).collect::<Vec<_>>());
+}
+
+/// Holder W1, then R1 R2 W2 R3 wait: R1 and R2 come in together, then W2 alone, then R3.
+fn readers_behind_a_waiting_writer_wait(b: &Backend) {
+    let (a, _) = b.pair();
+    let lease = Want::default().get(&a, "q");
+    let (got, order) = channel();
+    let mut go = Vec::new();
+    let mut threads = Vec::new();
+    for (i, (who, shared)) in
+        [("r1", true), ("r2", true), ("w2", false), ("r3", true)].into_iter().enumerate()
+    {
+        let (engine, got, (release, released)) = (engine(&b.dsn), got.clone(), channel::<()>());
+        go.push(release);
+        threads.push(thread::spawn(move || {
+            let want = Want::default().by(who);
+            let lease = if shared { want.shared() } else { want }.get(&engine, "q");
+            got.send(who).unwrap();
+            released.recv().unwrap();
+            free_release(lease.release().unwrap());
+        }));
+        until("the waiter queues", || waiters(&a, "q").len() == i + 1);
+    }
+    free_release(lease.release().unwrap());
+    let mut first = [order.recv().unwrap(), order.recv().unwrap()];
+    first.sort_unstable();
+    assert_eq!(first, ["r1", "r2"]);
+    assert_eq!(waiters(&a, "q"), ["w2", "r3"]);
+    Want::now().shared().refused(&a, "q");
+    go[0].send(()).unwrap();
+    until("r1 is out", || a.info(&name("q")).unwrap().unwrap().holders.len() == 1);
+    assert_eq!(waiters(&a, "q"), ["w2", "r3"]);
+    go[1].send(()).unwrap();
+    assert_eq!(order.recv().unwrap(), "w2");
+    assert_eq!(waiters(&a, "q"), ["r3"]);
+    go[2].send(()).unwrap();
+    assert_eq!(order.recv().unwrap(), "r3");
+    go[3].send(()).unwrap();
+    for t in threads {
+        t.join().unwrap();
+    }
+}
+
+fn readers_go_on_when_the_writer_between_gives_up(b: &Backend) {
+    let (a, c) = b.pair();
+    let reader = Want::default().shared().get(&a, "gu");
+    let writer = {
+        let engine = engine(&b.dsn);
+        thread::spawn(move || Want::default().within(600 * MS).refused(&engine, "gu"))
+    };
+    until("the writer queues", || waiters(&a, "gu").len() == 1);
+    let behind = thread::spawn(move || {
+        let lease = Want::default().shared().get(&c, "gu");
+        let got = Instant::now();
+        free_release(lease.release().unwrap());
+        got
+    });
+    until("the reader queues", || waiters(&a, "gu").len() == 2);
+    writer.join().unwrap();
+    let gave_up = Instant::now();
+    let got = behind.join().unwrap();
+    assert!(got <= gave_up + 300 * MS, "the reader was not woken");
+    free_release(reader.release().unwrap());
+    assert_eq!(a.info(&name("gu")).unwrap(), None);
+}
+
+fn renews_while_it_is_held(b: &Backend) {
+    let (a, c) = b.pair();
+    let lease = Want::default().ttl(300 * MS).get(&a, "renewed");
+    Want::default().within(1500 * MS).refused(&c, "renewed");
+    assert!(lease.is_held());
+    assert!(a.counters().renewals.load(Ordering::Relaxed) >= 3);
+    free_release(lease.release().unwrap());
+}
+
+fn an_unrenewed_lease_is_lost_and_the_holder_knows(b: &Backend) {
+    let (a, c) = b.pair();
+    let lease = Want::default().ttl(200 * MS).unrenewed().get(&a, "lost");
+    let next = Want::default().within(2 * S).get(&c, "lost");
+    assert!(next.fence() > lease.fence());
+    assert!(!lease.is_held() && lease.remaining().is_zero());
+    assert!(matches!(lease.verify(), Err(Error::Lost(Loss::Expired(_)))));
+    assert!(matches!(lease.release(), Ok(Standing::Lost(Loss::Expired(_)))));
+    assert!(next.is_held());
+    next.verify().unwrap();
+    free_release(next.release().unwrap());
+}
+
+fn max_hold_ends_renewal(b: &Backend) {
+    let (a, c) = b.pair();
+    let want = Want { max_hold: Some(400 * MS), ..Want::default().ttl(200 * MS) };
+    let lease = want.get(&a, "max");
+    let start = Instant::now();
+    let next = Want::default().within(3 * S).get(&c, "max");
+    assert!(start.elapsed() >= 380 * MS, "{:?}", start.elapsed());
+    assert!(!lease.is_held());
+    free_release(next.release().unwrap());
+}
+
+fn breaking_hands_over_and_the_holder_finds_out(b: &Backend) {
+    let (a, c) = b.pair();
+    assert!(!a.break_lock(&name("b")).unwrap());
+    let lease = Want::default().get(&a, "b");
+    let waiting = thread::spawn(move || Want::default().get(&c, "b").release().unwrap());
+    until("c waits", || waiters(&a, "b").len() == 1);
+    assert!(a.break_lock(&name("b")).unwrap());
+    free_release(waiting.join().unwrap());
+    let lost = lease.release().unwrap();
+    assert!(matches!(lost, Standing::Lost(Loss::Broken | Loss::Superseded)), "{lost:?}");
+    let readers = [Want::now().shared().get(&a, "b"), Want::now().shared().get(&a, "b")];
+    assert!(a.break_lock(&name("b")).unwrap());
+    for reader in readers {
+        assert_eq!(reader.release().unwrap(), Standing::Lost(Loss::Broken));
+    }
+    let lease = Want::default().get(&a, "b");
+    assert!(a.break_lock(&name("b")).unwrap());
+    assert!(matches!(lease.verify(), Err(Error::Lost(Loss::Broken))));
+    assert!(!lease.is_held());
+}
+
+fn converts(b: &Backend) {
+    let (a, c) = b.pair();
+    let reader = Want::default().shared().get(&a, "conv");
+    let convert = |lease: cluster_lock_core::Lease, want: &Want| match want.with(|how| lease.convert(how)) {
+        Ok(Acquired::Held { lease, .. }) => lease,
+        other => panic!("{other:?}"),
+    };
+    let fence = reader.fence();
+    let writer = convert(reader, &Want::now());
+    assert_eq!(writer.mode(), Mode::Exclusive);
+    assert!(writer.fence() > fence);
+    Want::now().shared().refused(&c, "conv");
+    let reader = convert(writer, &Want::now().shared());
+    let other = Want::now().shared().get(&c, "conv");
+    // Not alone: the conversion fails, and like flock(2)'s it has given up the shared lock.
+    match Want::now().with(|how| reader.convert(how)) {
+        Ok(Acquired::TimedOut { .. }) => {}
+        unexpected => panic!("{unexpected:?}"),
+    }
+    assert_eq!(a.info(&name("conv")).unwrap().unwrap().holders.len(), 1);
+    free_release(other.release().unwrap());
+}
+
+fn waiting_can_be_interrupted(b: &Backend) {
+    let (a, c) = b.pair();
+    let lease = Want::default().get(&a, "int");
+    let looks = AtomicUsize::new(0);
+    let interrupted = || looks.fetch_add(1, Ordering::Relaxed) > 0;
+    let outcome = Want::default().with(|how| {
+        c.acquire(&name("int"), &cluster_lock_core::Acquire { interrupted: &interrupted, ..*how })
+    });
+    assert!(matches!(outcome, Ok(Acquired::Interrupted)), "{outcome:?}");
+    assert!(waiters(&a, "int").is_empty());
+    free_release(lease.release().unwrap());
+}
+
+fn any_bytes_are_a_name(b: &Backend) {
+    let (a, c) = b.pair();
+    let names: Vec<Vec<u8>> = vec![
+        b"a}b{c".to_vec(),
+        b"nul\0nul".to_vec(),
+        "gr\u{fc}n \u{1f512}".into(),
+        b"*?[x]".to_vec(),
+        b"a:q".to_vec(),
+        b"../../etc".to_vec(),
+        vec![0xff; 1024],
+    ];
+    let mut leases = Vec::new();
+    for bytes in &names {
+        let lock = LockName::new(bytes).unwrap();
+        match Want::now().with(|how| a.acquire(&lock, how)).unwrap() {
+            Acquired::Held { lease, .. } => leases.push(lease),
+            other => panic!("{lock}: {other:?}"),
+        }
+        let other = Want::now().with(|how| c.acquire(&lock, how)).unwrap();
+        assert!(matches!(other, Acquired::TimedOut { .. }), "{lock}: {other:?}");
+    }
+    let mut listed: Vec<_> =
+        c.list(b"", 100).unwrap().into_iter().map(|r| r.name.as_bytes().to_vec()).collect();
+    listed.sort();
+    let mut expected = names;
+    expected.sort();
+    assert_eq!(listed, expected);
+    assert_eq!(c.list(b"a}", 100).unwrap().len(), 1);
+    assert_eq!(c.list(b"*", 100).unwrap().len(), 1);
+    assert_eq!(c.list(b"", 2).unwrap().len(), 2);
+    for lease in leases {
+        free_release(lease.release().unwrap());
+    }
+    assert!(c.list(b"", 100).unwrap().is_empty());
+}
+
+fn reports_who_holds_and_who_waits(b: &Backend) {
+    let (a, c) = b.pair();
+    let lease = Want::default().by("node-a").get(&a, "who");
+    let waiting = thread::spawn(move || {
+        drop(Want::default().shared().by("node-b").get(&c, "who"));
+    });
+    until("c waits", || waiters(&a, "who").len() == 1);
+    let report = a.info(&name("who")).unwrap().unwrap();
+    assert_eq!(report.mode, Mode::Exclusive);
+    assert_eq!(report.fence, lease.fence());
+    assert!(report.ttl > 5 * S && report.ttl <= 10 * S);
+    assert_eq!(report.holders[0].identity.node, "node-a");
+    assert_eq!(report.holders[0].identity.pid, std::process::id());
+    assert_eq!(report.waiters[0].identity.node, "node-b");
+    assert_eq!(report.waiters[0].mode, Mode::Shared);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+    assert!((report.since - now).abs() < 5.0 && (report.waiters[0].since - now).abs() < 5.0);
+    drop(lease);
+    waiting.join().unwrap();
+}
+
+/// Threads on one lock: no two inside at once, fencing tokens in order, all served alike.
+fn many_threads_share_one_lock(b: &Backend) {
+    const THREADS: usize = 8;
+    const EACH: usize = 100;
+    let shared = engine(&b.dsn);
+    let inside = std::sync::Arc::new(AtomicUsize::new(0));
+    let (tell, fences) = channel();
+    let threads: Vec<_> = (0..THREADS)
+        .map(|_| {
+            let (engine, inside, tell) = (shared.clone(), inside.clone(), tell.clone());
+            thread::spawn(move || {
+                for _ in 0..EACH {
+                    let lease = Want::default().get(&engine, "many");
+                    assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two holders at once");
+                    tell.send(lease.fence()).unwrap();
+                    assert_eq!(inside.fetch_sub(1, Ordering::SeqCst), 1);
+                    free_release(lease.release().unwrap());
+                }
+            })
+        })
+        .collect();
+    for t in threads {
+        t.join().unwrap();
+    }
+    drop(tell);
+    let fences: Vec<u64> = fences.iter().collect();
+    assert_eq!(fences.len(), THREADS * EACH);
+    assert!(fences.windows(2).all(|w| w[0] < w[1]), "fencing tokens must increase");
+    assert_eq!(shared.info(&name("many")).unwrap(), None);
+}
+
+macro_rules! on_each_backend {
+    ($($test:ident)*) => {
+        mod redis {
+            $(#[test] fn $test() { super::$test(&super::Backend::redis()); })*
+        }
+        mod local {
+            $(#[test] fn $test() { super::$test(&super::Backend::local()); })*
+        }
+    };
+}
+
+on_each_backend! {
+    excludes_and_hands_over
+    shares_among_readers_only
+    serves_in_order_of_arrival
+    readers_behind_a_waiting_writer_wait
+    readers_go_on_when_the_writer_between_gives_up
+    renews_while_it_is_held
+    an_unrenewed_lease_is_lost_and_the_holder_knows
+    max_hold_ends_renewal
+    breaking_hands_over_and_the_holder_finds_out
+    converts
+    waiting_can_be_interrupted
+    any_bytes_are_a_name
+    reports_who_holds_and_who_waits
+    many_threads_share_one_lock
+}

@@ -1,0 +1,1 @@
+//! The extension: all that knows PHP, nothing that knows Redis.
