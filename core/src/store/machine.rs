@@ -14,10 +14,10 @@ use crate::key::LockName;
 use crate::report::{Holder, Identity, LockReport, Mode, Waiter};
 
 /// The lease of a waiter that was handed the lock and has not confirmed yet (`GRANT`).
-pub const GRANT_LEASE: Duration = Duration::from_secs(2);
+pub const GRANT_LEASE: Duration = Duration::from_millis(2200);
 
 /// A waiter that has not been heard of for this long is dead (`DEAD`).
-pub const WAITER_DEAD_AFTER: Duration = Duration::from_millis(2500);
+pub const WAITER_DEAD_AFTER: Duration = Duration::from_millis(1800);
 
 /// The moment of a step.
 #[derive(Clone, Copy, Debug)]
