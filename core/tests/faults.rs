@@ -20,7 +20,8 @@ fn acl_rights() -> Vec<String> {
     let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
     let text = std::fs::read_to_string(readme).unwrap();
     let line = text.lines().find(|l| l.contains("ACL SETUSER")).expect("README.md has the ACL line");
-    let words = line.split_whitespace().skip_while(|w| *w != "SETUSER").skip(2);
+    let words =
+        line.split_whitespace().skip_while(|w| *w != "SETUSER").skip(2).filter(|w| !w.starts_with('>'));
     words.map(|w| w.trim_matches('\'').to_owned()).collect()
 }
 

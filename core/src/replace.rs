@@ -1,1 +1,0 @@
-//! Atomic file replacement.

@@ -1,0 +1,97 @@
+//! Bytes from one descriptor to another.
+
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{copy_file_range, fstatfs};
+use rustix::io::{Errno, read, write};
+
+/// Copies everything from the present offset of `from` to its end. The error says which step.
+pub(super) fn contents(from: &OwnedFd, to: &OwnedFd) -> std::result::Result<(), (&'static str, Errno)> {
+    // In the kernel, or on the file server, or by sharing blocks, as far as that is possible.
+    loop {
+        match copy_file_range(from, None, to, None, 1 << 30) {
+            Ok(n) if n > 0 => {}
+            Err(Errno::INTR) => {}
+            // The end, or "not between these file systems". Both offsets stand where it stopped:
+            // the loop below carries on from there and meets the end, or the real error, itself.
+            Ok(_) | Err(_) => break,
+        }
+    }
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match read(from, &mut *buffer) {
+            Ok(0) => return Ok(()),
+            Ok(n) => {
+                let data = buffer.get(..n).unwrap_or_default();
+                write_all(to, data).map_err(|e| ("cannot write the copy of the old content", e))?;
+            }
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(("cannot read the old content", e)),
+        }
+    }
+}
+
+/// Writes all of it, however many calls that takes.
+pub(super) fn write_all(to: &OwnedFd, mut data: &[u8]) -> std::result::Result<(), Errno> {
+    while !data.is_empty() {
+        match write(to, data) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(n) => data = data.get(n..).unwrap_or_default(),
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// Whether the file's server is another machine that may refuse data after `write` took it.
+pub(super) fn is_network(file: &OwnedFd) -> bool {
+    const NFS: u64 = 0x6969;
+    const SMB: u64 = 0x517B;
+    const CIFS: u64 = 0xFF53_4D42;
+    const SMB2: u64 = 0xFE53_4D42;
+    const CEPH: u64 = 0x00C3_6400;
+    const AFS: u64 = 0x5346_414F;
+    const NINE_P: u64 = 0x0102_1997;
+    fstatfs(file).is_ok_and(|fs| {
+        // Some platforms sign-extend the 32-bit magic number.
+        let magic = u64::try_from(fs.f_type & 0xFFFF_FFFF).unwrap_or(0);
+        [NFS, SMB, CIFS, SMB2, CEPH, AFS, NINE_P].contains(&magic)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, File};
+
+    fn copied(from: File) -> Vec<u8> {
+        let to = tempfile::NamedTempFile::new().unwrap();
+        contents(&from.into(), &to.reopen().unwrap().into()).unwrap();
+        fs::read(to.path()).unwrap()
+    }
+
+    #[test]
+    fn what_copy_file_range_cannot_copy_is_read_and_written() {
+        // It returns 0 or an error for files of procfs, whatever they contain.
+        assert_eq!(copied(File::open("/proc/version").unwrap()), fs::read("/proc/version").unwrap());
+    }
+
+    #[test]
+    fn a_large_file_is_copied_whole() {
+        let from = tempfile::NamedTempFile::new().unwrap();
+        let content: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
+        fs::write(from.path(), &content).unwrap();
+        assert_eq!(copied(File::open(from.path()).unwrap()), content);
+    }
+
+    #[test]
+    fn an_error_names_its_step() {
+        let to = tempfile::NamedTempFile::new().unwrap();
+        let directory = File::open("/").unwrap().into();
+        let outcome = contents(&directory, &to.reopen().unwrap().into());
+        assert_eq!(outcome, Err(("cannot read the old content", Errno::ISDIR)));
+        let full = File::options().write(true).open("/dev/full").unwrap().into();
+        assert_eq!(write_all(&full, b"x"), Err(Errno::NOSPC));
+    }
+}

@@ -1,0 +1,239 @@
+//! Atomic file replacement: readers see the old file or the new one, never a part of either.
+//!
+//! A temporary file is written in the directory of the target and renamed over it. Everything
+//! happens relative to one open directory, so a directory renamed meanwhile does no harm.
+//!
+//! * `target`: where a write goes: symlinks followed, special files refused.
+//! * `metadata`: mode, owner, group, ACL and extended attributes of the file being replaced.
+//! * `stale`: the names of temporary files, and the removal of those that killed writers left.
+//!
+//! # What a rename cannot do
+//! * The new file is a new inode: hard links to the old one keep the old content, and open
+//!   descriptors go on reading it.
+//! * On NFS a client that has the *old* file open renames it to `.nfs…` before the new one takes
+//!   its place; for that moment other nodes may find no file. This module therefore closes its
+//!   own descriptor of the old file first.
+//! * A killed writer leaves its temporary file, which a later write to the same target removes.
+
+mod copy;
+mod metadata;
+mod stale;
+mod target;
+
+use std::ffi::CString;
+use std::fmt::Display;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::process;
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, Mode, OFlags, fstat, openat, renameat, statat, unlinkat};
+use rustix::io::{Errno, retry_on_intr};
+
+use crate::error::{Error, Result};
+use metadata::Metadata;
+use target::Place;
+
+pub use target::Target;
+
+/// Attempts to find a free temporary name. With 64 random bits the first is free.
+const NAME_ATTEMPTS: usize = 8;
+
+/// How a replacement is done.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Sync the file before the rename and the directory after it, so that the new content
+    /// survives a power failure.
+    pub durable: bool,
+}
+
+/// What becomes of the old content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// It is replaced.
+    Replace,
+    /// It is copied, and what is written follows it.
+    Append,
+}
+
+/// A rename that happened.
+#[derive(Debug)]
+pub struct Committed {
+    /// The new file is in place, but may not survive a power failure, for this reason.
+    pub durability_warning: Option<String>,
+}
+
+/// A new version of a file, invisible until [`Replacement::commit`]. Dropping it instead removes
+/// the temporary file and leaves the old one as it was; not so in a forked child, which owns
+/// nothing of its parent's.
+#[derive(Debug)]
+pub struct Replacement {
+    // Before `temp`: NFS keeps a file that is unlinked while open under another name.
+    file: OwnedFd,
+    temp: Temp,
+    kept: Option<Metadata>,
+    durable: bool,
+}
+
+impl Replacement {
+    /// Makes the temporary file next to the target; for [`Existing::Append`] with the old content.
+    /// The lock on the file, if there is one, must be held by now: from here on the old file counts.
+    ///
+    /// # Errors
+    /// When plain writing would fail too (the existing file is not writable), when the directory
+    /// is not writable, or when the old content cannot be copied.
+    pub fn begin(target: &Target, how: Existing, options: &Options) -> Result<Self> {
+        let place = Arc::clone(target.place());
+        let old = place.open_existing(how)?;
+        let kept = old.as_ref().map(|old| Metadata::read(old, &place)).transpose()?;
+        let (temp, file) = Temp::create(place, kept.is_some())?;
+        let this = Self { file, temp, kept, durable: options.durable };
+        if let (Existing::Append, Some(old)) = (how, &old) {
+            copy::contents(old, &this.file).map_err(|(step, e)| this.failed(step, e))?;
+        }
+        Ok(this)
+    }
+
+    /// Writes all of `data`.
+    ///
+    /// # Errors
+    /// What the operating system says: disk full, quota exceeded, I/O error. Part of the data may
+    /// be in the temporary file then: drop it.
+    pub fn write(&mut self, data: &[u8]) -> Result<()> {
+        self.temp.check_owner()?;
+        copy::write_all(&self.file, data).map_err(|e| self.failed("cannot write", e))
+    }
+
+    /// Puts the new file in the place of the old one. `verify` is asked as the very last thing
+    /// before the rename; its error is returned as it is, and nothing is renamed.
+    ///
+    /// # Errors
+    /// Whatever is returned, the old file is untouched and no temporary file is left.
+    pub fn commit(self, verify: impl FnOnce() -> Result<()>) -> Result<Committed> {
+        self.temp.check_owner()?;
+        if let Some(kept) = &self.kept {
+            kept.apply(&self.file, &self.temp.place)?;
+        }
+        // Not durable: on a network file system the data must reach the server all the same,
+        // before the name does, or other nodes would see an empty file.
+        if self.durable || copy::is_network(&self.file) {
+            let sync = if self.durable { rustix::fs::fsync } else { rustix::fs::fdatasync };
+            retry_on_intr(|| sync(self.file.as_fd()))
+                .map_err(|e| self.failed("cannot write to stable storage", e))?;
+        }
+        let Self { mut temp, file, durable, .. } = self;
+        let written = fstat(&file).map_err(|e| temp.place.failed("cannot examine", e))?;
+        // NFS, FUSE and quota report late write errors here, and only here.
+        nix::unistd::close(file)
+            .map_err(|e| temp.place.failed("cannot write (on close)", Errno::from_raw_os_error(e as i32)))?;
+
+        verify()?;
+        temp.rename(&written)?;
+
+        let durability_warning = if durable { temp.place.sync() } else { None };
+        stale::clean(&temp.place);
+        Ok(Committed { durability_warning })
+    }
+
+    fn failed(&self, step: impl Display, errno: Errno) -> Error {
+        self.temp.place.failed(step, errno)
+    }
+}
+
+/// A temporary file's name; dropped, it takes the file with it.
+#[derive(Debug)]
+struct Temp {
+    place: Arc<Place>,
+    /// `None` once it has been renamed.
+    name: Option<CString>,
+    creator: u32,
+}
+
+impl Temp {
+    /// Creates it: private when it is to take over an existing file's mode, otherwise with what
+    /// the kernel makes of 0666: umask or the directory's default ACL, without a race.
+    fn create(place: Arc<Place>, private: bool) -> Result<(Self, OwnedFd)> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(if private { 0o600 } else { 0o666 });
+        let creator = process::id();
+        let mut outcome = Errno::EXIST;
+        for _ in 0..NAME_ATTEMPTS {
+            let name = match stale::fresh_name(place.name(), creator) {
+                Ok(name) => name,
+                Err(e) => return Err(place.failed("cannot get random bytes", e)),
+            };
+            match openat(place.dir(), name.as_c_str(), flags, mode) {
+                Ok(file) => return Ok((Self { place, name: Some(name), creator }, file)),
+                Err(e @ (Errno::EXIST | Errno::INTR)) => outcome = e,
+                Err(e) => {
+                    outcome = e;
+                    break;
+                }
+            }
+        }
+        let hint = match outcome {
+            Errno::ACCESS | Errno::PERM => " (the directory must be writable for an atomic replace)",
+            _ => "",
+        };
+        let step = format!("cannot create a temporary file in {}", printable(place.dir_path()));
+        Err(place.error(format!("{step}: {}{hint}", reason(outcome))))
+    }
+
+    /// Renames it over the target. `written` is the temporary file's status.
+    fn rename(&mut self, written: &rustix::fs::Stat) -> Result<()> {
+        let Some(name) = &self.name else { return Ok(()) };
+        let place = &self.place;
+        if let Err(e) = renameat(place.dir(), name, place.dir(), place.name()) {
+            // NFS: the answer to the first request got lost, and its repetition found the
+            // temporary file gone. If our file stands there, the rename happened.
+            let done = statat(place.dir(), place.name(), AtFlags::SYMLINK_NOFOLLOW)
+                .is_ok_and(|now| (now.st_dev, now.st_ino) == (written.st_dev, written.st_ino));
+            if !done {
+                return Err(place.failed("cannot rename the temporary file over it", e));
+            }
+        }
+        self.name = None;
+        Ok(())
+    }
+
+    /// A forked child shares the file offset with its parent: whatever it wrote would end up in
+    /// the parent's file.
+    fn check_owner(&self) -> Result<()> {
+        if self.creator == process::id() {
+            return Ok(());
+        }
+        Err(self.place.error("this write was begun by the parent process".into()))
+    }
+}
+
+impl Drop for Temp {
+    fn drop(&mut self) {
+        if self.creator == process::id()
+            && let Some(name) = &self.name
+        {
+            // Nobody to tell: what led here is already an error, and what stays is stale.
+            let _ = unlinkat(self.place.dir(), name, AtFlags::empty());
+        }
+    }
+}
+
+/// An operating system error in words, without its number.
+fn reason(errno: Errno) -> String {
+    let text = std::io::Error::from(errno).to_string();
+    match text.split_once(" (os error") {
+        Some((words, _)) => words.to_owned(),
+        None => text,
+    }
+}
+
+/// A path for messages: no control character of its can forge a log line.
+fn printable(path: &Path) -> String {
+    let mut out = String::new();
+    for c in path.to_string_lossy().chars() {
+        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;

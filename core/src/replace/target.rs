@@ -1,0 +1,220 @@
+//! Where a write goes.
+
+use std::ffi::{CStr, CString, OsStr};
+use std::fmt::Display;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{
+    Access, AtFlags, CWD, FileType, Mode, OFlags, Stat, StatxFlags, accessat, fstat, openat, readlinkat,
+    statat, statx,
+};
+use rustix::io::{Errno, retry_on_intr};
+
+use super::{Existing, printable, reason};
+use crate::error::{Error, Result};
+
+/// As many links as the kernel follows.
+const MAX_LINKS: usize = 40;
+
+/// The file a path leads to: symlinks followed, its directory open. The file need not exist.
+#[derive(Clone, Debug)]
+pub struct Target(Arc<Place>);
+
+impl Target {
+    /// Follows `path` to the regular file it names, or would name: a dangling symlink leads to
+    /// the file that `fopen` would create. A relative path starts at the working directory of the
+    /// process.
+    ///
+    /// # Errors
+    /// When the directory does not exist or cannot be reached, when links go in circles, and when
+    /// the path leads to something that must not be replaced: a directory, a device, a FIFO, a
+    /// socket.
+    pub fn resolve(path: &Path) -> Result<Self> {
+        let error = |cause| Error::File { path: printable(path), cause };
+        if path.as_os_str().is_empty() {
+            return Err(error("the path is empty".into()));
+        }
+        // The kernel first, for all that it knows better: fs.protected_symlinks, links that only
+        // look like paths (/proc/self/fd/1), loops.
+        match statat(CWD, path, AtFlags::empty()) {
+            Ok(stat) => check_type(&stat).map_err(error)?,
+            Err(Errno::NOENT) => {}
+            Err(e) => return Err(error(format!("cannot be reached: {}", reason(e)))),
+        }
+        let mut path = path.to_path_buf();
+        for _ in 0..=MAX_LINKS {
+            let place = Place::open(&path).map_err(error)?;
+            match place.read_link() {
+                Ok(link) => path = place.dir_path.join(OsStr::from_bytes(link.as_bytes())),
+                Err(Errno::NOENT) => return Ok(Self(Arc::new(place))),
+                // Not a link.
+                Err(Errno::INVAL) => {
+                    if let Ok(stat) = statat(&place.dir, &place.name, AtFlags::SYMLINK_NOFOLLOW) {
+                        check_type(&stat).map_err(error)?;
+                    }
+                    return Ok(Self(Arc::new(place)));
+                }
+                Err(e) => return Err(error(format!("cannot be reached: {}", reason(e)))),
+            }
+        }
+        Err(error(format!("cannot be reached: {}", reason(Errno::LOOP))))
+    }
+
+    /// The absolute path of the file itself, without symlinks: what a lock is named after.
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    pub(super) fn place(&self) -> &Arc<Place> {
+        &self.0
+    }
+}
+
+/// An open directory and a name in it.
+#[derive(Debug)]
+pub(super) struct Place {
+    dir: OwnedFd,
+    dir_path: PathBuf,
+    name: CString,
+    path: PathBuf,
+}
+
+impl Place {
+    /// Opens the directory of `path`. The error is the cause in words.
+    fn open(path: &Path) -> std::result::Result<Self, String> {
+        let bytes = path.as_os_str().as_bytes();
+        let (parent, name) = match bytes.iter().rposition(|&b| b == b'/') {
+            Some(slash) => bytes.split_at(slash + 1),
+            None => (b".".as_slice(), bytes),
+        };
+        if matches!(name, b"" | b"." | b"..") {
+            return Err("is a directory".into());
+        }
+        let parent = Path::new(OsStr::from_bytes(parent));
+        let unreachable =
+            |e: Errno| format!("its directory {} cannot be reached: {}", printable(parent), reason(e));
+        let dir_path = std::fs::canonicalize(parent)
+            .map_err(|e| unreachable(Errno::from_io_error(&e).unwrap_or(Errno::IO)))?;
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = match openat(CWD, &dir_path, flags | OFlags::RDONLY, Mode::empty()) {
+            // Files can be made in a directory that may not be listed; only syncing it needs that.
+            Err(Errno::ACCESS) => openat(CWD, &dir_path, flags | OFlags::PATH, Mode::empty()),
+            outcome => outcome,
+        };
+        Ok(Self {
+            dir: dir.map_err(unreachable)?,
+            path: dir_path.join(OsStr::from_bytes(name)),
+            dir_path,
+            name: CString::new(name).map_err(|_| "the path contains a NUL byte")?,
+        })
+    }
+
+    pub(super) fn dir(&self) -> &OwnedFd {
+        &self.dir
+    }
+
+    pub(super) fn dir_path(&self) -> &Path {
+        &self.dir_path
+    }
+
+    pub(super) fn name(&self) -> &CStr {
+        &self.name
+    }
+
+    fn read_link(&self) -> std::result::Result<CString, Errno> {
+        self.coherently(|| readlinkat(&self.dir, &self.name, Vec::new()))
+    }
+
+    /// Does a look-up that may say "no such file", and believes that only after asking the server:
+    /// an NFS client remembers that a file did not exist for many seconds after another node
+    /// made it. Appending would then throw that node's file away: in the lab, with the file made
+    /// while this node waited for the lock, 5 times of 5.
+    fn coherently<T>(
+        &self,
+        look_up: impl Fn() -> std::result::Result<T, Errno>,
+    ) -> std::result::Result<T, Errno> {
+        match look_up() {
+            Err(Errno::NOENT) => {
+                let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_FORCE_SYNC;
+                let _ = statx(&self.dir, c"", flags, StatxFlags::BASIC_STATS);
+                look_up()
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Opens the file that is to be replaced, once, for its metadata and content; `None` when
+    /// there is none. Refuses what plain writing would refuse, though a rename would do it.
+    pub(super) fn open_existing(&self, how: Existing) -> Result<Option<OwnedFd>> {
+        let stat = || statat(&self.dir, &self.name, AtFlags::SYMLINK_NOFOLLOW);
+        match self.coherently(stat) {
+            Ok(stat) => check_type(&stat).map_err(|cause| self.error(cause))?,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(e) => return Err(self.failed("cannot examine the existing file", e)),
+        }
+        match accessat(&self.dir, &self.name, Access::WRITE_OK, AtFlags::EACCESS) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(e) => return Err(self.failed("the existing file is not writable", e)),
+        }
+        // Non-blocking: should it have become a FIFO this instant, the type check below says so.
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let open = |access| retry_on_intr(|| openat(&self.dir, &self.name, flags | access, Mode::empty()));
+        let opened = match (open(OFlags::RDONLY), how) {
+            // Write-only files can be replaced, not copied.
+            (Err(Errno::ACCESS), Existing::Replace) => open(OFlags::WRONLY),
+            (outcome, _) => outcome,
+        };
+        let old = match opened {
+            Ok(old) => old,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(e) => return Err(self.failed("cannot open the existing file", e)),
+        };
+        let stat = fstat(&old).map_err(|e| self.failed("cannot examine the existing file", e))?;
+        check_type(&stat).map_err(|cause| self.error(cause))?;
+        Ok(Some(old))
+    }
+
+    /// Syncs the directory; what went wrong, in words.
+    pub(super) fn sync(&self) -> Option<String> {
+        match retry_on_intr(|| rustix::fs::fsync(&self.dir)) {
+            // INVAL, NOSYS, NOTSUP: this file system has no such thing, nothing more can be done.
+            Ok(()) | Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => None,
+            Err(e) => {
+                let why = match e {
+                    Errno::BADF => "it may not be opened for reading".into(),
+                    e => reason(e),
+                };
+                Some(format!(
+                    "the new file is in place, but its directory {} could not be synced: {why}; \
+                     a power failure now could bring the old file back",
+                    printable(&self.dir_path)
+                ))
+            }
+        }
+    }
+
+    pub(super) fn error(&self, cause: String) -> Error {
+        Error::File { path: printable(&self.path), cause }
+    }
+
+    pub(super) fn failed(&self, step: impl Display, errno: Errno) -> Error {
+        self.error(format!("{step}: {}", reason(errno)))
+    }
+}
+
+/// Only regular files are replaced: a device turned into a file would be a disaster.
+fn check_type(stat: &Stat) -> std::result::Result<(), String> {
+    let what = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => return Ok(()),
+        FileType::Directory => return Err("is a directory".into()),
+        FileType::Symlink => return Err("has become a symbolic link meanwhile".into()),
+        FileType::Fifo => "a FIFO",
+        FileType::Socket => "a socket",
+        FileType::CharacterDevice | FileType::BlockDevice => "a device",
+        FileType::Unknown => "a special file",
+    };
+    Err(format!("is {what}: only a regular file can be replaced"))
+}
