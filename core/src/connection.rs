@@ -151,12 +151,10 @@ impl Connection {
     ) -> Result<Readiness, Fault> {
         let deadline = Instant::now() + limit;
         loop {
-            if interrupted() {
-                return Ok(Readiness::Interrupted);
-            }
             match readable(self.io.socket().raw.as_fd(), deadline.remaining()) {
                 Ok(true) => return Ok(Readiness::Ready),
                 Ok(false) if deadline.has_passed() => return Ok(Readiness::TimedOut),
+                Err(rustix::io::Errno::INTR) if interrupted() => return Ok(Readiness::Interrupted),
                 Ok(false) | Err(rustix::io::Errno::INTR) => {}
                 Err(e) => {
                     self.healthy = false;

@@ -130,22 +130,22 @@ impl fmt::Display for Server {
     }
 }
 
-/// What may be shown of a DSN that may not even parse: everything that could be a credential is
-/// replaced.
+/// What may be shown of a DSN. Of one that does not parse, in which anything may be a credential,
+/// only the scheme.
 pub fn redact(text: &str) -> String {
-    if let Ok(dsn) = Dsn::parse(text) {
-        return dsn.redacted();
+    match Dsn::parse(text) {
+        Ok(dsn) => dsn.redacted(),
+        Err(_) => match text.split_once("://") {
+            Some((scheme, _)) if scheme.bytes().all(|b| b.is_ascii_lowercase() || b == b'+') => {
+                format!("{scheme}://***")
+            }
+            _ => "***".into(),
+        },
     }
-    let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
-    let rest = rest.rsplit_once('@').map_or(rest, |(_, after)| after);
-    let rest = rest.split_once('?').map_or(rest, |(before, _)| before);
-    let hidden = if text.contains('@') { "***@" } else { "" };
-    let colon = if text.contains("://") { "://" } else { "" };
-    format!("{scheme}{colon}{hidden}{rest}")
 }
 
 fn bad(what: &str) -> Error {
-    Error::Config(format!("cluster_lock.dsn is not usable: {what}; allowed: {ALLOWED}"))
+    Error::Config(format!("cluster_lock.dsn is not usable: {what}. Allowed: {ALLOWED}"))
 }
 
 fn tcp(text: &str, tls: Option<TlsFiles>) -> Result<Server> {
@@ -294,9 +294,14 @@ mod tests {
 
     #[test]
     fn no_message_shows_a_password() {
-        for text in
-            ["redis://u:hunter2@:bad", "nope://u:hunter2@h", "redis://u:hunter2@h/x?a=b", "u:hunter2@h"]
-        {
+        for text in [
+            "redis://u:hunter2@:bad",
+            "nope://u:hunter2@h",
+            "redis://u:hunter2@h/x?a=b",
+            "u:hunter2@h",
+            "redis://:hunter2",
+            "hunter2",
+        ] {
             let error = Dsn::parse(text).unwrap_err().to_string();
             assert!(!error.contains("hunter2"), "{error}");
             assert!(!redact(text).contains("hunter2"), "{}", redact(text));

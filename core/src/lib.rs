@@ -31,6 +31,6 @@ pub use config::Config;
 pub use dsn::Dsn;
 pub use error::{Error, LockError, Loss, Result};
 pub use key::{LockName, PathMap};
-pub use lock::{Acquire, Acquired, Counters, Engine, Lease};
+pub use lock::{Acquire, Acquired, Counters, Engine, Lease, Pending};
 pub use report::{Holder, Identity, LockReport, Mode, Waiter};
 pub use store::Standing;

@@ -260,17 +260,39 @@ fn converts(b: &Backend) {
     free_release(other.release().unwrap());
 }
 
-fn waiting_can_be_interrupted(b: &Backend) {
+fn a_wait_can_be_interrupted_given_up_or_gone_on_with(b: &Backend) {
     let (a, c) = b.pair();
     let lease = Want::default().get(&a, "int");
-    let looks = AtomicUsize::new(0);
-    let interrupted = || looks.fetch_add(1, Ordering::Relaxed) > 0;
-    let outcome = Want::default().with(|how| {
-        c.acquire(&name("int"), &cluster_lock_core::Acquire { interrupted: &interrupted, ..*how })
-    });
-    assert!(matches!(outcome, Ok(Acquired::Interrupted)), "{outcome:?}");
-    assert!(waiters(&a, "int").is_empty());
+    let interrupt = |engine: &Engine| {
+        let looks = AtomicUsize::new(0);
+        let interrupted = || looks.fetch_add(1, Ordering::Relaxed) > 0;
+        let outcome = Want::default().with(|how| {
+            engine.acquire(&name("int"), &cluster_lock_core::Acquire { interrupted: &interrupted, ..*how })
+        });
+        match outcome {
+            Ok(Acquired::Interrupted(pending)) => pending,
+            other => panic!("{other:?}"),
+        }
+    };
+    let first = interrupt(&c);
+    let second = interrupt(&c);
+    assert_eq!(waiters(&a, "int").len(), 2, "the places are kept");
+    drop(second);
+    assert_eq!(waiters(&a, "int").len(), 1);
     free_release(lease.release().unwrap());
+    let resumed = Want::default().with(|how| Engine::resume(first, how));
+    match resumed {
+        Ok(Acquired::Held { lease, .. }) => free_release(lease.release().unwrap()),
+        other => panic!("{other:?}"),
+    }
+    let late = Want::default().get(&a, "int");
+    let third = interrupt(&c);
+    thread::sleep(20 * MS); // the time-out counts from the beginning, which is now 20 ms ago
+    match Want::default().within(10 * MS).with(|how| Engine::resume(third, how)) {
+        Ok(Acquired::TimedOut { .. }) => {}
+        other => panic!("{other:?}"),
+    }
+    free_release(late.release().unwrap());
 }
 
 fn any_bytes_are_a_name(b: &Backend) {
@@ -383,7 +405,7 @@ on_each_backend! {
     max_hold_ends_renewal
     breaking_hands_over_and_the_holder_finds_out
     converts
-    waiting_can_be_interrupted
+    a_wait_can_be_interrupted_given_up_or_gone_on_with
     any_bytes_are_a_name
     reports_who_holds_and_who_waits
     many_threads_share_one_lock

@@ -49,7 +49,7 @@ fn one_round_trip_each_way() {
     drop(Want::default().get(&e, "x"));
     let commands = || {
         let info = server.cli(&["INFO", "commandstats"]);
-        let calls = info.lines().filter(|l| l.starts_with("cmdstat_evalsha")).next_back().unwrap().to_owned();
+        let calls = info.lines().rfind(|l| l.starts_with("cmdstat_evalsha")).unwrap().to_owned();
         calls.split(['=', ',']).nth(1).unwrap().parse::<u64>().unwrap()
     };
     let before = commands();

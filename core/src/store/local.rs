@@ -268,10 +268,10 @@ impl Store for LocalStore {
             return Ok(Wake::Retry);
         };
         let deadline = Instant::now() + slice;
+        if interrupted() {
+            return Ok(Wake::Interrupted);
+        }
         loop {
-            if interrupted() {
-                return Ok(Wake::Interrupted);
-            }
             let left = deadline.remaining();
             if left.is_zero() {
                 return Ok(Wake::Retry);
@@ -281,6 +281,7 @@ impl Store for LocalStore {
                 tv_nsec: left.subsec_nanos().into(),
             };
             match poll(&mut [PollFd::new(&pipe, PollFlags::IN)], Some(&limit)) {
+                Err(rustix::io::Errno::INTR) if interrupted() => return Ok(Wake::Interrupted),
                 Ok(0) | Err(rustix::io::Errno::INTR) => {}
                 Ok(_) => break,
                 Err(e) => return Err(self.failed("wait in", &self.dir, e)),

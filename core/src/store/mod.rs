@@ -162,8 +162,9 @@ pub trait Store: Send + Sync {
     /// been asked again, on a new connection, before this returns.
     fn attempt(&self, claim: &Claim<'_>, if_busy: IfBusy) -> Result<Attempt>;
 
-    /// Sleeps until the queued claim is granted the lock, `slice` has passed or `interrupted`
-    /// turns true (looked at whenever a signal arrives).
+    /// Sleeps until the queued claim is granted the lock, `slice` has passed or `interrupted` is
+    /// true. It is looked at before, and whenever a signal arrives; not in between, because
+    /// profilers raise PHP's interrupt flag many times a second.
     ///
     /// # Errors
     /// The connection broke: ask with [`Store::attempt`], which also finds a grant that was lost

@@ -185,6 +185,10 @@ impl Store for RedisStore {
         slice: Duration,
         interrupted: &dyn Fn() -> bool,
     ) -> Result<Wake> {
+        // Before the command, because an interrupt after it costs the connection.
+        if interrupted() {
+            return Ok(Wake::Interrupted);
+        }
         let mut connection = self.pool.get(Purpose::Apart)?;
         let explain = |fault| self.pool.explain(fault);
         let mut mailbox = self.key(claim.name).into_bytes();

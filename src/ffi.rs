@@ -1,0 +1,434 @@
+//! The border to the C shim: mirrors `zend_shim.h` item by item. The only unsafe code.
+//!
+//! Every function here is called by the shim, never unwinds into it, and returns before the shim
+//! raises anything (see `zend_shim.h` for why).
+#![allow(unsafe_code)]
+
+use std::cell::RefCell;
+use std::ffi::c_int;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+
+use cluster_lock_core::process;
+use ext_php_rs::types::Zval;
+use ext_php_rs::zend::ModuleEntry;
+
+use crate::functions::Answer;
+use crate::reply::{Class, Reply, Trouble, Value};
+use crate::{file_write, functions, info, lock_object, request, settings};
+
+/// `clk_bytes`
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Bytes {
+    ptr: *const u8,
+    len: usize,
+}
+
+impl Bytes {
+    const NONE: Self = Self { ptr: ptr::null(), len: 0 };
+
+    fn of(bytes: Option<&[u8]>) -> Self {
+        bytes.map_or(Self::NONE, |bytes| Self { ptr: bytes.as_ptr(), len: bytes.len() })
+    }
+
+    fn get<'a>(self) -> Option<&'a [u8]> {
+        if self.ptr.is_null() {
+            return None;
+        }
+        // SAFETY: the shim passes bytes of a zend_string or of a buffer that it keeps alive and
+        // unchanged for the length of the call, and nothing here outlives the call.
+        Some(unsafe { std::slice::from_raw_parts(self.ptr, self.len) })
+    }
+
+    fn or_empty<'a>(self) -> &'a [u8] {
+        self.get().unwrap_or_default()
+    }
+}
+
+/// `clk_seconds`
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Seconds {
+    value: f64,
+    given: bool,
+}
+
+impl Seconds {
+    fn get(self) -> Option<f64> {
+        self.given.then_some(self.value)
+    }
+}
+
+/// `clk_reply`
+#[repr(C)]
+pub(crate) struct RawReply {
+    value: u32,
+    trouble: u32,
+    argument: u32,
+    integer: i64,
+    real: f64,
+    id: u64,
+    message: Bytes,
+    log: Bytes,
+    path: Bytes,
+}
+
+const NULL: u32 = 0;
+const FALSE: u32 = 1;
+const TRUE: u32 = 2;
+const INT: u32 = 3;
+const FLOAT: u32 = 4;
+const ARRAY: u32 = 5;
+const AGAIN: u32 = 6;
+
+const FINE: u32 = 0;
+const WARNING: u32 = 1;
+const BAD_ARGUMENT: u32 = 2;
+const THROW_LOCK: u32 = 3;
+const THROW_TIMEOUT: u32 = 4;
+const THROW_LOST: u32 = 5;
+const THROW_CONNECTION: u32 = 6;
+const THROW_ERROR: u32 = 7;
+
+unsafe extern "C" {
+    pub(crate) fn clk_shim_minit(kind: c_int, module_number: c_int) -> c_int;
+    pub(crate) fn clk_shim_mshutdown(kind: c_int, module_number: c_int) -> c_int;
+    pub(crate) fn clk_shim_rinit(kind: c_int, module_number: c_int) -> c_int;
+    pub(crate) fn clk_shim_rshutdown(kind: c_int, module_number: c_int) -> c_int;
+    pub(crate) fn clk_shim_post_deactivate() -> c_int;
+    pub(crate) fn clk_shim_minfo(module: *mut ModuleEntry);
+    fn clk_shim_interrupted() -> bool;
+}
+
+/// Whether PHP wants the thread back: a time limit, or a signal for user code.
+pub(crate) fn interrupted() -> bool {
+    // SAFETY: reads two flags of the calling thread, which is PHP's.
+    unsafe { clk_shim_interrupted() }
+}
+
+/// What the bytes of the last reply point into.
+#[derive(Default)]
+struct Texts {
+    message: Option<String>,
+    log: Option<String>,
+    path: Option<Vec<u8>>,
+}
+
+thread_local! {
+    static TEXTS: RefCell<Texts> = RefCell::default();
+    /// Where the last panic happened; PHP shows it with the error.
+    static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Runs `work`; a panic becomes PHP's `Error`.
+fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, Reply> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|_| {
+        let place = PANIC.with_borrow_mut(std::mem::take);
+        Reply::throw(Class::Error, format!("cluster_lock: internal error, please report it: {place}"))
+    })
+}
+
+/// Runs `work` for its effect; a panic is not told, since nobody could be.
+fn quietly<T>(otherwise: T, work: impl FnOnce() -> T) -> T {
+    guarded(work).unwrap_or(otherwise)
+}
+
+/// Answers a call that gives no array.
+///
+/// # Safety
+/// `out` points to a `clk_reply` of the caller.
+unsafe fn reply(out: *mut RawReply, work: impl FnOnce() -> Reply) {
+    let reply = guarded(work).unwrap_or_else(|panicked| panicked);
+    let raw = raw(reply, None);
+    // SAFETY: the caller's promise; the old content needs no drop.
+    unsafe { out.write(raw) };
+}
+
+/// Answers a call that may find an argument at fault.
+///
+/// # Safety
+/// As [`reply`].
+unsafe fn answer(out: *mut RawReply, work: impl FnOnce() -> Answer) {
+    // SAFETY: the caller's promise.
+    unsafe { reply(out, || work().unwrap_or_else(Into::into)) }
+}
+
+/// Answers a call that may give an array.
+///
+/// # Safety
+/// As [`reply`]; and `array` points to an initialised zval that needs no destruction.
+unsafe fn answer_array(out: *mut RawReply, array: *mut Zval, work: impl FnOnce() -> Answer) {
+    let reply = guarded(|| work().unwrap_or_else(Into::into)).unwrap_or_else(|panicked| panicked);
+    // SAFETY: the caller's promise.
+    let raw = raw(reply, unsafe { array.as_mut() });
+    // SAFETY: the caller's promise; the old content needs no drop.
+    unsafe { out.write(raw) };
+}
+
+fn raw(reply: Reply, array: Option<&mut Zval>) -> RawReply {
+    let Reply { value, trouble, log, id, path } = reply;
+    let (mut integer, mut real) = (0, 0.0);
+    let value = match value {
+        Value::Null => NULL,
+        Value::False => FALSE,
+        Value::True => TRUE,
+        Value::Int(number) => {
+            integer = number;
+            INT
+        }
+        Value::Float(number) => {
+            real = number;
+            FLOAT
+        }
+        Value::Again => AGAIN,
+        Value::Array(table) => match array {
+            Some(zval) => {
+                zval.set_hashtable(table);
+                ARRAY
+            }
+            None => NULL,
+        },
+    };
+    let mut argument = 0;
+    let (trouble, message) = match trouble {
+        None => (FINE, None),
+        Some(Trouble::Warning(message)) => (WARNING, Some(message)),
+        Some(Trouble::Argument(bad)) => {
+            argument = bad.number;
+            (BAD_ARGUMENT, Some(bad.message))
+        }
+        Some(Trouble::Throw(class, message)) => (thrown(class), Some(message)),
+    };
+    TEXTS.with_borrow_mut(|texts| {
+        *texts = Texts { message, log, path };
+        RawReply {
+            value,
+            trouble,
+            argument,
+            integer,
+            real,
+            id,
+            message: Bytes::of(texts.message.as_deref().map(str::as_bytes)),
+            log: Bytes::of(texts.log.as_deref().map(str::as_bytes)),
+            path: Bytes::of(texts.path.as_deref()),
+        }
+    })
+}
+
+fn thrown(class: Class) -> u32 {
+    match class {
+        Class::Lock => THROW_LOCK,
+        Class::Timeout => THROW_TIMEOUT,
+        Class::Lost => THROW_LOST,
+        Class::Connection => THROW_CONNECTION,
+        Class::Error => THROW_ERROR,
+    }
+}
+
+/// The module starts.
+#[unsafe(no_mangle)]
+extern "C" fn clk_process_begin() {
+    // Our own copy of Rust's runtime, so no other extension's panics are concerned.
+    std::panic::set_hook(Box::new(|panic| {
+        PANIC.with_borrow_mut(|place| *place = panic.to_string());
+    }));
+}
+
+/// The module ends.
+#[unsafe(no_mangle)]
+extern "C" fn clk_process_end() {
+    quietly((), || {
+        request::with(request::Request::gone);
+        if let Some(engine) = process::existing() {
+            engine.shutdown();
+        }
+    });
+}
+
+/// The request ends.
+#[unsafe(no_mangle)]
+extern "C" fn clk_request_end() {
+    quietly((), || request::with(request::Request::end));
+}
+
+/// The request's objects are gone.
+#[unsafe(no_mangle)]
+extern "C" fn clk_request_gone() {
+    quietly((), || request::with(request::Request::gone));
+}
+
+/// Whether this request has said who it is.
+#[unsafe(no_mangle)]
+extern "C" fn clk_identity_known() -> bool {
+    quietly(true, || request::with(|request| request.is_identified()))
+}
+
+/// Says who this request is.
+#[unsafe(no_mangle)]
+extern "C" fn clk_identity(sapi: Bytes, script: Bytes, uri: Bytes) {
+    let (sapi, script, uri) = (sapi.or_empty(), script.or_empty(), uri.or_empty());
+    quietly((), || request::with(|request| request.identify(sapi, script, uri)));
+}
+
+/// PHP sets an ini entry.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clk_setting(name: Bytes, value: Bytes, out: *mut RawReply) {
+    // SAFETY: `out` is the shim's.
+    unsafe { reply(out, || settings::update(name.or_empty(), value.or_empty())) }
+}
+
+/// The DSN that PHP is to keep; valid until the next setting.
+#[unsafe(no_mangle)]
+extern "C" fn clk_dsn_shown() -> Bytes {
+    quietly(Bytes::NONE, || settings::dsn_shown(|shown| Bytes::of(shown.map(str::as_bytes))))
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clk_lock(
+    name: Bytes,
+    timeout: Seconds,
+    mode: i64,
+    ttl: Seconds,
+    resume: u64,
+    out: *mut RawReply,
+) {
+    // SAFETY: `out` is the shim's.
+    unsafe { answer(out, || functions::lock(name.or_empty(), timeout.get(), mode, ttl.get(), resume)) }
+}
+
+/// Gives up a wait that was interrupted.
+#[unsafe(no_mangle)]
+extern "C" fn clk_give_up(wait: u64) {
+    quietly((), || functions::give_up(wait));
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clk_unlock(name: Bytes, out: *mut RawReply) {
+    // SAFETY: `out` is the shim's.
+    unsafe { answer(out, || functions::unlock(name.or_empty())) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clk_enter(name: Bytes, timeout: Seconds, ttl: Seconds, resume: u64, out: *mut RawReply) {
+    // SAFETY: `out` is the shim's.
+    unsafe { answer(out, || functions::enter(name.or_empty(), timeout.get(), ttl.get(), resume)) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clk_leave(name: Bytes, id: u64, out: *mut RawReply) {
+    // SAFETY: `out` is the shim's.
+    unsafe { answer(out, || functions::leave(name.or_empty(), id)) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clk_fence(name: Bytes, out: *mut RawReply) {
+    // SAFETY: `out` is the shim's.
+    unsafe { answer(out, || functions::fence(name.or_empty())) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clk_info(name: Bytes, array: *mut Zval, out: *mut RawReply) {
+    // SAFETY: `out` is the shim's, `array` its return value, which is null.
+    unsafe { answer_array(out, array, || info::info(name.or_empty())) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clk_list(prefix: Bytes, limit: i64, array: *mut Zval, out: *mut RawReply) {
+    // SAFETY: `out` is the shim's, `array` its return value, which is null.
+    unsafe { answer_array(out, array, || info::list(prefix.or_empty(), limit)) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clk_break(name: Bytes, out: *mut RawReply) {
+    // SAFETY: `out` is the shim's.
+    unsafe { answer(out, || functions::break_lock(name.or_empty())) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clk_status(array: *mut Zval, out: *mut RawReply) {
+    // SAFETY: `out` is the shim's, `array` its return value, which is null.
+    unsafe { answer_array(out, array, || Ok(info::status())) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clk_write_begin(path: Bytes, lock: Bytes, out: *mut RawReply) {
+    // SAFETY: `out` is the shim's.
+    unsafe { answer(out, || file_write::begin(path.or_empty(), lock.get())) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clk_write_open(id: u64, append: bool, exclusive: bool, resume: u64, out: *mut RawReply) {
+    // SAFETY: `out` is the shim's.
+    unsafe { reply(out, || file_write::open(id, append, exclusive, resume)) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clk_write_push(id: u64, data: Bytes, out: *mut RawReply) {
+    // SAFETY: `out` is the shim's.
+    unsafe { reply(out, || file_write::push(id, data.or_empty())) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clk_write_commit(id: u64, out: *mut RawReply) {
+    // SAFETY: `out` is the shim's.
+    unsafe { reply(out, || file_write::commit(id)) }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn clk_write_abort(id: u64) {
+    quietly((), || file_write::abort(id));
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clk_object_new(name: Bytes, mode: i64, ttl: Seconds, out: *mut RawReply) {
+    // SAFETY: `out` is the shim's.
+    unsafe { answer(out, || lock_object::new(name.or_empty(), mode, ttl.get())) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clk_object_acquire(id: u64, timeout: Seconds, resume: u64, out: *mut RawReply) {
+    // SAFETY: `out` is the shim's.
+    unsafe { answer(out, || lock_object::acquire(id, timeout.get(), resume)) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clk_object_release(id: u64, out: *mut RawReply) {
+    // SAFETY: `out` is the shim's.
+    unsafe { reply(out, || lock_object::release(id)) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clk_object_refresh(id: u64, ttl: Seconds, out: *mut RawReply) {
+    // SAFETY: `out` is the shim's.
+    unsafe { answer(out, || lock_object::refresh(id, ttl.get())) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clk_object_is_held(id: u64, out: *mut RawReply) {
+    // SAFETY: `out` is the shim's.
+    unsafe { reply(out, || lock_object::is_held(id)) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clk_object_remaining(id: u64, out: *mut RawReply) {
+    // SAFETY: `out` is the shim's.
+    unsafe { reply(out, || lock_object::remaining(id)) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clk_object_fence(id: u64, out: *mut RawReply) {
+    // SAFETY: `out` is the shim's.
+    unsafe { reply(out, || lock_object::fence(id)) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clk_object_destruct(id: u64, out: *mut RawReply) {
+    // SAFETY: `out` is the shim's.
+    unsafe { reply(out, || lock_object::destruct(id)) }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn clk_object_free(id: u64) {
+    quietly((), || lock_object::free(id));
+}

@@ -1,0 +1,181 @@
+//! `cluster_file_put_contents()`: a replacement in the request's table, with the locks that guard it.
+//!
+//! The shim goes begin, open, push…, commit; or abort at any point. What PHP never comes back to
+//! (a fatal error while it reads a stream) is aborted by the end of the request.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use cluster_lock_core::replace::{Committed, Existing, Options, Replacement, Target};
+use cluster_lock_core::{Error, LockName, Mode};
+
+use crate::functions::{self, Answer, default_ttl, name_argument};
+use crate::info;
+use crate::reply::{Reply, Value, about};
+use crate::request::{self, Asked, Given, Request, Turn, Wish};
+use crate::settings;
+
+/// One write under way.
+pub(crate) struct Write {
+    target: Target,
+    /// `$lock`: held by the caller.
+    guard: Option<LockName>,
+    /// `LOCK_EX`: held for this write, by this entry of the table.
+    file_lock: Option<(LockName, u64)>,
+    replacement: Option<Replacement>,
+    /// Bytes of `$data`.
+    bytes: u64,
+}
+
+/// Finds the target, and the lock that the caller says it holds.
+pub(crate) fn begin(path: &[u8], guard: Option<&[u8]>) -> Answer {
+    let guard = guard.map(|name| name_argument(4, name)).transpose()?;
+    Ok(request::with(|request| {
+        if let Some(name) = &guard {
+            match request.lease(name).map(cluster_lock_core::Lease::loss) {
+                None => return Reply::failed(about(name, "is not held by this request")),
+                Some(Some(loss)) => {
+                    return Reply::failed(about(name, format_args!("was lost: {loss}")));
+                }
+                Some(None) => {}
+            }
+        }
+        let target = match Target::resolve(Path::new(OsStr::from_bytes(path))) {
+            Ok(target) => target,
+            Err(error) => return Reply::failed(error.to_string()),
+        };
+        let path = target.path().as_os_str().as_bytes().to_vec();
+        let id = request.new_id();
+        let write = Write { target, guard, file_lock: None, replacement: None, bytes: 0 };
+        request.writes.insert(id, write);
+        Reply { path: Some(path), ..Reply::from(true).id(id) }
+    }))
+}
+
+/// Takes the file's lock if it is wanted, and opens the temporary file.
+pub(crate) fn open(id: u64, append: bool, exclusive: bool, resume: u64) -> Reply {
+    request::with(|request| {
+        // Not in the table meanwhile: nothing can end this call but its return.
+        let Some(mut write) = request.writes.remove(&id) else { return gone() };
+        let mut reply = Reply::from(true);
+        if exclusive {
+            reply = lock_file(request, &mut write, resume);
+        }
+        if write.file_lock.is_some() || !exclusive {
+            let how = if append { Existing::Append } else { Existing::Replace };
+            let options = Options { durable: settings::with(|s| s.durable_writes) };
+            match Replacement::begin(&write.target, how, &options) {
+                Ok(replacement) => write.replacement = Some(replacement),
+                Err(error) => reply = Reply::failed(error.to_string()).log(reply.log),
+            }
+        }
+        request.writes.insert(id, write);
+        reply
+    })
+}
+
+/// Whatever comes of it, `write.file_lock` tells whether the lock is held.
+fn lock_file(request: &mut Request, write: &mut Write, resume: u64) -> Reply {
+    let (name, timeout) = settings::with(|settings| {
+        (LockName::for_path(write.target.path(), &settings.path_map), settings.timeout)
+    });
+    let wish = Wish { mode: Mode::Exclusive, timeout, ttl: default_ttl() };
+    let Asked { turn, lost, log } = request.lock(&name, &wish, resume);
+    let reply = match turn {
+        Ok(Turn::Held(entry)) => {
+            write.file_lock = Some((name.clone(), entry));
+            match lost {
+                None => true.into(),
+                Some(loss) => {
+                    Reply::from(true).warn(about(&name, format_args!("it was held and is lost: {loss}")))
+                }
+            }
+        }
+        Ok(Turn::TimedOut { waited, .. }) => Reply::failed(about(
+            &name,
+            format_args!("not acquired within {:.1} s, nothing is written", waited.as_secs_f64()),
+        )),
+        Ok(Turn::Interrupted(wait)) => Reply::from(Value::Again).id(wait),
+        Err(error) => Reply::failed(about(&name, error)),
+    };
+    reply.log(log)
+}
+
+/// Writes some of the data.
+pub(crate) fn push(id: u64, data: &[u8]) -> Reply {
+    request::with(|request| {
+        let Some(write) = request.writes.get_mut(&id) else { return gone() };
+        let Some(replacement) = &mut write.replacement else { return gone() };
+        match replacement.write(data) {
+            Ok(()) => {
+                let more = u64::try_from(data.len()).unwrap_or(u64::MAX);
+                write.bytes = write.bytes.saturating_add(more);
+                true.into()
+            }
+            Err(error) => Reply::failed(error.to_string()),
+        }
+    })
+}
+
+/// Makes sure of the locks, renames, and gives the file's lock back.
+pub(crate) fn commit(id: u64) -> Reply {
+    request::with(|request| {
+        let Some(Write { target, guard, file_lock, replacement, bytes }) = request.writes.remove(&id) else {
+            return gone();
+        };
+        let Some(replacement) = replacement else { return gone() };
+        let locks = guard.iter().chain(file_lock.iter().map(|(name, _)| name));
+        let mut failed = None;
+        let committed = replacement.commit(|| {
+            locks.into_iter().try_for_each(|name| {
+                let lease = request.lease(name).ok_or_else(|| not_held(name))?;
+                lease.verify().inspect_err(|_| failed = Some(name.clone()))
+            })
+        });
+        let back = give_back(request, file_lock);
+        match committed {
+            Ok(Committed { durability_warning }) => {
+                info::count_write();
+                let reply = Reply::from(Value::Int(info::int(bytes)));
+                match durability_warning.or(back) {
+                    Some(message) => reply.warn(message),
+                    None => reply,
+                }
+            }
+            Err(error) => Reply::failed(match failed {
+                Some(name) => {
+                    format!("{} is unchanged: {}", target.path().display(), about(&name, error))
+                }
+                None => error.to_string(),
+            }),
+        }
+    })
+}
+
+/// Gives up: the temporary file goes, and the file's lock.
+pub(crate) fn abort(id: u64) {
+    request::with(|request| {
+        if let Some(Write { file_lock, replacement, .. }) = request.writes.remove(&id) {
+            drop(replacement);
+            give_back(request, file_lock);
+        }
+    });
+}
+
+/// A lock lost after the rename has guarded all it had to guard: only a failure is told.
+fn give_back(request: &mut Request, file_lock: Option<(LockName, u64)>) -> Option<String> {
+    let (name, entry) = file_lock?;
+    match request.unlock(&name, Some(entry)) {
+        Ok(Given::Ours | Given::Lost(_) | Given::NotHeld) => None,
+        Err(error) => Some(functions::not_given_back(&name, &error)),
+    }
+}
+
+fn not_held(name: &LockName) -> Error {
+    Error::Invalid(about(name, "is not held by this request any more"))
+}
+
+fn gone() -> Reply {
+    Reply::failed("The write has been aborted".into())
+}

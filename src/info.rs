@@ -1,0 +1,195 @@
+//! Reports as PHP arrays: who holds and waits, and the state of this process.
+//!
+//! Building an array may hit PHP's memory limit, which longjmps: the request's table must not be
+//! borrowed then, so everything is collected first.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use cluster_lock_core::store::StoreStatus;
+use cluster_lock_core::{Counters, Engine, Holder, Identity, Lease, LockReport, Waiter, process};
+use ext_php_rs::binary::Binary;
+use ext_php_rs::boxed::ZBox;
+use ext_php_rs::error::Result;
+use ext_php_rs::types::ZendHashTable;
+
+use crate::functions::{Answer, name_argument};
+use crate::reply::{BadArgument, Class, Reply, Value, about};
+use crate::{request, settings};
+
+type Table = Result<ZBox<ZendHashTable>>;
+
+/// An unsigned number in PHP's signed one.
+pub(crate) fn int(number: impl TryInto<i64>) -> i64 {
+    number.try_into().unwrap_or(i64::MAX)
+}
+
+fn load(counter: &AtomicU64) -> i64 {
+    int(counter.load(Ordering::Relaxed))
+}
+
+fn nanos(counter: &AtomicU64) -> f64 {
+    Duration::from_nanos(counter.load(Ordering::Relaxed)).as_secs_f64()
+}
+
+fn array(table: Table) -> Reply {
+    match table {
+        Ok(table) => Value::Array(table).into(),
+        Err(error) => Reply::throw(Class::Error, format!("cluster_lock: {error}")),
+    }
+}
+
+/// `cluster_lock_info()`
+pub(crate) fn info(name: &[u8]) -> Answer {
+    let name = name_argument(1, name)?;
+    Ok(match request::engine().and_then(|engine| engine.info(&name)) {
+        Ok(Some(lock)) => array(report(lock)),
+        Ok(None) => Value::Null.into(),
+        Err(error) => Reply::from(Value::Null).warn(about(&name, error)),
+    })
+}
+
+/// `cluster_lock_list()`
+pub(crate) fn list(prefix: &[u8], limit: i64) -> Answer {
+    let limit = usize::try_from(limit)
+        .ok()
+        .filter(|limit| *limit > 0)
+        .ok_or_else(|| BadArgument { number: 2, message: "must be greater than or equal to 1".into() })?;
+    Ok(match request::engine().and_then(|engine| engine.list(prefix, limit)) {
+        Ok(locks) => array(tables(locks.into_iter().map(report))),
+        Err(error) => {
+            let message = format!("The locks cannot be listed: {error}");
+            Reply::from(Value::Array(ZendHashTable::new())).warn(message)
+        }
+    })
+}
+
+fn tables(items: impl Iterator<Item = Table>) -> Table {
+    let mut list = ZendHashTable::new();
+    for item in items {
+        list.push(item?)?;
+    }
+    Ok(list)
+}
+
+fn report(lock: LockReport) -> Table {
+    let mut table = ZendHashTable::new();
+    table.insert("name", Binary::new(lock.name.as_bytes().to_vec()))?;
+    table.insert("mode", lock.mode.as_str())?;
+    table.insert("fence", int(lock.fence))?;
+    table.insert("ttl", lock.ttl.as_secs_f64())?;
+    table.insert("since", lock.since)?;
+    table.insert("holders", tables(lock.holders.into_iter().map(holder))?)?;
+    table.insert("waiters", tables(lock.waiters.into_iter().map(waiter))?)?;
+    Ok(table)
+}
+
+fn holder(holder: Holder) -> Table {
+    let Identity { node, pid, sapi, script, request_uri } = holder.identity;
+    let mut table = ZendHashTable::new();
+    table.insert("node", node)?;
+    table.insert("pid", i64::from(pid))?;
+    table.insert("sapi", sapi)?;
+    table.insert("script", script)?;
+    table.insert("request_uri", request_uri)?;
+    table.insert("since", holder.since)?;
+    table.insert("fence", int(holder.fence))?;
+    Ok(table)
+}
+
+fn waiter(waiter: Waiter) -> Table {
+    let mut table = ZendHashTable::new();
+    table.insert("node", waiter.identity.node)?;
+    table.insert("pid", i64::from(waiter.identity.pid))?;
+    table.insert("since", waiter.since)?;
+    table.insert("mode", waiter.mode.as_str())?;
+    Ok(table)
+}
+
+/// `cluster_lock_status()`. Neither connects nor makes an engine.
+pub(crate) fn status() -> Reply {
+    let held = request::with(|request| request.leases().map(Hold::of).collect());
+    let engine = process::existing();
+    let store = engine.map(Engine::status).unwrap_or_default();
+    let unused = Counters::default();
+    let counters = engine.map_or(&unused, |engine| engine.counters());
+    array(status_table(&store, counters, held))
+}
+
+/// What is told of one held lock.
+struct Hold {
+    name: Vec<u8>,
+    mode: &'static str,
+    fence: i64,
+    remaining: f64,
+}
+
+impl Hold {
+    fn of(lease: &Lease) -> Self {
+        Self {
+            name: lease.name().as_bytes().to_vec(),
+            mode: lease.mode().as_str(),
+            fence: int(lease.fence()),
+            remaining: lease.remaining().as_secs_f64(),
+        }
+    }
+
+    fn table(self) -> Table {
+        let mut table = ZendHashTable::new();
+        table.insert("name", Binary::new(self.name))?;
+        table.insert("mode", self.mode)?;
+        table.insert("fence", self.fence)?;
+        table.insert("remaining", self.remaining)?;
+        Ok(table)
+    }
+}
+
+fn status_table(store: &StoreStatus, counters: &Counters, held: Vec<Hold>) -> Table {
+    let (backend, dsn, size) = settings::with(|settings| {
+        let (backend, dsn) = settings.backend();
+        (backend, dsn.to_owned(), settings.pool_size)
+    });
+    let mut table = ZendHashTable::new();
+    table.insert("version", env!("CARGO_PKG_VERSION"))?;
+    table.insert("backend", backend)?;
+    table.insert("dsn", dsn)?;
+    table.insert("server_version", store.server_version.clone())?;
+    table.insert("server_role", store.server_role.clone())?;
+    table.insert("pool", pool(store, size)?)?;
+    table.insert("hook", "off")?;
+    table.insert("held", tables(held.into_iter().map(Hold::table))?)?;
+    table.insert("counters", counts(counters)?)?;
+    Ok(table)
+}
+
+fn pool(store: &StoreStatus, size: usize) -> Table {
+    let mut table = ZendHashTable::new();
+    table.insert("open", int(store.open))?;
+    table.insert("idle", int(store.idle))?;
+    table.insert("created", int(store.created))?;
+    table.insert("discarded", int(store.discarded))?;
+    table.insert("size", int(size))?;
+    Ok(table)
+}
+
+fn counts(counters: &Counters) -> Table {
+    let mut table = ZendHashTable::new();
+    table.insert("acquired", load(&counters.acquired))?;
+    table.insert("contended", load(&counters.contended))?;
+    table.insert("timed_out", load(&counters.timed_out))?;
+    table.insert("lost", load(&counters.lost))?;
+    table.insert("errors", load(&counters.errors))?;
+    table.insert("wait_total", nanos(&counters.wait_nanos))?;
+    table.insert("wait_max", nanos(&counters.wait_max_nanos))?;
+    table.insert("renewals", load(&counters.renewals))?;
+    table.insert("writes", load(&WRITES))?;
+    Ok(table)
+}
+
+/// Files written; here, because writing one makes no engine.
+static WRITES: AtomicU64 = AtomicU64::new(0);
+
+/// Counts a file written.
+pub(crate) fn count_write() {
+    WRITES.fetch_add(1, Ordering::Relaxed);
+}

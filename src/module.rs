@@ -1,0 +1,29 @@
+//! The module entry that PHP loads: name, version, and the hooks of the life cycle.
+//!
+//! | hook | what happens |
+//! |---|---|
+//! | module startup | ini entries, functions, classes; no thread and no connection, fpm forks later |
+//! | request startup | hides the password of a DSN that a pool or a virtual host has set |
+//! | request shutdown | aborts half-written files, releases every lock |
+//! | post deactivate | the same for what was acquired after that, and forgets the objects |
+//! | module shutdown | stops the renewal thread, closes the connections |
+// The macro's expansion exports get_module.
+#![allow(unsafe_code)]
+
+use ext_php_rs::prelude::*;
+
+use crate::ffi;
+
+/// The module.
+#[php_module]
+pub fn get_module(module: ModuleBuilder) -> ModuleBuilder {
+    module
+        .name("cluster_lock")
+        .version(env!("CARGO_PKG_VERSION"))
+        .startup_function(ffi::clk_shim_minit)
+        .shutdown_function(ffi::clk_shim_mshutdown)
+        .request_startup_function(ffi::clk_shim_rinit)
+        .request_shutdown_function(ffi::clk_shim_rshutdown)
+        .post_deactivate_function(ffi::clk_shim_post_deactivate)
+        .info_function(ffi::clk_shim_minfo)
+}

@@ -1,0 +1,347 @@
+//! What this request holds. Everything that has to be given back when the request ends, in whatever
+//! way it ends, stands here and not on a stack that PHP may longjmp away.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::time::Duration;
+
+use cluster_lock_core::{
+    Acquire, Acquired, Engine, Error, Identity, Lease, LockName, Loss, Mode, Pending, Result, Standing,
+    process,
+};
+
+use crate::file_write::Write;
+use crate::lock_object::Object;
+use crate::{ffi, reply, settings};
+
+/// How a lock is wanted.
+#[derive(Clone, Copy)]
+pub(crate) struct Wish {
+    pub(crate) mode: Mode,
+    /// `None` is no limit.
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) ttl: Duration,
+}
+
+/// How asking ended, when nothing failed.
+pub(crate) enum Turn {
+    /// Held, and by which entry of the table.
+    Held(u64),
+    TimedOut {
+        waited: Duration,
+        blocker: Option<Identity>,
+    },
+    /// PHP has something to do first; ask again with this number to go on waiting.
+    Interrupted(u64),
+}
+
+/// The answer to a request for a lock.
+pub(crate) struct Asked {
+    pub(crate) turn: Result<Turn>,
+    /// An earlier hold of the name was found to be lost, and has been dropped.
+    pub(crate) lost: Option<Loss>,
+    /// A line for the log: the wait was long.
+    pub(crate) log: Option<String>,
+}
+
+impl From<Result<Turn>> for Asked {
+    fn from(turn: Result<Turn>) -> Self {
+        Self { turn, lost: None, log: None }
+    }
+}
+
+/// What `cluster_lock()` holds.
+struct Held {
+    id: u64,
+    lease: Lease,
+    /// Unlocks needed.
+    depth: u32,
+}
+
+/// A wait that PHP has interrupted.
+struct Waiting {
+    pending: Pending,
+    depth: u32,
+    /// The hold that is being converted.
+    id: Option<u64>,
+}
+
+/// How giving back ended, when nothing failed.
+pub(crate) enum Given {
+    NotHeld,
+    Ours,
+    Lost(Loss),
+}
+
+impl From<Standing> for Given {
+    fn from(standing: Standing) -> Self {
+        match standing {
+            Standing::Ours => Self::Ours,
+            Standing::Lost(loss) => Self::Lost(loss),
+        }
+    }
+}
+
+/// The table.
+#[derive(Default)]
+pub(crate) struct Request {
+    /// Whose table it is: a forked child finds its parent's.
+    pid: u32,
+    last_id: u64,
+    identity: Option<Box<[u8]>>,
+    locks: HashMap<LockName, Held>,
+    waits: HashMap<u64, Waiting>,
+    pub(crate) objects: HashMap<u64, Object>,
+    pub(crate) writes: HashMap<u64, Write>,
+}
+
+thread_local! {
+    static REQUEST: RefCell<Request> = RefCell::default();
+}
+
+/// The request's table, checked for a fork. PHP code never runs inside `work`.
+pub(crate) fn with<T>(work: impl FnOnce(&mut Request) -> T) -> T {
+    REQUEST.with_borrow_mut(|request| {
+        let pid = std::process::id();
+        if request.pid != pid {
+            request.forget();
+            request.pid = pid;
+        }
+        work(request)
+    })
+}
+
+/// The engine of this process.
+pub(crate) fn engine() -> Result<&'static Engine> {
+    process::engine(|| settings::with(settings::Settings::config))
+}
+
+impl Request {
+    /// An id that this process has never used: a stale one finds nothing.
+    pub(crate) fn new_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    /// Who asks. Given once for each request, by the first call that may wait.
+    pub(crate) fn identify(&mut self, sapi: &[u8], script: &[u8], uri: &[u8]) {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        // The query string may hold secrets, and says little about who holds a lock.
+        let path = uri.split(|&byte| byte == b'?').next().unwrap_or_default();
+        let identity = Identity {
+            node: settings::with(|settings| settings.node.clone()),
+            pid: self.pid,
+            sapi: text(sapi),
+            script: text(script),
+            request_uri: text(path),
+        };
+        self.identity = Some(identity.encode());
+    }
+
+    pub(crate) fn is_identified(&self) -> bool {
+        self.identity.is_some()
+    }
+
+    /// Acquires for `cluster_lock()` and those that nest in it. `resume` is the number of a wait that
+    /// was interrupted, or 0.
+    pub(crate) fn lock(&mut self, name: &LockName, wish: &Wish, resume: u64) -> Asked {
+        // A signal handler may have locked the name meanwhile: then this nests in that.
+        if let Some(Waiting { pending, depth, id }) = self.waits.remove(&resume)
+            && !self.locks.contains_key(name)
+        {
+            let (lease, asked) = self.ask(wish, name, |how| Engine::resume(pending, how));
+            return self.keep(name, lease, depth, id, asked);
+        }
+        let Some(held) = self.locks.get_mut(name) else {
+            return self.lock_anew(name, wish);
+        };
+        if let Some(loss) = held.lease.loss() {
+            if let Some(held) = self.locks.remove(name) {
+                // The server may still count it as ours, and would let us wait for ourselves.
+                let _ = held.lease.release();
+            }
+            return Asked { lost: Some(loss), ..self.lock_anew(name, wish) };
+        }
+        if wish.mode == Mode::Shared || held.lease.mode() == Mode::Exclusive {
+            held.depth += 1;
+            return Ok(Turn::Held(held.id)).into();
+        }
+        self.convert(name, wish)
+    }
+
+    fn lock_anew(&mut self, name: &LockName, wish: &Wish) -> Asked {
+        if let Some(refusal) = self.refusal(name, wish, None) {
+            return refusal.into();
+        }
+        let (lease, asked) = self.ask(wish, name, |how| engine()?.acquire(name, how));
+        self.keep(name, lease, 1, None, asked)
+    }
+
+    /// Shared to exclusive. Like flock(2): what was held is gone when it fails.
+    fn convert(&mut self, name: &LockName, wish: &Wish) -> Asked {
+        if let Some(refusal) = self.refusal(name, wish, None) {
+            return refusal.into();
+        }
+        let Some(Held { id, lease, depth }) = self.locks.remove(name) else {
+            return self.lock_anew(name, wish);
+        };
+        let (lease, asked) = self.ask(wish, name, |how| lease.convert(how));
+        self.keep(name, lease, depth.saturating_add(1), Some(id), asked)
+    }
+
+    /// Puts what was acquired into the table. `id`: it goes on being the same hold for those that
+    /// know it by its number, a `cluster_synchronized()` around us.
+    fn keep(
+        &mut self,
+        name: &LockName,
+        lease: Option<Lease>,
+        depth: u32,
+        id: Option<u64>,
+        asked: Asked,
+    ) -> Asked {
+        let Some(lease) = lease else {
+            if let Ok(Turn::Interrupted(wait)) = asked.turn
+                && let Some(waiting) = self.waits.get_mut(&wait)
+            {
+                (waiting.depth, waiting.id) = (depth, id);
+            }
+            return asked;
+        };
+        let id = id.unwrap_or_else(|| self.new_id());
+        self.locks.insert(name.clone(), Held { id, lease, depth });
+        Asked { turn: Ok(Turn::Held(id)), ..asked }
+    }
+
+    /// Asks the engine, as this request. The turn of a held lock has the id 0 still.
+    pub(crate) fn ask(
+        &mut self,
+        wish: &Wish,
+        name: &LockName,
+        ask: impl FnOnce(&Acquire<'_>) -> Result<Acquired>,
+    ) -> (Option<Lease>, Asked) {
+        let (auto_renew, max_hold, slow_wait) = settings::with(|s| (s.auto_renew, s.max_hold, s.slow_wait));
+        let slow = |waited: Duration, blocker: Option<&Identity>| {
+            slow_wait.filter(|limit| waited > *limit).map(|_| reply::slow(name, waited, blocker))
+        };
+        let acquired = ask(&Acquire {
+            mode: wish.mode,
+            timeout: wish.timeout,
+            ttl: wish.ttl,
+            auto_renew,
+            max_hold,
+            identity: self.identity.as_deref().unwrap_or_default(),
+            interrupted: &ffi::interrupted,
+        });
+        match acquired {
+            Ok(Acquired::Held { lease, waited, blocker }) => {
+                let log = slow(waited, blocker.as_ref());
+                (Some(lease), Asked { log, ..Ok(Turn::Held(0)).into() })
+            }
+            Ok(Acquired::TimedOut { waited, blocker }) => {
+                let log = slow(waited, blocker.as_ref());
+                (None, Asked { log, ..Ok(Turn::TimedOut { waited, blocker }).into() })
+            }
+            Ok(Acquired::Interrupted(pending)) => {
+                let wait = self.new_id();
+                self.waits.insert(wait, Waiting { pending, depth: 1, id: None });
+                (None, Ok(Turn::Interrupted(wait)).into())
+            }
+            Err(error) => (None, Err(error).into()),
+        }
+    }
+
+    /// The wait with this number, if it was interrupted and not gone on with.
+    pub(crate) fn take_wait(&mut self, resume: u64) -> Option<Pending> {
+        self.waits.remove(&resume).map(|waiting| waiting.pending)
+    }
+
+    /// Refuses a wait that only this request itself could end: another of its handles holds the
+    /// name, in a mode that excludes the wish, for longer than the wait.
+    pub(crate) fn refusal(&self, name: &LockName, wish: &Wish, object: Option<u64>) -> Option<Result<Turn>> {
+        let function = self.locks.get(name).filter(|_| object.is_some()).map(|held| &held.lease);
+        let objects = self
+            .objects
+            .iter()
+            .filter(|(id, other)| Some(**id) != object && other.name == *name)
+            .filter_map(|(_, other)| other.lease.as_ref());
+        let in_the_way = function.into_iter().chain(objects).any(|lease| {
+            (wish.mode == Mode::Exclusive || lease.mode() == Mode::Exclusive)
+                && lease.is_held()
+                && (lease.is_renewed() || wish.timeout.is_some_and(|t| lease.remaining() > t))
+        });
+        in_the_way.then(|| {
+            if wish.timeout == Some(Duration::ZERO) {
+                Ok(Turn::TimedOut { waited: Duration::ZERO, blocker: None })
+            } else {
+                Err(Error::Deadlock)
+            }
+        })
+    }
+
+    /// Gives back what [`Request::lock`] acquired; with `id` only if it is still that entry.
+    pub(crate) fn unlock(&mut self, name: &LockName, id: Option<u64>) -> Result<Given> {
+        let Some(held) = self.locks.get_mut(name).filter(|held| id.is_none_or(|id| id == held.id)) else {
+            return Ok(Given::NotHeld);
+        };
+        if held.depth > 1 {
+            held.depth -= 1;
+            return Ok(held.lease.loss().map_or(Given::Ours, Given::Lost));
+        }
+        match self.locks.remove(name) {
+            Some(held) => held.lease.release().map(Given::from),
+            None => Ok(Given::NotHeld),
+        }
+    }
+
+    /// The lease that `cluster_lock()` holds, lost or not.
+    pub(crate) fn lease(&self, name: &LockName) -> Option<&Lease> {
+        self.locks.get(name).map(|held| &held.lease)
+    }
+
+    /// All leases that are held, by functions and by objects.
+    pub(crate) fn leases(&self) -> impl Iterator<Item = &Lease> {
+        let objects = self.objects.values().filter_map(|object| object.lease.as_ref());
+        self.locks.values().map(|held| &held.lease).chain(objects).filter(|lease| lease.is_held())
+    }
+
+    /// The request ends: half-written files first, since a lock may guard them. Objects stay, not
+    /// held: a worker keeps them for its next request.
+    pub(crate) fn end(&mut self) {
+        self.writes.clear();
+        self.waits.clear();
+        for (_, held) in self.locks.drain() {
+            let _ = held.lease.release();
+        }
+        for object in self.objects.values_mut() {
+            if let Some(lease) = object.lease.take() {
+                let _ = lease.release();
+            }
+        }
+        self.identity = None;
+    }
+
+    /// The request is gone, its objects with it.
+    pub(crate) fn gone(&mut self) {
+        self.end();
+        self.objects.clear();
+    }
+
+    /// In a forked child: nothing here is its own, and nothing may be touched.
+    fn forget(&mut self) {
+        for (_, held) in self.locks.drain() {
+            std::mem::forget(held.lease);
+        }
+        for object in self.objects.values_mut() {
+            if let Some(lease) = object.lease.take() {
+                std::mem::forget(lease);
+            }
+        }
+        for (_, write) in self.writes.drain() {
+            std::mem::forget(write);
+        }
+        for (_, waiting) in self.waits.drain() {
+            std::mem::forget(waiting);
+        }
+        self.identity = None;
+    }
+}

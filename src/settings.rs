@@ -1,0 +1,217 @@
+//! php.ini's `cluster_lock.*`: checked when they are set, kept as what they mean.
+//!
+//! Kept for each thread, because PHP's ini entries are: with ZTS every thread is told every value.
+
+use std::cell::RefCell;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use cluster_lock_core::config::{check_prefix, hostname};
+use cluster_lock_core::dsn::redact;
+use cluster_lock_core::{Config, Dsn, Error, PathMap};
+
+use crate::reply::{Reply, Trouble};
+
+/// The shortest lease, in seconds.
+pub(crate) const MIN_TTL: f64 = 0.1;
+/// The longest lease, in seconds: a year. Beyond any use, and within any server's arithmetic.
+pub(crate) const MAX_TTL: f64 = 31_536_000.0;
+
+/// The settings of this thread.
+pub(crate) struct Settings {
+    /// Longest wait; `None` is no limit.
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) ttl: Duration,
+    pub(crate) auto_renew: bool,
+    /// `None` is no limit.
+    pub(crate) max_hold: Option<Duration>,
+    /// `None` is off.
+    pub(crate) slow_wait: Option<Duration>,
+    pub(crate) durable_writes: bool,
+    pub(crate) path_map: PathMap,
+    pub(crate) pool_size: usize,
+    pub(crate) node: String,
+    dsn: Result<Dsn, Error>,
+    dsn_redacted: String,
+    /// What PHP may keep as the DSN's value, when that is not what was set.
+    dsn_shown: Option<String>,
+    prefix: String,
+    connect_timeout: Duration,
+    command_timeout: Duration,
+    retry_after: Duration,
+}
+
+impl Settings {
+    fn new() -> Self {
+        Self {
+            timeout: Some(Duration::from_secs(30)),
+            ttl: Duration::from_secs(10),
+            auto_renew: true,
+            max_hold: Some(Duration::from_secs(300)),
+            slow_wait: Some(Duration::from_secs(1)),
+            durable_writes: true,
+            path_map: PathMap::default(),
+            pool_size: 8,
+            node: hostname(),
+            dsn: Err(Error::Config("cluster_lock.dsn has not been set".into())),
+            dsn_redacted: String::new(),
+            dsn_shown: None,
+            prefix: "cluster_lock:".into(),
+            connect_timeout: Duration::from_secs(1),
+            command_timeout: Duration::from_secs(1),
+            retry_after: Duration::from_secs(1),
+        }
+    }
+
+    /// The configuration of the process's engine.
+    pub(crate) fn config(&self) -> Result<Config, Error> {
+        Ok(Config {
+            dsn: self.dsn.clone()?,
+            prefix: self.prefix.clone(),
+            connect_timeout: self.connect_timeout,
+            command_timeout: self.command_timeout,
+            pool_size: self.pool_size,
+            retry_after: self.retry_after,
+            node: self.node.clone(),
+        })
+    }
+
+    /// The kind of backend, and the DSN without credentials.
+    pub(crate) fn backend(&self) -> (&'static str, &str) {
+        let kind = match self.dsn {
+            Ok(Dsn::Redis(_)) => "redis",
+            Ok(Dsn::Local(_)) => "local",
+            Err(_) => "none",
+        };
+        (kind, &self.dsn_redacted)
+    }
+
+    fn set(&mut self, name: &str, text: &str) -> Result<(), String> {
+        match name {
+            "timeout" => self.timeout = limit(text, 0.0)?,
+            "ttl" => self.ttl = seconds(text, MIN_TTL, MAX_TTL)?,
+            "auto_renew" => self.auto_renew = switch(text)?,
+            "max_hold" => self.max_hold = limit(text, 0.0)?.filter(|time| !time.is_zero()),
+            "slow_wait" => self.slow_wait = limit(text, 0.0)?.filter(|time| !time.is_zero()),
+            "durable_writes" => self.durable_writes = switch(text)?,
+            "connect_timeout" => self.connect_timeout = seconds(text, 0.001, 3600.0)?,
+            "command_timeout" => self.command_timeout = seconds(text, 0.001, 3600.0)?,
+            "retry_after" => self.retry_after = seconds(text, 0.0, 3600.0)?,
+            "pool_size" => self.pool_size = connections(text)?,
+            "prefix" => {
+                check_prefix(text)?;
+                self.prefix = text.into();
+            }
+            "node" => self.node = node(text)?,
+            "path_map" => self.path_map = PathMap::parse(text).map_err(|e| e.to_string())?,
+            _ => return Err("there is no such setting".into()),
+        }
+        Ok(())
+    }
+
+    /// A bad DSN is kept, too: the extension loads, and every call says what is wrong.
+    fn set_dsn(&mut self, text: &str) -> Option<String> {
+        let real = recall(text);
+        let redacted = redact(&real);
+        self.dsn = Dsn::parse(&real);
+        // Without credentials the value stays as it was written.
+        let secret = real.contains('@') || self.dsn.is_err();
+        self.dsn_shown = (secret && redacted != real).then(|| redacted.clone());
+        self.dsn_redacted = redacted;
+        if self.dsn_shown.is_some() {
+            remember(&self.dsn_redacted, &real);
+        }
+        self.dsn.as_ref().err().map(ToString::to_string)
+    }
+}
+
+thread_local! {
+    static SETTINGS: RefCell<Settings> = RefCell::new(Settings::new());
+}
+
+/// The settings, to read.
+pub(crate) fn with<T>(read: impl FnOnce(&Settings) -> T) -> T {
+    SETTINGS.with_borrow(read)
+}
+
+/// PHP sets an entry: at the start, by `ini_set()`, `.user.ini`, a pool's configuration.
+pub(crate) fn update(name: &[u8], value: &[u8]) -> Reply {
+    let name = String::from_utf8_lossy(name);
+    let value = String::from_utf8_lossy(value);
+    let short = name.strip_prefix("cluster_lock.").unwrap_or(&name);
+    SETTINGS.with_borrow_mut(|settings| {
+        if short == "dsn" {
+            let trouble = settings.set_dsn(&value).map(Trouble::Warning);
+            return Reply { trouble, ..true.into() };
+        }
+        match settings.set(short, value.trim()) {
+            Ok(()) => true.into(),
+            Err(allowed) => {
+                let shown: String = value.chars().take(200).flat_map(char::escape_debug).collect();
+                Reply::failed(format!("{name}: \"{shown}\" is refused: {allowed}"))
+            }
+        }
+    })
+}
+
+/// What PHP is to keep as the DSN instead of what was set; `None`: that may stay.
+pub(crate) fn dsn_shown<T>(read: impl FnOnce(Option<&str>) -> T) -> T {
+    SETTINGS.with_borrow(|settings| read(settings.dsn_shown.as_deref()))
+}
+
+/// Real DSNs by their redacted forms: PHP keeps only the latter, and hands them back.
+static REAL: Mutex<Vec<(String, String)>> = Mutex::new(Vec::new());
+
+fn recall(text: &str) -> String {
+    let known = REAL.lock().unwrap_or_else(PoisonError::into_inner);
+    known.iter().find(|(shown, _)| shown == text).map_or(text, |(_, real)| real).to_owned()
+}
+
+fn remember(shown: &str, real: &str) {
+    let mut known = REAL.lock().unwrap_or_else(PoisonError::into_inner);
+    known.retain(|(other, _)| other != shown);
+    known.push((shown.into(), real.into()));
+}
+
+fn number(text: &str) -> Option<f64> {
+    text.parse::<f64>().ok().filter(|number| !number.is_nan())
+}
+
+fn seconds(text: &str, min: f64, max: f64) -> Result<Duration, String> {
+    number(text)
+        .filter(|number| (min..=max).contains(number))
+        .and_then(|number| Duration::try_from_secs_f64(number).ok())
+        .ok_or_else(|| format!("a number of seconds from {min} to {max} is allowed"))
+}
+
+fn limit(text: &str, min: f64) -> Result<Option<Duration>, String> {
+    match number(text) {
+        Some(number) if number >= min => Ok(Duration::try_from_secs_f64(number).ok()),
+        _ => Err(format!("a number of seconds, {min} or more, or INF is allowed")),
+    }
+}
+
+fn switch(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "on" | "yes" | "true" => Ok(true),
+        "" | "0" | "off" | "no" | "false" => Ok(false),
+        _ => Err("1 or 0, on or off, yes or no, true or false are allowed".into()),
+    }
+}
+
+fn connections(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|count| (1..=1024).contains(count))
+        .ok_or_else(|| "a whole number from 1 to 1024 is allowed".into())
+}
+
+fn node(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        Ok(hostname())
+    } else if text.len() > 255 || text.chars().any(char::is_control) {
+        Err("at most 255 bytes without control characters are allowed".into())
+    } else {
+        Ok(text.into())
+    }
+}

@@ -1,0 +1,241 @@
+/*
+ * cluster_file_put_contents(): the path and the data, as PHP's file_put_contents() takes them. The
+ * replacement itself is Rust's.
+ */
+#include "zend_glue.h"
+
+#include "SAPI.h"
+#include "ext/standard/file.h"
+#include "ext/standard/flock_compat.h"
+#include "ext/standard/php_filestat.h"
+#include "fopen_wrappers.h"
+#include "php_streams.h"
+
+#define CHUNK (64 * 1024)
+
+/*
+ * The absolute path of a plain local file, or NULL and a warning. As PHP's own plain files wrapper
+ * does it; symbolic links stay as they are.
+ */
+static zend_string *local_path(const char *filename, bool use_include_path)
+{
+	const char *path = filename;
+	size_t scheme = strspn(filename, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-.");
+	bool is_url = scheme > 1 && strncmp(filename + scheme, "://", 3) == 0;
+	bool is_file_url = is_url && scheme == 4 && strncasecmp(filename, "file", 4) == 0;
+
+	/* A scheme that PHP does not know would be taken for the name of a directory (and one letter is). */
+	if ((is_url && !is_file_url) || php_stream_locate_url_wrapper(filename, &path, 0) != &php_plain_files_wrapper) {
+		php_error_docref(NULL, E_WARNING, "Only plain local files can be replaced, not those of a stream wrapper");
+		return NULL;
+	}
+	if (use_include_path) {
+		zend_string *wanted = zend_string_init(path, strlen(path), 0);
+		zend_string *found = zend_resolve_path(wanted);
+		zend_string_release(wanted);
+		if (found) {
+			return found;
+		}
+		if (EG(exception)) {
+			return NULL;
+		}
+	}
+	char *expanded = expand_filepath(path, NULL);
+	if (!expanded) {
+		php_error_docref(NULL, E_WARNING, "The path is too long, or the working directory is gone");
+		return NULL;
+	}
+	zend_string *result = zend_string_init(expanded, strlen(expanded), 0);
+	efree(expanded);
+	return result;
+}
+
+static bool push(uint64_t id, clk_bytes data, clk_reply *reply)
+{
+	clk_write_push(id, data, reply);
+	return reply->value == CLK_TRUE;
+}
+
+static bool push_stream(uint64_t id, php_stream *stream, clk_reply *reply)
+{
+	char *buffer = emalloc(CHUNK);
+	ssize_t got;
+	bool ok = true;
+
+	while (ok && (got = php_stream_read(stream, buffer, CHUNK)) > 0) {
+		ok = push(id, clk_bytes_of(buffer, (size_t) got), reply);
+	}
+	efree(buffer);
+	if (ok && got < 0 && !EG(exception)) {
+		php_error_docref(NULL, E_WARNING, "The source stream cannot be read");
+	}
+	return ok && got == 0 && !EG(exception);
+}
+
+static bool push_array(uint64_t id, HashTable *array, clk_reply *reply)
+{
+	zval *element;
+
+	ZEND_HASH_FOREACH_VAL(array, element) {
+		zend_string *temporary;
+		zend_string *text = zval_try_get_tmp_string(element, &temporary);
+		if (!text) {
+			return false;
+		}
+		/* A conversion may have run an error handler that threw. */
+		bool ok = !EG(exception) && push(id, clk_bytes_of_str(text), reply);
+		zend_tmp_string_release(temporary);
+		if (!ok) {
+			return false;
+		}
+	} ZEND_HASH_FOREACH_END();
+	return true;
+}
+
+/* opcache.restrict_api makes a call from elsewhere a warning that nobody could do anything about. */
+static bool may_invalidate(void)
+{
+	const char *only = zend_ini_string("opcache.restrict_api", sizeof("opcache.restrict_api") - 1, 0);
+
+	return !only || !*only
+		|| (SG(request_info).path_translated && strncmp(SG(request_info).path_translated, only, strlen(only)) == 0);
+}
+
+static void forget_script(zend_string *path)
+{
+	zend_function *invalidate;
+	zval arguments[2], result;
+
+	if (ZSTR_LEN(path) < 4 || strcasecmp(ZSTR_VAL(path) + ZSTR_LEN(path) - 4, ".php") != 0) {
+		return;
+	}
+	invalidate = zend_hash_str_find_ptr(CG(function_table), ZEND_STRL("opcache_invalidate"));
+	if (!invalidate || !may_invalidate()) {
+		return;
+	}
+	ZVAL_STR(&arguments[0], path);
+	ZVAL_TRUE(&arguments[1]);
+	zend_call_known_function(invalidate, NULL, NULL, &result, 2, arguments, NULL);
+	zval_ptr_dtor(&result);
+}
+
+/* Pushes the data; false: the reply or a raised error says why. */
+static bool push_data(uint64_t id, php_stream *source, zval *data, zend_string *text, clk_reply *reply)
+{
+	if (source) {
+		return push_stream(id, source, reply);
+	}
+	if (Z_TYPE_P(data) == IS_ARRAY) {
+		return push_array(id, Z_ARRVAL_P(data), reply);
+	}
+	return push(id, clk_bytes_of_str(text), reply);
+}
+
+/* From the resolved path to the renamed file. What is half done is cleared by clk_write_abort(), or
+ * by the end of the request when PHP does not come back. */
+static void replace_file(zend_string *path, zend_long flags, zend_string *lock, php_stream *source, zval *data,
+	zend_string *text, zval *return_value)
+{
+	clk_reply reply;
+	bool append = (flags & PHP_FILE_APPEND) != 0;
+
+	RETVAL_FALSE;
+	if (!clk_before_wait()) {
+		return;
+	}
+	clk_write_begin(clk_bytes_of_str(path), clk_bytes_of_str(lock), &reply);
+	uint64_t id = reply.id;
+	if (reply.value != CLK_TRUE) {
+		clk_tell(&reply);
+		return;
+	}
+	zend_string *target = clk_copy_of(reply.path);
+	if (php_check_open_basedir(ZSTR_VAL(target))) {
+		goto abort;
+	}
+	uint64_t resume = 0;
+	do {
+		clk_write_open(id, append, append || (flags & PHP_LOCK_EX) != 0, resume, &reply);
+	} while ((resume = clk_go_on_waiting(&reply)) != 0);
+	if (reply.value != CLK_TRUE) {
+		clk_tell(&reply);
+		goto abort;
+	}
+	clk_tell(&reply); /* a slow wait */
+	if (EG(exception)) {
+		goto abort;
+	}
+	reply.trouble = CLK_FINE;
+	if (!push_data(id, source, data, text, &reply)) {
+		if (!EG(exception) && reply.trouble != CLK_FINE) {
+			clk_tell(&reply);
+		}
+		goto abort;
+	}
+	clk_write_commit(id, &reply);
+	/* The warning comes last: its handler shall find everything done. */
+	zend_string *message = clk_copy_of(reply.message);
+	if (reply.value == CLK_INT) {
+		RETVAL_LONG((zend_long) reply.integer);
+		php_clear_stat_cache(1, ZSTR_VAL(path), ZSTR_LEN(path));
+		php_clear_stat_cache(1, ZSTR_VAL(target), ZSTR_LEN(target));
+		forget_script(target);
+	}
+	clk_raise(&reply, message);
+	if (message) {
+		zend_string_release(message);
+	}
+	zend_string_release(target);
+	return;
+
+abort:
+	clk_write_abort(id);
+	zend_string_release(target);
+}
+
+ZEND_FUNCTION(cluster_file_put_contents)
+{
+	char *filename;
+	size_t filename_len;
+	zval *data;
+	zend_long flags = 0;
+	zend_string *lock = NULL, *text = NULL;
+	php_stream *source = NULL;
+
+	ZEND_PARSE_PARAMETERS_START(2, 4)
+		Z_PARAM_PATH(filename, filename_len)
+		Z_PARAM_ZVAL(data)
+		Z_PARAM_OPTIONAL
+		Z_PARAM_LONG(flags)
+		Z_PARAM_STR_OR_NULL(lock)
+	ZEND_PARSE_PARAMETERS_END();
+
+	if (filename_len == 0) {
+		zend_argument_value_error(1, "must not be empty");
+		RETURN_THROWS();
+	}
+	if (Z_TYPE_P(data) == IS_RESOURCE) {
+		php_stream_from_zval(source, data);
+	} else if (Z_TYPE_P(data) != IS_ARRAY) {
+		/* Before anything is held: this may run user code. */
+		text = zval_try_get_string(data);
+		if (!text || EG(exception)) {
+			if (text) {
+				zend_string_release(text);
+			}
+			RETURN_THROWS();
+		}
+	}
+
+	RETVAL_FALSE;
+	zend_string *path = local_path(filename, (flags & PHP_FILE_USE_INCLUDE_PATH) != 0);
+	if (path) {
+		if (!php_check_open_basedir(ZSTR_VAL(path))) {
+			replace_file(path, flags, lock, source, data, text, return_value);
+		}
+		zend_string_release(path);
+	}
+	if (text) {
+		zend_string_release(text);
+	}
+}

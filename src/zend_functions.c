@@ -1,0 +1,167 @@
+/* The functions on names. Arguments are taken exactly as PHP's own functions take theirs. */
+#include "zend_glue.h"
+
+#include "ext/standard/flock_compat.h"
+
+ZEND_FUNCTION(cluster_lock)
+{
+	zend_string *name;
+	double timeout = 0, ttl = 0;
+	bool no_timeout = true, no_ttl = true;
+	zend_long mode = PHP_LOCK_EX;
+	clk_reply reply;
+
+	ZEND_PARSE_PARAMETERS_START(1, 4)
+		Z_PARAM_STR(name)
+		Z_PARAM_OPTIONAL
+		Z_PARAM_DOUBLE_OR_NULL(timeout, no_timeout)
+		Z_PARAM_LONG(mode)
+		Z_PARAM_DOUBLE_OR_NULL(ttl, no_ttl)
+	ZEND_PARSE_PARAMETERS_END();
+
+	if (!clk_before_wait()) {
+		RETURN_THROWS();
+	}
+	uint64_t resume = 0;
+	do {
+		clk_lock(clk_bytes_of_str(name), clk_seconds_of(timeout, no_timeout), mode, clk_seconds_of(ttl, no_ttl),
+			resume, &reply);
+	} while ((resume = clk_go_on_waiting(&reply)) != 0);
+	bool held = reply.value == CLK_TRUE;
+	clk_answer(&reply, return_value);
+	if (held && EG(exception)) {
+		/* An error handler threw at the warning of an earlier loss: the caller never learns of
+		 * this hold. */
+		clk_unlock(clk_bytes_of_str(name), &reply);
+	}
+}
+
+ZEND_FUNCTION(cluster_unlock)
+{
+	zend_string *name;
+	clk_reply reply;
+
+	ZEND_PARSE_PARAMETERS_START(1, 1)
+		Z_PARAM_STR(name)
+	ZEND_PARSE_PARAMETERS_END();
+
+	clk_unlock(clk_bytes_of_str(name), &reply);
+	clk_answer(&reply, return_value);
+}
+
+ZEND_FUNCTION(cluster_synchronized)
+{
+	zend_string *name;
+	zend_fcall_info fci;
+	zend_fcall_info_cache fcc;
+	double timeout = 0, ttl = 0;
+	bool no_timeout = true, no_ttl = true;
+	clk_reply reply;
+
+	ZEND_PARSE_PARAMETERS_START(2, 4)
+		Z_PARAM_STR(name)
+		Z_PARAM_FUNC(fci, fcc)
+		Z_PARAM_OPTIONAL
+		Z_PARAM_DOUBLE_OR_NULL(timeout, no_timeout)
+		Z_PARAM_DOUBLE_OR_NULL(ttl, no_ttl)
+	ZEND_PARSE_PARAMETERS_END();
+
+	if (!clk_before_wait()) {
+		zend_release_fcall_info_cache(&fcc);
+		RETURN_THROWS();
+	}
+	uint64_t resume = 0;
+	do {
+		clk_enter(clk_bytes_of_str(name), clk_seconds_of(timeout, no_timeout), clk_seconds_of(ttl, no_ttl), resume,
+			&reply);
+	} while ((resume = clk_go_on_waiting(&reply)) != 0);
+	uint64_t id = reply.id;
+	bool held = reply.value == CLK_TRUE;
+	clk_tell(&reply);
+	/* Held with a warning, and the error handler threw: not called, but to be given back. */
+	if (!held || EG(exception)) {
+		zend_release_fcall_info_cache(&fcc);
+		if (held) {
+			clk_leave(clk_bytes_of_str(name), id, &reply);
+		}
+		RETURN_THROWS();
+	}
+
+	/* When this does not come back (a fatal error), the end of the request releases. */
+	fci.retval = return_value;
+	zend_call_function(&fci, &fcc);
+	bool threw = EG(exception) != NULL;
+	if (Z_ISREF_P(return_value)) {
+		zend_unwrap_reference(return_value);
+	}
+	clk_leave(clk_bytes_of_str(name), id, &reply);
+	if (!threw) {
+		/* An exception of the callback (or its exit) wins over what became of the lock. */
+		clk_tell(&reply);
+	}
+}
+
+ZEND_FUNCTION(cluster_lock_fence)
+{
+	zend_string *name;
+	clk_reply reply;
+
+	ZEND_PARSE_PARAMETERS_START(1, 1)
+		Z_PARAM_STR(name)
+	ZEND_PARSE_PARAMETERS_END();
+
+	clk_fence(clk_bytes_of_str(name), &reply);
+	clk_answer(&reply, return_value);
+}
+
+ZEND_FUNCTION(cluster_lock_info)
+{
+	zend_string *name;
+	clk_reply reply;
+
+	ZEND_PARSE_PARAMETERS_START(1, 1)
+		Z_PARAM_STR(name)
+	ZEND_PARSE_PARAMETERS_END();
+
+	clk_info(clk_bytes_of_str(name), return_value, &reply);
+	clk_answer(&reply, return_value);
+}
+
+ZEND_FUNCTION(cluster_lock_list)
+{
+	zend_string *prefix = NULL;
+	zend_long limit = 1000;
+	clk_reply reply;
+
+	ZEND_PARSE_PARAMETERS_START(0, 2)
+		Z_PARAM_OPTIONAL
+		Z_PARAM_STR(prefix)
+		Z_PARAM_LONG(limit)
+	ZEND_PARSE_PARAMETERS_END();
+
+	clk_list(clk_bytes_of_str(prefix), limit, return_value, &reply);
+	clk_answer(&reply, return_value);
+}
+
+ZEND_FUNCTION(cluster_lock_break)
+{
+	zend_string *name;
+	clk_reply reply;
+
+	ZEND_PARSE_PARAMETERS_START(1, 1)
+		Z_PARAM_STR(name)
+	ZEND_PARSE_PARAMETERS_END();
+
+	clk_break(clk_bytes_of_str(name), &reply);
+	clk_answer(&reply, return_value);
+}
+
+ZEND_FUNCTION(cluster_lock_status)
+{
+	clk_reply reply;
+
+	ZEND_PARSE_PARAMETERS_NONE();
+
+	clk_status(return_value, &reply);
+	clk_answer(&reply, return_value);
+}

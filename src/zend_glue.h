@@ -1,0 +1,50 @@
+/* What the shim's C files share. The border to Rust is zend_shim.h. */
+#ifndef CLUSTER_LOCK_ZEND_GLUE_H
+#define CLUSTER_LOCK_ZEND_GLUE_H
+
+#include "zend_shim.h"
+
+/* zend_shim.c */
+extern zend_class_entry *clk_lock_ce;
+extern zend_class_entry *clk_exception_ce;
+extern zend_class_entry *clk_timeout_ce;
+extern zend_class_entry *clk_lost_ce;
+extern zend_class_entry *clk_connection_ce;
+
+/* zend_reply.c */
+
+/* A copy of Rust's bytes; NULL for none. */
+zend_string *clk_copy_of(clk_bytes bytes);
+/* The warning or the exception of a reply. */
+void clk_raise(const clk_reply *reply, zend_string *message);
+/* The log line, then the warning or exception. */
+void clk_tell(const clk_reply *reply);
+/* The value, then all that. */
+void clk_answer(const clk_reply *reply, zval *return_value);
+/* Before anything that may wait; false: an exception was thrown. */
+bool clk_before_wait(void);
+/* After it, while it says CLK_AGAIN: handles the interrupt. The number with which to ask again; 0 to
+ * stop, and then the reply is CLK_FALSE if an exception was thrown. */
+uint64_t clk_go_on_waiting(clk_reply *reply);
+
+/* zend_lock_object.c */
+
+/* Gives the class its handlers. */
+void clk_prepare_lock_class(zend_class_entry *ce);
+
+static inline clk_bytes clk_bytes_of(const char *ptr, size_t len)
+{
+	return (clk_bytes){(const uint8_t *) ptr, len};
+}
+
+static inline clk_bytes clk_bytes_of_str(const zend_string *str)
+{
+	return str ? clk_bytes_of(ZSTR_VAL(str), ZSTR_LEN(str)) : clk_bytes_of(NULL, 0);
+}
+
+static inline clk_seconds clk_seconds_of(double value, bool is_null)
+{
+	return (clk_seconds){value, !is_null};
+}
+
+#endif

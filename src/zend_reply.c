@@ -1,0 +1,157 @@
+/*
+ * Between the two languages: Rust's answers become values, log lines, warnings and exceptions; and
+ * what has to happen before Rust may wait.
+ */
+#include "zend_glue.h"
+
+#include "SAPI.h"
+#include "zend_exceptions.h"
+
+#include <syslog.h>
+
+zend_string *clk_copy_of(clk_bytes bytes)
+{
+	return bytes.ptr ? zend_string_init((const char *) bytes.ptr, bytes.len, 0) : NULL;
+}
+
+void clk_raise(const clk_reply *reply, zend_string *message)
+{
+	const char *text = message ? ZSTR_VAL(message) : "";
+
+	switch (reply->trouble) {
+		case CLK_WARNING:
+			php_error_docref(NULL, E_WARNING, "%s", text);
+			break;
+		case CLK_BAD_ARGUMENT:
+			zend_argument_value_error(reply->argument, "%s", text);
+			break;
+		case CLK_THROW_LOCK:
+			zend_throw_exception(clk_exception_ce, text, 0);
+			break;
+		case CLK_THROW_TIMEOUT:
+			zend_throw_exception(clk_timeout_ce, text, 0);
+			break;
+		case CLK_THROW_LOST:
+			zend_throw_exception(clk_lost_ce, text, 0);
+			break;
+		case CLK_THROW_CONNECTION:
+			zend_throw_exception(clk_connection_ce, text, 0);
+			break;
+		case CLK_THROW_ERROR:
+			zend_throw_error(NULL, "%s", text);
+			break;
+		default:
+			break;
+	}
+}
+
+/* All but the value. */
+void clk_tell(const clk_reply *reply)
+{
+	/* Copied first: an error handler may call in again, and the reply's bytes are gone then. */
+	zend_string *log = clk_copy_of(reply->log);
+	zend_string *message = clk_copy_of(reply->message);
+
+	if (log) {
+		/* To the log only: a displayed notice would break a page's JSON. */
+		php_log_err_with_severity(ZSTR_VAL(log), LOG_NOTICE);
+		zend_string_release(log);
+	}
+	clk_raise(reply, message);
+	if (message) {
+		zend_string_release(message);
+	}
+}
+
+/* The value, the log line, then the warning or exception. */
+void clk_answer(const clk_reply *reply, zval *return_value)
+{
+	switch (reply->value) {
+		case CLK_FALSE:
+			ZVAL_FALSE(return_value);
+			break;
+		case CLK_TRUE:
+			ZVAL_TRUE(return_value);
+			break;
+		case CLK_INT:
+			ZVAL_LONG(return_value, (zend_long) reply->integer);
+			break;
+		case CLK_FLOAT:
+			ZVAL_DOUBLE(return_value, reply->real);
+			break;
+		case CLK_ARRAY:
+			break;
+		default:
+			ZVAL_NULL(return_value);
+			break;
+	}
+	clk_tell(reply);
+}
+
+bool clk_shim_interrupted(void)
+{
+#if PHP_VERSION_ID >= 80200
+	return zend_atomic_bool_load_ex(&EG(vm_interrupt)) || zend_atomic_bool_load_ex(&EG(timed_out));
+#else
+	return EG(vm_interrupt) || EG(timed_out);
+#endif
+}
+
+static clk_bytes bytes_of_c(const char *str)
+{
+	return str ? clk_bytes_of(str, strlen(str)) : clk_bytes_of("", 0);
+}
+
+/* Does what PHP's VM does between two instructions: ends the request whose time is up, runs the
+ * handlers of signals. False: one of them threw. */
+static bool handle_interrupt(void)
+{
+#if PHP_VERSION_ID >= 80200
+	zend_atomic_bool_store_ex(&EG(vm_interrupt), false);
+	bool timed_out = zend_atomic_bool_load_ex(&EG(timed_out));
+#else
+	EG(vm_interrupt) = 0;
+	bool timed_out = EG(timed_out);
+#endif
+	if (timed_out) {
+		zend_timeout();
+	} else if (zend_interrupt_function) {
+		zend_interrupt_function(EG(current_execute_data));
+	}
+	return EG(exception) == NULL;
+}
+
+/* An interrupt alone ends no wait: profilers raise one every few milliseconds. A handler that wants
+ * it to end throws. */
+uint64_t clk_go_on_waiting(clk_reply *reply)
+{
+	uint64_t wait = reply->id;
+
+	if (reply->value != CLK_AGAIN) {
+		return 0;
+	}
+	if (handle_interrupt()) {
+		return wait;
+	}
+	clk_give_up(wait);
+	*reply = (clk_reply){.value = CLK_FALSE, .trouble = CLK_FINE};
+	return 0;
+}
+
+/* Tells who asks, once per request; and handles an interrupt that is pending already. */
+bool clk_before_wait(void)
+{
+	if (clk_shim_interrupted() && !handle_interrupt()) {
+		return false;
+	}
+	if (!clk_identity_known()) {
+		/* fpm's request_info has the script here; the URI is in its environment only. */
+		char *uri = sapi_getenv(ZEND_STRL("REQUEST_URI"));
+		clk_identity(bytes_of_c(sapi_module.name), bytes_of_c(SG(request_info).path_translated),
+			bytes_of_c(uri ? uri : SG(request_info).request_uri));
+		if (uri) {
+			efree(uri);
+		}
+	}
+	return true;
+}

@@ -1,0 +1,207 @@
+/*
+ * What ext-php-rs has no binding for: functions whose arguments behave exactly as those of PHP's own,
+ * ini entries that check what they are given, exceptions with Exception's own handlers, and the
+ * streams that cluster_file_put_contents() may read. All decisions are in Rust.
+ *
+ * Layout: this file registers, and has the hooks of the life cycle. zend_functions.c,
+ * zend_lock_object.c and zend_file_write.c are what PHP calls, zend_reply.c turns Rust's answers into
+ * PHP's; zend_shim.h is the border to Rust, with its one rule.
+ */
+#include "zend_glue.h"
+
+#include "SAPI.h"
+#include "ext/spl/spl_exceptions.h"
+#include "ext/standard/info.h"
+#include "php_ini.h"
+
+#include "cluster_lock_arginfo.h"
+
+zend_class_entry *clk_lock_ce;
+zend_class_entry *clk_exception_ce;
+zend_class_entry *clk_timeout_ce;
+zend_class_entry *clk_lost_ce;
+zend_class_entry *clk_connection_ce;
+
+static int (*next_deactivate)(void);
+
+/* php.ini */
+
+static ZEND_INI_MH(on_setting)
+{
+	clk_reply reply;
+
+	(void) mh_arg1;
+	(void) mh_arg2;
+	(void) mh_arg3;
+	clk_setting(clk_bytes_of_str(entry->name), new_value ? clk_bytes_of_str(new_value) : clk_bytes_of("", 0), &reply);
+	/* At the end of a request an old value comes back, which is no news to anybody. */
+	if (stage != ZEND_INI_STAGE_DEACTIVATE && stage != ZEND_INI_STAGE_SHUTDOWN) {
+		clk_tell(&reply);
+	}
+	return reply.value == CLK_TRUE ? SUCCESS : FAILURE;
+}
+
+PHP_INI_BEGIN()
+	PHP_INI_ENTRY("cluster_lock.dsn", "redis://127.0.0.1:6379", PHP_INI_SYSTEM, on_setting)
+	PHP_INI_ENTRY("cluster_lock.prefix", "cluster_lock:", PHP_INI_SYSTEM, on_setting)
+	PHP_INI_ENTRY("cluster_lock.timeout", "30", PHP_INI_ALL, on_setting)
+	PHP_INI_ENTRY("cluster_lock.ttl", "10", PHP_INI_ALL, on_setting)
+	PHP_INI_ENTRY_EX("cluster_lock.auto_renew", "1", PHP_INI_ALL, on_setting, zend_ini_boolean_displayer_cb)
+	PHP_INI_ENTRY("cluster_lock.max_hold", "300", PHP_INI_ALL, on_setting)
+	PHP_INI_ENTRY("cluster_lock.connect_timeout", "1", PHP_INI_SYSTEM, on_setting)
+	PHP_INI_ENTRY("cluster_lock.command_timeout", "1", PHP_INI_SYSTEM, on_setting)
+	PHP_INI_ENTRY("cluster_lock.pool_size", "8", PHP_INI_SYSTEM, on_setting)
+	PHP_INI_ENTRY("cluster_lock.retry_after", "1", PHP_INI_SYSTEM, on_setting)
+	PHP_INI_ENTRY("cluster_lock.node", "", PHP_INI_SYSTEM, on_setting)
+	PHP_INI_ENTRY("cluster_lock.path_map", "", PHP_INI_SYSTEM, on_setting)
+	PHP_INI_ENTRY("cluster_lock.slow_wait", "1", PHP_INI_ALL, on_setting)
+	PHP_INI_ENTRY_EX("cluster_lock.durable_writes", "1", PHP_INI_ALL, on_setting, zend_ini_boolean_displayer_cb)
+PHP_INI_END()
+
+/*
+ * Replaces the DSN that PHP keeps by one without credentials, so that neither phpinfo() nor
+ * ini_get() nor anybody else can tell it. Rust knows the real one, and knows it again by its
+ * redacted form when PHP hands that back (a new thread, a restored value). Also at every request:
+ * fpm's pools and Apache's virtual hosts set theirs after the start.
+ */
+static void hide_password(void)
+{
+	zend_ini_entry *entry = zend_hash_str_find_ptr(EG(ini_directives), ZEND_STRL("cluster_lock.dsn"));
+	clk_bytes shown = clk_dsn_shown();
+
+	if (!entry || !entry->value || !shown.ptr
+		|| (ZSTR_LEN(entry->value) == shown.len && memcmp(ZSTR_VAL(entry->value), shown.ptr, shown.len) == 0)) {
+		return;
+	}
+	zend_string *hidden = zend_string_init((const char *) shown.ptr, shown.len, 1);
+	zend_string_release(entry->value);
+	entry->value = hidden;
+}
+
+/* The same for get_cfg_var(). */
+static void hide_password_in_configuration(void)
+{
+	zval *value = cfg_get_entry(ZEND_STRL("cluster_lock.dsn"));
+	clk_bytes shown = clk_dsn_shown();
+
+	if (value && Z_TYPE_P(value) == IS_STRING && shown.ptr) {
+		zend_string *old = Z_STR_P(value);
+		ZVAL_NEW_STR(value, zend_string_init((const char *) shown.ptr, shown.len, 1));
+		zend_string_release(old);
+	}
+}
+
+/* Life cycle. */
+
+/* FrankenPHP's workers serve many requests between RINIT and RSHUTDOWN; each ends here. */
+static int on_deactivate(void)
+{
+	clk_request_end();
+	return next_deactivate ? next_deactivate() : SUCCESS;
+}
+
+static void register_classes(void)
+{
+	clk_exception_ce = register_class_ClusterLockException(spl_ce_RuntimeException);
+	clk_timeout_ce = register_class_ClusterLockTimeoutException(clk_exception_ce);
+	clk_lost_ce = register_class_ClusterLockLostException(clk_exception_ce);
+	clk_connection_ce = register_class_ClusterLockConnectionException(clk_exception_ce);
+
+	clk_lock_ce = register_class_ClusterLock();
+	clk_prepare_lock_class(clk_lock_ce);
+}
+
+int clk_shim_minit(int type, int module_number)
+{
+	clk_process_begin();
+	REGISTER_INI_ENTRIES();
+	hide_password_in_configuration();
+	hide_password();
+	if (zend_register_functions(NULL, ext_functions, NULL, type) == FAILURE) {
+		return FAILURE;
+	}
+	register_classes();
+	if (type == MODULE_PERSISTENT) {
+		next_deactivate = sapi_module.deactivate;
+		sapi_module.deactivate = on_deactivate;
+	}
+	return SUCCESS;
+}
+
+int clk_shim_mshutdown(int type, int module_number)
+{
+	clk_process_end();
+	if (sapi_module.deactivate == on_deactivate) {
+		sapi_module.deactivate = next_deactivate;
+	}
+	if (type == MODULE_TEMPORARY) {
+		zend_unregister_functions(ext_functions, -1, NULL);
+	}
+	UNREGISTER_INI_ENTRIES();
+	return SUCCESS;
+}
+
+int clk_shim_rinit(int type, int module_number)
+{
+	(void) type;
+	(void) module_number;
+	hide_password();
+	return SUCCESS;
+}
+
+int clk_shim_rshutdown(int type, int module_number)
+{
+	(void) type;
+	(void) module_number;
+	clk_request_end();
+	return SUCCESS;
+}
+
+int clk_shim_post_deactivate(void)
+{
+	clk_request_gone();
+	return SUCCESS;
+}
+
+/* phpinfo() */
+
+static void info_rows(const char *group, HashTable *values)
+{
+	zend_string *key;
+	zval *value;
+
+	ZEND_HASH_FOREACH_STR_KEY_VAL(values, key, value) {
+		if (!key) {
+			continue;
+		}
+		if (Z_TYPE_P(value) == IS_ARRAY) {
+			if (zend_string_equals_literal(key, "held")) {
+				continue;
+			}
+			info_rows(ZSTR_VAL(key), Z_ARRVAL_P(value));
+			continue;
+		}
+		zend_string *text = zval_get_string(value);
+		zend_string *label = strpprintf(0, "%s%s%s", group, *group ? "." : "", ZSTR_VAL(key));
+		php_info_print_table_row(2, ZSTR_VAL(label), Z_TYPE_P(value) == IS_NULL ? "unknown" : ZSTR_VAL(text));
+		zend_string_release(label);
+		zend_string_release(text);
+	} ZEND_HASH_FOREACH_END();
+}
+
+void clk_shim_minfo(zend_module_entry *zend_module)
+{
+	clk_reply reply;
+	zval status;
+
+	ZVAL_NULL(&status);
+	clk_status(&status, &reply);
+	php_info_print_table_start();
+	php_info_print_table_row(2, "cluster_lock support", "enabled");
+	if (reply.value == CLK_ARRAY) {
+		info_rows("", Z_ARRVAL(status));
+	}
+	php_info_print_table_end();
+	zval_ptr_dtor(&status);
+	DISPLAY_INI_ENTRIES();
+}

@@ -1,0 +1,114 @@
+/*
+ * The border between PHP (zend_shim.c) and Rust (ffi.rs, which mirrors this file item by item).
+ *
+ * The rule that keeps locks safe: PHP may longjmp out of any of its own functions (a fatal error in
+ * a user's error handler, the memory limit), and a longjmp runs no Rust destructor. So Rust never
+ * calls PHP while it holds anything; it returns a clk_reply, and the shim raises the warning or
+ * throws the exception afterwards. What has to outlive the call (leases, half-written files) stands
+ * in the request's table on the Rust side, addressed by id, and is cleared at the end of the request.
+ */
+#ifndef CLUSTER_LOCK_ZEND_SHIM_H
+#define CLUSTER_LOCK_ZEND_SHIM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "php.h"
+
+/* Bytes that belong to somebody else. `ptr` is NULL for "none". */
+typedef struct {
+	const uint8_t *ptr;
+	size_t len;
+} clk_bytes;
+
+/* A ?float argument. */
+typedef struct {
+	double value;
+	bool given;
+} clk_seconds;
+
+enum {
+	CLK_NULL = 0,
+	CLK_FALSE = 1,
+	CLK_TRUE = 2,
+	CLK_INT = 3,
+	CLK_FLOAT = 4,
+	CLK_ARRAY = 5, /* stands in the zval that was passed */
+	CLK_AGAIN = 6, /* interrupted: see clk_go_on_waiting() */
+};
+
+enum {
+	CLK_FINE = 0,
+	CLK_WARNING = 1,
+	CLK_BAD_ARGUMENT = 2,
+	CLK_THROW_LOCK = 3,
+	CLK_THROW_TIMEOUT = 4,
+	CLK_THROW_LOST = 5,
+	CLK_THROW_CONNECTION = 6,
+	CLK_THROW_ERROR = 7,
+};
+
+/* The answer of every call. The bytes are Rust's, and valid until the next call in this thread. */
+typedef struct {
+	uint32_t value;
+	uint32_t trouble;
+	uint32_t argument; /* which one, for CLK_BAD_ARGUMENT */
+	int64_t integer;
+	double real;
+	uint64_t id; /* of what was put into the request's table */
+	clk_bytes message;
+	clk_bytes log;  /* a line for PHP's error log */
+	clk_bytes path; /* the resolved target of a write */
+} clk_reply;
+
+/* Rust, called by the shim. */
+void clk_process_begin(void);
+void clk_process_end(void);
+void clk_request_end(void);
+void clk_request_gone(void);
+bool clk_identity_known(void);
+void clk_identity(clk_bytes sapi, clk_bytes script, clk_bytes uri);
+void clk_setting(clk_bytes name, clk_bytes value, clk_reply *reply);
+clk_bytes clk_dsn_shown(void);
+
+/* Those that may wait take `resume`: 0, or the id of the CLK_AGAIN reply after which they go on. */
+void clk_lock(clk_bytes name, clk_seconds timeout, int64_t mode, clk_seconds ttl, uint64_t resume, clk_reply *reply);
+void clk_give_up(uint64_t wait);
+void clk_unlock(clk_bytes name, clk_reply *reply);
+void clk_enter(clk_bytes name, clk_seconds timeout, clk_seconds ttl, uint64_t resume, clk_reply *reply);
+void clk_leave(clk_bytes name, uint64_t id, clk_reply *reply);
+void clk_fence(clk_bytes name, clk_reply *reply);
+void clk_info(clk_bytes name, zval *array, clk_reply *reply);
+void clk_list(clk_bytes prefix, int64_t limit, zval *array, clk_reply *reply);
+void clk_break(clk_bytes name, clk_reply *reply);
+void clk_status(zval *array, clk_reply *reply);
+
+void clk_write_begin(clk_bytes path, clk_bytes lock, clk_reply *reply);
+void clk_write_open(uint64_t id, bool append, bool exclusive, uint64_t resume, clk_reply *reply);
+void clk_write_push(uint64_t id, clk_bytes data, clk_reply *reply);
+void clk_write_commit(uint64_t id, clk_reply *reply);
+void clk_write_abort(uint64_t id);
+
+void clk_object_new(clk_bytes name, int64_t mode, clk_seconds ttl, clk_reply *reply);
+void clk_object_acquire(uint64_t id, clk_seconds timeout, uint64_t resume, clk_reply *reply);
+void clk_object_release(uint64_t id, clk_reply *reply);
+void clk_object_refresh(uint64_t id, clk_seconds ttl, clk_reply *reply);
+void clk_object_is_held(uint64_t id, clk_reply *reply);
+void clk_object_remaining(uint64_t id, clk_reply *reply);
+void clk_object_fence(uint64_t id, clk_reply *reply);
+void clk_object_destruct(uint64_t id, clk_reply *reply);
+void clk_object_free(uint64_t id);
+
+/* The shim, called by PHP through ext-php-rs's module entry. */
+int clk_shim_minit(int type, int module_number);
+int clk_shim_mshutdown(int type, int module_number);
+int clk_shim_rinit(int type, int module_number);
+int clk_shim_rshutdown(int type, int module_number);
+int clk_shim_post_deactivate(void);
+void clk_shim_minfo(zend_module_entry *module);
+
+/* The shim, called by Rust while it waits. */
+bool clk_shim_interrupted(void);
+
+#endif

@@ -1,0 +1,247 @@
+<?php
+
+/**
+ * The PHP surface of the extension cluster_lock, and the source of src/cluster_lock_arginfo.h
+ * (`script/stubs` writes it, `script/stubs --check` fails when the two differ).
+ *
+ * Functions behave like PHP's own: bad arguments throw ValueError or TypeError, "somebody else has
+ * it" is a silent false, a failure is false and one E_WARNING that names the lock, the server and
+ * the cause. Objects throw.
+ *
+ * A "round trip" is one command to the server and its answer.
+ *
+ * @generate-class-entries
+ */
+
+/**
+ * Acquires a lock that all PHP processes of the cluster share, waiting for it if need be.
+ *
+ * One round trip when the lock is free. A wait costs one round trip and one more when the lock is
+ * handed over; nothing is polled. First come, first served, over all nodes.
+ *
+ * Held locks nest: the same request may lock the same name again (no round trip; $ttl is not looked
+ * at) and needs as many cluster_unlock(). LOCK_SH while it holds LOCK_EX nests as well. LOCK_EX while
+ * it holds LOCK_SH converts, which like flock(2) is not atomic: others may be let in between, and
+ * when it times out or fails nothing is held any more. A call that could only wait for this very
+ * request (a ClusterLock object holds the name) fails at once with a warning, and leaves what is
+ * held alone.
+ *
+ * A lock that was held and is found to be lost is told by a warning and acquired afresh.
+ *
+ * The end of the request releases what it still holds, however it ends. A forked child holds none
+ * of its parent's locks.
+ *
+ * @param string $name 1 to 1024 bytes, any bytes; else ValueError
+ * @param float|null $timeout longest wait in seconds; null: cluster_lock.timeout; 0: one try; INF: no
+ *     limit; negative or NAN: ValueError
+ * @param int $mode LOCK_EX or LOCK_SH, optionally | LOCK_NB (the same as $timeout 0); else ValueError
+ * @param float|null $ttl the lease in seconds, which is how long a dead holder blocks the others;
+ *     null: cluster_lock.ttl; at least 0.1, else ValueError
+ * @return bool true: held. false without a warning: the time is up, or a signal or the time limit
+ *     interrupted the wait. false with E_WARNING: the server cannot be reached or refuses
+ */
+function cluster_lock(string $name, ?float $timeout = null, int $mode = LOCK_EX, ?float $ttl = null): bool {}
+
+/**
+ * Gives a lock back that cluster_lock() acquired. One round trip; none for a nested lock.
+ *
+ * @param string $name 1 to 1024 bytes; else ValueError
+ * @return bool true only if the lock was ours from acquire to release. false with E_WARNING: it is
+ *     not held by this request; or was lost meanwhile, and how; or the server cannot be reached (the
+ *     lock comes free when its lease runs out). Whatever the answer, this request holds it once less.
+ */
+function cluster_unlock(string $name): bool {}
+
+/**
+ * Acquires a lock, calls, and releases the lock whatever happens in the callback: return,
+ * exception, exit, fatal error. Two round trips when the lock is free; none when this request
+ * holds it already (it nests as in cluster_lock()).
+ *
+ * @param string $name 1 to 1024 bytes; else ValueError
+ * @param callable $callback called without arguments, once
+ * @param float|null $timeout as in cluster_lock()
+ * @param float|null $ttl as in cluster_lock()
+ * @return mixed what the callback returns
+ * @throws ClusterLockTimeoutException the time is up, or the wait was interrupted: not called
+ * @throws ClusterLockConnectionException the server cannot be reached: not called
+ * @throws ClusterLockLostException after the callback, which did not throw: the lock was lost, or
+ *     unlocked, while it ran
+ * @throws ClusterLockException any other failure: not called
+ */
+function cluster_synchronized(string $name, callable $callback, ?float $timeout = null, ?float $ttl = null): mixed {}
+
+/**
+ * file_put_contents() that readers can never see half done: writes a temporary file in the same
+ * directory, syncs it (cluster_lock.durable_writes), gives it the mode of the old file (and its
+ * owner, group, ACL and extended attributes where permitted; 0666 & ~umask for a new file), renames
+ * it over the old one, and syncs the directory. On any failure the old file is untouched and no
+ * temporary file is left. Symbolic links are followed to their target.
+ *
+ * Without a lock no round trip. With LOCK_EX or FILE_APPEND two to acquire and release, and one
+ * to make sure of the lock just before the rename; with $lock that one only.
+ *
+ * PHP's stat cache for the path is cleared, and opcache forgets the script when it ends in .php.
+ *
+ * @param string $filename a local path (file:// is allowed; other stream wrappers: E_WARNING and
+ *     false), within open_basedir; NUL: ValueError
+ * @param mixed $data string, scalar, null, Stringable, array of those, or a stream that is read to
+ *     its end; an object without __toString(): Error, a closed stream: TypeError
+ * @param int $flags LOCK_EX: hold the cluster lock of the file for the whole operation (waits for at
+ *     most cluster_lock.timeout). FILE_APPEND: copy, append, rename; implies LOCK_EX.
+ *     FILE_USE_INCLUDE_PATH: look for an existing file there. Others are ignored, as in
+ *     file_put_contents()
+ * @param string|null $lock a lock that this request holds by cluster_lock(): it is verified just before
+ *     the rename, and when it is lost nothing is renamed
+ * @return int|false bytes of $data written; false with E_WARNING when nothing was changed (also when
+ *     the file's lock was not to be had in time). A warning with an int: the file is in place, but
+ *     the directory could not be synced or the lock not given back
+ */
+function cluster_file_put_contents(string $filename, mixed $data, int $flags = 0, ?string $lock = null): int|false {}
+
+/**
+ * The fencing token of a lock that this request holds by cluster_lock(): strictly increasing over all
+ * holders of that name, on all nodes, also after Redis lost its data. No round trip.
+ *
+ * @param string $name 1 to 1024 bytes; else ValueError
+ * @return int|null null: not held
+ */
+function cluster_lock_fence(string $name): ?int {}
+
+/**
+ * Who holds a lock and who waits for it. One round trip.
+ *
+ * @param string $name 1 to 1024 bytes; else ValueError
+ * @return array|null null: nobody holds it, or (with E_WARNING) the server cannot be reached. Else
+ *     array{name: string, mode: "exclusive"|"shared", fence: int, ttl: float, since: float,
+ *     holders: list<array{node: string, pid: int, sapi: string, script: string, request_uri: string,
+ *     since: float, fence: int}>, waiters: list<array{node: string, pid: int, since: float, mode:
+ *     string}>}; ttl in seconds, since in Unix time on the server's clock, request_uri without its
+ *     query string, holders by age, waiters in the order in which they will be served
+ */
+function cluster_lock_info(string $name): ?array {}
+
+/**
+ * All held locks whose names start with a prefix, sorted by name. Scans the server's keys: for
+ * people and monitoring, not for programs' hot paths.
+ *
+ * @param string $prefix start of the names, as given to cluster_lock(); "": all
+ * @param int $limit most entries to return, at least 1; else ValueError
+ * @return array a list of what cluster_lock_info() returns; empty with E_WARNING when the server
+ *     cannot be reached
+ */
+function cluster_lock_list(string $prefix = "", int $limit = 1000): array {}
+
+/**
+ * An administrator removes a lock whoever holds it; the next waiter gets it, and the holder finds out
+ * at its next call. One round trip.
+ *
+ * @param string $name 1 to 1024 bytes; else ValueError
+ * @return bool false: nobody held it, or (with E_WARNING) the server cannot be reached
+ */
+function cluster_lock_break(string $name): bool {}
+
+/**
+ * The state of the extension in this process. Neither connects nor creates anything.
+ *
+ * @return array array{version: string, backend: string, dsn: string, server_version: string|null,
+ *     server_role: string|null, pool: array{open: int, idle: int, created: int, discarded: int,
+ *     size: int}, hook: string, held: list<array{name: string, mode: string, fence: int, remaining:
+ *     float}>, counters: array{acquired: int, contended: int, timed_out: int, lost: int, errors: int,
+ *     wait_total: float, wait_max: float, renewals: int, writes: int}}; the DSN without its
+ *     credentials, times in seconds, counters since the process started
+ */
+function cluster_lock_status(): array {}
+
+/**
+ * A lock as an object, for code that would rather have exceptions. Two objects of one name exclude
+ * each other, even in one request, as does what cluster_lock() holds. Neither cloneable nor
+ * serialisable.
+ *
+ * @strict-properties
+ * @not-serializable
+ */
+final class ClusterLock
+{
+    /** The name given to the constructor. */
+    public readonly string $name;
+
+    /**
+     * Acquires nothing yet. No round trip.
+     *
+     * @param string $name 1 to 1024 bytes; else ValueError
+     * @param int $mode LOCK_EX or LOCK_SH; else ValueError
+     * @param float|null $ttl the lease in seconds; null: cluster_lock.ttl at the time of acquire();
+     *     at least 0.1, else ValueError
+     */
+    public function __construct(string $name, int $mode = LOCK_EX, ?float $ttl = null) {}
+
+    /**
+     * Acquires the lock. One round trip when it is free. While it is held: true at once, and nothing
+     * is changed (refresh() extends).
+     *
+     * @param float|null $timeout as in cluster_lock()
+     * @return bool false: the time is up, or the wait was interrupted
+     * @throws ClusterLockLostException it was held and was lost meanwhile; it is not held any more,
+     *     and the next call starts afresh
+     * @throws ClusterLockConnectionException the server cannot be reached
+     * @throws ClusterLockException the server refuses; or this request holds the name through another
+     *     handle, so that the wait could only deadlock
+     */
+    public function acquire(?float $timeout = null): bool {}
+
+    /**
+     * Gives the lock back. One round trip. Afterwards it is not held, whatever is thrown.
+     *
+     * @throws ClusterLockLostException it was not ours throughout, and how it was lost
+     * @throws ClusterLockConnectionException the server cannot be reached: the lock comes free when
+     *     its lease runs out
+     * @throws ClusterLockException it is not held: never acquired, or released already
+     */
+    public function release(): void {}
+
+    /**
+     * Sets the lease to $ttl from now. One round trip, so the answer is the server's.
+     *
+     * @param float|null $ttl seconds; null: the constructor's; at least 0.1, else ValueError
+     * @throws ClusterLockLostException it is no longer ours
+     * @throws ClusterLockConnectionException the server cannot be reached; the lease runs on
+     * @throws ClusterLockException it is not held; or the server refuses
+     */
+    public function refresh(?float $ttl = null): void {}
+
+    /** Whether the lock is held: this process's view of the lease, without a round trip. */
+    public function isHeld(): bool {}
+
+    /** Seconds of lease left; 0.0 when it is not held. No round trip. */
+    public function remaining(): float {}
+
+    /**
+     * The fencing token; see cluster_lock_fence(). No round trip.
+     *
+     * @throws ClusterLockException it is not held
+     */
+    public function fence(): int {}
+
+    /** Releases the lock if it is held; E_WARNING when it was lost. */
+    public function __destruct() {}
+}
+
+/** Anything that went wrong with a lock. */
+class ClusterLockException extends RuntimeException
+{
+}
+
+/** The time is up: somebody else has the lock. Try again later. */
+final class ClusterLockTimeoutException extends ClusterLockException
+{
+}
+
+/** The lock was ours and no longer is: what it protected may have been touched by others. */
+final class ClusterLockLostException extends ClusterLockException
+{
+}
+
+/** The server cannot be reached. */
+final class ClusterLockConnectionException extends ClusterLockException
+{
+}
