@@ -51,6 +51,8 @@ struct State {
     idle: VecDeque<Connection>,
     open: usize,
     commands: usize,
+    /// Callers that wait for one of those to end. Waking nobody would be a system call, too.
+    queued: usize,
     created: u64,
     discarded: u64,
     greeting: Greeting,
@@ -122,7 +124,9 @@ impl Pool {
                         self.command_timeout.as_secs_f64()
                     )));
                 }
+                state.queued += 1;
                 state = self.freed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+                state.queued -= 1;
             }
             state.commands += 1;
         }
@@ -249,7 +253,9 @@ impl Drop for Loan<'_> {
         }
         if self.purpose == Purpose::Command {
             state.commands -= 1;
-            self.pool.freed.notify_one();
+            if state.queued > 0 {
+                self.pool.freed.notify_one();
+            }
         }
     }
 }

@@ -111,39 +111,42 @@ impl Shared {
         let mut state = self.lock();
         while !state.stop {
             let now = Instant::now();
-            let due: Vec<_> =
-                state.leases.iter().filter(|(_, due)| *due <= now).map(|(l, _)| Arc::clone(l)).collect();
-            if due.is_empty() {
-                state.alarm = state.leases.iter().map(|(_, due)| *due).min();
-                state = match state.alarm {
-                    None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
-                    Some(alarm) => {
-                        self.changed
-                            .wait_timeout(state, alarm.since(now))
-                            .unwrap_or_else(PoisonError::into_inner)
-                            .0
-                    }
-                };
+            // An alarm that was set is slept out even when its lease is gone already: else a program
+            // that locks and unlocks in a loop would wake this thread at every turn.
+            if let Some(alarm) = state.alarm.filter(|alarm| *alarm > now) {
+                let woken = self.changed.wait_timeout(state, alarm.since(now));
+                state = woken.unwrap_or_else(PoisonError::into_inner).0;
                 continue;
             }
-            drop(state);
-            let outcomes: Vec<_> = due.into_iter().map(|lease| ((self.renew)(&lease), lease)).collect();
-            state = self.lock();
-            for (next, lease) in outcomes {
-                let place = state.leases.iter_mut().position(|(other, _)| Arc::ptr_eq(other, &lease));
-                match (place, next) {
-                    (Some(i), None) => drop(state.leases.swap_remove(i)),
-                    (Some(i), Some(next)) => {
-                        if let Some((_, due)) = state.leases.get_mut(i) {
-                            *due = next;
-                        }
-                    }
-                    (None, _) => {}
+            let due: Vec<_> =
+                state.leases.iter().filter(|(_, due)| *due <= now).map(|(l, _)| Arc::clone(l)).collect();
+            if !due.is_empty() {
+                drop(state);
+                let outcomes: Vec<_> = due.into_iter().map(|lease| ((self.renew)(&lease), lease)).collect();
+                state = self.lock();
+                for (next, lease) in outcomes {
+                    state.reschedule(&lease, next);
                 }
+            }
+            state.alarm = state.leases.iter().map(|(_, due)| *due).min();
+            if state.alarm.is_none() && !state.stop {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
         }
         state.running = false;
         self.ended.notify_all();
+    }
+}
+
+impl State {
+    fn reschedule(&mut self, lease: &Arc<LeaseState>, next: Option<Instant>) {
+        let Some(place) = self.leases.iter().position(|(other, _)| Arc::ptr_eq(other, lease)) else {
+            return; // released meanwhile
+        };
+        match (next, self.leases.get_mut(place)) {
+            (Some(next), Some((_, due))) => *due = next,
+            _ => drop(self.leases.swap_remove(place)),
+        }
     }
 }
 

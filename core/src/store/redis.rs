@@ -39,6 +39,9 @@ script!(RENEW, "scripts/renew.lua");
 script!(BREAK, "scripts/break.lua");
 script!(INSPECT, "scripts/inspect.lua");
 
+/// How long an idle name remembers its last fencing token: `RETAIN` of `common.lua`.
+const RETAIN_MS: u64 = 600_000;
+
 /// Keys asked for in one step of a `SCAN`, and locks inspected in one round trip.
 const SCAN_COUNT: usize = 1000;
 
@@ -163,7 +166,8 @@ impl Store for RedisStore {
                     IfBusy::GiveUp => "G",
                 })
                 .arg(claim.place)
-                .arg(claim.identity);
+                .arg(claim.identity)
+                .arg(millis(claim.ttl) + RETAIN_MS);
         })?;
         match &value {
             Value::Int(fence) => Ok(Attempt::Held(Grant { fence: unsigned(*fence), lease: claim.ttl })),
@@ -362,9 +366,13 @@ fn report(name: &LockName, value: &Value) -> Option<LockReport> {
     let left = |expiry: u64| Duration::from_millis(expiry.saturating_sub(now));
     let mut fields = Fields(state);
     let kind = fields.word()?;
-    let fence = fields.number()?;
-    let (expiry, since, _lease) = (fields.number()?, fields.number()?, fields.number()?);
-    let (_token, _previous) = (fields.word()?, fields.word()?);
+    if kind.starts_with('F') {
+        return None;
+    }
+    let (_token, fence) = (fields.word()?, fields.number()?);
+    let (since, start) = (fields.number()?, fields.number()?);
+    let (lease, _previous) = (fields.number()?, fields.word()?);
+    let expiry = start / 1000 + lease;
     let mut holders = Vec::new();
     let mode = if kind.starts_with('X') {
         if expiry > now {
@@ -406,8 +414,8 @@ fn report(name: &LockName, value: &Value) -> Option<LockReport> {
             let (_beat, wanted, place) = (fields.number()?, fields.word()?, fields.number()?);
             Some(Waiter {
                 identity: Identity::decode(fields.0),
-                // A place is the microsecond of arrival.
-                since: seconds(place / 1000),
+                // A place is the moment of arrival.
+                since: seconds(place),
                 mode: if wanted == "X" { Mode::Exclusive } else { Mode::Shared },
             })
         })
@@ -423,9 +431,9 @@ fn report(name: &LockName, value: &Value) -> Option<LockReport> {
     })
 }
 
-#[allow(clippy::cast_precision_loss)] // milliseconds since 1970 fit a double for 285,000 years
-fn seconds(millis: u64) -> f64 {
-    millis as f64 / 1000.0
+#[allow(clippy::cast_precision_loss)] // microseconds since 1970 fit a double for 285 years
+fn seconds(micros: u64) -> f64 {
+    micros as f64 / 1e6
 }
 
 fn items(value: &Value) -> impl Iterator<Item = &[u8]> {

@@ -10,22 +10,26 @@
 -- KEYS[1]  the lock
 -- ARGV     1 token   2 mode X|S   3 lease in ms   4 Q queue when busy | G give up when busy
 --          5 place: arrival rank given by an earlier try, 0 at first   6 identity
+--          7 how long to keep the record: lease + RETAIN of common.lua, in ms
 -- Returns  held: the fencing token (integer)
 --          busy: {place, ms until the lease that blocks runs out, identity of one holder}
-local state = redis.call('GET', KEYS[1])
 local me, wanted, ttl = ARGV[1], ARGV[2], tonumber(ARGV[3])
 
 -- The fast path: free, and known to have no waiters. Three commands.
-if state and wanted == 'X' and string.byte(state) == 70 then
+local head = redis.call('GETRANGE', KEYS[1], 0, 63)
+if wanted == 'X' and string.byte(head) == 70 then
     local clock = redis.call('TIME')
-    local us = clock[1] * 1000000 + clock[2]
-    local ms = math.floor(us / 1000)
-    local last, released = string.match(state, '^F. (%d+) 0 0 0 %- (%S+)')
-    local token = math.max(us, last + 1)
-    redis.call('SET', KEYS[1],
-        string.format('X- %.0f %.0f %.0f %.0f %s %s %s', token, ms + ttl, ms, ttl, me, released, ARGV[6]),
-        'PX', ttl + 600000 + math.max(0, math.floor(token / 1000) - ms))
-    return token
+    local us = clock[1] .. string.sub('00000' .. clock[2], -6)
+    local released, last = string.match(head, '^F. (%S+) (%d+)')
+    local token, keep = us, ARGV[7]
+    if tonumber(last) >= tonumber(us) then
+        -- This server's clock was set back: the record must outlive the difference.
+        token = string.format('%.0f', last + 1)
+        keep = keep + math.floor((token - us) / 1000)
+    end
+    redis.call('SET', KEYS[1], 'X- ' .. me .. ' ' .. token .. ' ' .. us .. ' ' .. us .. ' ' .. ARGV[3] .. ' '
+        .. released .. ' ' .. ARGV[6], 'PX', keep)
+    return tonumber(token)
 end
 
 --#include common.lua
@@ -33,7 +37,7 @@ end
 if mode == 'X' and holder == me then
     redis.call('DEL', MAIL .. me)
     if wanted == 'X' then
-        expiry, lease = now + ttl, ttl
+        start, lease = now_us, ttl
         save()
         return fence
     end
@@ -71,7 +75,7 @@ if mine then
     return mine
 end
 if mode == 'X' then
-    return {place, expiry - now, identity}
+    return {place, expiry() - now, identity}
 end
 local first = redis.call('ZRANGE', READERS, 0, 0, 'WITHSCORES')
 local record = first[1] and redis.call('HGET', INFO, first[1]) or ''

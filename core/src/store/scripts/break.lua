@@ -3,8 +3,6 @@
 --
 -- KEYS[1]  the lock
 -- Returns  1 somebody held it   0 nobody did
-local state = redis.call('GET', KEYS[1])
-
 --#include common.lua
 
 settle()

@@ -1,10 +1,15 @@
 -- What all steps share: the state of one lock, and the rules by which it moves.
 --
 -- Keys, all in the hash slot of KEYS[1] = PREFIX{NAME}:
---   KEYS[1]          string "MF FENCE EXPIRY SINCE LEASE TOKEN PREVIOUS IDENTITY"
+--   KEYS[1]          string "MF TOKEN FENCE SINCE START LEASE PREVIOUS IDENTITY"
 --                      M: X exclusively held, S shared, F free.  F: + when somebody waits, else -
---                      FENCE: the newest fencing token.  EXPIRY, SINCE: ms, this server's clock
+--                      TOKEN: of the exclusive holder. FENCE: the newest fencing token
+--                      SINCE, START: when it was let in and when the lease began, us, this
+--                      server's clock. LEASE: ms
 --                      PREVIOUS: token of the last release; !TOKEN or !S when it was broken
+--                    In a free one TOKEN is the last release's, and what follows FENCE is void:
+--                    releasing changes one character. Numbers are put together from strings where
+--                    it counts, because formatting one costs as much as a command.
 --   KEYS[1]..':q'    sorted set: waiters' tokens by arrival
 --   KEYS[1]..':w'    hash: waiter's token -> "HEARTBEAT MODE ARRIVAL IDENTITY"
 --   KEYS[1]..':r'    sorted set: readers' tokens by expiry
@@ -23,33 +28,45 @@ local clock = redis.call('TIME')
 local now_us = clock[1] * 1000000 + clock[2]
 local now = math.floor(now_us / 1000)
 
-local mode, fence, expiry, since, lease, holder, previous, identity = 'F', 0, 0, 0, 0, '-', '-', ''
-if state then
-    local m, f, e, s, l
-    m, f, e, s, l, holder, previous, identity =
-        string.match(state, '^(%u)[-+] (%d+) (%d+) (%d+) (%d+) (%S+) (%S+) (.*)$')
-    mode, fence, expiry, since, lease = m, tonumber(f), tonumber(e), tonumber(s), tonumber(l)
+local state = redis.call('GET', key)
+local mode, holder, fence, since, start, lease, previous, identity = 'F', '-', 0, 0, 0, 0, '-', ''
+if state and string.byte(state) == 70 then
+    previous, fence = string.match(state, '^F. (%S+) (%d+)')
+    fence = tonumber(fence)
+elseif state then
+    mode, holder, fence, since, start, lease, previous, identity =
+        string.match(state, '^(%u). (%S+) (%d+) (%d+) (%d+) (%d+) (%S+) (.*)$')
+    fence, since, start, lease = tonumber(fence), tonumber(since), tonumber(start), tonumber(lease)
+end
+-- When the exclusive holder's lease runs out, in ms.
+local function expiry()
+    return math.floor(start / 1000) + lease
 end
 
 local function save()
     local keep = RETAIN + math.max(0, math.floor(fence / 1000) - now)
     if mode == 'X' then
-        keep = keep + math.max(0, expiry - now)
+        keep = keep + math.max(0, expiry() - now)
     elseif mode == 'S' then
         keep = keep + math.max(0, tonumber(redis.call('ZRANGE', READERS, -1, -1, 'WITHSCORES')[2]) - now)
         redis.call('PEXPIRE', READERS, keep)
         redis.call('PEXPIRE', INFO, keep)
     end
-    if mode ~= 'X' then
-        expiry, since, lease, holder, identity = 0, 0, 0, '-', ''
-    end
-    local waited_for = '-'
+    local flag = '-'
     if redis.call('PEXPIRE', QUEUE, QUEUE_LIFE) == 1 then
         redis.call('PEXPIRE', WAITERS, QUEUE_LIFE)
-        waited_for = '+'
+        flag = '+'
     end
-    redis.call('SET', key, string.format('%s%s %.0f %.0f %.0f %.0f %s %s %s',
-        mode, waited_for, fence, expiry, since, lease, holder, previous, identity), 'PX', keep)
+    local record
+    if mode == 'F' then
+        record = string.format('F%s %s %.0f', flag, previous, fence)
+    elseif mode == 'X' then
+        record = string.format('X%s %s %.0f %.0f %.0f %.0f %s %s',
+            flag, holder, fence, since, start, lease, previous, identity)
+    else
+        record = string.format('S%s - %.0f 0 0 0 %s ', flag, fence, previous)
+    end
+    redis.call('SET', key, record, 'PX', keep)
 end
 
 local function forget(token)
@@ -61,11 +78,11 @@ end
 local function grant(token, wanted, who, ttl)
     fence = math.max(fence + 1, now_us)
     if wanted == 'X' then
-        mode, holder, since, expiry, lease, identity = 'X', token, now, now + ttl, ttl, who
+        mode, holder, since, start, lease, identity = 'X', token, now_us, now_us, ttl, who
     else
         mode = 'S'
         redis.call('ZADD', READERS, now + ttl, token)
-        redis.call('HSET', INFO, token, string.format('%.0f %.0f %s', fence, now, who))
+        redis.call('HSET', INFO, token, string.format('%.0f %.0f %s', fence, now_us, who))
     end
     return fence
 end
@@ -86,7 +103,7 @@ end
 -- lock is granted to `me` (who is here to confirm) for `ttl`, to others for GRANT, by mail.
 -- Returns my fencing token if I was let in.
 local function settle(me, ttl)
-    if mode == 'X' and expiry <= now then
+    if mode == 'X' and expiry() <= now then
         mode = 'F'
     elseif mode == 'S' then
         for _, token in ipairs(redis.call('ZRANGEBYSCORE', READERS, '-inf', now)) do

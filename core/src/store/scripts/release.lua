@@ -8,16 +8,14 @@
 -- ARGV     1 token
 -- Returns  1 it was ours and is free now   2 it had been broken   3 unknown here: data lost
 --          4 somebody else has been let in since
-local state = redis.call('GET', KEYS[1])
 local me = ARGV[1]
 
--- The fast path: held by me, nobody waits. Two commands; the record's remaining life suffices.
-if state then
-    local token, holder = string.match(state, '^X%- (%d+) %d+ %d+ %d+ (%S+)')
-    if holder == me then
-        redis.call('SET', KEYS[1], 'F- ' .. token .. ' 0 0 0 - ' .. me .. ' ', 'KEEPTTL')
-        return 1
-    end
+-- The fast path: held by me, nobody waits. Two commands; what remains of the record's life is
+-- enough, and its holder becomes the last one that released.
+local mine = 'X- ' .. me
+if redis.call('GETRANGE', KEYS[1], 0, #mine - 1) == mine then
+    redis.call('SETRANGE', KEYS[1], 0, 'F')
+    return 1
 end
 
 --#include common.lua

@@ -3,13 +3,12 @@
 -- KEYS[1]  the lock
 -- ARGV     1 token   2 lease in ms
 -- Returns  1 extended   2 it was broken   3 unknown here: data lost   4 somebody else's since
-local state = redis.call('GET', KEYS[1])
 local me, ttl = ARGV[1], tonumber(ARGV[2])
 
 --#include common.lua
 
 if mode == 'X' and holder == me then
-    expiry, lease = now + ttl, ttl
+    start, lease = now_us, ttl
 elseif mode == 'S' and redis.call('ZSCORE', READERS, me) then
     redis.call('ZADD', READERS, now + ttl, me)
 else
