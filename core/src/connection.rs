@@ -1,10 +1,11 @@
 //! One connection to a server: Redis' protocol over TCP, TLS or a Unix socket.
 //!
-//! The redis crate packs commands and parses replies. The socket is ours, because the crate's own
+//! The redis crate parses the replies. The socket is ours, because the crate's own
 //! connection hides its descriptor (a waiter must sleep in `poll(2)`, so that a signal ends the
 //! wait; an idle connection must be looked at without a round trip), and because after a time-out
 //! it counts replies to skip, which goes wrong when half a reply has been read. Here any failure
-//! makes a connection unusable for good.
+//! makes a connection unusable for good. Commands are packed here, too, into one buffer that is used
+//! again: the crate's own builder allocates a dozen times for each.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -13,7 +14,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{Cmd, Parser, Value};
+use redis::{Parser, Value};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::RecvFlags;
 use rustls::pki_types::pem::PemObject;
@@ -56,6 +57,7 @@ pub enum Readiness {
 pub struct Connection {
     io: Io,
     parser: Parser,
+    packed: Vec<u8>,
     timeout: Duration,
     healthy: bool,
     idle_since: Instant,
@@ -77,7 +79,7 @@ impl Connection {
         let deadline = Instant::now() + connect_timeout;
         let raw = connect(&server.address, deadline, connect_timeout).map_err(|e| broken(&e))?;
         raw.set_timeouts(command_timeout).map_err(|e| broken(&e))?;
-        let socket = Socket { raw, deadline };
+        let socket = Socket { raw, deadline, check: true };
         let io = match (tls, &server.address) {
             (Some(config), Address::Tcp(host, _)) => {
                 let host =
@@ -91,6 +93,7 @@ impl Connection {
         let mut connection = Self {
             io,
             parser: Parser::new(),
+            packed: Vec::new(),
             timeout: command_timeout,
             healthy: true,
             idle_since: Instant::now(),
@@ -100,18 +103,21 @@ impl Connection {
     }
 
     fn greet(&mut self, server: &Server, name: &str, deadline: Instant) -> Result<Greeting, Fault> {
-        let mut hello = redis::cmd("HELLO");
-        hello.arg(2);
+        let mut hello: Vec<&[u8]> = vec![b"HELLO", b"2"];
         if let Some(password) = &server.password {
-            hello.arg("AUTH").arg(server.user.as_deref().unwrap_or("default")).arg(password.reveal());
+            let user = server.user.as_deref().unwrap_or("default");
+            hello.extend([b"AUTH".as_slice(), user.as_bytes(), password.reveal().as_bytes()]);
         }
-        hello.arg("SETNAME").arg(name);
-        let mut packed = hello.get_packed_command();
+        hello.extend([b"SETNAME".as_slice(), name.as_bytes()]);
+        self.begin();
+        self.add(&hello);
         if server.database != 0 {
-            packed.extend(redis::cmd("SELECT").arg(server.database).get_packed_command());
+            self.add(&[b"SELECT", server.database.to_string().as_bytes()]);
         }
         self.io.socket().deadline = deadline;
-        self.write(&packed)?;
+        self.write()?;
+        // Its buffer has held the password.
+        self.packed = Vec::new();
         let greeting = greeting(&self.read()?);
         if server.database != 0 {
             self.read()?;
@@ -119,24 +125,44 @@ impl Connection {
         Ok(greeting)
     }
 
-    /// Sends a command and reads its reply within the command time-out.
-    pub fn call(&mut self, command: &Cmd) -> Result<Value, Fault> {
-        self.call_packed(&command.get_packed_command())
+    /// Sends a command and reads its reply, within the command time-out.
+    pub fn call(&mut self, command: &[&[u8]]) -> Result<Value, Fault> {
+        self.begin();
+        self.add(command);
+        self.send()?;
+        self.read()
     }
 
-    /// [`Connection::call`] for a command that is packed already.
-    pub fn call_packed(&mut self, packed: &[u8]) -> Result<Value, Fault> {
-        self.send(packed)?;
-        self.receive()
+    /// Starts a batch of commands.
+    pub fn begin(&mut self) {
+        self.packed.clear();
     }
 
-    /// Sends a command. Its reply must be received before the next.
-    pub fn send(&mut self, packed: &[u8]) -> Result<(), Fault> {
-        self.io.socket().deadline = Instant::now() + self.timeout;
-        self.write(packed)
+    /// Adds a command to the batch.
+    pub fn add(&mut self, command: &[&[u8]]) {
+        let mut decimal = itoa::Buffer::new();
+        let mut number = |packed: &mut Vec<u8>, kind: u8, n: usize| {
+            packed.push(kind);
+            packed.extend_from_slice(decimal.format(n).as_bytes());
+            packed.extend_from_slice(b"\r\n");
+        };
+        number(&mut self.packed, b'*', command.len());
+        for word in command {
+            number(&mut self.packed, b'$', word.len());
+            self.packed.extend_from_slice(word);
+            self.packed.extend_from_slice(b"\r\n");
+        }
     }
 
-    /// Reads the reply to the command that was sent, within the command time-out from now.
+    /// Sends the batch. Every command's reply must be received before the next batch.
+    pub fn send(&mut self) -> Result<(), Fault> {
+        let now = Instant::now();
+        self.idle_since = now;
+        self.io.socket().deadline = now + self.timeout;
+        self.write()
+    }
+
+    /// Reads the reply to a command that was sent, within the command time-out from now.
     pub fn receive(&mut self) -> Result<Value, Fault> {
         self.io.socket().deadline = Instant::now() + self.timeout;
         self.read()
@@ -174,12 +200,7 @@ impl Connection {
         self.healthy = false;
     }
 
-    /// It has been put aside.
-    pub fn rest(&mut self) {
-        self.idle_since = Instant::now();
-    }
-
-    /// How long it has been put aside.
+    /// How long ago it was last used.
     pub fn idle_for(&self) -> Duration {
         Instant::now().since(self.idle_since)
     }
@@ -192,13 +213,15 @@ impl Connection {
             .is_err_and(|e| e == rustix::io::Errno::AGAIN)
     }
 
-    fn write(&mut self, packed: &[u8]) -> Result<(), Fault> {
+    fn write(&mut self) -> Result<(), Fault> {
         // A command stays outstanding until its reply has been read whole.
         self.healthy = false;
-        self.io.write_all(packed).and_then(|()| self.io.flush()).map_err(|e| self.explain(&e))
+        self.io.socket().check = false;
+        self.io.write_all(&self.packed).and_then(|()| self.io.flush()).map_err(|e| self.explain(&e))
     }
 
     fn read(&mut self) -> Result<Value, Fault> {
+        self.io.socket().check = false;
         match self.parser.parse_value(&mut self.io) {
             Ok(Value::ServerError(e)) => {
                 self.healthy = true;
@@ -362,12 +385,14 @@ impl AsFd for Raw {
 struct Socket {
     raw: Raw,
     deadline: Instant,
+    /// Not the first step of an exchange: look at the clock.
+    check: bool,
 }
 
 impl Socket {
     fn until_deadline<T>(&mut self, mut step: impl FnMut(&mut Raw) -> io::Result<T>) -> io::Result<T> {
         loop {
-            if self.deadline.has_passed() {
+            if std::mem::replace(&mut self.check, true) && self.deadline.has_passed() {
                 return Err(io::ErrorKind::TimedOut.into());
             }
             match step(&mut self.raw) {

@@ -242,9 +242,8 @@ impl Pool {
 impl Drop for Loan<'_> {
     fn drop(&mut self) {
         let mut state = self.pool.lock();
-        if let Some(mut connection) = self.connection.take() {
+        if let Some(connection) = self.connection.take() {
             if connection.is_healthy() && state.idle.len() < self.pool.size {
-                connection.rest();
                 state.idle.push_back(connection);
             } else {
                 state.open -= 1;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use once_cell::sync::Lazy;
-use redis::{Cmd, Value, cmd};
+use redis::Value;
 
 use super::{Attempt, Claim, Grant, IfBusy, Standing, Store, StoreStatus, Token, Wake};
 use crate::config::Config;
@@ -66,34 +66,36 @@ impl RedisStore {
         key
     }
 
-    /// Runs a script. When the connection breaks the outcome is unknown; the script is run once
-    /// more on a new connection, which settles it, because every script is idempotent.
-    fn run(&self, purpose: Purpose, script: &Script, build: &dyn Fn(&mut Cmd)) -> Result<Value> {
-        match Self::run_once(&mut self.pool.get(purpose)?, script, build) {
+    /// Runs a script on a lock. When the connection breaks the outcome is unknown; the script is run
+    /// once more on a new connection, which settles it, because every script is idempotent.
+    fn run(&self, purpose: Purpose, script: &Script, name: &LockName, argv: &[&[u8]]) -> Result<Value> {
+        let key = self.key(name);
+        let mut command: Vec<&[u8]> = Vec::with_capacity(4 + argv.len());
+        command.extend([b"EVALSHA", script.sha1.as_bytes(), b"1", key.as_bytes()]);
+        command.extend(argv);
+        match Self::run_once(&mut self.pool.get(purpose)?, script, &mut command) {
             Ok(value) => Ok(value),
             Err(Fault::Broken(_)) => {
                 self.pool.clear();
-                Self::run_once(&mut self.pool.get(purpose)?, script, build)
+                Self::run_once(&mut self.pool.get(purpose)?, script, &mut command)
                     .map_err(|fault| self.pool.explain(fault))
             }
             Err(refused) => Err(self.pool.explain(refused)),
         }
     }
 
-    fn run_once(
+    /// Calls by digest, and by text when the server does not know the digest.
+    fn run_once<'a>(
         connection: &mut Loan<'_>,
-        script: &Script,
-        build: &dyn Fn(&mut Cmd),
+        script: &'a Script,
+        command: &mut [&'a [u8]],
     ) -> std::result::Result<Value, Fault> {
-        let mut by_digest = cmd("EVALSHA");
-        by_digest.arg(&script.sha1);
-        build(&mut by_digest);
-        match connection.call(&by_digest) {
+        match connection.call(command) {
             Err(Fault::Refused(code, _)) if code == "NOSCRIPT" => {
-                let mut by_text = cmd("EVAL");
-                by_text.arg(&script.text);
-                build(&mut by_text);
-                connection.call(&by_text)
+                if let [verb, text, ..] = command {
+                    (*verb, *text) = (b"EVAL", script.text.as_bytes());
+                }
+                connection.call(command)
             }
             other => other,
         }
@@ -118,14 +120,13 @@ impl RedisStore {
 
     /// Inspects many locks in one round trip.
     fn inspect(&self, names: &[LockName]) -> Result<Vec<LockReport>> {
-        let mut loan = self.pool.get(Purpose::Command)?;
-        let connection = &mut *loan;
-        let mut packed = Vec::new();
-        for name in names {
-            cmd("EVALSHA").arg(&INSPECT.sha1).arg(1).arg(self.key(name)).write_packed_command(&mut packed);
-        }
+        let mut connection = self.pool.get(Purpose::Command)?;
         let explain = |fault| self.pool.explain(fault);
-        connection.send(&packed).map_err(explain)?;
+        connection.begin();
+        for name in names {
+            connection.add(&[b"EVALSHA", INSPECT.sha1.as_bytes(), b"1", self.key(name).as_bytes()]);
+        }
+        connection.send().map_err(explain)?;
         let mut reports = Vec::new();
         let mut unknown = Vec::new();
         for name in names {
@@ -139,11 +140,9 @@ impl RedisStore {
                 }
             }
         }
+        drop(connection);
         for name in unknown {
-            let value = Self::run_once(&mut loan, &INSPECT, &|c| {
-                c.arg(1).arg(self.key(name));
-            });
-            reports.extend(report(name, &value.map_err(explain)?));
+            reports.extend(self.info(name)?);
         }
         Ok(reports)
     }
@@ -151,24 +150,28 @@ impl RedisStore {
 
 impl Store for RedisStore {
     fn attempt(&self, claim: &Claim<'_>, if_busy: IfBusy) -> Result<Attempt> {
-        let key = self.key(claim.name);
-        let value = self.run(Purpose::Command, &ACQUIRE, &|c| {
-            c.arg(1)
-                .arg(&key)
-                .arg(claim.token.as_bytes())
-                .arg(match claim.mode {
-                    Mode::Exclusive => "X",
-                    Mode::Shared => "S",
-                })
-                .arg(millis(claim.ttl))
-                .arg(match if_busy {
-                    IfBusy::Queue => "Q",
-                    IfBusy::GiveUp => "G",
-                })
-                .arg(claim.place)
-                .arg(claim.identity)
-                .arg(millis(claim.ttl) + RETAIN_MS);
-        })?;
+        let (mut ttl, mut keep, mut place) = (itoa::Buffer::new(), itoa::Buffer::new(), itoa::Buffer::new());
+        let lease = millis(claim.ttl);
+        let value = self.run(
+            Purpose::Command,
+            &ACQUIRE,
+            claim.name,
+            &[
+                claim.token.as_bytes(),
+                match claim.mode {
+                    Mode::Exclusive => b"X",
+                    Mode::Shared => b"S",
+                },
+                ttl.format(lease).as_bytes(),
+                match if_busy {
+                    IfBusy::Queue => b"Q",
+                    IfBusy::GiveUp => b"G",
+                },
+                place.format(claim.place).as_bytes(),
+                claim.identity,
+                keep.format(lease + RETAIN_MS).as_bytes(),
+            ],
+        )?;
         match &value {
             Value::Int(fence) => Ok(Attempt::Held(Grant { fence: unsigned(*fence), lease: claim.ttl })),
             Value::Array(items) => match items.as_slice() {
@@ -200,8 +203,9 @@ impl Store for RedisStore {
         mailbox.extend_from_slice(claim.token.as_bytes());
         // Zero would mean for ever. The server's clock for this has a resolution of 1 ms.
         let seconds = slice.as_secs_f64().max(0.001);
-        let pop = cmd("BLPOP").arg(mailbox).arg(format!("{seconds:.3}")).get_packed_command();
-        connection.send(&pop).map_err(explain)?;
+        connection.begin();
+        connection.add(&[b"BLPOP", &mailbox, format!("{seconds:.3}").as_bytes()]);
+        connection.send().map_err(explain)?;
         let patience = slice + Duration::from_millis(250);
         match connection.wait_readable(patience, interrupted).map_err(explain)? {
             Readiness::Ready => {}
@@ -220,26 +224,18 @@ impl Store for RedisStore {
     }
 
     fn release(&self, name: &LockName, token: &Token) -> Result<Standing> {
-        let key = self.key(name);
-        let value = self.run(Purpose::Command, &RELEASE, &|c| {
-            c.arg(1).arg(&key).arg(token.as_bytes());
-        })?;
+        let value = self.run(Purpose::Command, &RELEASE, name, &[token.as_bytes()])?;
         self.standing("release", &value)
     }
 
     fn renew(&self, name: &LockName, token: &Token, ttl: Duration) -> Result<Standing> {
-        let key = self.key(name);
-        let value = self.run(Purpose::Apart, &RENEW, &|c| {
-            c.arg(1).arg(&key).arg(token.as_bytes()).arg(millis(ttl));
-        })?;
+        let ttl = millis(ttl).to_string();
+        let value = self.run(Purpose::Apart, &RENEW, name, &[token.as_bytes(), ttl.as_bytes()])?;
         self.standing("renew", &value)
     }
 
     fn info(&self, name: &LockName) -> Result<Option<LockReport>> {
-        let key = self.key(name);
-        let value = self.run(Purpose::Command, &INSPECT, &|c| {
-            c.arg(1).arg(&key);
-        })?;
+        let value = self.run(Purpose::Command, &INSPECT, name, &[])?;
         Ok(report(name, &value))
     }
 
@@ -251,14 +247,17 @@ impl Store for RedisStore {
         let mut reports = Vec::new();
         let mut cursor = b"0".to_vec();
         loop {
-            let mut scan = cmd("SCAN");
-            scan.arg(&cursor)
-                .arg("MATCH")
-                .arg(&pattern)
-                .arg("COUNT")
-                .arg(SCAN_COUNT)
-                .arg("TYPE")
-                .arg("string");
+            let count = SCAN_COUNT.to_string();
+            let scan: [&[u8]; 8] = [
+                b"SCAN",
+                &cursor,
+                b"MATCH",
+                pattern.as_bytes(),
+                b"COUNT",
+                count.as_bytes(),
+                b"TYPE",
+                b"string",
+            ];
             let reply =
                 self.pool.get(Purpose::Command)?.call(&scan).map_err(|fault| self.pool.explain(fault))?;
             let Value::Array(parts) = &reply else {
@@ -292,10 +291,7 @@ impl Store for RedisStore {
     }
 
     fn break_lock(&self, name: &LockName) -> Result<bool> {
-        let key = self.key(name);
-        let value = self.run(Purpose::Command, &BREAK, &|c| {
-            c.arg(1).arg(&key);
-        })?;
+        let value = self.run(Purpose::Command, &BREAK, name, &[])?;
         match value {
             Value::Int(n) => Ok(n == 1),
             other => Err(self.protocol("break", &other)),
