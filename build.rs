@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             shim.file(path);
         }
     }
-    for variable in ["PHP", "PHP_CONFIG", "PATH"] {
+    for variable in ["PHP", "PHP_CONFIG", "PATH", "CLUSTER_LOCK_STRICT"] {
         println!("cargo:rerun-if-env-changed={variable}");
     }
 
@@ -37,11 +37,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 
     shim.define("ZEND_COMPILE_DL_EXT", "1")
+        // PHP's headers use memrchr() and leave this to whoever includes them.
+        .define("_GNU_SOURCE", None)
         .flag("-fvisibility=hidden")
         .warnings(true)
         .extra_warnings(true)
         .flag("-Wno-unused-parameter")
-        .warnings_into_errors(true);
+        // For us, not for those who build it with a compiler that we have not seen.
+        .warnings_into_errors(env::var_os("CLUSTER_LOCK_STRICT").is_some());
     for folder in includes()?.split_whitespace() {
         // As system headers: PHP's own warnings are not ours to mend.
         shim.flag("-isystem").flag(folder.strip_prefix("-I").unwrap_or(folder));

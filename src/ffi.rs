@@ -239,7 +239,7 @@ extern "C" fn clk_process_begin() {
 #[unsafe(no_mangle)]
 extern "C" fn clk_process_end() {
     quietly((), || {
-        request::with(request::Request::gone);
+        request::gone();
         if let Some(engine) = process::existing() {
             engine.shutdown();
         }
@@ -249,13 +249,13 @@ extern "C" fn clk_process_end() {
 /// The request ends.
 #[unsafe(no_mangle)]
 extern "C" fn clk_request_end() {
-    quietly((), || request::with(request::Request::end));
+    quietly((), || request::with_used(request::Request::end));
 }
 
 /// The request's objects are gone.
 #[unsafe(no_mangle)]
 extern "C" fn clk_request_gone() {
-    quietly((), || request::with(request::Request::gone));
+    quietly((), request::gone);
 }
 
 /// Whether this request has said who it is.

@@ -1,7 +1,7 @@
 //! What this request holds. Everything that has to be given back when the request ends, in whatever
 //! way it ends, stands here and not on a stack that PHP may longjmp away.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -97,10 +97,26 @@ pub(crate) struct Request {
 
 thread_local! {
     static REQUEST: RefCell<Request> = RefCell::default();
+    /// Whether there may be anything in the table: a request without locks pays nothing at its end.
+    static USED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// [`with`], if anything has happened in this thread since the table was last emptied.
+pub(crate) fn with_used(work: impl FnOnce(&mut Request)) {
+    if USED.get() {
+        with(work);
+    }
+}
+
+/// The request and its objects are gone.
+pub(crate) fn gone() {
+    with_used(Request::gone);
+    USED.set(false);
 }
 
 /// The request's table, checked for a fork. PHP code never runs inside `work`.
 pub(crate) fn with<T>(work: impl FnOnce(&mut Request) -> T) -> T {
+    USED.set(true);
     REQUEST.with_borrow_mut(|request| {
         let pid = std::process::id();
         if request.pid != pid {
@@ -321,7 +337,7 @@ impl Request {
     }
 
     /// The request is gone, its objects with it.
-    pub(crate) fn gone(&mut self) {
+    fn gone(&mut self) {
         self.end();
         self.objects.clear();
     }

@@ -40,14 +40,16 @@ static zend_string *local_path(const char *filename, bool use_include_path)
 			return NULL;
 		}
 	}
-	char *expanded = expand_filepath(path, NULL);
-	if (!expanded) {
-		php_error_docref(NULL, E_WARNING, "The path is too long, or the working directory is gone");
+	if (IS_ABSOLUTE_PATH(path, strlen(path))) {
+		return zend_string_init(path, strlen(path), 0);
+	}
+	/* Of this thread, which with ZTS need not be that of the process. */
+	char cwd[MAXPATHLEN];
+	if (!VCWD_GETCWD(cwd, sizeof(cwd))) {
+		php_error_docref(NULL, E_WARNING, "The working directory cannot be found: %s", strerror(errno));
 		return NULL;
 	}
-	zend_string *result = zend_string_init(expanded, strlen(expanded), 0);
-	efree(expanded);
-	return result;
+	return strpprintf(0, "%s/%s", cwd, path);
 }
 
 static bool push(uint64_t id, clk_bytes data, clk_reply *reply)
@@ -216,6 +218,16 @@ ZEND_FUNCTION(cluster_file_put_contents)
 	}
 	if (Z_TYPE_P(data) == IS_RESOURCE) {
 		php_stream_from_zval(source, data);
+	} else if (Z_TYPE_P(data) == IS_OBJECT) {
+		zval converted;
+		if (Z_OBJ_HT_P(data)->cast_object(Z_OBJ_P(data), &converted, IS_STRING) == FAILURE) {
+			if (!EG(exception)) {
+				zend_argument_type_error(2, "must be of type string, array, resource or Stringable, %s given",
+					ZSTR_VAL(Z_OBJCE_P(data)->name));
+			}
+			RETURN_THROWS();
+		}
+		text = Z_STR(converted);
 	} else if (Z_TYPE_P(data) != IS_ARRAY) {
 		/* Before anything is held: this may run user code. */
 		text = zval_try_get_string(data);

@@ -25,8 +25,10 @@ const CONFIRM_AFTER: Duration = Duration::from_millis(50);
 /// With less than this left of the short lease the waiter confirms itself, at once.
 const CONFIRM_NOW: Duration = Duration::from_millis(500);
 
-/// How often in a row a wait may fail before the failure is the caller's.
-const WAIT_FAILURES: u32 = 3;
+/// After a wait whose connection broke: how long to hold off, at first and at most. It doubles with
+/// every such wait in a row, so that where waiting is cut off (a proxy that forbids it, say) a waiter
+/// asks twice a second instead of ten thousand times.
+const HOLD_OFF: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(500));
 
 /// How a lock is wanted.
 #[derive(Clone, Copy)]
@@ -231,7 +233,7 @@ impl Engine {
             identity: how.identity,
             place: wait.place,
         };
-        let mut failures = 0;
+        let mut hold_off = HOLD_OFF.0;
         loop {
             let sent = store::lease_start();
             let last = deadline.is_some_and(|deadline| deadline <= sent);
@@ -259,15 +261,15 @@ impl Engine {
                     if how.auto_renew && left > CONFIRM_NOW {
                         return Ok(Turn::Mine { grant, sent, due: Duration::ZERO });
                     }
-                    failures = 0;
+                    hold_off = HOLD_OFF.0;
                 }
-                Ok(Wake::Retry) => failures = 0,
+                Ok(Wake::Retry) => hold_off = HOLD_OFF.0,
                 Ok(Wake::Interrupted) => return Ok(Turn::Interrupted),
-                Err(error) => {
-                    failures += 1;
-                    if failures >= WAIT_FAILURES || matches!(error, Error::Server { .. }) {
-                        return Err(error);
-                    }
+                Err(refused @ Error::Server { .. }) => return Err(refused),
+                // If the server is gone, the next attempt says so.
+                Err(_) => {
+                    std::thread::sleep(slice.min(hold_off));
+                    hold_off = HOLD_OFF.1.min(hold_off * 2);
                 }
             }
         }

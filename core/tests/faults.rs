@@ -119,7 +119,7 @@ fn tokens_grow_when_the_servers_clock_is_behind_them() {
     let e = engine(&server.unix_dsn());
     // As after the clock was set back by a year: the last token lies in the future.
     let ahead = 1_900_000_000_000_000_u64 + 365 * 86_400_000_000;
-    let record = format!("F- - {ahead}");
+    let record = format!("F- {} {ahead}", "-".repeat(32));
     server.cli(&["SET", "cluster_lock:{x}", &record]);
     let lease = Want::default().get(&e, "x");
     assert_eq!(lease.fence(), ahead + 1);
@@ -320,6 +320,30 @@ fn errors_of_the_server_say_what_to_do() {
     let server = RedisServer::start(&["--maxmemory", "1", "--maxmemory-policy", "noeviction"]);
     let error = failure(&engine(&server.tcp_dsn()), "x");
     assert!(error.contains("OOM") && error.contains("maxmemory"), "{error}");
+}
+
+#[test]
+fn a_full_server_lets_holders_keep_and_release() {
+    let server = RedisServer::start(&[]);
+    let (a, b) = (engine(&server.unix_dsn()), engine(&server.unix_dsn()));
+    let alone = Want::default().ttl(S).get(&a, "alone");
+    let reader = Want::default().ttl(S).shared().get(&a, "shared");
+    let awaited = Want::default().ttl(S).get(&a, "awaited");
+    let waiter = thread::spawn(move || Want::default().get(&b, "awaited"));
+    until("b waits", || waiting(&a, "awaited") == 1);
+    assert_eq!(server.cli(&["CONFIG", "SET", "maxmemory", "1"]), "OK");
+    assert!(failure(&a, "new").contains("OOM"));
+    for lease in [&alone, &reader, &awaited] {
+        lease.verify().unwrap();
+    }
+    let fence = alone.fence();
+    for lease in [alone, reader, awaited] {
+        assert_eq!(lease.release().unwrap(), Standing::Ours);
+    }
+    let granted = waiter.join().unwrap();
+    assert_eq!(granted.release().unwrap(), Standing::Ours);
+    server.cli(&["CONFIG", "SET", "maxmemory", "0"]);
+    assert!(Want::now().get(&a, "alone").fence() > fence);
 }
 
 #[test]

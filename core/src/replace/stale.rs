@@ -12,8 +12,8 @@ use std::ffi::{CStr, CString};
 use std::fs;
 use std::path::PathBuf;
 use std::process;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, Dir, FileType, Stat, statat, unlinkat};
@@ -36,6 +36,8 @@ const STALE_ELSEWHERE: i64 = 86_400;
 const SCAN_INTERVAL: Duration = Duration::from_secs(60);
 /// The most directories whose last search is remembered.
 const MAX_SCANS: usize = 256;
+/// The most temporary files that are remembered of a directory.
+const MAX_FOUND: usize = 1000;
 
 /// A name for a new temporary file.
 pub(super) fn fresh_name(target: &CStr, pid: u32) -> Result<CString, Errno> {
@@ -84,24 +86,22 @@ fn parse(entry: &[u8], prefix: &[u8]) -> Option<(u32, u32)> {
     ours.then_some((host_id, pid_id))
 }
 
-/// Removes stale temporary files of this target, if it is time to look for them. Best effort:
-/// what cannot be removed now is left for the next time.
+/// Removes stale temporary files of this target. Best effort: what cannot be removed now is left for
+/// the next time.
 pub(super) fn clean(place: &Place) {
-    if !is_due(place) {
-        return;
-    }
-    // By the file server's clock, which also stamps the temporary files: ours may differ.
-    let Ok(replaced) = statat(place.dir(), place.name(), AtFlags::SYMLINK_NOFOLLOW) else { return };
-    let now = replaced.st_ctime;
-    let Ok(entries) = Dir::read_from(place.dir()) else { return };
+    let Some(names) = temporary_files(place) else { return };
     let prefix = prefix(place.name().to_bytes());
-    for entry in entries.flatten() {
-        let Some((host_id, pid)) = parse(entry.file_name().to_bytes(), &prefix) else { continue };
-        let Ok(stat) = statat(place.dir(), entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) else {
-            continue;
-        };
-        if is_stale(&stat, now, host_id, pid) {
-            let _ = unlinkat(place.dir(), entry.file_name(), AtFlags::empty());
+    let ours = names.iter().filter_map(|name| Some((name, parse(name.to_bytes(), &prefix)?)));
+    // By the file server's clock, which also stamps the temporary files: ours may differ.
+    let mut now = None;
+    for (name, (host_id, pid)) in ours {
+        let stat = |name: &CStr| statat(place.dir(), name, AtFlags::SYMLINK_NOFOLLOW);
+        let Ok(found) = stat(name) else { continue };
+        if now.is_none() {
+            now = stat(place.name()).ok().map(|replaced| replaced.st_ctime);
+        }
+        if now.is_some_and(|now| is_stale(&found, now, host_id, pid)) {
+            let _ = unlinkat(place.dir(), name, AtFlags::empty());
         }
     }
 }
@@ -121,25 +121,38 @@ fn is_alive(pid: u32) -> bool {
     }
 }
 
-/// Whether this process has not searched the directory for a while; notes that it does now.
-fn is_due(place: &Place) -> bool {
-    static SCANS: Mutex<Option<HashMap<PathBuf, (u32, Instant)>>> = Mutex::new(None);
+/// The temporary files, of any target, that a search of this directory has found.
+type Names = Arc<[CString]>;
+
+/// One search: by which process, when, and what it found.
+type Search = (u32, Instant, Names);
+
+/// What the last search of the directory found; a new one when that is a while ago.
+fn temporary_files(place: &Place) -> Option<Names> {
+    static SEARCHES: Mutex<Option<HashMap<PathBuf, Search>>> = Mutex::new(None);
     // Never waits: in a forked child the lock may be held by a thread that does not exist.
-    let Ok(mut scans) = SCANS.try_lock() else { return false };
-    let scans = scans.get_or_insert_default();
+    let mut searches = SEARCHES.try_lock().ok()?;
+    let searches = searches.get_or_insert_default();
     let (pid, now) = (process::id(), Instant::now());
-    let recent = |&(by, at): &(u32, Instant)| by == pid && now.saturating_duration_since(at) < SCAN_INTERVAL;
-    if scans.get(place.dir_path()).is_some_and(recent) {
-        return false;
+    let recent = |(by, at, _): &Search| *by == pid && now.saturating_duration_since(*at) < SCAN_INTERVAL;
+    if let Some(search) = searches.get(place.dir_path()).filter(|search| recent(search)) {
+        return Some(Arc::clone(&search.2));
     }
-    if scans.len() >= MAX_SCANS {
-        scans.retain(|_, scan| recent(scan));
+    if searches.len() >= MAX_SCANS {
+        searches.retain(|_, search| recent(search));
     }
-    if scans.len() >= MAX_SCANS {
-        scans.clear();
+    if searches.len() >= MAX_SCANS {
+        searches.clear();
     }
-    scans.insert(place.dir_path().to_path_buf(), (pid, now));
-    true
+    let entries = Dir::read_from(place.dir()).ok()?;
+    let names: Names = entries
+        .flatten()
+        .map(|entry| entry.file_name().to_owned())
+        .filter(|name| name.to_bytes().ends_with(SUFFIX))
+        .take(MAX_FOUND)
+        .collect();
+    searches.insert(place.dir_path().to_path_buf(), (pid, now, Arc::clone(&names)));
+    Some(names)
 }
 
 /// What process ids on this machine, since this boot, in this container are told apart by.

@@ -56,6 +56,12 @@ struct Queued {
     identity: Box<[u8]>,
 }
 
+impl Queued {
+    fn is_dead(&self, now: Now) -> bool {
+        self.beat_ms + millis(WAITER_DEAD_AFTER) < now.lease_ms
+    }
+}
+
 /// How the last holder before the present one ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 enum Previous {
@@ -210,6 +216,7 @@ impl Machine {
             waiters: self
                 .queue
                 .iter()
+                .filter(|w| !w.is_dead(now))
                 .map(|w| Waiter {
                     identity: Identity::decode(&w.identity),
                     since: seconds(w.place),
@@ -264,7 +271,7 @@ impl Machine {
         let mut mine = None;
         while self.writer.is_none() {
             let Some(head) = self.queue.first() else { break };
-            if head.beat_ms + millis(WAITER_DEAD_AFTER) < now.lease_ms {
+            if head.is_dead(now) {
                 effects.forgotten.push(self.queue.remove(0).token);
                 continue;
             }

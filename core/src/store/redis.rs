@@ -5,7 +5,9 @@ use std::time::Duration;
 use once_cell::sync::Lazy;
 use redis::Value;
 
+use super::machine::WAITER_DEAD_AFTER;
 use super::{Attempt, Claim, Grant, IfBusy, Standing, Store, StoreStatus, Token, Wake};
+use crate::clock::Instant;
 use crate::config::Config;
 use crate::connection::{Fault, Readiness};
 use crate::dsn::Server;
@@ -39,6 +41,13 @@ script!(RENEW, "scripts/renew.lua");
 script!(BREAK, "scripts/break.lua");
 script!(INSPECT, "scripts/inspect.lua");
 
+/// How often a command is sent whose connection breaks, if all of that takes no longer than
+/// [`AT_ONCE`]; twice in any case.
+const TRIES: u32 = 4;
+
+/// See [`TRIES`].
+const AT_ONCE: Duration = Duration::from_millis(200);
+
 /// How long an idle name remembers its last fencing token: `RETAIN` of `common.lua`.
 const RETAIN_MS: u64 = 600_000;
 
@@ -67,20 +76,37 @@ impl RedisStore {
     }
 
     /// Runs a script on a lock. When the connection breaks the outcome is unknown; the script is run
-    /// once more on a new connection, which settles it, because every script is idempotent.
+    /// again on a new connection, which settles it, because every script is idempotent. Again, too,
+    /// when that one breaks at once; not after a time-out.
     fn run(&self, purpose: Purpose, script: &Script, name: &LockName, argv: &[&[u8]]) -> Result<Value> {
+        self.run_counted(purpose, script, name, argv).map(|(value, _)| value)
+    }
+
+    /// [`RedisStore::run`], and how many tries it took.
+    fn run_counted(
+        &self,
+        purpose: Purpose,
+        script: &Script,
+        name: &LockName,
+        argv: &[&[u8]],
+    ) -> Result<(Value, u32)> {
         let key = self.key(name);
         let mut command: Vec<&[u8]> = Vec::with_capacity(4 + argv.len());
         command.extend([b"EVALSHA", script.sha1.as_bytes(), b"1", key.as_bytes()]);
         command.extend(argv);
-        match Self::run_once(&mut self.pool.get(purpose)?, script, &mut command) {
-            Ok(value) => Ok(value),
-            Err(Fault::Broken(_)) => {
-                self.pool.clear();
-                Self::run_once(&mut self.pool.get(purpose)?, script, &mut command)
-                    .map_err(|fault| self.pool.explain(fault))
+        let began = Instant::now();
+        let mut tries = 1;
+        loop {
+            match Self::run_once(&mut self.pool.get(purpose)?, script, &mut command) {
+                Ok(value) => return Ok((value, tries)),
+                Err(Fault::Broken(_))
+                    if tries == 1 || (tries < TRIES && Instant::now().since(began) < AT_ONCE) =>
+                {
+                    self.pool.clear();
+                    tries += 1;
+                }
+                Err(fault) => return Err(self.pool.explain(fault)),
             }
-            Err(refused) => Err(self.pool.explain(refused)),
         }
     }
 
@@ -224,8 +250,12 @@ impl Store for RedisStore {
     }
 
     fn release(&self, name: &LockName, token: &Token) -> Result<Standing> {
-        let value = self.run(Purpose::Command, &RELEASE, name, &[token.as_bytes()])?;
-        self.standing("release", &value)
+        let (value, tries) = self.run_counted(Purpose::Command, &RELEASE, name, &[token.as_bytes()])?;
+        match self.standing("release", &value)? {
+            // The first try, whose reply was lost, released it, and others have come and gone since.
+            Standing::Lost(Loss::Superseded) if tries > 1 => Ok(Standing::Ours),
+            standing => Ok(standing),
+        }
     }
 
     fn renew(&self, name: &LockName, token: &Token, ttl: Duration) -> Result<Standing> {
@@ -341,7 +371,8 @@ struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
     fn word(&mut self) -> Option<&'a str> {
-        let end = self.0.iter().position(|&b| b == b' ')?;
+        // An exclamation mark in place of a blank says something of the word behind it.
+        let end = self.0.iter().position(|&b| b == b' ' || b == b'!')?;
         let (word, rest) = self.0.split_at_checked(end)?;
         self.0 = rest.get(1..)?;
         std::str::from_utf8(word).ok()
@@ -407,8 +438,9 @@ fn report(name: &LockName, value: &Value) -> Option<LockReport> {
         .filter_map(|token| {
             let (_, record) = records.iter().find(|(t, _)| *t == token)?;
             let mut fields = Fields(record);
-            let (_beat, wanted, place) = (fields.number()?, fields.word()?, fields.number()?);
-            Some(Waiter {
+            let (beat, wanted, place) = (fields.number()?, fields.word()?, fields.number()?);
+            let dead_after = millis(WAITER_DEAD_AFTER);
+            (beat + dead_after >= now).then(|| Waiter {
                 identity: Identity::decode(fields.0),
                 // A place is the moment of arrival.
                 since: seconds(place),

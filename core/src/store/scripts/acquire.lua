@@ -13,24 +13,25 @@
 --          7 how long to keep the record: lease + RETAIN of common.lua, in ms
 -- Returns  held: the fencing token (integer)
 --          busy: {place, ms until the lease that blocks runs out, identity of one holder}
-local me, wanted, ttl = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local me, wanted = ARGV[1], ARGV[2]
 
 -- The fast path: free, and known to have no waiters. Three commands.
-local head = redis.call('GETRANGE', KEYS[1], 0, 63)
+local head = redis.call('GETRANGE', KEYS[1], 0, 51)
 if wanted == 'X' and string.byte(head) == 70 then
     local clock = redis.call('TIME')
     local us = clock[1] .. string.sub('00000' .. clock[2], -6)
-    local released, last = string.match(head, '^F. (%S+) (%d+)')
+    local last = string.sub(head, 37)
     local token, keep = us, ARGV[7]
-    if tonumber(last) >= tonumber(us) then
+    if last >= us then
         -- This server's clock was set back: the record must outlive the difference.
         token = string.format('%.0f', last + 1)
         keep = keep + math.floor((token - us) / 1000)
     end
-    redis.call('SET', KEYS[1], 'X- ' .. me .. ' ' .. token .. ' ' .. us .. ' ' .. us .. ' ' .. ARGV[3] .. ' '
-        .. released .. ' ' .. ARGV[6], 'PX', keep)
+    redis.call('SET', KEYS[1], 'X- ' .. me .. ' ' .. token .. ' ' .. us .. ' ' .. us .. ' ' .. ARGV[3]
+        .. string.sub(head, 3, 35) .. ' ' .. ARGV[6], 'PX', keep)
     return tonumber(token)
 end
+local ttl = tonumber(ARGV[3])
 
 --#include common.lua
 

@@ -11,7 +11,7 @@ if mode == 'X' then
     previous = '!' .. holder
 elseif mode == 'S' then
     redis.call('DEL', READERS, INFO)
-    previous = '!S'
+    previous = '!' .. READERS_ALL
 end
 if held then
     mode = 'F'

@@ -1,15 +1,18 @@
 -- What all steps share: the state of one lock, and the rules by which it moves.
 --
 -- Keys, all in the hash slot of KEYS[1] = PREFIX{NAME}:
---   KEYS[1]          string "MF TOKEN FENCE SINCE START LEASE PREVIOUS IDENTITY"
---                      M: X exclusively held, S shared, F free.  F: + when somebody waits, else -
---                      TOKEN: of the exclusive holder. FENCE: the newest fencing token
+--   KEYS[1]          string "MW TOKEN FENCE SINCE START LEASE PREVIOUS IDENTITY"
+--                      M: X exclusively held, S shared, F free.  W: + when somebody waits, else -
+--                      TOKEN: of the exclusive holder, 32 characters
+--                      FENCE: the newest fencing token, 16 digits
 --                      SINCE, START: when it was let in and when the lease began, us, this
 --                      server's clock. LEASE: ms
---                      PREVIOUS: token of the last release; !TOKEN or !S when it was broken
---                    In a free one TOKEN is the last release's, and what follows FENCE is void:
---                    releasing changes one character. Numbers are put together from strings where
---                    it counts, because formatting one costs as much as a command.
+--                      PREVIOUS: token of the last release, 32 characters; ! instead of the blank
+--                      before it: not released but broken
+--                    In a free one TOKEN is PREVIOUS, and what follows FENCE is void: to release is
+--                    to change one character. What the fast paths read has a fixed place, and they
+--                    put numbers together from strings, because in Lua a pattern costs half as
+--                    much as a command, and formatting a number as much as one.
 --   KEYS[1]..':q'    sorted set: waiters' tokens by arrival
 --   KEYS[1]..':w'    hash: waiter's token -> "HEARTBEAT MODE ARRIVAL IDENTITY"
 --   KEYS[1]..':r'    sorted set: readers' tokens by expiry
@@ -29,13 +32,14 @@ local now_us = clock[1] * 1000000 + clock[2]
 local now = math.floor(now_us / 1000)
 
 local state = redis.call('GET', key)
-local mode, holder, fence, since, start, lease, previous, identity = 'F', '-', 0, 0, 0, 0, '-', ''
+local NOBODY, READERS_ALL = string.rep('-', 32), string.rep('S', 32)
+local mode, holder, fence, since, start, lease, previous, identity = 'F', NOBODY, 0, 0, 0, 0, ' ' .. NOBODY, ''
 if state and string.byte(state) == 70 then
-    previous, fence = string.match(state, '^F. (%S+) (%d+)')
+    previous, fence = string.match(state, '^F.([ !]%S+) (%d+)')
     fence = tonumber(fence)
 elseif state then
     mode, holder, fence, since, start, lease, previous, identity =
-        string.match(state, '^(%u). (%S+) (%d+) (%d+) (%d+) (%d+) (%S+) (.*)$')
+        string.match(state, '^(%u). (%S+) (%d+) (%d+) (%d+) (%d+)([ !]%S+) (.*)$')
     fence, since, start, lease = tonumber(fence), tonumber(since), tonumber(start), tonumber(lease)
 end
 -- When the exclusive holder's lease runs out, in ms.
@@ -53,18 +57,21 @@ local function save()
         redis.call('PEXPIRE', INFO, keep)
     end
     local flag = '-'
+    -- Before the SET also for this reason: a server that is out of memory refuses commands that may
+    -- need some, except in a script that has begun to write. Who holds a lock must be able to keep
+    -- it and to let go.
     if redis.call('PEXPIRE', QUEUE, QUEUE_LIFE) == 1 then
         redis.call('PEXPIRE', WAITERS, QUEUE_LIFE)
         flag = '+'
     end
     local record
     if mode == 'F' then
-        record = string.format('F%s %s %.0f', flag, previous, fence)
+        record = string.format('F%s%s %016.0f', flag, previous, fence)
     elseif mode == 'X' then
-        record = string.format('X%s %s %.0f %.0f %.0f %.0f %s %s',
+        record = string.format('X%s %s %016.0f %.0f %.0f %.0f%s %s',
             flag, holder, fence, since, start, lease, previous, identity)
     else
-        record = string.format('S%s - %.0f 0 0 0 %s ', flag, fence, previous)
+        record = string.format('S%s %s %016.0f 0 0 0%s ', flag, NOBODY, fence, previous)
     end
     redis.call('SET', key, record, 'PX', keep)
 end
@@ -146,9 +153,9 @@ end
 -- Why a token that is not a holder's is not: 2 broken, 3 unknown here, 4 somebody else's since.
 -- 1: it released already (its first reply was lost).
 local function standing(token)
-    if previous == token then
+    if previous == ' ' .. token then
         return 1
-    elseif previous == '!' .. token or previous == '!S' then
+    elseif previous == '!' .. token or previous == '!' .. READERS_ALL then
         return 2
     elseif not state then
         return 3

@@ -1,4 +1,5 @@
--- Extends a holder's lease to `ttl` from now. Never takes a lock that is not held.
+-- Extends a holder's lease to `ttl` from now. Never takes a lock that is not held. Works on a server
+-- that is out of memory, too.
 --
 -- KEYS[1]  the lock
 -- ARGV     1 token   2 lease in ms
@@ -10,6 +11,7 @@ local me, ttl = ARGV[1], tonumber(ARGV[2])
 if mode == 'X' and holder == me then
     start, lease = now_us, ttl
 elseif mode == 'S' and redis.call('ZSCORE', READERS, me) then
+    redis.call('PEXPIRE', READERS, RETAIN) -- see save() on memory
     redis.call('ZADD', READERS, now + ttl, me)
 else
     local why = standing(me)

@@ -1,0 +1,1 @@
+"""What the sections share: servers, worker processes, statistics, the report."""

@@ -1,0 +1,164 @@
+"""The servers of a run: each on a free port, in the temporary directory, stopped by its own pid."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+BENCH = Path(__file__).resolve().parent.parent
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def before_exec(cpu: int | None = None) -> None:
+    """Runs in a child: it ends with the runner, even when that is killed, and stays on one CPU when one is given."""
+    _libc.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+    if cpu is not None:
+        os.sched_setaffinity(0, {cpu})
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def stop(process: subprocess.Popen) -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def wait_for(what: str, process: subprocess.Popen, attempt) -> None:
+    """Repeats attempt() until it does not raise OSError; at most 10 s, and only while the process lives."""
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            attempt()
+            return
+        except OSError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{what} did not start") from None
+            time.sleep(0.02)
+
+
+class Redis:
+    """A Redis server without persistence, on TCP and on a unix socket; on one CPU when `cpu` is given."""
+
+    def __init__(self, tmp: Path, name: str, cpu: int | None = None) -> None:
+        self.port = free_port()
+        self.path = tmp / f"{name}.sock"
+        self.tcp = f"tcp://127.0.0.1:{self.port}"
+        self.unix = f"unix://{self.path}"
+
+        self.process = subprocess.Popen(
+            ["redis-server", "--bind", "127.0.0.1", "--port", str(self.port), "--unixsocket", str(self.path),
+             "--save", "", "--appendonly", "no", "--dir", str(tmp), "--daemonize", "no"],
+            stdout=(tmp / f"{name}.log").open("w"), stderr=subprocess.STDOUT,
+            preexec_fn=lambda: before_exec(cpu))
+        wait_for("redis-server", self.process, lambda: socket.create_connection(("127.0.0.1", self.port), 1).close())
+        self._monitor = socket.create_connection(("127.0.0.1", self.port), 5)
+
+    def info(self, section: str) -> dict[str, str]:
+        """INFO, always over the same connection, so that asking does not count as a connection."""
+        self._monitor.sendall(f"INFO {section}\r\n".encode())
+        data = b""
+        while b"\r\n" not in data:
+            data += self._monitor.recv(65536)
+        head, _, body = data.partition(b"\r\n")
+        length = int(head[1:])
+        while len(body) < length + 2:
+            body += self._monitor.recv(65536)
+        lines = body[:length].decode().splitlines()
+        return dict(line.split(":", 1) for line in lines if ":" in line)
+
+    def stop(self) -> None:
+        self._monitor.close()
+        stop(self.process)
+
+
+class DelayProxy:
+    """bench/delay_proxy.rs in front of a port."""
+
+    def __init__(self, tmp: Path, target_port: int, cpu: int) -> None:
+        binary = tmp / "delay_proxy"
+        if not binary.exists():
+            subprocess.run(["rustc", "--edition", "2024", "-O", "-o", str(binary), str(BENCH / "delay_proxy.rs")],
+                           check=True)
+        self.process = subprocess.Popen([str(binary), str(target_port), "0"], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, text=True, preexec_fn=lambda: before_exec(cpu))
+        self.port = int(self.process.stdout.readline())
+        self.tcp = f"tcp://127.0.0.1:{self.port}"
+
+    def set_delay(self, one_way_ns: int) -> None:
+        self.process.stdin.write(f"{one_way_ns}\n")
+        self.process.stdin.flush()
+
+    def stop(self) -> None:
+        stop(self.process)
+
+
+class Fpm:
+    """A php-fpm master with one worker that stays, reached over a unix socket."""
+
+    def __init__(self, fpm: str, ini: Path, tmp: Path, name: str, options: list[str],
+                 cpu: int | None = None) -> None:
+        self.path = tmp / f"{name}.sock"
+        conf = tmp / f"{name}.conf"
+        conf.write_text(
+            f"[global]\nerror_log = {tmp}/{name}.log\ndaemonize = no\n"
+            f"[www]\nuser = root\ngroup = root\nlisten = {self.path}\npm = static\npm.max_children = 1\n"
+            "pm.max_requests = 0\ncatch_workers_output = yes\n")
+        self.process = subprocess.Popen(
+            [fpm, "-R", "-F", "-c", str(ini), "-y", str(conf), *options],
+            env=php_environment(tmp), stdout=subprocess.DEVNULL, stderr=(tmp / f"{name}.err").open("w"),
+            preexec_fn=lambda: before_exec(cpu))
+
+        def attempt() -> None:
+            with socket.socket(socket.AF_UNIX) as s:
+                s.connect(str(self.path))
+
+        wait_for("php-fpm", self.process, attempt)
+        self.worker = self._worker()
+
+    def _worker(self) -> int:
+        """The pid of the one child."""
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            for stat in Path("/proc").glob("[0-9]*/stat"):
+                try:
+                    pid, ppid = stat.parent.name, stat.read_text().rpartition(")")[2].split()[1]
+                except OSError:
+                    continue
+                if int(ppid) == self.process.pid:
+                    return int(pid)
+            time.sleep(0.02)
+        raise RuntimeError("php-fpm has no worker")
+
+    def stop(self) -> None:
+        stop(self.process)
+        self.path.unlink(missing_ok=True)
+
+
+def php_environment(tmp: Path) -> dict[str, str]:
+    """PHP reads the generated php.ini and nothing else; its temporary files go with the run."""
+    empty = tmp / "no-ini"
+    empty.mkdir(exist_ok=True)
+    return {**os.environ, "PHP_INI_SCAN_DIR": str(empty), "TMPDIR": str(tmp)}
+
+
+def find_fpm(php_minor: str) -> str | None:
+    for candidate in (f"php-fpm{php_minor}", "php-fpm"):
+        for path in (shutil.which(candidate), f"/usr/sbin/{candidate}"):
+            if path and os.access(path, os.X_OK):
+                return path
+    return None

@@ -1,0 +1,1 @@
+"""The measurements, one module each: measure(run), table(run), targets(run)."""

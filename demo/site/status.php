@@ -1,0 +1,13 @@
+<?php
+
+/** What the extension tells about itself in this worker, and who holds and awaits which lock in the cluster. */
+
+declare(strict_types=1);
+
+header('Content-Type: application/json');
+echo json_encode([
+    'node' => getenv('DEMO_NODE'),
+    'pid' => getmypid(),
+    'status' => isset($_GET['status']) ? cluster_lock_status() : null,
+    'locks' => isset($_GET['locks']) ? cluster_lock_list() : null,
+], JSON_INVALID_UTF8_SUBSTITUTE);

@@ -1,0 +1,101 @@
+# shellcheck shell=bash
+# Shared by the scripts next to it: messages, which PHP to use, servers that are started and stopped.
+# Sourced, never run.
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+export ROOT
+
+if [[ -t 1 && -z ${NO_COLOR:-} ]]; then
+    bold=$'\e[1m' red=$'\e[31m' green=$'\e[32m' plain=$'\e[0m'
+else
+    bold='' red='' green='' plain=''
+fi
+
+heading() { printf '\n%s== %s%s\n' "$bold" "$*" "$plain"; }
+say() { printf '   %s\n' "$*"; }
+good() { printf '%s%s%s\n' "$green" "$*" "$plain"; }
+warn() { printf '%s%s%s\n' "$red" "$*" "$plain" >&2; }
+die() {
+    warn "$(basename "$0"): $*"
+    exit 1
+}
+
+# Where cargo puts its results, as an absolute path.
+target_dir() { (cd "$ROOT" && realpath -m "${CARGO_TARGET_DIR:-target}"); }
+
+# Where script/build leaves the extension and the ini file that loads it.
+MODULES=$(target_dir)/modules
+export MODULES
+
+# Sets and exports PHP and PHP_CONFIG (the two that the build itself reads) and PHP_MINOR, such as 8.2.
+find_php() {
+    local config_minor
+    PHP=${PHP:-$(command -v php || true)}
+    PHP_CONFIG=${PHP_CONFIG:-$(command -v php-config || true)}
+    [[ -n $PHP ]] || die "no php found: run script/bootstrap, or set PHP=/path/to/php"
+    [[ -n $PHP_CONFIG ]] || die "no php-config found: run script/bootstrap, or set PHP_CONFIG=/path/to/php-config"
+    PHP_MINOR=$("$PHP" -n -r 'echo PHP_MAJOR_VERSION, ".", PHP_MINOR_VERSION;')
+    config_minor=$("$PHP_CONFIG" --version | cut -d. -f1,2)
+    [[ $PHP_MINOR == "$config_minor" ]] ||
+        die "$PHP is PHP $PHP_MINOR but $PHP_CONFIG belongs to PHP $config_minor: set PHP and PHP_CONFIG to a pair"
+    export PHP PHP_CONFIG PHP_MINOR
+}
+
+# An extension that the system's php.ini loads already would hide the one just built.
+refuse_system_wide_copy() {
+    if "$PHP" -m 2>/dev/null | grep -qx cluster_lock; then
+        die "$PHP loads a cluster_lock from its own php.ini already; disable that one first (phpdismod cluster_lock)"
+    fi
+}
+
+# ---- servers -------------------------------------------------------------------------------------------------
+
+started=()
+
+# start LOGFILE COMMAND...: runs the command in the background. It gets SIGTERM should this script be killed.
+start() {
+    local log=$1
+    shift
+    setpriv --pdeathsig TERM -- "$@" >>"$log" 2>&1 &
+    started+=("$!")
+}
+
+# Stops what start() started, last one first: SIGTERM, and after 5 s SIGKILL.
+stop_all() {
+    local i pid tries
+    for ((i = ${#started[@]} - 1; i >= 0; i--)); do
+        pid=${started[i]}
+        kill -TERM "$pid" 2>/dev/null || continue
+        for ((tries = 0; tries < 100; tries++)); do
+            kill -0 "$pid" 2>/dev/null || break
+            sleep 0.05
+        done
+        kill -KILL "$pid" 2>/dev/null || true
+        wait "$pid" 2>/dev/null || true
+    done
+    started=()
+}
+
+# wait_until WHAT COMMAND...: repeats the command until it succeeds; fails after 10 s or when the server
+# started last has ended.
+wait_until() {
+    local what=$1 tries
+    shift
+    for ((tries = 0; tries < 200; tries++)); do
+        if "$@" >/dev/null 2>&1; then return 0; fi
+        if ! kill -0 "${started[-1]}" 2>/dev/null; then
+            warn "$what ended right after its start"
+            return 1
+        fi
+        sleep 0.05
+    done
+    warn "$what did not get ready within 10 s"
+    return 1
+}
+
+# A TCP port of 127.0.0.1 that nobody uses at the moment.
+free_port() {
+    # shellcheck disable=SC2016 # PHP's variable, not the shell's
+    "$PHP" -n -r '$s = stream_socket_server("tcp://127.0.0.1:0");
+        echo substr(strrchr(stream_socket_get_name($s, false), ":"), 1);'
+}
