@@ -20,8 +20,9 @@ use crate::connection::{Connection, Fault, Greeting, tls_config};
 use crate::dsn::Server;
 use crate::error::{Error, Result};
 
-/// An idle connection is looked at before use when it has lain for longer than this.
-const CHECK_AFTER: Duration = Duration::from_secs(1);
+/// An idle connection is looked at before use when it has lain for longer than this. Short, because
+/// a command that was sent into a connection closed before has an unknown outcome for no reason.
+const CHECK_AFTER: Duration = Duration::from_millis(10);
 
 /// What a connection is wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

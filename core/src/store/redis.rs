@@ -253,6 +253,7 @@ impl Store for RedisStore {
         let (value, tries) = self.run_counted(Purpose::Command, &RELEASE, name, &[token.as_bytes()])?;
         match self.standing("release", &value)? {
             // The first try, whose reply was lost, released it, and others have come and gone since.
+            // (Or the server lost its data in the same moment; nobody can tell.)
             Standing::Lost(Loss::Superseded) if tries > 1 => Ok(Standing::Ours),
             standing => Ok(standing),
         }
