@@ -28,7 +28,7 @@ use crate::key::LockName;
 use crate::report::LockReport;
 
 /// How long an idle lock remembers its last fencing token.
-const RETAIN: Duration = Duration::from_secs(600);
+const RETAIN: Duration = Duration::from_secs(60);
 
 /// See [`Store`].
 pub struct LocalStore {

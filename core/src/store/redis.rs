@@ -49,7 +49,7 @@ const TRIES: u32 = 4;
 const AT_ONCE: Duration = Duration::from_millis(200);
 
 /// How long an idle name remembers its last fencing token: `RETAIN` of `common.lua`.
-const RETAIN_MS: u64 = 600_000;
+const RETAIN_MS: u64 = 60_000;
 
 /// Keys asked for in one step of a `SCAN`, and locks inspected in one round trip.
 const SCAN_COUNT: usize = 1000;

@@ -26,7 +26,7 @@ local QUEUE, WAITERS, READERS, INFO, MAIL = key .. ':q', key .. ':w', key .. ':r
 -- RETAIN: how long an idle name remembers its last fencing token, so that tokens grow even when
 -- this server's clock is set back. GRANT: the lease of a waiter that was handed the lock and has
 -- not yet confirmed. DEAD: a waiter is heard of every second, or is dead. All in ms.
-local RETAIN, GRANT, DEAD, QUEUE_LIFE = 600000, 2200, 1800, 60000
+local RETAIN, GRANT, DEAD, QUEUE_LIFE = 60000, 2200, 1800, 60000
 local clock = redis.call('TIME')
 local now_us = clock[1] * 1000000 + clock[2]
 local now = math.floor(now_us / 1000)
