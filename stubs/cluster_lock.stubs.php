@@ -26,6 +26,9 @@
  * request (a ClusterLock object holds the name) fails at once with a warning, and leaves what is
  * held alone.
  *
+ * A signal's handler (pcntl_async_signals()) runs during the wait, which then goes on in the same
+ * place; a handler that wants it to end throws or exits.
+ *
  * A lock that was held and is found to be lost is told by a warning and acquired afresh.
  *
  * The end of the request releases what it still holds, however it ends. A forked child holds none
@@ -37,8 +40,8 @@
  * @param int $mode LOCK_EX or LOCK_SH, optionally | LOCK_NB (the same as $timeout 0); else ValueError
  * @param float|null $ttl the lease in seconds, which is how long a dead holder blocks the others;
  *     null: cluster_lock.ttl; at least 0.1, else ValueError
- * @return bool true: held. false without a warning: the time is up, or a signal or the time limit
- *     interrupted the wait. false with E_WARNING: the server cannot be reached or refuses
+ * @return bool true: held. false without a warning: the time is up. false with E_WARNING: the server
+ *     cannot be reached or refuses
  */
 function cluster_lock(string $name, ?float $timeout = null, int $mode = LOCK_EX, ?float $ttl = null): bool {}
 
@@ -62,7 +65,7 @@ function cluster_unlock(string $name): bool {}
  * @param float|null $timeout as in cluster_lock()
  * @param float|null $ttl as in cluster_lock()
  * @return mixed what the callback returns
- * @throws ClusterLockTimeoutException the time is up, or the wait was interrupted: not called
+ * @throws ClusterLockTimeoutException the time is up: not called
  * @throws ClusterLockConnectionException the server cannot be reached: not called
  * @throws ClusterLockLostException after the callback, which did not throw: the lock was lost, or
  *     unlocked, while it ran
@@ -180,7 +183,7 @@ final class ClusterLock
      * is changed (refresh() extends).
      *
      * @param float|null $timeout as in cluster_lock()
-     * @return bool false: the time is up, or the wait was interrupted
+     * @return bool false: the time is up
      * @throws ClusterLockLostException it was held and was lost meanwhile; it is not held any more,
      *     and the next call starts afresh
      * @throws ClusterLockConnectionException the server cannot be reached
