@@ -1,0 +1,153 @@
+<?php
+
+declare(strict_types=1);
+
+namespace ClusterLock\Tests\LifeCycle;
+
+use ClusterLock\Tests\Support\Cluster;
+use ClusterLock\Tests\Support\TestCase;
+use ClusterLock\Tests\Support\Until;
+
+/**
+ * Processes that are killed or stopped: how long they are in the way of others.
+ */
+final class KilledProcessTest extends TestCase
+{
+    /** @dataProvider backends */
+    public function testAKilledHolderIsInTheWayForItsLeaseAtMost(Cluster $cluster): void
+    {
+        [$alice, $bob] = $cluster->actors(2, ['cluster_lock.ttl' => '1']);
+        $alice->call('cluster_lock', 'job');
+        $bob->begin('cluster_lock', 'job', 30);
+        $cluster->awaitWaiters('job', 1);
+        $alice->kill();
+        $killed = Until::now();
+
+        self::assertTrue($bob->end(), 'The lease of a dead holder runs out');
+        self::assertWithin(0.0, 2.2, Until::now() - $killed, 'A lease of 1 s and at most one more');
+    }
+
+    /** @dataProvider backends */
+    public function testAKilledReaderIsInTheWayForItsLeaseAtMost(Cluster $cluster): void
+    {
+        [$alice, $other, $writer] = $cluster->actors(3, ['cluster_lock.ttl' => '1']);
+        $alice->call('cluster_lock', 'job', 0, LOCK_SH);
+        $other->call('cluster_lock', 'job', 0, LOCK_SH);
+        $writer->begin('cluster_lock', 'job', 30);
+        $cluster->awaitWaiters('job', 1);
+        $alice->kill();
+        $killed = Until::now();
+        $other->call('cluster_unlock', 'job');
+
+        self::assertTrue($writer->end(), 'The lease of a dead reader runs out');
+        self::assertWithin(0.0, 2.2, Until::now() - $killed, 'A lease of 1 s and at most one more');
+    }
+
+    /** @dataProvider backends */
+    public function testAKilledWaiterDelaysTheOthersByThreeSecondsAtMost(Cluster $cluster): void
+    {
+        [$alice, $dead, $bob] = $cluster->actors(3);
+        $alice->call('cluster_lock', 'job');
+        $dead->begin('cluster_lock', 'job', 60);
+        $cluster->awaitWaiters('job', 1);
+        $bob->begin('cluster_lock', 'job', 60);
+        $cluster->awaitWaiters('job', 2);
+        $dead->kill();
+        $alice->call('cluster_unlock', 'job');
+        $unlocked = Until::now();
+
+        self::assertTrue($bob->end(), 'Bob comes after the dead waiter');
+        self::assertWithin(0.0, 3.2, Until::now() - $unlocked, 'A dead waiter in front');
+    }
+
+    /** @dataProvider backends */
+    public function testManyKilledWaitersDelayNoMoreThanOne(Cluster $cluster): void
+    {
+        $actors = $cluster->actors(6);
+        $alice = array_shift($actors);
+        $bob = array_pop($actors);
+        $alice->call('cluster_lock', 'job');
+        foreach ([...$actors, $bob] as $i => $actor) {
+            $actor->begin('cluster_lock', 'job', 60);
+            $cluster->awaitWaiters('job', $i + 1);
+        }
+        foreach ($actors as $actor) {
+            $actor->kill();
+        }
+        $alice->call('cluster_unlock', 'job');
+        $unlocked = Until::now();
+
+        self::assertTrue($bob->end(), 'Bob comes after the dead waiters');
+        self::assertWithin(0.0, 3.5, Until::now() - $unlocked, 'Four dead waiters in front');
+    }
+
+    /** @dataProvider backends */
+    public function testAKilledWaiterIsNotReportedForLong(Cluster $cluster): void
+    {
+        [$alice, $dead] = $cluster->actors(2);
+        $alice->call('cluster_lock', 'job');
+        $dead->begin('cluster_lock', 'job', 60);
+        $cluster->awaitWaiters('job', 1);
+        $dead->kill();
+
+        $cluster->awaitWaiters('job', 0, 4.0);
+        self::assertTrue($alice->call('cluster_unlock', 'job'), 'The holder is not disturbed');
+        $cluster->assertFree('job', 'Nobody waits any more');
+    }
+
+    /** @dataProvider backends */
+    public function testAWaiterThatIsTerminatedDiesAndMakesWay(Cluster $cluster): void
+    {
+        [$alice, $waiter, $bob] = $cluster->actors(3);
+        $alice->call('cluster_lock', 'job');
+        $waiter->begin('cluster_lock', 'job', 60);
+        $cluster->awaitWaiters('job', 1);
+        $bob->begin('cluster_lock', 'job', 60);
+        $cluster->awaitWaiters('job', 2);
+        $waiter->process()->signal(SIGTERM);
+        $waiter->process()->wait(2.0);
+        self::assertSame(SIGTERM, $waiter->process()->endedBy(), 'SIGTERM ends a waiting process as it ends any');
+        $alice->call('cluster_unlock', 'job');
+        $unlocked = Until::now();
+
+        self::assertTrue($bob->end(), 'Bob comes after the dead waiter');
+        self::assertWithin(0.0, 3.2, Until::now() - $unlocked, 'A dead waiter in front');
+    }
+
+    /** @dataProvider backends */
+    public function testAHolderStoppedBeyondItsLeaseFindsOut(Cluster $cluster): void
+    {
+        [$alice, $bob] = $cluster->actors(2, ['cluster_lock.ttl' => '0.6']);
+        $alice->call('cluster_lock', 'job');
+        $fence = $alice->call('cluster_lock_fence', 'job');
+        $alice->process()->signal(SIGSTOP);
+        self::assertTrue($bob->call('cluster_lock', 'job', 30), 'The lease of a stopped holder runs out');
+        $alice->process()->signal(SIGCONT);
+
+        self::assertWarns($alice->try('cluster_unlock', 'job'), 'cluster_unlock', '"job"', '/lease|holder/i');
+        $cluster->assertHeld('job', 'Waking up must not disturb Bob');
+        self::assertGreaterThan($fence, $bob->call('cluster_lock_fence', 'job'), "Bob's fence is greater");
+        self::assertTrue($bob->call('cluster_unlock', 'job'), 'Bob held it throughout');
+    }
+
+    /** @dataProvider backends */
+    public function testAWaiterStoppedForLongLosesItsTurnNotTheLock(Cluster $cluster): void
+    {
+        [$alice, $stopped, $bob] = $cluster->actors(3);
+        $alice->call('cluster_lock', 'job');
+        $stopped->begin('cluster_lock', 'job', 60);
+        $cluster->awaitWaiters('job', 1);
+        $stopped->process()->signal(SIGSTOP);
+        $bob->begin('cluster_lock', 'job', 60);
+        $alice->call('cluster_unlock', 'job');
+        $unlocked = Until::now();
+        self::assertTrue($bob->end(), 'Bob does not wait for one who sleeps');
+        self::assertWithin(0.0, 3.5, Until::now() - $unlocked, 'A stopped waiter in front');
+        $stopped->process()->signal(SIGCONT);
+        $cluster->awaitWaiters('job', 1);
+
+        self::assertFalse($stopped->isDone(), 'Bob has it: an old grant must not be believed');
+        self::assertTrue($bob->call('cluster_unlock', 'job'), 'Bob held it throughout');
+        self::assertTrue($stopped->end(), 'Then it is the turn of the one who woke up');
+    }
+}

@@ -1,0 +1,196 @@
+<?php
+
+declare(strict_types=1);
+
+namespace ClusterLock\Tests\LifeCycle;
+
+use ClusterLock\Tests\Support\Cluster;
+use ClusterLock\Tests\Support\Fpm;
+use ClusterLock\Tests\Support\PhpProcess;
+use ClusterLock\Tests\Support\TempDir;
+use ClusterLock\Tests\Support\TestCase;
+
+/**
+ * However a request ends, its locks are free at once: in cli and in php-fpm.
+ */
+final class RequestEndTest extends TestCase
+{
+    /** How it ends => exit code, what it says at the end. */
+    private const ENDS = [
+        'return' => [0, ''],
+        'exit' => [3, ''],
+        'exit in a callback' => [3, ''],
+        'exit in a destructor' => [3, ''],
+        'exception' => [255, 'nobody catches this'],
+        'exception in a callback' => [255, 'nobody catches this'],
+        'fatal error' => [255, 'Fatal error: the end'],
+        'fatal error in a callback' => [255, 'Fatal error: the end'],
+        'compile error' => [255, 'Cannot declare class A'],
+        'memory limit' => [255, 'Allowed memory size'],
+        'memory limit in recursion' => [255, 'Allowed memory size'],
+        'time limit' => [255, 'Maximum execution time'],
+        'time limit in a callback' => [255, 'Maximum execution time'],
+        'lock in a shutdown function' => [0, ''],
+        'lock in a late destructor' => [0, ''],
+    ];
+
+    private const NAMES = [
+        'function',
+        'nested',
+        'shared',
+        'object',
+        'cycle',
+        'callback',
+        'destructor',
+        'shutdown',
+        'late',
+        'late object',
+    ];
+
+    /** @return iterable<string, array{Cluster, string, int, string}> */
+    public static function ends(): iterable
+    {
+        foreach (self::ENDS as $how => [$code, $message]) {
+            foreach (Cluster::backends() as $backend => [$cluster]) {
+                yield "$how on $backend" => [$cluster, $how, $code, $message];
+            }
+        }
+    }
+
+    /** @dataProvider ends */
+    public function testACommandLeavesNoLock(Cluster $cluster, string $how, int $code, string $message): void
+    {
+        $file = dirname(__DIR__) . '/fixtures/ends.php';
+        $process = PhpProcess::file($file, $cluster->settings(['cluster_lock.ttl' => '60']), [$how]);
+
+        self::assertSame($code, $process->wait(), "The exit code should be as ever.\n" . $process->transcript());
+        self::assertStringStartsWith("all held\n", $process->output(), 'It should have held its locks');
+        self::assertStringContainsString($message, $process->errors(), "PHP's own message should be as ever");
+        self::assertStringNotContainsString(
+            'luster_lock',
+            str_replace('cluster_lock-', '', $process->errors()),
+            'There is nothing to warn of'
+        );
+        $this->assertAllFree($cluster, $how);
+    }
+
+    /** @dataProvider ends */
+    public function testARequestToFpmLeavesNoLock(Cluster $cluster, string $how, int $code, string $message): void
+    {
+        $fpm = new Fpm($cluster->settings(['cluster_lock.ttl' => '60']));
+        for ($request = 1; $request <= 2; $request++) {
+            $body = $fpm->beginFile(dirname(__DIR__) . '/fixtures/ends.php', ['how' => $how])->body();
+
+            self::assertStringStartsWith("all held\n", $body, "Request $request should have held its locks");
+            self::assertStringContainsString($message, $body, "PHP's own message should be as ever");
+            $this->assertAllFree($cluster, "$how, request $request");
+        }
+        self::assertStringNotContainsString('exited', $fpm->log(), 'The worker should have survived');
+    }
+
+    /** @dataProvider backends */
+    public function testAClientThatGoesAwayLeavesNoLock(Cluster $cluster): void
+    {
+        $fpm = new Fpm($cluster->settings(['cluster_lock.ttl' => '60']));
+        $request = $fpm->begin(<<<'PHP'
+            cluster_lock('job', 0);
+            while (true) {
+                echo str_repeat('x', 4096), 'held';
+                flush();
+                usleep(10000);
+            }
+            PHP);
+        $request->awaitText('held');
+        $cluster->assertHeld('job', 'The request runs');
+        $request->abort();
+
+        self::assertTrue(
+            $cluster->observer()->call('cluster_lock', 'job', 10),
+            'The end of the client is the end of the lock'
+        );
+    }
+
+    /** @dataProvider backends */
+    public function testTheWorkAfterTheResponseStillHolds(Cluster $cluster): void
+    {
+        $fpm = new Fpm($cluster->settings());
+        $file = TempDir::forTest() . '/go';
+        $request = $fpm->begin(<<<'PHP'
+            cluster_lock('job', 0);
+            echo 'bye';
+            fastcgi_finish_request();
+            await_file($_GET['file']);
+            PHP, ['file' => $file]);
+        self::assertSame('bye', $request->body(), 'The client has its answer');
+        $cluster->assertHeld('job', 'The request works on after fastcgi_finish_request()');
+        touch($file);
+
+        self::assertTrue(
+            $cluster->observer()->call('cluster_lock', 'job', 10),
+            'The end of the request is the end of the lock'
+        );
+    }
+
+    /** @dataProvider backends */
+    public function testTheNextRequestOfTheWorkerStartsClean(Cluster $cluster): void
+    {
+        $fpm = new Fpm($cluster->settings());
+        $first = $fpm->get('cluster_lock("job", 0); ini_set("cluster_lock.ttl", "77"); echo getmypid();');
+        $second = json_decode($fpm->get(<<<'PHP'
+            echo json_encode([
+                'pid' => getmypid(),
+                'fence' => cluster_lock_fence('job'),
+                'held' => cluster_lock_status()['held'],
+                'ttl' => ini_get('cluster_lock.ttl'),
+                'unlock' => @cluster_unlock('job'),
+                'lock' => cluster_lock('job', 0),
+            ]);
+            PHP), true);
+
+        self::assertSame(
+            ['pid' => (int) $first, 'fence' => null, 'held' => [], 'ttl' => '10', 'unlock' => false, 'lock' => true],
+            $second,
+            'Nothing of the first request is left in its worker'
+        );
+    }
+
+    /** @dataProvider backends */
+    public function testAWaiterInFpmIsServedAndReported(Cluster $cluster): void
+    {
+        $fpm = new Fpm($cluster->settings(['cluster_lock.node' => 'web-1']), 2);
+        $alice = $cluster->actor();
+        $alice->call('cluster_lock', 'job');
+        $request = $fpm->begin(
+            'echo json_encode([cluster_lock("job", 20), cluster_lock_info("job")["holders"][0]]);',
+            ['secret' => 'q']
+        );
+        $cluster->awaitWaiters('job', 1);
+        $waiter = $cluster->info('job')['waiters'][0];
+        self::assertSame('web-1', $waiter['node'], 'The waiter is at its node');
+        self::assertContains($waiter['pid'], $fpm->workers(), 'It is a worker');
+        $alice->call('cluster_unlock', 'job');
+        [$got, $holder] = json_decode($request->body(), true);
+
+        self::assertTrue($got, 'The request gets it');
+        self::assertSame('fpm-fcgi', $holder['sapi'], 'sapi');
+        self::assertStringStartsWith('/page/', $holder['request_uri'], 'request_uri');
+        self::assertStringNotContainsString('secret', $holder['request_uri'], 'The query string may be private');
+        self::assertStringEndsWith('.php', $holder['script'], 'script');
+    }
+
+    private function assertAllFree(Cluster $cluster, string $how): void
+    {
+        $free = $cluster->observer()->run(<<<'PHP'
+            $free = [];
+            foreach ($names as $name) {
+                if (cluster_lock($name, 0)) {
+                    $free[] = $name;
+                    cluster_unlock($name);
+                }
+            }
+            return $free;
+            PHP, names: self::NAMES);
+
+        self::assertSame(self::NAMES, $free, "All should be free at once after: $how");
+    }
+}

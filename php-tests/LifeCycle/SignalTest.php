@@ -1,0 +1,168 @@
+<?php
+
+declare(strict_types=1);
+
+namespace ClusterLock\Tests\LifeCycle;
+
+use ClusterLock\Tests\Support\Cluster;
+use ClusterLock\Tests\Support\TestCase;
+use ClusterLock\Tests\Support\Until;
+
+/**
+ * A waiting process stays interruptible; signals belong to PHP's main thread.
+ */
+final class SignalTest extends TestCase
+{
+    /** @dataProvider backends */
+    public function testAHandlerRunsSoonAndTheWaitEndsSanely(Cluster $cluster): void
+    {
+        [$alice, $bob] = $cluster->actors(2);
+        $alice->call('cluster_lock', 'job');
+        $bob->run('pcntl_async_signals(true); pcntl_signal(SIGUSR1, static fn () => say("signal")); return true;');
+        $bob->begin('cluster_lock', 'job', 8);
+        $cluster->awaitWaiters('job', 1);
+        $bob->process()->signal(SIGUSR1);
+        $sent = Until::now();
+        $bob->process()->expect('signal');
+        self::assertWithin(0.0, 1.5, Until::now() - $sent, 'Running a handler during a wait');
+
+        $alice->call('cluster_unlock', 'job');
+        $outcome = $bob->outcome();
+        self::assertSame([], $outcome->warnings, 'A signal is no failure');
+        $held = $bob->call('cluster_lock_fence', 'job') !== null;
+        self::assertSame($outcome->value, $held, 'true means held, false (interrupted) means not held');
+        if ($held) {
+            $bob->call('cluster_unlock', 'job');
+        }
+        $cluster->assertFree('job', 'Nothing may be left behind');
+    }
+
+    /** @dataProvider backends */
+    public function testAHandlerMayThrow(Cluster $cluster): void
+    {
+        [$alice, $bob] = $cluster->actors(2);
+        $alice->call('cluster_lock', 'job');
+        $bob->run(
+            'pcntl_async_signals(true); pcntl_signal(SIGUSR1, static fn () => throw new DomainException("enough")); return true;'
+        );
+        foreach (['cluster_lock("job", 30);', '(new ClusterLock("job"))->acquire(30);', 'cluster_synchronized("job", "pi", 30);'] as $code) {
+            $bob->beginRun($code);
+            $cluster->awaitWaiters('job', 1);
+            $bob->process()->signal(SIGUSR1);
+            $sent = Until::now();
+            self::assertSame(
+                'enough',
+                $bob->outcome()->thrown('DomainException')->message,
+                "The handler's exception ends $code"
+            );
+            self::assertWithin(0.0, 1.5, Until::now() - $sent, 'Ending a wait by a signal');
+            self::assertSame([], $cluster->info('job')['waiters'], 'The interrupted waiter has left the queue');
+        }
+        $alice->call('cluster_unlock', 'job');
+        $cluster->assertFree('job', 'Nothing may be left behind');
+    }
+
+    /** @dataProvider backends */
+    public function testAHandlerMayExit(Cluster $cluster): void
+    {
+        $cluster->observer()->call('cluster_lock', 'job');
+        $process = $cluster->process(<<<'PHP'
+            pcntl_async_signals(true);
+            pcntl_signal(SIGTERM, static fn () => exit(42));
+            cluster_lock('other', 0);
+            say('waiting');
+            cluster_lock('job', 60);
+            PHP);
+        $process->expect('waiting');
+        $cluster->awaitWaiters('job', 1);
+        $process->signal(SIGTERM);
+
+        self::assertSame(42, $process->wait(3.0), 'A daemon that is told to end should end: ' . $process->transcript());
+        self::assertSame([], $cluster->info('job')['waiters'], 'It has left the queue');
+        self::assertTrue($cluster->actor()->call('cluster_lock', 'other', 0), 'and released what it held');
+    }
+
+    /** @dataProvider backends */
+    public function testAStormOfSignalsChangesNothing(Cluster $cluster): void
+    {
+        [$alice, $bob] = $cluster->actors(2, ['cluster_lock.ttl' => '1']);
+        $bob->run(
+            'pcntl_async_signals(true); $GLOBALS["n"] = 0; pcntl_signal(SIGUSR1, static fn () => $GLOBALS["n"]++); return true;'
+        );
+        $bob->call('cluster_lock', 'mine');
+        // Busy in PHP, with the renewal thread at work: each signal must reach the main thread.
+        $bob->beginRun(
+            'for ($end = hrtime(true) + 1_500_000_000; hrtime(true) < $end; cluster_lock("a", 0) && cluster_unlock("a") || exit(9)); return $GLOBALS["n"];'
+        );
+        for ($sent = 0; !$bob->isDone(); $sent++) {
+            $bob->process()->signal(SIGUSR1);
+            usleep(200);
+        }
+        self::assertGreaterThan(0, $bob->end(), "Some of the $sent signals should have been handled");
+        self::assertTrue($bob->call('cluster_unlock', 'mine'), 'The lease was renewed throughout');
+        self::assertFalse($alice->call('cluster_lock_status')['held'] !== [], 'Alice holds nothing');
+        $cluster->assertFree('mine', 'Unlocked');
+    }
+
+    /** @dataProvider backends */
+    public function testATimeOutIsKeptUnderSignals(Cluster $cluster): void
+    {
+        [$alice, $bob] = $cluster->actors(2);
+        $alice->call('cluster_lock', 'job');
+        // An ignored signal and one with PHP's default handling: neither is a reason to give up.
+        $bob->run('pcntl_signal(SIGUSR1, SIG_IGN); return true;');
+        $bob->begin('cluster_lock', 'job', 1.2);
+        while (!$bob->isDone()) {
+            $bob->process()->signal(SIGUSR1);
+            $bob->process()->signal(SIGCONT);
+            usleep(2000);
+        }
+        $outcome = $bob->outcome();
+
+        self::assertFalse($outcome->value(), 'Alice has it');
+        self::assertWithin(1.2, 2.0, $outcome->seconds, 'A time-out of 1.2 s under signals');
+    }
+
+    /** @dataProvider backends */
+    public function testTheTimeLimitEndsAWait(Cluster $cluster): void
+    {
+        $cluster->observer()->call('cluster_lock', 'job');
+        $process = $cluster->process(<<<'PHP'
+            // The time limit counts processor time; its signal is sent here as if it had run out.
+            set_time_limit(60);
+            say('waiting');
+            cluster_lock('job', 60);
+            PHP);
+        $process->expect('waiting');
+        $cluster->awaitWaiters('job', 1);
+        $process->signal(SIGPROF);
+
+        self::assertSame(255, $process->wait(3.0), 'The time limit should end a wait: ' . $process->transcript());
+        self::assertStringContainsString('Maximum execution time', $process->errors(), "PHP's own message");
+        self::assertSame([], $cluster->info('job')['waiters'], 'It has left the queue');
+    }
+
+    /** @dataProvider backends */
+    public function testTheThreadLeavesAllSignalsToPhp(Cluster $cluster): void
+    {
+        $blocked = $cluster->actor()->run(<<<'PHP'
+            cluster_lock('job');
+            $blocked = [];
+            foreach (array_diff(scandir('/proc/self/task'), ['.', '..', (string) getmypid()]) as $task) {
+                preg_match('/^SigBlk:\s*(\S+)/m', file_get_contents("/proc/self/task/$task/status"), $match);
+                $blocked[] = hexdec(substr($match[1], -8));
+            }
+            return $blocked;
+            PHP);
+        $wanted = array_sum(
+            array_map(
+                static fn (int $s) => 1 << ($s - 1),
+                [SIGHUP, SIGINT, SIGTERM, SIGALRM, SIGPROF, SIGUSR1, SIGCHLD]
+            )
+        );
+        foreach ($blocked as $mask) {
+            self::assertSame($wanted, $mask & $wanted, 'A thread of the extension has all signals blocked');
+        }
+        self::assertLessThanOrEqual(1, count($blocked), 'There is one thread at most');
+    }
+}

@@ -1,0 +1,126 @@
+<?php
+
+declare(strict_types=1);
+
+namespace ClusterLock\Tests\Redis;
+
+use ClusterLock\Tests\Support\Cluster;
+use ClusterLock\Tests\Support\RedisServer;
+use ClusterLock\Tests\Support\TestCase;
+use ClusterLock\Tests\Support\Until;
+
+/**
+ * Connections are cut: a lock is not a connection.
+ */
+final class ClientKillTest extends TestCase
+{
+    public function testAHolderKeepsItsLock(): void
+    {
+        $server = RedisServer::own();
+        $cluster = Cluster::redis($server);
+        $alice = $cluster->actor();
+        $alice->call('cluster_lock', 'job');
+        for ($i = 0; $i < 3; $i++) {
+            self::killAll($server);
+            $cluster->assertHeld('job', 'Its connection was cut, its lease was not');
+        }
+
+        self::assertIsInt($alice->call('cluster_lock_fence', 'job'), 'Alice knows nothing of a loss');
+        self::assertTrue($alice->call('cluster_unlock', 'job'), 'It was held throughout');
+        $cluster->assertFree('job', 'It was unlocked');
+    }
+
+    public function testALeaseIsRenewedOverANewConnection(): void
+    {
+        $server = RedisServer::own();
+        $cluster = Cluster::redis($server);
+        $alice = $cluster->actor(['cluster_lock.ttl' => '1']);
+        $alice->call('cluster_lock', 'job');
+        for ($end = Until::now() + 2.5; Until::now() < $end; usleep(250_000)) {
+            self::killAll($server);
+            $cluster->assertHeld('job', 'Alice holds it throughout');
+        }
+
+        self::assertTrue($alice->call('cluster_unlock', 'job'), 'It was never lost');
+    }
+
+    public function testAWaiterStillGetsIt(): void
+    {
+        $server = RedisServer::own();
+        $cluster = Cluster::redis($server);
+        [$alice, $bob] = $cluster->actors(2);
+        $alice->call('cluster_lock', 'job', 0, LOCK_EX, 60);
+        $bob->begin('cluster_lock', 'job', 30);
+        $cluster->awaitWaiters('job', 1);
+        for ($i = 0; $i < 3; $i++) {
+            self::awaitSleeper($server);
+            self::killAll($server);
+        }
+        self::awaitSleeper($server);
+        self::assertFalse($bob->isDone(), 'Bob waits on');
+        $alice->call('cluster_unlock', 'job');
+        $unlocked = Until::now();
+
+        self::assertTrue($bob->end(), 'Bob still gets it');
+        self::assertLessThan(3.0, Until::now() - $unlocked, 'soon');
+    }
+
+    public function testAWaiterThatIsCutAtTheHandOffStillGetsIt(): void
+    {
+        $server = RedisServer::own();
+        $cluster = Cluster::redis($server);
+        [$alice, $bob] = $cluster->actors(2);
+        for ($i = 0; $i < 5; $i++) {
+            $alice->call('cluster_lock', 'job', 0);
+            $bob->begin('cluster_lock', 'job', 30);
+            $cluster->awaitWaiters('job', 1);
+            $alice->begin('cluster_unlock', 'job');
+            self::killAll($server);
+            // The outcome of a command that was cut is settled before it is reported.
+            self::assertTrue($alice->end(), 'Alice held it throughout');
+            self::assertTrue($bob->end(), 'Bob still gets it');
+            self::assertTrue($bob->call('cluster_unlock', 'job'), 'and holds it');
+        }
+    }
+
+    public function testALoopOfLocksIsNotDisturbed(): void
+    {
+        $server = RedisServer::own();
+        $cluster = Cluster::redis($server);
+        $actors = $cluster->actors(3);
+        foreach ($actors as $actor) {
+            $actor->beginRun(<<<'PHP'
+                for ($turns = 0, $end = microtime(true) + 1.5; microtime(true) < $end; $turns++) {
+                    cluster_lock('job', 30) || throw new Exception('no lock');
+                    cluster_unlock('job') || throw new Exception('lost');
+                }
+                return $turns;
+                PHP);
+        }
+        for ($i = 0; $i < 25; $i++) {
+            self::killAll($server);
+            usleep(50_000);
+        }
+        foreach ($actors as $actor) {
+            self::assertGreaterThan(0, $actor->end(), 'Each should go on in silence');
+        }
+        $cluster->assertFree('job', 'All have unlocked');
+    }
+
+    /** Waits until a client sleeps in the server. */
+    private static function awaitSleeper(RedisServer $server): void
+    {
+        Until::true(
+            static fn () => array_filter(
+                $server->client()->clients(),
+                static fn (array $c) => str_contains($c['flags'], 'b')
+            ),
+            'a waiter should sleep in the server'
+        );
+    }
+
+    private static function killAll(RedisServer $server): void
+    {
+        $server->client()->do('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
+    }
+}

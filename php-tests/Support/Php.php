@@ -1,0 +1,78 @@
+<?php
+
+declare(strict_types=1);
+
+namespace ClusterLock\Tests\Support;
+
+use RuntimeException;
+
+/**
+ * How to start another PHP with the extension under test, and with nothing from this host's ini files.
+ */
+final class Php
+{
+    /** @var list<string>|null lower-case names of the modules that need no extension= line */
+    private static ?array $builtIn = null;
+
+    /** The extension under test. */
+    public static function library(): string
+    {
+        $path = getenv('CLUSTER_LOCK_SO') ?: dirname(__DIR__, 2) . '/target/release/libcluster_lock.so';
+
+        return realpath($path) ?: throw new RuntimeException("There is no $path: build first, or set CLUSTER_LOCK_SO.");
+    }
+
+    /**
+     * Options for php or php-fpm.
+     *
+     * @param array<string, string|int|float> $settings
+     * @param list<string>                    $extensions
+     *
+     * @return list<string>
+     */
+    public static function options(array $settings, array $extensions = ['posix', 'pcntl']): array
+    {
+        $options = ['-n'];
+        foreach (array_diff($extensions, self::builtIn()) as $extension) {
+            array_push($options, '-d', ($extension === 'opcache' ? 'zend_extension=' : 'extension=') . $extension);
+        }
+        array_push($options, '-d', 'extension=' . self::library());
+        $settings += [
+            'error_reporting' => E_ALL,
+            'display_errors' => 'stderr',
+            'log_errors' => 0,
+            'html_errors' => 0,
+        ];
+        foreach ($settings as $name => $value) {
+            array_push($options, '-d', $name . '="' . addcslashes((string) $value, '"\\$') . '"');
+        }
+
+        return $options;
+    }
+
+    /**
+     * A command line whose process dies with the test run, however that ends.
+     *
+     * @param list<string> $command
+     *
+     * @return list<string>
+     */
+    public static function mortal(array $command): array
+    {
+        return is_executable('/usr/bin/setpriv')
+            ? ['/usr/bin/setpriv', '--pdeathsig', 'KILL', ...$command]
+            : $command;
+    }
+
+    /** @return list<string> */
+    private static function builtIn(): array
+    {
+        if (self::$builtIn === null) {
+            exec(escapeshellarg(PHP_BINARY) . ' -n -m', $modules);
+            // PHP 8.5 has opcache built in, under its long name.
+            self::$builtIn = str_replace('zend opcache', 'opcache', array_map('strtolower', $modules));
+        }
+
+        return self::$builtIn;
+    }
+}

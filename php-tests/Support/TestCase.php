@@ -1,0 +1,42 @@
+<?php
+
+declare(strict_types=1);
+
+namespace ClusterLock\Tests\Support;
+
+use PHPUnit\Framework\TestCase as PhpUnitTestCase;
+
+/**
+ * A test whose processes and servers end with it.
+ */
+abstract class TestCase extends PhpUnitTestCase
+{
+    /** @return array<string, array{Cluster}> */
+    public static function backends(): array
+    {
+        return Cluster::backends();
+    }
+
+    protected function tearDown(): void
+    {
+        Cleanup::test();
+        parent::tearDown();
+    }
+
+    final protected static function assertWithin(float $least, float $most, float $seconds, string $what): void
+    {
+        self::assertGreaterThanOrEqual($least, $seconds, sprintf('%s took only %.3f s', $what, $seconds));
+        self::assertLessThanOrEqual($most, $seconds, sprintf('%s took %.3f s', $what, $seconds));
+    }
+
+    /** A warning that names its function, the lock, and what is told by each of the patterns. */
+    final protected static function assertWarns(Outcome $outcome, string $function, string $lock, string ...$patterns): void
+    {
+        $message = $outcome->warning();
+        self::assertStringStartsWith("$function(): ", $message, 'A warning begins with the function');
+        self::assertStringContainsString($lock, $message, 'The warning should name the lock');
+        foreach ($patterns as $pattern) {
+            self::assertMatchesRegularExpression($pattern, $message, 'The warning should tell the cause');
+        }
+    }
+}
