@@ -147,34 +147,6 @@ final class LostReplyTest extends TestCase
         $this->cluster->assertFree('job', 'The repeated release has arrived');
     }
 
-    public function testAReleaseThatNeverArrivedIsNotTakenForDoneWhenTheDataWasLost(): void
-    {
-        $this->alice->call('cluster_lock', 'job');
-        $this->proxy->cut();
-        $this->alice->begin('cluster_unlock', 'job');
-        $this->proxy->awaitLoss();
-        $this->server->client()->do('FLUSHALL');
-        self::assertTrue($this->bob->call('cluster_lock', 'job', 0), 'Bob is let in while Alice believes to hold it');
-        $this->proxy->pass();
-
-        self::assertWarns($this->alice->outcome(), 'cluster_unlock', '"job"', '/data|holder/i');
-        self::assertTrue($this->bob->call('cluster_unlock', 'job'), 'Bob was not disturbed');
-    }
-
-    public function testAReleaseThatNeverArrivedIsNotTakenForDoneWhenTheLockWasBroken(): void
-    {
-        $this->alice->call('cluster_lock', 'job');
-        $this->proxy->cut();
-        $this->alice->begin('cluster_unlock', 'job');
-        $this->proxy->awaitLoss();
-        self::assertTrue($this->bob->call('cluster_lock_break', 'job'), 'Alice held it');
-        self::assertTrue($this->bob->call('cluster_lock', 'job', 0), 'Bob is let in while Alice believes to hold it');
-        self::assertTrue($this->bob->call('cluster_unlock', 'job'), 'and is gone');
-        $this->proxy->pass();
-
-        self::assertWarns($this->alice->outcome(), 'cluster_unlock', '"job"', '/broken|holder/i');
-    }
-
     /** @dataProvider losses */
     public function testALostHandOffIsFoundOut(bool $half): void
     {

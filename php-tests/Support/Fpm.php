@@ -52,7 +52,7 @@ final class Fpm
         $this->process = $process ?: throw new RuntimeException('Cannot start php-fpm');
         $this->pid = proc_get_status($process)['pid'];
         Cleanup::afterTest($this->stop(...));
-        Until::true(fn () => $this->isUp(), fn () => "php-fpm should listen: {$this->log()}");
+        Until::true(fn () => $this->isUp($workers), fn () => "php-fpm should listen: {$this->log()}");
     }
 
     /** Whether a php-fpm of this PHP's version is here. */
@@ -143,11 +143,11 @@ final class Fpm
             : str_contains((string) @file_get_contents("/proc/$pid/cmdline"), 'php-fpm: pool www');
     }
 
-    private function isUp(): bool
+    private function isUp(int $workers): bool
     {
         $socket = @stream_socket_client("unix://{$this->dir}/fpm.sock");
 
-        return $socket !== false && count($this->workers()) > 0;
+        return $socket !== false && count($this->workers()) === $workers;
     }
 
     private static function binary(): string
