@@ -78,7 +78,9 @@ impl Connection {
     ) -> Result<(Self, Greeting), Fault> {
         let deadline = Instant::now() + connect_timeout;
         let raw = connect(&server.address, deadline, connect_timeout).map_err(|e| broken(&e))?;
-        raw.set_timeouts(command_timeout).map_err(|e| broken(&e))?;
+        // Handshake and greeting belong to the connect.
+        let left = deadline.remaining().max(Duration::from_millis(1));
+        raw.set_timeouts(left).map_err(|e| broken(&e))?;
         let socket = Socket { raw, deadline, check: true };
         let io = match (tls, &server.address) {
             (Some(config), Address::Tcp(host, _)) => {
@@ -94,11 +96,13 @@ impl Connection {
             io,
             parser: Parser::new(),
             packed: Vec::new(),
-            timeout: command_timeout,
+            timeout: connect_timeout,
             healthy: true,
             idle_since: Instant::now(),
         };
         let greeting = connection.greet(server, name, deadline)?;
+        connection.timeout = command_timeout;
+        connection.io.socket().raw.set_timeouts(command_timeout).map_err(|e| broken(&e))?;
         Ok((connection, greeting))
     }
 
@@ -242,7 +246,7 @@ impl Connection {
     fn explain(&self, error: &io::Error) -> Fault {
         match error.kind() {
             io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Fault::Broken(format!(
-                "no answer within {:.3} s (cluster_lock.command_timeout)",
+                "no answer within {:.3} s (cluster_lock.connect_timeout and .command_timeout)",
                 self.timeout.as_secs_f64()
             )),
             _ => broken(error),
