@@ -92,6 +92,32 @@ final class StormTest extends FileTestCase
         }
     }
 
+    /**
+     * @dataProvider flags
+     * @group slow
+     */
+    public function testAThousandWritersAndReaders(int $flags): void
+    {
+        $file = "{$this->dir}/file";
+        file_put_contents($file, md5(''));
+        $process = Cluster::redis()->process(
+            sprintf('[$file, $flags] = [%s, %d]; require %s;', var_export($file, true), $flags, var_export(dirname(__DIR__) . '/fixtures/thousand.php', true)),
+            ['cluster_lock.ttl' => '2', 'cluster_lock.timeout' => '100', 'cluster_lock.durable_writes' => '0', 'cluster_lock.slow_wait' => '0']
+        );
+        $ended = json_decode($process->line(110.0), true);
+        self::assertSame(0, $process->wait(), $process->transcript());
+
+        self::assertSame(0, $ended['torn'], 'Every read was complete');
+        self::assertSame(0, $ended['failed'], 'Every write succeeded');
+        self::assertGreaterThan(20, $ended['cut'], 'Some writers were killed');
+        self::assertSame(1000, $ended['whole'] + $ended['cut'], 'All others went on to the end');
+        $content = file_get_contents($file);
+        self::assertSame(md5(substr($content, 32)), substr($content, 0, 32), 'The file is complete');
+        foreach (array_diff($this->names(), ['file']) as $name) {
+            self::assertMatchesRegularExpression('/\b(' . implode('|', $ended['killed']) . ')\b/', $name, "$name should be of a killed writer");
+        }
+    }
+
     public function testTheNextWriteSweepsUpWhatDeadWritersLeftAnHourAgo(): void
     {
         $file = "{$this->dir}/file";
