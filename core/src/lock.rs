@@ -187,14 +187,18 @@ impl Engine {
 
     fn go_on(&self, name: &LockName, mut wait: Wait, how: &Acquire<'_>) -> Result<Acquired> {
         let inner = &*self.0;
-        let outcome = self.wait_turn(name, &mut wait, how);
-        if matches!(outcome, Ok(Turn::Interrupted)) {
-            return Ok(Acquired::Interrupted(Pending {
-                engine: self.clone(),
-                name: name.clone(),
-                wait: Some(wait),
-            }));
-        }
+        let outcome = match self.wait_turn(name, &mut wait, how) {
+            Ok(Turn::Interrupted) => {
+                return Ok(Acquired::Interrupted(Pending {
+                    engine: self.clone(),
+                    name: name.clone(),
+                    wait: Some(wait),
+                }));
+            }
+            Ok(Turn::Mine(grant)) => Ok(Some(grant)),
+            Ok(Turn::TimeUp) => Ok(None),
+            Err(error) => Err(error),
+        };
         let Wait { token, started, blocker, .. } = wait;
         let waited = Instant::now().since(started);
         if blocker.is_some() {
@@ -204,12 +208,12 @@ impl Engine {
             inner.counters.wait_max_nanos.fetch_max(nanos, Ordering::Relaxed);
         }
         match outcome {
-            Ok(Turn::Mine { grant, sent, due }) => {
+            Ok(Some(granted)) => {
                 count(&inner.counters.acquired);
-                let lease = self.hold(name, token, how, grant, sent, due)?;
+                let lease = self.hold(name, token, how, &granted)?;
                 Ok(Acquired::Held { lease, waited, blocker })
             }
-            Ok(Turn::TimeUp | Turn::Interrupted) => {
+            Ok(None) => {
                 count(&inner.counters.timed_out);
                 Ok(Acquired::TimedOut { waited, blocker })
             }
@@ -239,7 +243,9 @@ impl Engine {
             let last = deadline.is_some_and(|deadline| deadline <= sent);
             let if_busy = if last { IfBusy::GiveUp } else { IfBusy::Queue };
             let (place, blocked_for, holder) = match store.attempt(&claim, if_busy)? {
-                Attempt::Held(grant) => return Ok(Turn::Mine { grant, sent, due: how.ttl / 3 }),
+                Attempt::Held(grant) => {
+                    return Ok(Turn::Mine(Granted { grant, sent, due: sent + how.ttl / 3 }));
+                }
                 Attempt::Busy { place, blocked_for, holder } => (place, blocked_for, holder),
             };
             wait.blocker.get_or_insert_with(|| Identity::decode(&holder));
@@ -259,7 +265,8 @@ impl Engine {
                     // counted from there. With too little left the next attempt confirms it.
                     let left = (sent + grant.lease).remaining();
                     if how.auto_renew && left > CONFIRM_NOW {
-                        return Ok(Turn::Mine { grant, sent, due: Duration::ZERO });
+                        let due = Instant::now() + CONFIRM_AFTER;
+                        return Ok(Turn::Mine(Granted { grant, sent, due }));
                     }
                     hold_off = HOLD_OFF.0;
                 }
@@ -275,22 +282,13 @@ impl Engine {
         }
     }
 
-    fn hold(
-        &self,
-        name: &LockName,
-        token: Token,
-        how: &Acquire<'_>,
-        grant: Grant,
-        sent: Instant,
-        due: Duration,
-    ) -> Result<Lease> {
-        let now = Instant::now();
-        let renew_until = how.max_hold.map(|limit| now + limit);
+    fn hold(&self, name: &LockName, token: Token, how: &Acquire<'_>, granted: &Granted) -> Result<Lease> {
+        let Granted { grant, sent, due } = *granted;
+        let renew_until = how.max_hold.map(|limit| Instant::now() + limit);
         let state = LeaseState::new(name.clone(), token, how.mode, grant.fence, how.ttl, renew_until);
         state.extend(sent, grant.lease);
         let lease = Lease { engine: self.clone(), state: Arc::new(state), released: AtomicBool::new(false) };
         if how.auto_renew {
-            let due = if due.is_zero() { now + CONFIRM_AFTER } else { sent + due };
             // Dropping the lease on this path releases the lock.
             self.0
                 .renewer
@@ -363,14 +361,16 @@ impl fmt::Debug for Engine {
     }
 }
 
+/// A lock that was given to a claim: its lease counts from `sent`, and its renewal is due at `due`.
+struct Granted {
+    grant: Grant,
+    sent: Instant,
+    due: Instant,
+}
+
 /// How a claim ended.
 enum Turn {
-    /// Let in; the lease counts from `sent`. Zero `due`: handed over, to be confirmed soon.
-    Mine {
-        grant: Grant,
-        sent: Instant,
-        due: Duration,
-    },
+    Mine(Granted),
     TimeUp,
     Interrupted,
 }

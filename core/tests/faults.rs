@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cluster_lock_core::store::{Attempt, Claim, IfBusy, RedisStore, Store, Token};
-use cluster_lock_core::{Acquired, Dsn, Engine, Error, Loss, Mode, Standing};
+use cluster_lock_core::{Acquired, Dsn, Engine, Error, LockName, Loss, Mode, Standing};
 use support::{RedisServer, Want, config, engine, name, until};
 
 const MS: Duration = Duration::from_millis(1);
@@ -34,6 +34,11 @@ fn failure(engine: &Engine, lock: &str) -> String {
 
 fn waiting(engine: &Engine, lock: &str) -> usize {
     engine.info(&name(lock)).unwrap().map_or(0, |r| r.waiters.len())
+}
+
+/// An exclusive claim with a lease of 10 s, by somebody who does nothing of his own accord.
+fn claim<'a>(lock: &'a LockName, token: &'a Token) -> Claim<'a> {
+    Claim { name: lock, token, mode: Mode::Exclusive, ttl: 10 * S, identity: b"{}", place: 0 }
 }
 
 fn store(server: &RedisServer) -> RedisStore {
@@ -154,8 +159,7 @@ fn a_dead_holder_blocks_for_its_lease_and_no_longer() {
     let e = engine(&server.unix_dsn());
     let dead = Token::random();
     let lock = name("x");
-    let claim =
-        Claim { name: &lock, token: &dead, mode: Mode::Exclusive, ttl: 700 * MS, identity: b"{}", place: 0 };
+    let claim = Claim { ttl: 700 * MS, ..claim(&lock, &dead) };
     store(&server).attempt(&claim, IfBusy::Queue).unwrap();
     let start = Instant::now();
     drop(Want::default().get(&e, "x"));
@@ -171,15 +175,7 @@ fn dead_waiters_delay_by_less_than_three_seconds() {
     let s = store(&server);
     for _ in 0..3 {
         let token = Token::random();
-        let claim = Claim {
-            name: &lock,
-            token: &token,
-            mode: Mode::Exclusive,
-            ttl: 10 * S,
-            identity: b"{}",
-            place: 0,
-        };
-        assert!(matches!(s.attempt(&claim, IfBusy::Queue), Ok(Attempt::Busy { .. })));
+        assert!(matches!(s.attempt(&claim(&lock, &token), IfBusy::Queue), Ok(Attempt::Busy { .. })));
     }
     let other = engine(&server.unix_dsn());
     let waiter = thread::spawn(move || {
@@ -199,8 +195,7 @@ fn a_grant_that_comes_with_the_time_out_is_kept() {
     let s = store(&server);
     let lock = name("x");
     let (a, b) = (Token::random(), Token::random());
-    let claim =
-        |token| Claim { name: &lock, token, mode: Mode::Exclusive, ttl: 10 * S, identity: b"{}", place: 0 };
+    let claim = |token| claim(&lock, token);
     assert!(matches!(s.attempt(&claim(&a), IfBusy::Queue), Ok(Attempt::Held(_))));
     assert!(matches!(s.attempt(&claim(&b), IfBusy::Queue), Ok(Attempt::Busy { .. })));
     assert_eq!(s.release(&lock, &a).unwrap(), Standing::Ours);
@@ -216,8 +211,7 @@ fn a_repeated_release_is_no_error_even_when_the_next_holder_is_in() {
     let s = store(&server);
     let lock = name("x");
     let (a, b) = (Token::random(), Token::random());
-    let claim =
-        |token| Claim { name: &lock, token, mode: Mode::Exclusive, ttl: 10 * S, identity: b"{}", place: 0 };
+    let claim = |token| claim(&lock, token);
     s.attempt(&claim(&a), IfBusy::Queue).unwrap();
     assert_eq!(s.release(&lock, &a).unwrap(), Standing::Ours);
     assert_eq!(s.release(&lock, &a).unwrap(), Standing::Ours);
@@ -447,8 +441,7 @@ fn a_thousand_waiters_are_served_in_order() {
     let s = store(&server);
     let lock = name("x");
     let tokens: Vec<Token> = (0..1000).map(|_| Token::random()).collect();
-    let claim =
-        |token| Claim { name: &lock, token, mode: Mode::Exclusive, ttl: 10 * S, identity: b"{}", place: 0 };
+    let claim = |token| claim(&lock, token);
     for token in &tokens {
         s.attempt(&claim(token), IfBusy::Queue).unwrap();
     }

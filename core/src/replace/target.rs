@@ -130,7 +130,7 @@ impl Place {
 
     /// Does a look-up that may say "no such file", and believes that only after asking the server:
     /// an NFS client remembers that a file did not exist for many seconds after another node
-    /// made it. Appending would then throw that node's file away: on NFSv4, with the file made
+    /// made it. Appending would then throw that node's file away: on `NFSv4`, with the file made
     /// while this node waited for the lock, 5 times of 5.
     fn coherently<T>(
         &self,
