@@ -1,5 +1,5 @@
 /* This is a generated file, edit the .stub.php file instead.
- * Stub hash: 51eaef29e6aa0d5f9de159ea973bc0973c8ce698 */
+ * Stub hash: 44da10d76828fc3841f99a0d978dc86431b47ac3 */
 
 ZEND_BEGIN_ARG_WITH_RETURN_TYPE_INFO_EX(arginfo_cluster_lock, 0, 1, _IS_BOOL, 0)
 	ZEND_ARG_TYPE_INFO(0, name, IS_STRING, 0)
@@ -24,6 +24,16 @@ ZEND_BEGIN_ARG_WITH_RETURN_TYPE_MASK_EX(arginfo_cluster_file_put_contents, 0, 2,
 	ZEND_ARG_TYPE_INFO(0, data, IS_MIXED, 0)
 	ZEND_ARG_TYPE_INFO_WITH_DEFAULT_VALUE(0, flags, IS_LONG, 0, "0")
 	ZEND_ARG_TYPE_INFO_WITH_DEFAULT_VALUE(0, lock, IS_STRING, 1, "null")
+ZEND_END_ARG_INFO()
+
+ZEND_BEGIN_ARG_WITH_RETURN_TYPE_INFO_EX(arginfo_cluster_flock, 0, 2, _IS_BOOL, 0)
+	ZEND_ARG_INFO(0, stream)
+	ZEND_ARG_TYPE_INFO(0, operation, IS_LONG, 0)
+	ZEND_ARG_INFO_WITH_DEFAULT_VALUE(1, would_block, "null")
+ZEND_END_ARG_INFO()
+
+ZEND_BEGIN_ARG_WITH_RETURN_TYPE_INFO_EX(arginfo_cluster_clearstatcache, 0, 1, IS_VOID, 0)
+	ZEND_ARG_TYPE_INFO(0, filename, IS_STRING, 0)
 ZEND_END_ARG_INFO()
 
 ZEND_BEGIN_ARG_WITH_RETURN_TYPE_INFO_EX(arginfo_cluster_lock_fence, 0, 1, IS_LONG, 1)
@@ -78,6 +88,8 @@ ZEND_FUNCTION(cluster_lock);
 ZEND_FUNCTION(cluster_unlock);
 ZEND_FUNCTION(cluster_synchronized);
 ZEND_FUNCTION(cluster_file_put_contents);
+ZEND_FUNCTION(cluster_flock);
+ZEND_FUNCTION(cluster_clearstatcache);
 ZEND_FUNCTION(cluster_lock_fence);
 ZEND_FUNCTION(cluster_lock_info);
 ZEND_FUNCTION(cluster_lock_list);
@@ -98,6 +110,8 @@ static const zend_function_entry ext_functions[] = {
 	ZEND_FE(cluster_unlock, arginfo_cluster_unlock)
 	ZEND_FE(cluster_synchronized, arginfo_cluster_synchronized)
 	ZEND_FE(cluster_file_put_contents, arginfo_cluster_file_put_contents)
+	ZEND_FE(cluster_flock, arginfo_cluster_flock)
+	ZEND_FE(cluster_clearstatcache, arginfo_cluster_clearstatcache)
 	ZEND_FE(cluster_lock_fence, arginfo_cluster_lock_fence)
 	ZEND_FE(cluster_lock_info, arginfo_cluster_lock_info)
 	ZEND_FE(cluster_lock_list, arginfo_cluster_lock_list)

@@ -5,17 +5,21 @@
 #![allow(unsafe_code)]
 
 use std::cell::RefCell;
-use std::ffi::c_int;
+use std::ffi::{OsStr, c_int};
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::ptr;
 
-use cluster_lock_core::process;
+use cluster_lock_core::{Mode, nfs, process};
 use ext_php_rs::types::Zval;
 use ext_php_rs::zend::ModuleEntry;
 
+use crate::file_lock::{Asking, Handle};
 use crate::functions::Answer;
 use crate::reply::{Class, Reply, Trouble, Value};
-use crate::{file_write, functions, info, lock_object, request, settings};
+use crate::{file_lock, file_write, functions, info, lock_object, request, settings};
 
 /// `clk_bytes`
 #[repr(C)]
@@ -99,12 +103,27 @@ unsafe extern "C" {
     pub(crate) fn clk_shim_post_deactivate() -> c_int;
     pub(crate) fn clk_shim_minfo(module: *mut ModuleEntry);
     fn clk_shim_interrupted() -> bool;
+    fn clk_shim_hooked() -> bool;
+    fn clk_shim_same_open_file(one: c_int, other: c_int) -> bool;
 }
 
 /// Whether PHP wants the thread back: a time limit, or a signal for user code.
 pub(crate) fn interrupted() -> bool {
     // SAFETY: reads two flags of the calling thread, which is PHP's.
     unsafe { clk_shim_interrupted() }
+}
+
+/// Whether the operations of PHP's plain streams pass through the shim.
+pub(crate) fn is_hooked() -> bool {
+    // SAFETY: compares two function pointers.
+    unsafe { clk_shim_hooked() }
+}
+
+/// Whether two descriptors of this process are copies of one (dup(2)). Where the kernel does not
+/// tell, no.
+pub(crate) fn is_same_open_file(one: c_int, other: c_int) -> bool {
+    // SAFETY: asks the kernel about two numbers; any are allowed.
+    unsafe { clk_shim_same_open_file(one, other) }
 }
 
 /// What the bytes of the last reply point into.
@@ -378,6 +397,107 @@ unsafe extern "C" fn clk_write_commit(id: u64, out: *mut RawReply) {
 #[unsafe(no_mangle)]
 extern "C" fn clk_write_abort(id: u64) {
     quietly((), || file_write::abort(id));
+}
+
+/// `clk_stream`
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Stream {
+    address: usize,
+    fd: c_int,
+}
+
+impl Stream {
+    fn handle(self) -> Handle {
+        Handle { stream: self.address, fd: self.fd }
+    }
+
+    /// # Safety
+    /// The stream is open, and stays so as long as what is returned is used.
+    unsafe fn file<'a>(self) -> BorrowedFd<'a> {
+        // SAFETY: the caller's promise; an open stream's descriptor is not -1.
+        unsafe { BorrowedFd::borrow_raw(self.fd) }
+    }
+}
+
+/// `clk_flock_wish`
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct FlockWish {
+    exclusive: bool,
+    at_once: bool,
+    by_name: bool,
+    loud: bool,
+}
+
+/// Whether a lock on a file may concern us.
+#[unsafe(no_mangle)]
+extern "C" fn clk_flock_watching() -> bool {
+    quietly(false, file_lock::is_watching)
+}
+
+/// Whether this request has locked any file.
+#[unsafe(no_mangle)]
+extern "C" fn clk_flock_any() -> bool {
+    quietly(false, file_lock::any)
+}
+
+/// Whether this stream has a lock. Asked whenever a stream is closed.
+#[unsafe(no_mangle)]
+extern "C" fn clk_flock_holds(address: usize) -> bool {
+    quietly(false, || file_lock::holds(address))
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clk_flock_begin(stream: Stream, typed: Bytes, wish: FlockWish, out: *mut RawReply) {
+    // SAFETY: the shim passes a stream that is open during the call.
+    let file = unsafe { stream.file() };
+    let typed = Path::new(OsStr::from_bytes(typed.or_empty()));
+    let FlockWish { exclusive, at_once, by_name, loud } = wish;
+    let mode = if exclusive { Mode::Exclusive } else { Mode::Shared };
+    let asking = Asking { mode, at_once, by_name, loud };
+    // SAFETY: `out` is the shim's.
+    unsafe { reply(out, || file_lock::begin(stream.handle(), file, typed, asking)) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clk_flock_take(id: u64, stream: Stream, out: *mut RawReply) {
+    // SAFETY: the shim passes a stream that is open during the call.
+    let file = unsafe { stream.file() };
+    // SAFETY: `out` is the shim's.
+    unsafe { reply(out, || file_lock::take(id, file)) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clk_flock_release(stream: Stream, out: *mut RawReply) {
+    // SAFETY: the shim passes a stream that is open during the call.
+    let file = unsafe { stream.file() };
+    // SAFETY: `out` is the shim's.
+    unsafe { reply(out, || file_lock::release(stream.handle(), file)) }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn clk_flock_share(with: Stream, stream: Stream) {
+    quietly((), || file_lock::share(with.handle(), stream.handle()));
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clk_flock_closing(stream: Stream) {
+    // SAFETY: the shim passes a stream that is open during the call.
+    let file = unsafe { stream.file() };
+    quietly((), || file_lock::closing(stream.handle(), file));
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clk_flock_closed(stream: Stream, out: *mut RawReply) {
+    // SAFETY: `out` is the shim's.
+    unsafe { reply(out, || file_lock::closed(stream.handle())) }
+}
+
+/// Makes this node ask the file server about a path.
+#[unsafe(no_mangle)]
+extern "C" fn clk_refresh_path(path: Bytes) {
+    quietly((), || nfs::refresh_path(Path::new(OsStr::from_bytes(path.or_empty()))));
 }
 
 #[unsafe(no_mangle)]

@@ -77,11 +77,10 @@ pub(crate) fn open(id: u64, append: bool, exclusive: bool, resume: u64) -> Reply
 
 /// Whatever comes of it, `write.file_lock` tells whether the lock is held.
 fn lock_file(request: &mut Request, write: &mut Write, resume: u64) -> Reply {
-    let (name, timeout) = settings::with(|settings| {
-        (LockName::for_path(write.target.path(), &settings.path_map), settings.timeout)
-    });
+    let name = request.name_of_file(write.target.path());
+    let timeout = settings::with(|settings| settings.timeout);
     let wish = Wish { mode: Mode::Exclusive, timeout, ttl: default_ttl() };
-    let Asked { turn, lost, log } = request.lock(&name, &wish, resume);
+    let Asked { turn, lost, log, .. } = request.lock(&name, &wish, resume);
     let reply = match turn {
         Ok(Turn::Held(entry)) => {
             write.file_lock = Some((name.clone(), entry));
@@ -92,7 +91,7 @@ fn lock_file(request: &mut Request, write: &mut Write, resume: u64) -> Reply {
                 }
             }
         }
-        Ok(Turn::TimedOut { waited, .. }) => Reply::failed(about(
+        Ok(Turn::TimedOut { waited }) => Reply::failed(about(
             &name,
             format_args!("not acquired within {:.1} s, nothing is written", waited.as_secs_f64()),
         )),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use cluster_lock_core::{Error, LockName, Loss, Mode, Result};
 
 use crate::info;
-use crate::reply::{self, BadArgument, Class, Reply, Value, about};
+use crate::reply::{BadArgument, Class, Reply, Value, about};
 use crate::request::{self, Asked, Given, Turn, Wish};
 use crate::settings::{self, MAX_TTL, MIN_TTL};
 
@@ -24,7 +24,7 @@ pub(crate) fn lock(name: &[u8], timeout: Option<f64>, mode: i64, ttl: Option<f64
     let (mode, at_once) = mode_argument(3, mode, true)?;
     let timeout = if at_once { Some(Duration::ZERO) } else { timeout };
     let wish = Wish { mode, timeout, ttl: ttl_argument(4, ttl)?.unwrap_or_else(default_ttl) };
-    let Asked { turn, lost, log } = request::with(|request| request.lock(&name, &wish, resume));
+    let Asked { turn, lost, log, .. } = request::with(|request| request.lock(&name, &wish, resume));
     let answer = match turn {
         Ok(Turn::Held(id)) => warn_lost(Reply::from(true).id(id), &name, lost.as_ref()),
         Ok(Turn::Interrupted(wait)) => Reply::from(Value::Again).id(wait),
@@ -36,7 +36,7 @@ pub(crate) fn lock(name: &[u8], timeout: Option<f64>, mode: i64, ttl: Option<f64
 
 /// Gives up a wait that was interrupted.
 pub(crate) fn give_up(wait: u64) {
-    drop(request::with(|request| request.take_wait(wait)));
+    drop(request::with(|request| (request.take_wait(wait), request.takings.remove(&wait))));
 }
 
 fn warn_lost(reply: Reply, name: &LockName, earlier: Option<&Loss>) -> Reply {
@@ -78,11 +78,11 @@ pub(crate) fn enter(name: &[u8], timeout: Option<f64>, ttl: Option<f64>, resume:
     let timeout = timeout_argument(3, timeout)?;
     let ttl = ttl_argument(4, ttl)?.unwrap_or_else(default_ttl);
     let wish = Wish { mode: Mode::Exclusive, timeout, ttl };
-    let Asked { turn, lost, log } = request::with(|request| request.lock(&name, &wish, resume));
+    let Asked { turn, lost, blocker, log } = request::with(|request| request.lock(&name, &wish, resume));
     let answer = match turn {
         Ok(Turn::Held(id)) => warn_lost(Reply::from(true).id(id), &name, lost.as_ref()),
-        Ok(Turn::TimedOut { waited, blocker }) => {
-            let by = blocker.map(|b| format!("; held by {}", reply::who(&b))).unwrap_or_default();
+        Ok(Turn::TimedOut { waited }) => {
+            let by = blocker.map(|blocker| format!("; {blocker}")).unwrap_or_default();
             let message = format!("not acquired within {:.1} s{by}", waited.as_secs_f64());
             Reply::throw(Class::Timeout, about(&name, message))
         }

@@ -15,7 +15,7 @@ use ext_php_rs::types::ZendHashTable;
 
 use crate::functions::{Answer, name_argument};
 use crate::reply::{BadArgument, Class, Reply, Value, about};
-use crate::{request, settings};
+use crate::{ffi, file_lock, request, settings};
 
 type Table = Result<ZBox<ZendHashTable>>;
 
@@ -156,7 +156,7 @@ fn status_table(store: &StoreStatus, counters: &Counters, held: Vec<Hold>) -> Ta
     table.insert("server_version", store.server_version.clone())?;
     table.insert("server_role", store.server_role.clone())?;
     table.insert("pool", pool(store, size)?)?;
-    table.insert("hook", "off")?;
+    table.insert("hook", hook()?)?;
     table.insert("held", tables(held.into_iter().map(Hold::table))?)?;
     table.insert("counters", counts(counters)?)?;
     Ok(table)
@@ -172,6 +172,19 @@ fn pool(store: &StoreStatus, size: usize) -> Table {
     Ok(table)
 }
 
+/// Whether `flock()` is intercepted, and where.
+fn hook() -> Table {
+    let (active, paths, exclude, mode) = settings::with(|s| {
+        (!s.intercept.is_empty(), s.intercept_text.clone(), s.exclude_text.clone(), s.flock_mode)
+    });
+    let mut table = ZendHashTable::new();
+    table.insert("active", active && ffi::is_hooked())?;
+    table.insert("intercept", paths)?;
+    table.insert("intercept_exclude", exclude)?;
+    table.insert("flock_mode", mode.as_str())?;
+    Ok(table)
+}
+
 fn counts(counters: &Counters) -> Table {
     let mut table = ZendHashTable::new();
     table.insert("acquired", load(&counters.acquired))?;
@@ -183,6 +196,9 @@ fn counts(counters: &Counters) -> Table {
     table.insert("wait_max", nanos(&counters.wait_max_nanos))?;
     table.insert("renewals", load(&counters.renewals))?;
     table.insert("writes", load(&WRITES))?;
+    for (name, count) in file_lock::counts() {
+        table.insert(name, count)?;
+    }
     Ok(table)
 }
 

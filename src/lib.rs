@@ -4,6 +4,7 @@
 //! # Layout
 //! * `functions`: `cluster_lock()` and the other functions on names.
 //! * `lock_object`: the class `ClusterLock`.
+//! * `file_lock`: `cluster_flock()`, and `flock()` where it is intercepted.
 //! * `file_write`: `cluster_file_put_contents()`.
 //! * `request`: what this request holds; given back when it ends, in whatever way.
 //! * `settings`: php.ini.
@@ -27,6 +28,7 @@
 #![deny(unsafe_code)]
 
 mod ffi;
+mod file_lock;
 mod file_write;
 mod functions;
 mod info;

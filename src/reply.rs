@@ -1,5 +1,6 @@
 //! What a call answers: a value, and what PHP is to be told about it once Rust has returned.
 
+use std::path::Path;
 use std::time::Duration;
 
 use cluster_lock_core::{Error, Identity, LockName};
@@ -135,8 +136,36 @@ pub(crate) fn who(identity: &Identity) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
-/// `waited 2.3 s for lock "x"; held by node …`
-pub(crate) fn slow(name: &LockName, waited: Duration, blocker: Option<&Identity>) -> String {
-    let by = blocker.map(|identity| format!("; held by {}", who(identity))).unwrap_or_default();
-    format!("cluster_lock: waited {:.1} s for lock \"{name}\"{by}", waited.as_secs_f64())
+/// Who was in the way of a lock.
+pub(crate) enum Blocker {
+    /// Another holder of the cluster lock.
+    Holder(Identity),
+    /// Somebody who has the kernel's lock and not the cluster's: a process without the extension.
+    Kernel,
+}
+
+impl std::fmt::Display for Blocker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Holder(identity) => write!(f, "held by {}", who(identity)),
+            Self::Kernel => f.write_str("held by the kernel's flock() of a process without cluster_lock"),
+        }
+    }
+}
+
+/// `waited 2.3 s for lock "file:/site/a.css" (/mnt/a/a.css); held by node …`
+pub(crate) fn slow(
+    name: &LockName,
+    path: Option<&Path>,
+    waited: Duration,
+    blocker: Option<&Blocker>,
+) -> String {
+    let by = blocker.map(|blocker| format!("; {blocker}")).unwrap_or_default();
+    let path = path.map(|path| format!(" ({})", printable(path))).unwrap_or_default();
+    format!("cluster_lock: waited {:.1} s for lock \"{name}\"{path}{by}", waited.as_secs_f64())
+}
+
+/// A path for the log: no control character can forge another line.
+fn printable(path: &Path) -> String {
+    path.to_string_lossy().chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }

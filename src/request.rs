@@ -3,15 +3,20 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::os::fd::AsFd;
+use std::path::Path;
 use std::time::Duration;
 
+use cluster_lock_core::file_lock::Intercept;
 use cluster_lock_core::{
-    Acquire, Acquired, Engine, Error, Identity, Lease, LockName, Loss, Mode, Pending, Result, Standing,
-    process,
+    Acquire, Acquired, Engine, Error, Identity, Lease, LockName, Loss, Mode, PathMap, Pending, Result,
+    Standing, process,
 };
 
+use crate::file_lock::{FileLock, Taking};
 use crate::file_write::Write;
 use crate::lock_object::Object;
+use crate::reply::Blocker;
 use crate::{ffi, reply, settings};
 
 /// How a lock is wanted.
@@ -23,13 +28,19 @@ pub(crate) struct Wish {
     pub(crate) ttl: Duration,
 }
 
+impl Wish {
+    /// Whether a lock in this mode is in the way.
+    pub(crate) fn excludes(&self, held: Mode) -> bool {
+        self.mode == Mode::Exclusive || held == Mode::Exclusive
+    }
+}
+
 /// How asking ended, when nothing failed.
 pub(crate) enum Turn {
     /// Held, and by which entry of the table.
     Held(u64),
     TimedOut {
         waited: Duration,
-        blocker: Option<Identity>,
     },
     /// PHP has something to do first; ask again with this number to go on waiting.
     Interrupted(u64),
@@ -40,15 +51,20 @@ pub(crate) struct Asked {
     pub(crate) turn: Result<Turn>,
     /// An earlier hold of the name was found to be lost, and has been dropped.
     pub(crate) lost: Option<Loss>,
+    /// Who was in the way.
+    pub(crate) blocker: Option<Blocker>,
     /// A line for the log: the wait was long.
     pub(crate) log: Option<String>,
 }
 
 impl From<Result<Turn>> for Asked {
     fn from(turn: Result<Turn>) -> Self {
-        Self { turn, lost: None, log: None }
+        Self { turn, lost: None, blocker: None, log: None }
     }
 }
+
+/// For [`Request::refusal`]: asked by something that is neither an object nor `cluster_lock()`.
+pub(crate) const NO_OBJECT: u64 = 0;
 
 /// What `cluster_lock()` holds.
 struct Held {
@@ -93,6 +109,23 @@ pub(crate) struct Request {
     waits: HashMap<u64, Waiting>,
     pub(crate) objects: HashMap<u64, Object>,
     pub(crate) writes: HashMap<u64, Write>,
+    pub(crate) file_locks: Vec<FileLock>,
+    /// Locks on files that are being taken.
+    pub(crate) takings: HashMap<u64, Taking>,
+    places: Option<Places>,
+}
+
+/// php.ini's paths with their symbolic links followed. For one request: a deployment may turn the
+/// links between two.
+struct Places {
+    path_map: PathMap,
+    intercept: Intercept,
+}
+
+impl Places {
+    fn now() -> Self {
+        settings::with(|s| Self { path_map: s.path_map.resolved(), intercept: s.intercept.resolved() })
+    }
 }
 
 thread_local! {
@@ -106,6 +139,11 @@ pub(crate) fn with_used(work: impl FnOnce(&mut Request)) {
     if USED.get() {
         with(work);
     }
+}
+
+/// Whether the table has something; costs nothing while it was never used.
+pub(crate) fn has(something: impl FnOnce(&Request) -> bool) -> bool {
+    USED.get() && REQUEST.with_borrow(something)
 }
 
 /// The request and its objects are gone.
@@ -156,6 +194,17 @@ impl Request {
 
     pub(crate) fn is_identified(&self) -> bool {
         self.identity.is_some()
+    }
+
+    /// The name of the lock on the file with this real path.
+    pub(crate) fn name_of_file(&mut self, path: &Path) -> LockName {
+        LockName::for_path(path, &self.places.get_or_insert_with(Places::now).path_map)
+    }
+
+    /// Whether php.ini says that locks on this file are to be intercepted.
+    pub(crate) fn intercepts(&mut self, path: &Path, file: impl AsFd) -> bool {
+        !settings::with(|s| s.exclude.matches(path))
+            && self.places.get_or_insert_with(Places::now).intercept.matches(path, file)
     }
 
     /// Acquires for `cluster_lock()` and those that nest in it. `resume` is the number of a wait that
@@ -236,8 +285,8 @@ impl Request {
         ask: impl FnOnce(&Acquire<'_>) -> Result<Acquired>,
     ) -> (Option<Lease>, Asked) {
         let (auto_renew, max_hold, slow_wait) = settings::with(|s| (s.auto_renew, s.max_hold, s.slow_wait));
-        let slow = |waited: Duration, blocker: Option<&Identity>| {
-            slow_wait.filter(|limit| waited > *limit).map(|_| reply::slow(name, waited, blocker))
+        let slow = |waited: Duration, blocker: Option<&Blocker>| {
+            slow_wait.filter(|limit| waited > *limit).map(|_| reply::slow(name, None, waited, blocker))
         };
         let acquired = ask(&Acquire {
             mode: wish.mode,
@@ -250,12 +299,14 @@ impl Request {
         });
         match acquired {
             Ok(Acquired::Held { lease, waited, blocker }) => {
+                let blocker = blocker.map(Blocker::Holder);
                 let log = slow(waited, blocker.as_ref());
-                (Some(lease), Asked { log, ..Ok(Turn::Held(0)).into() })
+                (Some(lease), Asked { blocker, log, ..Ok(Turn::Held(0)).into() })
             }
             Ok(Acquired::TimedOut { waited, blocker }) => {
+                let blocker = blocker.map(Blocker::Holder);
                 let log = slow(waited, blocker.as_ref());
-                (None, Asked { log, ..Ok(Turn::TimedOut { waited, blocker }).into() })
+                (None, Asked { blocker, log, ..Ok(Turn::TimedOut { waited }).into() })
             }
             Ok(Acquired::Interrupted(pending)) => {
                 let wait = self.new_id();
@@ -280,14 +331,19 @@ impl Request {
             .iter()
             .filter(|(id, other)| Some(**id) != object && other.name == *name)
             .filter_map(|(_, other)| other.lease.as_ref());
-        let in_the_way = function.into_iter().chain(objects).any(|lease| {
-            (wish.mode == Mode::Exclusive || lease.mode() == Mode::Exclusive)
+        let leases = function.into_iter().chain(objects).chain(self.file_leases(name)).any(|lease| {
+            wish.excludes(lease.mode())
                 && lease.is_held()
                 && (lease.is_renewed() || wish.timeout.is_some_and(|t| lease.remaining() > t))
         });
-        in_the_way.then(|| {
+        // Held by the kernel alone: for a handle of this request to give back, too.
+        let kernel = self
+            .file_locks
+            .iter()
+            .any(|lock| lock.name == *name && lock.lease.is_none() && wish.excludes(lock.mode));
+        (leases || kernel).then(|| {
             if wish.timeout == Some(Duration::ZERO) {
-                Ok(Turn::TimedOut { waited: Duration::ZERO, blocker: None })
+                Ok(Turn::TimedOut { waited: Duration::ZERO })
             } else {
                 Err(Error::Deadlock)
             }
@@ -314,17 +370,27 @@ impl Request {
         self.locks.get(name).map(|held| &held.lease)
     }
 
-    /// All leases that are held, by functions and by objects.
+    /// The leases of locks on files with this name.
+    fn file_leases(&self, name: &LockName) -> impl Iterator<Item = &Lease> {
+        self.file_locks.iter().filter(move |lock| lock.name == *name).filter_map(|lock| lock.lease.as_ref())
+    }
+
+    /// All leases that are held, by functions, by objects and by streams.
     pub(crate) fn leases(&self) -> impl Iterator<Item = &Lease> {
         let objects = self.objects.values().filter_map(|object| object.lease.as_ref());
-        self.locks.values().map(|held| &held.lease).chain(objects).filter(|lease| lease.is_held())
+        let streams = self.file_locks.iter().filter_map(|lock| lock.lease.as_ref());
+        let functions = self.locks.values().map(|held| &held.lease);
+        functions.chain(objects).chain(streams).filter(|lease| lease.is_held())
     }
 
     /// The request ends: half-written files first, since a lock may guard them. Objects stay, not
-    /// held: a worker keeps them for its next request.
+    /// held: a worker keeps them for its next request. So do locks on files: PHP has yet to close the
+    /// streams, and each gives its lock back then.
     pub(crate) fn end(&mut self) {
         self.writes.clear();
         self.waits.clear();
+        self.takings.clear();
+        self.places = None;
         for (_, held) in self.locks.drain() {
             let _ = held.lease.release();
         }
@@ -340,6 +406,7 @@ impl Request {
     fn gone(&mut self) {
         self.end();
         self.objects.clear();
+        self.file_locks.clear();
     }
 
     /// In a forked child: nothing here is its own, and nothing may be touched.
@@ -358,6 +425,8 @@ impl Request {
         for (_, waiting) in self.waits.drain() {
             std::mem::forget(waiting);
         }
+        self.file_locks.drain(..).for_each(std::mem::forget);
+        self.takings.drain().for_each(|(_, taking)| std::mem::forget(taking));
         self.identity = None;
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use cluster_lock_core::config::{check_prefix, hostname};
 use cluster_lock_core::dsn::redact;
+use cluster_lock_core::file_lock::{Exclude, Intercept};
 use cluster_lock_core::{Config, Dsn, Error, PathMap};
 
 use crate::reply::{Reply, Trouble};
@@ -16,6 +17,24 @@ use crate::reply::{Reply, Trouble};
 pub(crate) const MIN_TTL: f64 = 0.1;
 /// The longest lease, in seconds: a year. Beyond any use, and within any server's arithmetic.
 pub(crate) const MAX_TTL: f64 = 31_536_000.0;
+
+/// What stands behind a lock on an open file (`cluster_lock.flock_mode`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FlockMode {
+    /// The cluster lock, and then the kernel's, for which nobody else waits by now.
+    Gate,
+    /// The cluster lock alone.
+    Replace,
+}
+
+impl FlockMode {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Gate => "gate",
+            Self::Replace => "replace",
+        }
+    }
+}
 
 /// The settings of this thread.
 pub(crate) struct Settings {
@@ -29,6 +48,12 @@ pub(crate) struct Settings {
     pub(crate) slow_wait: Option<Duration>,
     pub(crate) durable_writes: bool,
     pub(crate) path_map: PathMap,
+    pub(crate) flock_mode: FlockMode,
+    pub(crate) intercept: Intercept,
+    pub(crate) exclude: Exclude,
+    /// As they were written, for the status.
+    pub(crate) intercept_text: String,
+    pub(crate) exclude_text: String,
     pub(crate) pool_size: usize,
     pub(crate) node: String,
     dsn: Result<Dsn, Error>,
@@ -51,6 +76,11 @@ impl Settings {
             slow_wait: Some(Duration::from_secs(1)),
             durable_writes: true,
             path_map: PathMap::default(),
+            flock_mode: FlockMode::Gate,
+            intercept: Intercept::default(),
+            exclude: Exclude::default(),
+            intercept_text: String::new(),
+            exclude_text: String::new(),
             pool_size: 8,
             node: hostname(),
             dsn: Err(Error::Config("cluster_lock.dsn has not been set".into())),
@@ -104,6 +134,15 @@ impl Settings {
             }
             "node" => self.node = node(text)?,
             "path_map" => self.path_map = PathMap::parse(text).map_err(|e| e.to_string())?,
+            "flock_mode" => self.flock_mode = flock_mode(text)?,
+            "intercept" => {
+                self.intercept = Intercept::parse(text).map_err(|e| e.to_string())?;
+                self.intercept_text = text.into();
+            }
+            "intercept_exclude" => {
+                self.exclude = Exclude::parse(text).map_err(|e| e.to_string())?;
+                self.exclude_text = text.into();
+            }
             _ => return Err("there is no such setting".into()),
         }
         Ok(())
@@ -196,6 +235,14 @@ fn switch(text: &str) -> Result<bool, String> {
         "1" | "on" | "yes" | "true" => Ok(true),
         "" | "0" | "off" | "no" | "false" => Ok(false),
         _ => Err("1 or 0, on or off, yes or no, true or false are allowed".into()),
+    }
+}
+
+fn flock_mode(text: &str) -> Result<FlockMode, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "gate" => Ok(FlockMode::Gate),
+        "replace" => Ok(FlockMode::Replace),
+        _ => Err("gate or replace is allowed".into()),
     }
 }
 

@@ -13,11 +13,8 @@
 
 #define CHUNK (64 * 1024)
 
-/*
- * The absolute path of a plain local file, or NULL and a warning. As PHP's own plain files wrapper
- * does it; symbolic links stay as they are.
- */
-static zend_string *local_path(const char *filename, bool use_include_path)
+/* As PHP's own plain files wrapper does it; symbolic links stay as they are. */
+zend_string *clk_local_path(const char *filename, bool use_include_path, const char *warning)
 {
 	const char *path = filename;
 	size_t scheme = strspn(filename, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-.");
@@ -26,7 +23,9 @@ static zend_string *local_path(const char *filename, bool use_include_path)
 
 	/* A scheme that PHP does not know would be taken for the name of a directory (and one letter is). */
 	if ((is_url && !is_file_url) || php_stream_locate_url_wrapper(filename, &path, 0) != &php_plain_files_wrapper) {
-		php_error_docref(NULL, E_WARNING, "Only plain local files can be replaced, not those of a stream wrapper");
+		if (warning) {
+			php_error_docref(NULL, E_WARNING, "%s", warning);
+		}
 		return NULL;
 	}
 	if (use_include_path) {
@@ -240,7 +239,8 @@ ZEND_FUNCTION(cluster_file_put_contents)
 	}
 
 	RETVAL_FALSE;
-	zend_string *path = local_path(filename, (flags & PHP_FILE_USE_INCLUDE_PATH) != 0);
+	zend_string *path = clk_local_path(filename, (flags & PHP_FILE_USE_INCLUDE_PATH) != 0,
+		"Only plain local files can be replaced, not those of a stream wrapper");
 	if (path) {
 		if (!php_check_open_basedir(ZSTR_VAL(path))) {
 			replace_file(path, flags, lock, source, data, text, return_value);

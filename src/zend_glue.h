@@ -27,6 +27,17 @@ bool clk_before_wait(void);
  * stop, and then the reply is CLK_FALSE if an exception was thrown. */
 uint64_t clk_go_on_waiting(clk_reply *reply);
 
+/* zend_file_write.c */
+
+/* The absolute path of a plain local file, or NULL (and a warning, if one is given). */
+zend_string *clk_local_path(const char *filename, bool use_include_path, const char *warning);
+
+/* zend_streams.c */
+
+/* Puts our operations before those of PHP's plain streams, and takes them out again. */
+void clk_hook_streams(void);
+void clk_unhook_streams(void);
+
 /* zend_lock_object.c */
 
 /* Gives the class its handlers. */

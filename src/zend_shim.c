@@ -4,8 +4,8 @@
  * streams that cluster_file_put_contents() may read. All decisions are in Rust.
  *
  * Layout: this file registers, and has the hooks of the life cycle. zend_functions.c,
- * zend_lock_object.c and zend_file_write.c are what PHP calls, zend_reply.c turns Rust's answers into
- * PHP's; zend_shim.h is the border to Rust, with its one rule.
+ * zend_lock_object.c, zend_file_write.c and zend_streams.c are what PHP calls, zend_reply.c turns Rust's
+ * answers into PHP's; zend_shim.h is the border to Rust, with its one rule.
  */
 #include "zend_glue.h"
 
@@ -54,6 +54,9 @@ PHP_INI_BEGIN()
 	PHP_INI_ENTRY("cluster_lock.retry_after", "1", PHP_INI_SYSTEM, on_setting)
 	PHP_INI_ENTRY("cluster_lock.node", "", PHP_INI_SYSTEM, on_setting)
 	PHP_INI_ENTRY("cluster_lock.path_map", "", PHP_INI_SYSTEM, on_setting)
+	PHP_INI_ENTRY("cluster_lock.intercept", "", PHP_INI_SYSTEM, on_setting)
+	PHP_INI_ENTRY("cluster_lock.intercept_exclude", "*.log", PHP_INI_SYSTEM, on_setting)
+	PHP_INI_ENTRY("cluster_lock.flock_mode", "gate", PHP_INI_SYSTEM, on_setting)
 	PHP_INI_ENTRY("cluster_lock.slow_wait", "1", PHP_INI_ALL, on_setting)
 	PHP_INI_ENTRY_EX("cluster_lock.durable_writes", "1", PHP_INI_ALL, on_setting, zend_ini_boolean_displayer_cb)
 PHP_INI_END()
@@ -124,6 +127,7 @@ int clk_shim_minit(int type, int module_number)
 	if (type == MODULE_PERSISTENT) {
 		next_deactivate = sapi_module.deactivate;
 		sapi_module.deactivate = on_deactivate;
+		clk_hook_streams();
 	}
 	return SUCCESS;
 }
@@ -134,6 +138,7 @@ int clk_shim_mshutdown(int type, int module_number)
 	if (sapi_module.deactivate == on_deactivate) {
 		sapi_module.deactivate = next_deactivate;
 	}
+	clk_unhook_streams();
 	if (type == MODULE_TEMPORARY) {
 		zend_unregister_functions(ext_functions, -1, NULL);
 	}

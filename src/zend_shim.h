@@ -90,6 +90,31 @@ void clk_write_push(uint64_t id, clk_bytes data, clk_reply *reply);
 void clk_write_commit(uint64_t id, clk_reply *reply);
 void clk_write_abort(uint64_t id);
 
+/* An open plain stream: its address, which only names it, and its descriptor. */
+typedef struct {
+	uintptr_t address;
+	int fd;
+} clk_stream;
+
+typedef struct {
+	bool exclusive;
+	bool at_once;
+	bool by_name; /* by cluster_flock(), whatever the file */
+	bool loud;    /* a time-out is a warning: the caller could not tell it from other failures */
+} clk_flock_wish;
+
+/* Locks on open files. CLK_NULL: not ours, the kernel's alone. CLK_INT: the errno of a failure. */
+bool clk_flock_watching(void);
+bool clk_flock_any(void);
+bool clk_flock_holds(uintptr_t address);
+void clk_flock_begin(clk_stream stream, clk_bytes typed, clk_flock_wish wish, clk_reply *reply);
+void clk_flock_take(uint64_t id, clk_stream stream, clk_reply *reply);
+void clk_flock_release(clk_stream stream, clk_reply *reply);
+void clk_flock_share(clk_stream with, clk_stream stream);
+void clk_flock_closing(clk_stream stream);
+void clk_flock_closed(clk_stream stream, clk_reply *reply);
+void clk_refresh_path(clk_bytes path);
+
 void clk_object_new(clk_bytes name, int64_t mode, clk_seconds ttl, clk_reply *reply);
 void clk_object_acquire(uint64_t id, clk_seconds timeout, uint64_t resume, clk_reply *reply);
 void clk_object_release(uint64_t id, clk_reply *reply);
@@ -108,7 +133,9 @@ int clk_shim_rshutdown(int type, int module_number);
 int clk_shim_post_deactivate(void);
 void clk_shim_minfo(zend_module_entry *module);
 
-/* The shim, called by Rust while it waits. */
+/* The shim, called by Rust; none of these can longjmp. */
 bool clk_shim_interrupted(void);
+bool clk_shim_hooked(void);
+bool clk_shim_same_open_file(int one, int other);
 
 #endif

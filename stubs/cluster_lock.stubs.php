@@ -102,6 +102,47 @@ function cluster_synchronized(string $name, callable $callback, ?float $timeout 
 function cluster_file_put_contents(string $filename, mixed $data, int $flags = 0, ?string $lock = null): int|false {}
 
 /**
+ * flock() for a cluster: the same arguments and the same results, but the wait is for a lock that all
+ * nodes share, and what is read under it is what the file server has, not what this node has cached.
+ *
+ * The lock is named after the file's real path (see cluster_lock.path_map), so it excludes flock()
+ * where that is intercepted (cluster_lock.intercept) and cluster_file_put_contents(..., LOCK_EX). What
+ * stands behind it is chosen by cluster_lock.flock_mode: "gate" takes the kernel's lock as well, so
+ * that processes without the extension are excluded, too; "replace" does without it.
+ *
+ * As with flock(), the lock belongs to the open file: two handles of one file exclude each other, also
+ * in one process; a handle that has it already keeps it, or converts it between shared and exclusive,
+ * which is not atomic. It ends with LOCK_UN, when the stream is closed or destroyed, and at the end of
+ * the request. Its data is sent to the file server first, and what the server refuses is told by
+ * false and E_WARNING.
+ *
+ * Unlike flock() it waits for cluster_lock.timeout at most. A wait that only another handle of this
+ * request could end fails at once, with a warning. For anything that is not a regular file of a plain
+ * stream it does what flock() does.
+ *
+ * Round trips to the server: one to lock, one to unlock. To an NFS server: two with "gate" (lock,
+ * unlock), one with "replace" (attributes); and those that what was written needs.
+ *
+ * @param resource $stream an open stream; else TypeError
+ * @param int $operation LOCK_SH, LOCK_EX or LOCK_UN, optionally | LOCK_NB: one try; else ValueError
+ * @param int $would_block set to 1 when the lock is held by somebody else for longer than the wait
+ * @return bool false: somebody else has it ($would_block is 1); or, with E_WARNING, a failure. LOCK_UN:
+ *     true when it was held from beginning to end, and also when it was not held at all
+ */
+function cluster_flock($stream, int $operation, &$would_block = null): bool {}
+
+/**
+ * This node forgets what it knows about a path: afterwards stat(), filemtime(), file_exists() and their
+ * kin tell what the file server knows. clearstatcache() clears PHP's memory only; an NFS client has its
+ * own, which may be a minute old, and remembers as long that a file did not exist.
+ *
+ * Two round trips to the file server (the directory and the file), none to Redis.
+ *
+ * @param string $filename a path, of a file that need not exist; ValueError when it has a NUL byte
+ */
+function cluster_clearstatcache(string $filename): void {}
+
+/**
  * The fencing token of a lock that this request holds by cluster_lock(): strictly increasing over all
  * holders of that name, on all nodes, also after Redis lost its data. No round trip.
  *
@@ -148,10 +189,12 @@ function cluster_lock_break(string $name): bool {}
  *
  * @return array array{version: string, backend: string, dsn: string, server_version: string|null,
  *     server_role: string|null, pool: array{open: int, idle: int, created: int, discarded: int,
- *     size: int}, hook: string, held: list<array{name: string, mode: string, fence: int, remaining:
- *     float}>, counters: array{acquired: int, contended: int, timed_out: int, lost: int, errors: int,
- *     wait_total: float, wait_max: float, renewals: int, writes: int}}; the DSN without its
- *     credentials, times in seconds, counters since the process started
+ *     size: int}, hook: array{active: bool, intercept: string, intercept_exclude: string, flock_mode:
+ *     string}, held: list<array{name: string, mode: string, fence: int, remaining: float}>, counters:
+ *     array{acquired: int, contended: int, timed_out: int, lost: int, errors: int, wait_total: float,
+ *     wait_max: float, renewals: int, writes: int, flocks: int, intercepted: int}}; the DSN without its
+ *     credentials; hook.active: flock() is intercepted; times in seconds, counters since the process
+ *     started: flocks of files locked, by cluster_flock() or intercepted, intercepted of the latter
  */
 function cluster_lock_status(): array {}
 

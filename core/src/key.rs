@@ -153,9 +153,23 @@ impl PathMap {
                 }
             }
         }
-        // The longest local prefix wins, wherever it stands in the setting.
+        Ok(Self::sorted(entries))
+    }
+
+    /// The longest local prefix wins, wherever it stands in the setting.
+    fn sorted(mut entries: Vec<(PathBuf, PathBuf)>) -> Self {
         entries.sort_by_key(|(local, _)| std::cmp::Reverse(local.as_os_str().len()));
-        Ok(Self(entries))
+        Self(entries)
+    }
+
+    /// The same map, and also for the places that symbolic links in the local prefixes lead to now:
+    /// lock names are made from real paths.
+    #[must_use]
+    pub fn resolved(&self) -> Self {
+        let both = self.0.iter().flat_map(|(local, shared)| {
+            as_written_and_real(local).into_iter().map(|local| (local, shared.clone()))
+        });
+        Self::sorted(both.collect())
     }
 
     /// The shared name of a local path; the path itself where no prefix matches.
@@ -166,6 +180,15 @@ impl PathMap {
             }
         }
         path.to_path_buf()
+    }
+}
+
+/// A path prefix as it was written, and where the symbolic links in it lead to, if anywhere else.
+pub(crate) fn as_written_and_real(prefix: &Path) -> Vec<PathBuf> {
+    let written = prefix.to_path_buf();
+    match std::fs::canonicalize(prefix) {
+        Ok(real) if real != written => vec![written, real],
+        _ => vec![written],
     }
 }
 
@@ -201,6 +224,18 @@ mod tests {
         assert_eq!(map.apply(Path::new("/mntx/b")), Path::new("/mntx/b"));
         assert_eq!(map.apply(Path::new("/mnt/a")), Path::new("/srv/www"));
         assert!(PathMap::parse("relative=/x").is_err());
+    }
+
+    #[test]
+    fn path_map_follows_links_in_its_prefixes() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = std::fs::canonicalize(dir.path()).unwrap();
+        std::fs::create_dir(dir.join("real")).unwrap();
+        std::os::unix::fs::symlink("real", dir.join("link")).unwrap();
+        let map = PathMap::parse(&format!("{}=/srv/www", dir.join("link").display())).unwrap();
+        let file = dir.join("real/a.css");
+        assert_eq!(map.apply(&file), file);
+        assert_eq!(map.resolved().apply(&file), Path::new("/srv/www/a.css"));
     }
 
     proptest! {

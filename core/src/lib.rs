@@ -7,6 +7,8 @@
 //! * [`store`]: where locks live: Redis (Lua scripts in `store/scripts`), or this host's kernel.
 //! * [`pool`] and [`connection`]: connections to Redis.
 //! * [`replace`]: atomic file replacement.
+//! * [`file_lock`] and [`nfs`]: what a lock on an open file needs besides: its name, the kernel's
+//!   lock, and the cache of a network file system's client.
 //! * [`config`], [`dsn`], [`key`], [`report`], [`error`], [`clock`]: the words the others use.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
@@ -16,8 +18,10 @@ pub mod config;
 pub mod connection;
 pub mod dsn;
 pub mod error;
+pub mod file_lock;
 pub mod key;
 pub mod lock;
+pub mod nfs;
 pub mod pool;
 pub mod process;
 pub mod replace;

@@ -25,16 +25,23 @@ final class StatusTest extends TestCase
         );
         self::assertMatchesRegularExpression('/^\d+\.\d+\.\d+/', $status['version'], 'version');
         self::assertSame($cluster->isRedis() ? 'redis' : 'local', $status['backend'], 'backend');
-        self::assertIsString($status['hook'], 'hook');
+        self::assertSame(
+            ['active' => false, 'intercept' => '', 'intercept_exclude' => '*.log', 'flock_mode' => 'gate'],
+            $status['hook'],
+            'hook'
+        );
         self::assertSame([], $status['held'], 'Nothing is held');
         self::assertSame(['open', 'idle', 'created', 'discarded', 'size'], array_keys($status['pool']), 'pool');
         self::assertSame(
-            ['acquired', 'contended', 'timed_out', 'lost', 'errors', 'wait_total', 'wait_max', 'renewals', 'writes'],
+            [
+                'acquired', 'contended', 'timed_out', 'lost', 'errors', 'wait_total', 'wait_max', 'renewals', 'writes',
+                'flocks', 'intercepted',
+            ],
             array_keys($status['counters']),
             'counters'
         );
         self::assertSame(
-            [0, 0, 0, 0, 0, 0.0, 0.0, 0, 0],
+            [0, 0, 0, 0, 0, 0.0, 0.0, 0, 0, 0, 0],
             array_values($status['counters']),
             'Nothing has happened yet'
         );

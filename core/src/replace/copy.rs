@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{copy_file_range, fstatfs};
+use rustix::fs::copy_file_range;
 use rustix::io::{Errno, read, write};
 
 /// Copies everything from the present offset of `from` to its end. The error says which step.
@@ -42,22 +42,6 @@ pub(super) fn write_all(to: &OwnedFd, mut data: &[u8]) -> std::result::Result<()
         }
     }
     Ok(())
-}
-
-/// Whether the file's server is another machine that may refuse data after `write` took it.
-pub(super) fn is_network(file: &OwnedFd) -> bool {
-    const NFS: u64 = 0x6969;
-    const SMB: u64 = 0x517B;
-    const CIFS: u64 = 0xFF53_4D42;
-    const SMB2: u64 = 0xFE53_4D42;
-    const CEPH: u64 = 0x00C3_6400;
-    const AFS: u64 = 0x5346_414F;
-    const NINE_P: u64 = 0x0102_1997;
-    fstatfs(file).is_ok_and(|fs| {
-        // Some platforms sign-extend the 32-bit magic number.
-        let magic = u64::try_from(fs.f_type & 0xFFFF_FFFF).unwrap_or(0);
-        [NFS, SMB, CIFS, SMB2, CEPH, AFS, NINE_P].contains(&magic)
-    })
 }
 
 #[cfg(test)]

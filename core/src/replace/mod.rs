@@ -31,6 +31,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, fstat, openat, renameat, statat, unlinka
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::error::{Error, Result};
+use crate::nfs;
 use metadata::Metadata;
 use target::Place;
 
@@ -116,7 +117,7 @@ impl Replacement {
         }
         // Not durable: on a network file system the data must reach the server all the same,
         // before the name does, or other nodes would see an empty file.
-        if self.durable || copy::is_network(&self.file) {
+        if self.durable || nfs::is_network(&self.file) {
             let sync = if self.durable { rustix::fs::fsync } else { rustix::fs::fdatasync };
             retry_on_intr(|| sync(self.file.as_fd()))
                 .map_err(|e| self.failed("cannot write to stable storage", e))?;

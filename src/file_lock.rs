@@ -1,0 +1,503 @@
+//! Locks on open files: `cluster_flock()`, and `flock()` where php.ini has it intercepted.
+//!
+//! As with flock(2), a lock belongs to an open file, not to a stream: streams that share one
+//! (`php://fd/3`) share its lock, and it ends when the last of them is closed. Two independently
+//! opened handles on one file exclude each other, also in one process.
+//!
+//! | | `gate` | `replace` |
+//! |---|---|---|
+//! | taking it | the cluster lock, then the kernel's | the cluster lock; network: forget what is cached |
+//! | giving it back | network: send what was written; the kernel's lock, then the cluster's | network: send what was written; the cluster lock |
+//! | cluster lock unavailable | the kernel's alone, and a warning | fails |
+
+use std::ffi::c_int;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use cluster_lock_core::file_lock::{KernelLock, kernel_unlock, path_of, try_kernel_lock};
+use cluster_lock_core::{Engine, Error, Lease, LockName, Loss, Mode, nfs};
+
+use crate::functions::{default_ttl, given_back};
+use crate::reply::{Blocker, Class, Reply, Value, about, slow};
+use crate::request::{self, Asked, Given, NO_OBJECT, Request, Turn, Wish};
+use crate::settings::{self, FlockMode};
+use crate::{ffi, info};
+
+/// Between two tries for a kernel lock that somebody without the extension holds: at first, at most.
+/// A kernel's own wait cannot be given a time-out, and on NFS it polls at up to 30 s.
+const POLL: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(25));
+
+/// Linux's numbers, which PHP's `errno` is compared with.
+const EIO: i64 = 5;
+const EWOULDBLOCK: i64 = 11;
+
+/// Files locked, and those of them by interception, since the process began.
+static LOCKED: AtomicU64 = AtomicU64::new(0);
+static INTERCEPTED: AtomicU64 = AtomicU64::new(0);
+
+/// One stream on an open file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Handle {
+    /// The address of PHP's stream: its name, never followed.
+    pub(crate) stream: usize,
+    pub(crate) fd: c_int,
+}
+
+/// The lock of one open file.
+pub(crate) struct FileLock {
+    pub(crate) name: LockName,
+    pub(crate) mode: Mode,
+    /// `None`: the kernel's lock alone holds.
+    pub(crate) lease: Option<Lease>,
+    /// The kernel's lock is held, too.
+    kernel: bool,
+    network: bool,
+    handles: Vec<Handle>,
+    /// What went wrong when the last stream was about to be closed.
+    trouble: Option<String>,
+}
+
+/// A lock that is being taken.
+pub(crate) struct Taking {
+    name: LockName,
+    path: PathBuf,
+    handle: Handle,
+    wish: Wish,
+    flock_mode: FlockMode,
+    network: bool,
+    asking: Asking,
+    started: Instant,
+    /// The number of a wait that PHP has interrupted.
+    wait: u64,
+    /// What the lock had before it was to be converted.
+    handles: Vec<Handle>,
+    kernel: bool,
+    /// The first half is done: the cluster lock, or what is to be told of its absence.
+    cluster: Option<Cluster>,
+    blocker: Option<Blocker>,
+    log: Vec<String>,
+    warning: Option<String>,
+}
+
+enum Cluster {
+    Held(Lease),
+    Unavailable,
+}
+
+/// How far taking it has come.
+enum Step {
+    Interrupted,
+    Done(Reply),
+}
+
+/// What is asked for.
+#[derive(Clone, Copy)]
+pub(crate) struct Asking {
+    pub(crate) mode: Mode,
+    pub(crate) at_once: bool,
+    /// By `cluster_flock()`, for whatever file.
+    pub(crate) by_name: bool,
+    /// Whoever asks cannot tell a time-out from other failures.
+    pub(crate) loud: bool,
+}
+
+/// Whether a lock on a file may be any of our business.
+pub(crate) fn is_watching() -> bool {
+    settings::with(|settings| !settings.intercept.is_empty()) || any()
+}
+
+/// Whether any file is locked by this request.
+pub(crate) fn any() -> bool {
+    request::has(|request| !request.file_locks.is_empty())
+}
+
+/// Whether this stream has a lock.
+pub(crate) fn holds(stream: usize) -> bool {
+    request::has(|request| request.file_locks.iter().any(|lock| lock.has(stream)))
+}
+
+/// Whether the lock on this file is ours to take: then `true` and the id to take it with. Null: it is
+/// the kernel's alone. `typed` is what the stream was opened by.
+pub(crate) fn begin(handle: Handle, file: impl AsFd + Copy, typed: &Path, asking: Asking) -> Reply {
+    request::with(|request| {
+        let (name, path) = if let Some(lock) = request.file_lock(handle) {
+            (lock.name.clone(), typed.to_path_buf())
+        } else {
+            let Some(path) = path_of(file, typed) else { return Value::Null.into() };
+            if !asking.by_name && !request.intercepts(&path, file) {
+                return Value::Null.into();
+            }
+            (request.name_of_file(&path), path)
+        };
+        let (timeout, flock_mode) = settings::with(|s| (s.timeout, s.flock_mode));
+        let timeout = if asking.at_once { Some(Duration::ZERO) } else { timeout };
+        let id = request.new_id();
+        let taking = Taking {
+            name,
+            path,
+            handle,
+            wish: Wish { mode: asking.mode, timeout, ttl: default_ttl() },
+            flock_mode,
+            network: nfs::is_network(file),
+            asking,
+            started: Instant::now(),
+            wait: 0,
+            handles: vec![handle],
+            kernel: false,
+            cluster: None,
+            blocker: None,
+            log: Vec::new(),
+            warning: None,
+        };
+        request.takings.insert(id, taking);
+        Reply::from(true).id(id)
+    })
+}
+
+/// Takes it, or goes on after an interrupt: true, or the `errno` with which it failed.
+pub(crate) fn take(id: u64, file: impl AsFd + Copy) -> Reply {
+    request::with(|request| {
+        let Some(mut taking) = request.takings.remove(&id) else { return errno(EIO) };
+        match taking.go_on(request, file) {
+            Step::Done(reply) => taking.told(reply),
+            Step::Interrupted => {
+                request.takings.insert(id, taking);
+                Reply::from(Value::Again).id(id)
+            }
+        }
+    })
+}
+
+/// Gives it back: true, or the `errno` with which that failed. Null: it is the kernel's alone.
+pub(crate) fn release(handle: Handle, file: impl AsFd + Copy) -> Reply {
+    request::with(|request| match request.take_file_lock(handle) {
+        None => Value::Null.into(),
+        Some(lock) => lock.give_back(Some(file)),
+    })
+}
+
+/// A stream is about to be closed. Its data goes first.
+pub(crate) fn closing(handle: Handle, file: impl AsFd + Copy) {
+    request::with(|request| {
+        if let Some(lock) = request.file_locks.iter_mut().find(|lock| lock.has(handle.stream))
+            && lock.handles.len() == 1
+        {
+            lock.trouble = lock.flush(file);
+        }
+    });
+}
+
+/// A stream has been closed; the kernel's lock went with the last one of its file.
+pub(crate) fn closed(handle: Handle) -> Reply {
+    request::with(|request| {
+        let Some(index) = request.file_locks.iter().position(|lock| lock.has(handle.stream)) else {
+            return true.into();
+        };
+        if let Some(lock) = request.file_locks.get_mut(index)
+            && lock.handles.len() > 1
+        {
+            lock.handles.retain(|other| other.stream != handle.stream);
+            return true.into();
+        }
+        request.file_locks.swap_remove(index).give_back(None::<BorrowedFd<'_>>)
+    })
+}
+
+/// Another stream is on the same open file.
+pub(crate) fn share(with: Handle, handle: Handle) {
+    request::with(|request| {
+        if let Some(lock) = request.file_locks.iter_mut().find(|lock| lock.has(with.stream))
+            && !lock.has(handle.stream)
+        {
+            lock.handles.push(handle);
+        }
+    });
+}
+
+fn errno(number: i64) -> Reply {
+    Value::Int(number).into()
+}
+
+/// Somebody else has it: said by `errno` alone, as flock(2) does.
+fn would_block() -> Reply {
+    errno(EWOULDBLOCK)
+}
+
+impl Request {
+    /// The lock of a stream's open file. A stream that is new to it may share it all the same.
+    fn file_lock(&mut self, handle: Handle) -> Option<&mut FileLock> {
+        let known = self.file_locks.iter().position(|lock| lock.has(handle.stream));
+        let shares = |lock: &FileLock| lock.handles.iter().any(|h| ffi::is_same_open_file(h.fd, handle.fd));
+        let index = known.or_else(|| self.file_locks.iter().position(shares))?;
+        self.file_locks.get_mut(index)
+    }
+
+    fn take_file_lock(&mut self, handle: Handle) -> Option<FileLock> {
+        let stream = self.file_lock(handle)?.handles.first()?.stream;
+        let index =
+            self.file_locks.iter().position(|lock| lock.handles.iter().any(|h| h.stream == stream))?;
+        Some(self.file_locks.swap_remove(index))
+    }
+}
+
+impl FileLock {
+    fn has(&self, stream: usize) -> bool {
+        self.handles.iter().any(|handle| handle.stream == stream)
+    }
+
+    /// Sends what was written to the server; what went wrong, in words.
+    fn flush(&self, file: impl AsFd) -> Option<String> {
+        let error = nfs::flush(file).err().filter(|_| self.network)?;
+        Some(format!("what was written under the lock may be lost: {error}"))
+    }
+
+    /// `file` is `None` when it is closed already.
+    fn give_back(self, file: Option<impl AsFd + Copy>) -> Reply {
+        let mut trouble = self.trouble.clone();
+        if let Some(file) = file {
+            trouble = if self.network { self.flush(file) } else { None };
+            if self.kernel
+                && let Err(error) = kernel_unlock(file)
+            {
+                trouble.get_or_insert_with(|| format!("the kernel's lock was not given back: {error}"));
+            }
+        }
+        let Self { name, lease, kernel, .. } = self;
+        let given = lease.map_or(Ok(Given::Ours), |lease| lease.release().map(Given::from));
+        let given = given_back(&name, given);
+        match (trouble, given) {
+            (Some(trouble), _) => errno(EIO).warn(about(&name, trouble)),
+            (None, Ok(())) => true.into(),
+            // The kernel's lock has kept everybody out, and is free again.
+            (None, Err((Class::Connection, message))) if kernel => Reply::from(true).warn(message),
+            (None, Err((_, message))) => errno(EIO).warn(message),
+        }
+    }
+}
+
+impl Taking {
+    fn go_on(&mut self, request: &mut Request, file: impl AsFd + Copy) -> Step {
+        if self.cluster.is_none()
+            && let Err(step) = self.take_cluster_lock(request, file)
+        {
+            return step;
+        }
+        if self.flock_mode == FlockMode::Gate
+            && let Err(step) = self.take_kernel_lock(file)
+        {
+            return step;
+        }
+        // Without the kernel's lock nothing else makes its cache forget.
+        if self.network
+            && !self.kernel
+            && let Err(error) = nfs::refresh(file)
+        {
+            return self.failed(file, format!("what this node has cached cannot be refreshed: {error}"));
+        }
+        let lease = match self.cluster.take() {
+            Some(Cluster::Held(lease)) => Some(lease),
+            Some(Cluster::Unavailable) | None => None,
+        };
+        request.file_locks.push(FileLock {
+            name: self.name.clone(),
+            mode: self.wish.mode,
+            lease,
+            kernel: self.kernel,
+            network: self.network,
+            handles: std::mem::take(&mut self.handles),
+            trouble: None,
+        });
+        Step::Done(true.into())
+    }
+
+    /// `Err` is where it ends.
+    fn take_cluster_lock(&mut self, request: &mut Request, file: impl AsFd + Copy) -> Result<(), Step> {
+        let (lease, Asked { turn, blocker, .. }) = match request.take_wait(self.wait) {
+            Some(pending) => {
+                let name = self.name.clone();
+                request.ask(&self.wish, &name, |how| Engine::resume(pending, how))
+            }
+            None => self.ask(request, file)?,
+        };
+        if blocker.is_some() {
+            self.blocker = blocker;
+        }
+        self.cluster = match (turn, lease) {
+            (Ok(Turn::Held(_)), Some(lease)) => Some(Cluster::Held(lease)),
+            (Ok(Turn::Interrupted(wait)), _) => {
+                self.wait = wait;
+                return Err(Step::Interrupted);
+            }
+            (Ok(Turn::TimedOut { .. } | Turn::Held(_)), _) => return Err(self.timed_out(file)),
+            (Err(Error::Deadlock), _) => return Err(self.failed(file, Error::Deadlock)),
+            (Err(error), _) if self.flock_mode == FlockMode::Gate => {
+                self.warning = Some(format!("{error}; the kernel's lock is used alone"));
+                Some(Cluster::Unavailable)
+            }
+            (Err(error), _) => return Err(self.failed(file, error)),
+        };
+        Ok(())
+    }
+
+    /// Asks for the first time. The file may have a lock already: as with flock(2), the same mode is
+    /// held on, and another is given back before the new one is asked for.
+    fn ask(&mut self, request: &mut Request, file: impl AsFd + Copy) -> Result<(Option<Lease>, Asked), Step> {
+        let (handle, mode) = (self.handle, self.wish.mode);
+        let mut old = None;
+        if let Some(lock) = request.file_lock(handle) {
+            let loss = lock.lease.as_ref().and_then(Lease::loss);
+            if loss.is_none() && lock.mode == mode {
+                if !lock.has(handle.stream) {
+                    lock.handles.push(handle);
+                }
+                return Err(Step::Done(true.into()));
+            }
+            old = request.take_file_lock(handle);
+            if let Some(loss) = loss {
+                self.drop_lost(old.take(), &loss);
+            }
+        }
+        // What the request's other handles hold; this one's own is out of the table.
+        let refusal = request.refusal(&self.name, &self.wish, Some(NO_OBJECT));
+        if let Some(mut lock) = old {
+            if let Some(Err(error)) = refusal {
+                // It would wait for itself: nothing has changed then.
+                request.file_locks.push(lock);
+                return Err(self.failed(file, error));
+            }
+            if let Some(trouble) = lock.flush(file) {
+                let _ = lock.give_back(Some(file));
+                return Err(self.failed(file, trouble));
+            }
+            self.handles = std::mem::take(&mut lock.handles);
+            if self.handles.iter().all(|other| other.stream != handle.stream) {
+                self.handles.push(handle);
+            }
+            self.kernel = lock.kernel;
+            if self.kernel && mode == Mode::Exclusive {
+                // Another who has the cluster lock meanwhile must not wait for it.
+                let _ = kernel_unlock(file);
+                self.kernel = false;
+            }
+            if let Some(lease) = lock.lease.take() {
+                if let Some(refusal) = refusal {
+                    let _ = lease.release();
+                    return Ok((None, refusal.into()));
+                }
+                return Ok(request.ask(&self.wish, &self.name, |how| lease.convert(how)));
+            }
+        }
+        if let Some(refusal) = refusal {
+            return Ok((None, refusal.into()));
+        }
+        Ok(request.ask(&self.wish, &self.name, |how| request::engine()?.acquire(&self.name, how)))
+    }
+
+    /// The lock that the file had is not ours any more; the kernel's is given back with it.
+    fn drop_lost(&mut self, old: Option<FileLock>, loss: &Loss) {
+        let Some(lock) = old else { return };
+        self.handles.clone_from(&lock.handles);
+        if self.handles.iter().all(|other| other.stream != self.handle.stream) {
+            self.handles.push(self.handle);
+        }
+        self.kernel = lock.kernel;
+        self.warning = Some(format!("it was held and is lost: {loss}"));
+        if let Some(lease) = lock.lease {
+            // The server may still count it as ours, and would let us wait for ourselves.
+            let _ = lease.release();
+        }
+    }
+
+    fn take_kernel_lock(&mut self, file: impl AsFd + Copy) -> Result<(), Step> {
+        let mut pause = POLL.0;
+        loop {
+            match try_kernel_lock(file, self.wish.mode) {
+                Ok(KernelLock::Held) => {
+                    self.kernel = true;
+                    return Ok(());
+                }
+                Ok(KernelLock::Taken) => {}
+                // A local file system would have given it.
+                Ok(KernelLock::NotOpenForIt)
+                    if self.network && matches!(self.cluster, Some(Cluster::Held(_))) =>
+                {
+                    self.log.push(format!(
+                        "cluster_lock: lock \"{}\" is held without the kernel's lock, which NFS does not give on a \
+                         file opened only for {}",
+                        self.name,
+                        if self.wish.mode == Mode::Exclusive { "reading" } else { "writing" },
+                    ));
+                    self.kernel = false;
+                    return Ok(());
+                }
+                Ok(KernelLock::NotOpenForIt) => {
+                    return Err(self.failed(file, "the kernel's flock() failed: not open for that"));
+                }
+                Err(error) => return Err(self.failed(file, format!("the kernel's flock() failed: {error}"))),
+            }
+            let left = self.wish.timeout.map(|timeout| timeout.saturating_sub(self.started.elapsed()));
+            self.blocker.get_or_insert(Blocker::Kernel);
+            if left.is_some_and(|left| left.is_zero()) {
+                return Err(self.timed_out(file));
+            }
+            if ffi::interrupted() {
+                return Err(Step::Interrupted);
+            }
+            thread::sleep(left.map_or(pause, |left| left.min(pause)));
+            pause = (pause * 2).min(POLL.1);
+        }
+    }
+
+    fn timed_out(&mut self, file: impl AsFd) -> Step {
+        self.let_go(file);
+        let reply = would_block();
+        if !self.asking.loud {
+            return Step::Done(reply);
+        }
+        let by = self.blocker.as_ref().map(|blocker| format!("; {blocker}")).unwrap_or_default();
+        let message = format!("not acquired within {:.1} s{by}", self.started.elapsed().as_secs_f64());
+        Step::Done(reply.warn(about(&self.name, message)))
+    }
+
+    fn failed(&mut self, file: impl AsFd, why: impl std::fmt::Display) -> Step {
+        self.let_go(file);
+        Step::Done(errno(EIO).warn(about(&self.name, why)))
+    }
+
+    /// What was already taken.
+    fn let_go(&mut self, file: impl AsFd) {
+        if std::mem::take(&mut self.kernel) {
+            let _ = kernel_unlock(file);
+        }
+        if let Some(Cluster::Held(lease)) = self.cluster.take() {
+            let _ = lease.release();
+        }
+    }
+
+    /// With the lines for the log, and the warning of something that went before.
+    fn told(mut self, reply: Reply) -> Reply {
+        let (waited, limit) = (self.started.elapsed(), settings::with(|settings| settings.slow_wait));
+        if self.blocker.is_some() && limit.is_some_and(|limit| waited > limit) {
+            self.log.push(slow(&self.name, Some(&self.path), waited, self.blocker.as_ref()));
+        }
+        if matches!(reply.value, Value::True) {
+            LOCKED.fetch_add(1, Ordering::Relaxed);
+            INTERCEPTED.fetch_add(u64::from(!self.asking.by_name), Ordering::Relaxed);
+        }
+        let log = (!self.log.is_empty()).then(|| self.log.join("; "));
+        match self.warning {
+            Some(warning) if reply.trouble.is_none() => reply.warn(about(&self.name, warning)),
+            _ => reply,
+        }
+        .log(log)
+    }
+}
+
+/// For the status.
+pub(crate) fn counts() -> [(&'static str, i64); 2] {
+    [("flocks", &LOCKED), ("intercepted", &INTERCEPTED)]
+        .map(|(name, counter)| (name, info::int(counter.load(Ordering::Relaxed))))
+}
