@@ -13,9 +13,9 @@ from pathlib import Path
 from harness import report, system
 from harness.run import Run
 from harness.servers import find_fpm
-from sections import contention, fpm, handoff, uncontended, write
+from sections import contention, fpm, handoff, streams, uncontended, write
 
-SECTIONS = {"a": uncontended, "b": handoff, "c": contention, "d": fpm, "e": write}
+SECTIONS = {"a": uncontended, "b": handoff, "c": contention, "d": fpm, "e": write, "f": streams}
 
 
 def options() -> argparse.Namespace:
@@ -23,8 +23,9 @@ def options() -> argparse.Namespace:
     amount = parser.add_mutually_exclusive_group()
     amount.add_argument("--quick", action="store_true", help="about a minute, rough numbers")
     amount.add_argument("--long", action="store_true", help="also 100,000 increments by 16 processes")
-    parser.add_argument("--only", default="a,b,c,d,e", metavar="a,c",
-                        help="sections: a uncontended, b hand-off, c contention, d php-fpm, e writes")
+    parser.add_argument("--only", default="a,b,c,d,e,f", metavar="a,c",
+                        help="sections: a uncontended, b hand-off, c contention, d php-fpm, e writes, "
+                             "f streams")
     parser.add_argument("--php", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--extension", required=True, type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--tmp", required=True, type=Path, help=argparse.SUPPRESS)
