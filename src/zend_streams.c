@@ -22,6 +22,11 @@
 # define PER_THREAD
 #endif
 
+/* PHP 8.1 has only the wider one. */
+#ifndef EG_FLAGS_IN_RESOURCE_SHUTDOWN
+# define EG_FLAGS_IN_RESOURCE_SHUTDOWN EG_FLAGS_IN_SHUTDOWN
+#endif
+
 static int (*next_set_option)(php_stream *stream, int option, int value, void *parameter);
 static int (*next_close)(php_stream *stream, int close_handle);
 
