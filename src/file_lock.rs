@@ -71,7 +71,7 @@ pub(crate) struct Taking {
     asking: Asking,
     started: Instant,
     /// The number of a wait that PHP has interrupted.
-    wait: u64,
+    pub(crate) wait: u64,
     /// What the lock had before it was to be converted.
     handles: Vec<Handle>,
     kernel: bool,

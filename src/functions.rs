@@ -36,7 +36,7 @@ pub(crate) fn lock(name: &[u8], timeout: Option<f64>, mode: i64, ttl: Option<f64
 
 /// Gives up a wait that was interrupted.
 pub(crate) fn give_up(wait: u64) {
-    drop(request::with(|request| (request.take_wait(wait), request.takings.remove(&wait))));
+    drop(request::with(|request| request.end_wait(wait)));
 }
 
 fn warn_lost(reply: Reply, name: &LockName, earlier: Option<&Loss>) -> Reply {

@@ -322,6 +322,13 @@ impl Request {
         self.waits.remove(&resume).map(|waiting| waiting.pending)
     }
 
+    /// Takes out what has to be dropped when nobody goes on with this wait.
+    pub(crate) fn end_wait(&mut self, wait: u64) -> (Option<Pending>, Option<Taking>) {
+        let taking = self.takings.remove(&wait);
+        let behind = taking.as_ref().map_or(wait, |taking| taking.wait);
+        (self.take_wait(behind), taking)
+    }
+
     /// Refuses a wait that only this request itself could end: another of its handles holds the
     /// name, in a mode that excludes the wish, for longer than the wait.
     pub(crate) fn refusal(&self, name: &LockName, wish: &Wish, object: Option<u64>) -> Option<Result<Turn>> {

@@ -135,15 +135,20 @@ static int take(php_stream *stream, int fd, uint64_t id)
 		forget_read_ahead(stream);
 		php_clear_stat_cache(0, NULL, 0);
 	}
-	if (resource && GC_DELREF(resource) == 0) {
-		/* Everybody else has let go of it meanwhile. */
-		GC_ADDREF(resource);
-		int outcome = answer(&reply), code = errno;
-		zend_list_delete(resource);
-		errno = code;
-		return outcome;
+	int outcome = answer(&reply);
+	int code = errno;
+	open = !resource || resource->ptr == stream;
+	if (outcome == 0 && EG(exception) && open) {
+		/* An error handler threw at the warning: the caller never learns of this lock. */
+		clk_flock_release(known_as(stream, fd), &reply);
+		outcome = -1;
+		code = EINTR;
 	}
-	return answer(&reply);
+	if (resource) {
+		zend_list_delete(resource);
+	}
+	errno = code;
+	return outcome;
 }
 
 static int on_lock(php_stream *stream, int operation, bool by_name)

@@ -171,7 +171,7 @@ impl Exclude {
 
     /// Whether a file is excluded, by its real path.
     pub fn matches(&self, path: &Path) -> bool {
-        let within = glob::MatchOptions { require_literal_separator: true, ..Default::default() };
+        let within = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::new() };
         let whole = path.to_string_lossy();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         self.0.iter().any(|glob| {
@@ -277,6 +277,7 @@ mod tests {
         let globs = Exclude::parse("*.log:/srv/*/cache/**").unwrap();
         assert!(globs.matches(Path::new("/a/b.log")));
         assert!(!globs.matches(Path::new("/a.log/b")));
+        assert!(!globs.matches(Path::new("/a/b.LOG")));
         assert!(globs.matches(Path::new("/srv/x/cache/y/z")));
         assert!(!globs.matches(Path::new("/srv/x/y/cache/z")));
         assert!(!Exclude::parse("").unwrap().matches(Path::new("/a")));
