@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cluster_lock_core::file_lock::{KernelLock, kernel_unlock, path_of, try_kernel_lock};
+use cluster_lock_core::file_lock::{Inode, KernelLock, OpenFile, kernel_unlock, try_kernel_lock};
 use cluster_lock_core::{Engine, Error, Lease, LockName, Loss, Mode, nfs};
 
 use crate::functions::{default_ttl, given_back};
@@ -54,6 +54,7 @@ pub(crate) struct FileLock {
     pub(crate) lease: Option<Lease>,
     /// The kernel's lock is held, too.
     kernel: bool,
+    inode: Option<Inode>,
     network: bool,
     handles: Vec<Handle>,
     /// What went wrong when the last stream was about to be closed.
@@ -67,6 +68,7 @@ pub(crate) struct Taking {
     handle: Handle,
     wish: Wish,
     flock_mode: FlockMode,
+    inode: Option<Inode>,
     network: bool,
     asking: Asking,
     started: Instant,
@@ -123,15 +125,19 @@ pub(crate) fn holds(stream: usize) -> bool {
 /// the kernel's alone. `typed` is what the stream was opened by.
 pub(crate) fn begin(handle: Handle, file: impl AsFd + Copy, typed: &Path, asking: Asking) -> Reply {
     request::with(|request| {
-        let (name, path) = if let Some(lock) = request.file_lock(handle) {
-            (lock.name.clone(), typed.to_path_buf())
-        } else {
-            let Some(path) = path_of(file, typed) else { return Value::Null.into() };
-            if !asking.by_name && !request.intercepts(&path, file) {
-                return Value::Null.into();
-            }
-            (request.name_of_file(&path), path)
-        };
+        let Some(OpenFile { path, inode }) = OpenFile::of(file, typed) else { return Value::Null.into() };
+        let is_ours =
+            asking.by_name || request.file_lock(handle).is_some() || request.intercepts(&path, file);
+        if !is_ours {
+            return Value::Null.into();
+        }
+        let name = request.name_of_file(&path);
+        if inode.is_none() {
+            // Whoever opens it again shall find what is there now.
+            nfs::refresh_path(&path);
+            let why = "another node has replaced or deleted the file: open it again (stale file handle)";
+            return errno(EIO).warn(about(&name, why));
+        }
         let (timeout, flock_mode) = settings::with(|s| (s.timeout, s.flock_mode));
         let timeout = if asking.at_once { Some(Duration::ZERO) } else { timeout };
         let id = request.new_id();
@@ -141,6 +147,7 @@ pub(crate) fn begin(handle: Handle, file: impl AsFd + Copy, typed: &Path, asking
             handle,
             wish: Wish { mode: asking.mode, timeout, ttl: default_ttl() },
             flock_mode,
+            inode,
             network: nfs::is_network(file),
             asking,
             started: Instant::now(),
@@ -286,7 +293,7 @@ impl Taking {
             return step;
         }
         if self.flock_mode == FlockMode::Gate
-            && let Err(step) = self.take_kernel_lock(file)
+            && let Err(step) = self.take_kernel_lock(request, file)
         {
             return step;
         }
@@ -306,6 +313,7 @@ impl Taking {
             mode: self.wish.mode,
             lease,
             kernel: self.kernel,
+            inode: self.inode,
             network: self.network,
             handles: std::mem::take(&mut self.handles),
             trouble: None,
@@ -334,7 +342,7 @@ impl Taking {
             (Ok(Turn::TimedOut { .. } | Turn::Held(_)), _) => return Err(self.timed_out(file)),
             (Err(Error::Deadlock), _) => return Err(self.failed(file, Error::Deadlock)),
             (Err(error), _) if self.flock_mode == FlockMode::Gate => {
-                self.warning = Some(format!("{error}; the kernel's lock is used alone"));
+                self.warning = Some(format!("{error}; falling back on the kernel's lock alone"));
                 Some(Cluster::Unavailable)
             }
             (Err(error), _) => return Err(self.failed(file, error)),
@@ -383,11 +391,11 @@ impl Taking {
                 self.kernel = false;
             }
             if let Some(lease) = lock.lease.take() {
-                if let Some(refusal) = refusal {
-                    let _ = lease.release();
-                    return Ok((None, refusal.into()));
+                // The file may have been renamed since: the others know it by its new name.
+                if refusal.is_none() && lock.name == self.name {
+                    return Ok(request.ask(&self.wish, &self.name, |how| lease.convert(how)));
                 }
-                return Ok(request.ask(&self.wish, &self.name, |how| lease.convert(how)));
+                let _ = lease.release();
             }
         }
         if let Some(refusal) = refusal {
@@ -411,7 +419,7 @@ impl Taking {
         }
     }
 
-    fn take_kernel_lock(&mut self, file: impl AsFd + Copy) -> Result<(), Step> {
+    fn take_kernel_lock(&mut self, request: &Request, file: impl AsFd + Copy) -> Result<(), Step> {
         let mut pause = POLL.0;
         loop {
             match try_kernel_lock(file, self.wish.mode) {
@@ -437,6 +445,12 @@ impl Taking {
                     return Err(self.failed(file, "the kernel's flock() failed: not open for that"));
                 }
                 Err(error) => return Err(self.failed(file, format!("the kernel's flock() failed: {error}"))),
+            }
+            // Under another name: a hard link, or before it was renamed.
+            let own =
+                |lock: &FileLock| lock.kernel && lock.inode == self.inode && self.wish.excludes(lock.mode);
+            if !self.asking.at_once && request.file_locks.iter().any(own) {
+                return Err(self.failed(file, Error::Deadlock));
             }
             let left = self.wish.timeout.map(|timeout| timeout.saturating_sub(self.started.elapsed()));
             self.blocker.get_or_insert(Blocker::Kernel);

@@ -52,37 +52,67 @@ pub fn kernel_unlock(file: impl AsFd) -> std::result::Result<(), Errno> {
     retry_on_intr(|| flock(&file, FlockOperation::Unlock))
 }
 
-/// The absolute path of an open regular file, symbolic links followed; `None` for everything else.
-///
-/// `typed` is what it was opened by, and only a last resort: it may be relative to a directory that
-/// has been left, or lead somewhere else by now.
-pub fn path_of(file: impl AsFd, typed: &Path) -> Option<PathBuf> {
-    // Without asking an NFS server: a file's type never changes.
-    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-    let known = statx(&file, c"", flags, StatxFlags::TYPE | StatxFlags::NLINK | StatxFlags::INO).ok()?;
-    if FileType::from_raw_mode(known.stx_mode.into()) != FileType::RegularFile {
-        return None;
-    }
-    let link = readlink(format!("/proc/self/fd/{}", file.as_fd().as_raw_fd()), Vec::new());
-    let Ok(link) = link else { return resolve(typed) };
-    let mut path = link.into_bytes();
-    // The kernel's mark of an unlinked file, or of one that was replaced: those who open the path now
-    // lock it by its name. It may be part of a name, too.
-    if let Some(unlinked) = path.strip_suffix(b" (deleted)")
-        && (known.stx_nlink == 0 || !is_at(&path, &known))
-    {
-        path = unlinked.to_vec();
-    }
-    let path = PathBuf::from(OsString::from_vec(path));
-    if is_silly_name(&path) && nfs::is_network(&file) {
-        return Some(resolve(typed).unwrap_or(path));
-    }
-    path.is_absolute().then_some(path)
+/// What tells the kernel two files of this node apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inode {
+    device: (u32, u32),
+    number: u64,
 }
 
-fn is_at(path: &[u8], file: &Statx) -> bool {
-    let place = |s: &Statx| (s.stx_dev_major, s.stx_dev_minor, s.stx_ino);
-    statx(CWD, path, AtFlags::empty(), StatxFlags::INO).is_ok_and(|found| place(&found) == place(file))
+impl From<Statx> for Inode {
+    fn from(found: Statx) -> Self {
+        Self { device: (found.stx_dev_major, found.stx_dev_minor), number: found.stx_ino }
+    }
+}
+
+/// A regular file that is open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenFile {
+    /// Its absolute path, symbolic links followed.
+    pub path: PathBuf,
+    /// `None`: an NFS client has opened what it remembered under this path, and the server has deleted
+    /// or replaced that file. Nothing can be read or written by this handle, though flock(2) may still
+    /// say yes to it (measured on `NFSv4.1`).
+    pub inode: Option<Inode>,
+}
+
+impl OpenFile {
+    /// What is known of an open file, without asking its server; `None` when it is not a regular file.
+    ///
+    /// `typed` is what it was opened by, and only a last resort: it may be relative to a directory that
+    /// has been left, or lead somewhere else by now.
+    pub fn of(file: impl AsFd, typed: &Path) -> Option<Self> {
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        let wanted = StatxFlags::TYPE | StatxFlags::NLINK | StatxFlags::INO;
+        let known = match statx(&file, c"", flags, wanted) {
+            Ok(known) if FileType::from_raw_mode(known.stx_mode.into()) != FileType::RegularFile => {
+                return None;
+            }
+            Ok(known) => Some(known),
+            Err(Errno::STALE) => None,
+            Err(_) => return None,
+        };
+        let inode = known.map(Inode::from);
+        let link = readlink(format!("/proc/self/fd/{}", file.as_fd().as_raw_fd()), Vec::new());
+        let Ok(link) = link else { return Some(Self { path: resolve(typed)?, inode }) };
+        let mut path = link.into_bytes();
+        // The kernel's mark of an unlinked file, or of one that was replaced: those who open the path now
+        // lock it by its name. It may be part of a name, too.
+        if let Some(unlinked) = path.strip_suffix(b" (deleted)")
+            && (known.is_none_or(|known| known.stx_nlink == 0) || !is_at(&path, inode))
+        {
+            path = unlinked.to_vec();
+        }
+        let mut path = PathBuf::from(OsString::from_vec(path));
+        if is_silly_name(&path) && nfs::is_network(&file) {
+            path = resolve(typed).unwrap_or(path);
+        }
+        path.is_absolute().then_some(Self { path, inode })
+    }
+}
+
+fn is_at(path: &[u8], inode: Option<Inode>) -> bool {
+    statx(CWD, path, AtFlags::empty(), StatxFlags::INO).is_ok_and(|found| Some(Inode::from(found)) == inode)
 }
 
 /// `.nfs0000…`: what an NFS client renames a file to that is unlinked or replaced while it is open.
@@ -188,7 +218,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     fn path(file: &File) -> PathBuf {
-        path_of(file, Path::new("")).unwrap()
+        OpenFile::of(file, Path::new("")).unwrap().path
     }
 
     #[test]
@@ -227,8 +257,8 @@ mod tests {
 
     #[test]
     fn only_regular_files_have_a_path() {
-        assert_eq!(path_of(File::open("/dev/null").unwrap(), Path::new("/dev/null")), None);
-        assert_eq!(path_of(File::open("/").unwrap(), Path::new("/")), None);
+        assert_eq!(OpenFile::of(File::open("/dev/null").unwrap(), Path::new("/dev/null")), None);
+        assert_eq!(OpenFile::of(File::open("/").unwrap(), Path::new("/")), None);
     }
 
     #[test]

@@ -49,9 +49,10 @@ thread_local! {
 /// Whether the file's server is another machine. At most one round trip to it per minute, thread
 /// and mount.
 pub fn is_network(file: impl AsFd) -> bool {
-    // The device without asking the server for the rest.
+    // A local file system always knows. One that does not is a client whose server is out of reach, or
+    // has deleted the file (ESTALE).
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-    let Ok(stat) = statx(&file, c"", flags, StatxFlags::TYPE) else { return false };
+    let Ok(stat) = statx(&file, c"", flags, StatxFlags::TYPE) else { return true };
     let device = (stat.stx_dev_major, stat.stx_dev_minor);
     let now = Instant::now();
     KNOWN.with_borrow_mut(|known| {
@@ -59,10 +60,9 @@ pub fn is_network(file: impl AsFd) -> bool {
         if let Some(k) = known.iter().find(|k| k.device == device) {
             return k.network;
         }
-        let network = fstatfs(&file).is_ok_and(|fs| {
-            // Some platforms sign-extend the 32-bit magic number.
-            NETWORK.contains(&u64::try_from(fs.f_type & 0xFFFF_FFFF).unwrap_or(0))
-        });
+        let Ok(fs) = fstatfs(&file) else { return true };
+        // Some platforms sign-extend the 32-bit magic number.
+        let network = NETWORK.contains(&u64::try_from(fs.f_type & 0xFFFF_FFFF).unwrap_or(0));
         known.push(Known { device, network, until: now + REMEMBERED });
         network
     })

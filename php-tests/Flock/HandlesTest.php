@@ -57,6 +57,20 @@ final class HandlesTest extends FlockTestCase
         }
     }
 
+    public function testAWaitForThisVeryProcessThroughAHardLinkFailsAtOnceWithAWarning(): void
+    {
+        $alice = Cluster::redis()->actor(['cluster_lock.timeout' => 'INF']);
+        link($this->file, "{$this->dir}/link");
+        $first = Handle::open($alice, $this->file);
+        $second = Handle::open($alice, "{$this->dir}/link");
+        $first->lock(LOCK_EX);
+
+        self::assertWarns($second->try(LOCK_EX), 'cluster_flock', "{$this->dir}/link");
+        self::assertWouldBlock($second, LOCK_SH, 'As plain flock() has it');
+        self::assertTrue($first->unlock(), 'The first handle has not lost its lock');
+        self::assertGets($second, LOCK_EX, 'The second is as good as before');
+    }
+
     /** @dataProvider modes */
     public function testAConversionThatCouldOnlyWaitForThisVeryProcessFailsAtOnceWithAWarning(string $mode): void
     {

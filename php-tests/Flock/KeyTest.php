@@ -109,6 +109,45 @@ final class KeyTest extends FlockTestCase
     }
 
     /** @dataProvider modes */
+    public function testAFileThatIsRenamedWhileItIsLockedIsUnlockedAsItWasLocked(string $mode): void
+    {
+        $cluster = Cluster::redis();
+        foreach (['return cluster_flock($h, LOCK_UN);', 'return fclose($h);'] as $end) {
+            $mine = Handle::open($cluster->actor(['cluster_lock.flock_mode' => $mode]), $this->file);
+            $mine->lock(LOCK_SH);
+            rename($this->file, "{$this->dir}/new");
+            self::assertTrue($mine->lock(LOCK_SH), 'It has it already');
+            self::assertTrue($mine->run($end), 'It unlocks');
+            self::assertSame([], $cluster->observer()->call('cluster_lock_list'), 'Nothing stays under any name');
+        }
+    }
+
+    /** @dataProvider modes */
+    public function testAConversionTakesTheNameThatTheFileHasNow(string $mode): void
+    {
+        $cluster = Cluster::redis();
+        [$alice, $bob] = $cluster->actors(2, ['cluster_lock.flock_mode' => $mode]);
+        $mine = Handle::open($alice, $this->file);
+        $mine->lock(LOCK_SH);
+        rename($this->file, "{$this->dir}/new");
+        self::assertTrue($mine->lock(LOCK_EX), 'Nobody else has it');
+
+        self::assertWouldBlock(Handle::open($bob, "{$this->dir}/new"), LOCK_SH, 'It is the same file');
+        $locks = array_column($cluster->observer()->call('cluster_lock_list'), 'name');
+        self::assertSame(["file:{$this->dir}/new"], $locks, 'The old name is given back');
+    }
+
+    public function testAFileThatIsNotInterceptedCanBeLockedByName(): void
+    {
+        $cluster = Cluster::redis();
+        $actor = $cluster->actor(['cluster_lock.intercept' => "{$this->dir}/www"] + self::REPLACE);
+        foreach (["{$this->dir}/elsewhere", "{$this->dir}/debug.log"] as $path) {
+            Handle::open($actor, $path)->lock(LOCK_EX);
+            self::assertNotNull($cluster->info("file:$path"), 'cluster_flock() asks nobody which files');
+        }
+    }
+
+    /** @dataProvider modes */
     public function testAFileThatWasReplacedWhileItWasOpenIsLockedUnderItsPath(string $mode): void
     {
         $cluster = Cluster::redis();

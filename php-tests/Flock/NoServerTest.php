@@ -63,6 +63,34 @@ final class NoServerTest extends FlockTestCase
         $this->assertLocksWithAWarning($mine->actor->outcome());
     }
 
+    public function testAWaitForThisVeryProcessFailsAtOnce(): void
+    {
+        $actor = $this->cluster->actor(['cluster_lock.timeout' => 'INF']);
+        $first = Handle::open($actor, $this->file);
+        $second = Handle::open($actor, $this->file);
+        $first->try(LOCK_EX);
+        $outcome = $second->try(LOCK_EX);
+
+        self::assertFalse($outcome->value, 'The kernel would wait for ever');
+        self::assertStringContainsString($this->file, $outcome->messages(), 'It tells why');
+    }
+
+    public function testAServerThatHasLostItsDataLeavesTheGateShut(): void
+    {
+        $this->server->start();
+        foreach (['gate' => false, 'replace' => true] as $mode => $gets) {
+            [$alice, $bob] = $this->cluster->actors(2, ['cluster_lock.flock_mode' => $mode]);
+            $mine = Handle::open($alice, $this->file);
+            $other = Handle::open($bob, $this->file);
+            $mine->lock(LOCK_EX);
+            $this->server->client()->do('FLUSHALL');
+            self::assertSame($gets, $other->lock(LOCK_EX | LOCK_NB), "Only the kernel could know: $mode");
+            $mine->try(LOCK_UN);
+            $other->try(LOCK_UN);
+            self::assertFreeFor($mine, 'Nothing stays of it');
+        }
+    }
+
     public function testReplaceFailsWithAWarning(): void
     {
         $mine = Handle::open($this->cluster->actor(['cluster_lock.flock_mode' => 'replace']), $this->file);

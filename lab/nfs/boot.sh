@@ -1,0 +1,46 @@
+# shellcheck shell=bash
+# Boots one guest and runs one job in it. Sourced by script/nfs-lab, which sets guest_room and guest_extension.
+# shellcheck source=lab/nfs/build.sh
+source "$ROOT/lab/nfs/build.sh"
+
+# Where a guest's memory and disk live: in memory if there is room, which keeps the disk's fsync out of the figures.
+# It must not be the folder that the guest reads from: /dev/shm is not visible inside.
+find_guest_room() {
+    local free
+    if [[ -w /dev/shm ]]; then
+        free=$(df --output=avail -B1M /dev/shm | tail -n 1)
+        if ((free > 3000)); then
+            echo /dev/shm
+            return
+        fi
+    fi
+    echo "${TMPDIR:-/tmp}"
+}
+
+# boot_guest FOLDER LIMIT LEASE JOB [ARGUMENT...]: the job's output goes to FOLDER/log, its results to
+# FOLDER/results.jsonl; fails when the job fails or the guest has not ended after LIMIT seconds.
+boot_guest() {
+    # shellcheck disable=SC2154 # set by script/nfs-lab
+    local folder=$1 limit=$2 lease=$3 job=$4 room=$guest_room/${1##*/} guest
+    shift 4
+    mkdir -p "$folder/report" "$room"
+    # The kernel's command line cannot hold paths with spaces: it gets the folder alone, which has none.
+    ln -sfn "$ROOT/lab/nfs" "$folder/source"
+    ln -sfn "$guest_cache/root" "$folder/packages"
+    # shellcheck disable=SC2154 # set by script/nfs-lab: the copy of the extension that this run tests
+    cp "$guest_extension" "$folder/report/cluster_lock.so"
+    printf '%s=%q\n' lab_job "$job" lab_lease "$lease" lab_php "$PHP" >"$folder/report/settings"
+    printf '%s\n' "$@" >"$folder/report/arguments"
+    truncate -s 512M "$room/disk"
+    PATH=$PATH:/usr/sbin:/sbin mkfs.ext4 -q -F -O ^has_journal "$room/disk"
+    env TMPDIR="$room" setpriv --pdeathsig TERM -- timeout -k 5 "$limit" "$guest_kernel" \
+        mem=1024M umid=guest uml_dir="$room/" con0=fd:0,fd:1 con=null ssl=null ubd0="$room/disk" \
+        root=none rootfstype=hostfs rootflags=/ ro init="$folder/source/guest/init" quiet loglevel=4 panic=1 \
+        lab_folder="$folder" </dev/null >"$folder/log" 2>&1 &
+    guest=$!
+    trap 'kill -TERM "$guest" 2>/dev/null; wait "$guest"; exit 143' TERM
+    wait "$guest" || true
+    trap - TERM
+    rm -rf "$room"
+    [[ $(cat "$folder/report/status" 2>/dev/null) == 0 ]]
+}

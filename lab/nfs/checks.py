@@ -1,0 +1,167 @@
+"""What has to hold. Bounds are what the protocols guarantee, or ratios within one run, with room for a busy machine."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+# Where a waiter polls: NFS 4.0 cannot call back, and 4.1 servers need not (AWS EFS does not).
+POLLED = ("4.0", "4.1-nonotify")
+OURS = ("gate", "replace", "intercept-gate", "intercept-replace", "intercept-prefix")
+
+HANDOFF_RATIO = 50
+LOCKS_RATIO = 2
+SLOWER_AT_MOST = 2
+LONGEST_WAIT_MS = 1000
+
+
+@dataclass
+class Check:
+    name: str
+    value: object
+    want: str
+    ok: bool
+
+    def __str__(self) -> str:
+        return f"{'ok  ' if self.ok else 'FAIL'} {self.name}: {self.value} (want {self.want})"
+
+
+def at_least(name: str, value: float, limit: float) -> Check:
+    return Check(name, round(value, 2), f">= {limit}", value >= limit)
+
+
+def below(name: str, value: float, limit: float) -> Check:
+    return Check(name, round(value, 2), f"< {limit}", value < limit)
+
+
+def none(name: str, found: list[str], cells: int) -> Check:
+    return Check(name, f"{', '.join(found) or 0} ({cells} cells)", "0", not found)
+
+
+def cells(results: list[dict], job: str, *keys: str) -> dict:
+    """The results of a job by these keys."""
+    return {tuple(result[key] for key in keys): result for result in results if result["job"] == job}
+
+
+def handoff(results: list[dict]) -> list[Check]:
+    found, done = cells(results, "handoff", "version", "hold_s", "variant"), []
+    for (version, hold, variant), flock in found.items():
+        if variant != "flock" or version not in POLLED:
+            continue
+        for ours in OURS:
+            if cell := found.get((version, hold, ours)):
+                ratio = flock["p50_ms"] / cell["p50_ms"]
+                done.append(at_least(f"hand-off {version}, held {hold} s: flock / {ours}, p50", ratio, HANDOFF_RATIO))
+    return done
+
+
+def contend(results: list[dict], short: bool) -> list[Check]:
+    found, done = cells(results, "contend", "version", "variant"), []
+    if not found:
+        return []
+    overlaps = [f"{version} {variant}" for (version, variant), cell in found.items() if cell["overlaps"]]
+    done.append(none("contention: two had the lock at once", overlaps, len(found)))
+    for version in {version for version, _ in found}:
+        flock = found.get((version, "flock"))
+        ours = {variant: found[version, variant] for variant in OURS if (version, variant) in found}
+        if not flock or not ours:
+            continue
+        # In seconds of a busy machine the rate says little: processes that starve leave the lock to the others.
+        rates = not short
+        slowest = min(cell["locks_per_s"] for cell in ours.values())
+        if version in POLLED:
+            done.append(at_least(f"contention {version}: flock's longest wait, ms", flock["wait_max_ms"], LONGEST_WAIT_MS))
+            done.append(below(f"contention {version}: our longest wait, ms",
+                              max(cell["wait_max_ms"] for cell in ours.values()), LONGEST_WAIT_MS))
+            if rates:
+                done.append(at_least(f"contention {version}: locks/s, ours / flock's", slowest / flock["locks_per_s"],
+                                     LOCKS_RATIO))
+        elif rates:
+            done.append(at_least(f"contention {version}: locks/s, ours / flock's", slowest / flock["locks_per_s"],
+                                 1 / SLOWER_AT_MOST))
+        served = min(cell["least_served"] / max(1, cell["most_served"]) for cell in ours.values())
+        done.append(at_least(f"contention {version}: ours, least / most served", served, 0.8))
+    return done
+
+
+def coherence(results: list[dict]) -> list[Check]:
+    by_version, done = defaultdict(list), []
+    for result in results:
+        if result["job"] == "coherence":
+            by_version[result["version"]].append(result)
+    for version, found in by_version.items():
+        ours = [cell for cell in found if cell["variant"] in OURS]
+
+        def where(what: str) -> list[str]:
+            return [f"{cell['idiom']} {cell['variant']} {cell[what]} of {cell['expected']}" for cell in ours if cell[what]]
+
+        updates = sum(cell["expected"] for cell in ours)
+        done.append(none(f"coherence {version}: of our {updates} updates lost", where("lost"), len(ours)))
+        done.append(none(f"coherence {version}: our torn, short or old reads", where("wrong_reads"), len(ours)))
+        naive = [cell["lost"] for cell in found if cell["variant"] == "naive" and cell["idiom"] == "kept-open"]
+        if naive:
+            done.append(at_least(f"coherence {version}: lost by a lock that knows no files (the test can fail)",
+                                 min(naive), 1))
+    return done
+
+
+def stale(results: list[dict]) -> list[Check]:
+    found = [result for result in results if result["job"] == "stale"]
+    if not found:
+        return []
+    asked = [cell for cell in found if cell["way"] == "cluster_clearstatcache"]
+    late = [f"{cell['version']} {cell['change']} {cell['view']}" for cell in asked if not cell["at_once"]]
+    plain = sum(1 for cell in found if cell["way"] == "clearstatcache" and cell["view"] == "stat" and not cell["at_once"])
+    return [none("cluster_clearstatcache(): not fresh at once", late, len(asked)),
+            at_least("clearstatcache(): stale all the same (the test can fail)", plain, 1)]
+
+
+def wordpress(results: list[dict]) -> list[Check]:
+    found, done = cells(results, "wordpress", "variant"), []
+    for (variant,), cell in found.items():
+        name = f"insert_with_markers(), {variant}: blocks lost of {cell['expected']}"
+        if variant == "none":
+            done.append(at_least(f"{name} (the test can fail)", cell["lost"], 1))
+        else:
+            done.append(Check(name, cell["lost"], "0", cell["lost"] == 0 and cell["head_kept"]))
+    return done
+
+
+def exclusion(results: list[dict]) -> list[Check]:
+    found = [result for result in results if result["job"] == "exclusion"]
+    if not found:
+        return []
+    broken = [f"{cell['version']} {cell['mode']}: {cell['asker']} beside {cell['holder']}" for cell in found
+              if not cell["excluded"]]
+    return [none("exclusion across nodes and ways to lock: broken", broken, len(found))]
+
+
+def engaged(results: list[dict]) -> list[Check]:
+    found = [result for result in results if "not_ours" in result]
+    passed_by = [f"{result['job']} {result['version']} {result['variant']} {result['not_ours']}" for result in found
+                 if result["not_ours"]]
+    return [none("locks that passed the cluster lock by", passed_by, len(found))] if found else []
+
+
+def cutoff(results: list[dict]) -> list[Check]:
+    done = []
+    for (version, variant), cell in cells(results, "cutoff", "version", "variant").items():
+        name = f"holder cut off, {version} {variant}"
+        done.append(below(f"{name}: while an idle node is, a lock takes ms", cell["idle_cut_lock_ms"], 1000))
+        if variant == "flock":
+            continue
+        done.append(Check(f"{name}: unlock tells the holder when it is back", cell["holder_told"], "True", cell["holder_told"]))
+        if variant == "replace":
+            # The lease, and once more for a machine that is busy.
+            done.append(below(f"{name}: the other waits, s", cell["waited_s"], 2 * cell["ttl_s"]))
+        else:
+            # A waiter polls while the server holds on to the lost node's lock: three leases are plenty.
+            done.append(below(f"{name}: the other waits, s", cell["waited_s"], 3 * cell["nfs_lease_s"] + cell["ttl_s"]))
+    return done
+
+
+def run(results: list[dict], short: bool) -> list[Check]:
+    done = contend(results, short)
+    for part in (handoff, coherence, stale, wordpress, exclusion, cutoff, engaged):
+        done += part(results)
+    return done

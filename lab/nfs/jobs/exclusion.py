@@ -1,0 +1,50 @@
+"""Exclusion: whoever holds a file by cluster_flock(), intercepted flock() or cluster_file_put_contents(LOCK_EX) on one
+node keeps out those who ask by any of the three on the other.
+
+Arguments: versions=4.0,4.1 modes=gate,replace
+"""
+
+from __future__ import annotations
+
+import sys
+
+sys.path.insert(0, "/run/lab/guest")
+from lab import Php, arguments, mounted, path, record  # noqa: E402
+
+KINDS = ("cluster_flock", "flock", "put")
+HOLD = 0.15  # seconds in which the other must not get in
+
+
+def excludes(holder: Php, asker: Php) -> tuple[bool, float]:
+    """Did the asker wait for the holder? And how long, after the release, until it was in, in ms."""
+    holder.tell("hold")
+    holder.hear()
+    asker.tell("ask")
+    asker.hear()
+    early = asker.hears(HOLD)
+    holder.tell("release")
+    released = holder.hear()["released"]
+    got = (early or asker.hear())["got"]
+    return got >= released, (got - released) / 1e6
+
+
+def main() -> None:
+    given = arguments()
+    for version in given["versions"].split(","):
+        with mounted(version):
+            for mode in given["modes"].split(","):
+                name = f"exclusion.{version}.{mode}"
+                holders, askers = ({kind: Php(node, "exclusion", f"intercept-{mode}", kind=kind, path=path(node, version, name))
+                                    for kind in KINDS} for node in ("a", "b"))
+                for process in (*holders.values(), *askers.values()):
+                    process.hear()
+                for held, holder in holders.items():
+                    for asked, asker in askers.items():
+                        waited, after_ms = excludes(holder, asker)
+                        record("exclusion", version=version, mode=mode, holder=held, asker=asked, excluded=waited,
+                               after_ms=round(after_ms, 2))
+                for process in (*holders.values(), *askers.values()):
+                    process.finish()
+
+
+main()

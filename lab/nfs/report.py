@@ -1,0 +1,79 @@
+"""Checks what the lab has measured, prints it, and keeps it: latest.json, table.md, and README.md's table."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import checks
+import table
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+
+
+def words(*command: str) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=20).stdout.strip()
+    except OSError:
+        return ""
+
+
+def machine(php: str, guest: Path) -> dict:
+    kernels = sorted(kernel.name for kernel in (guest / "usr/lib/uml/modules").iterdir())
+    redis = re.search(r"v=(\S+)", words("redis-server", "--version"))
+    return {
+        "date": datetime.date.today().isoformat(), "cpus": os.cpu_count(), "host_kernel": platform.release(),
+        "guest_kernel": kernels[-1] if kernels else "", "php": words(php, "-n", "-r", "echo PHP_VERSION;"),
+        "redis": redis[1] if redis else "", "load": os.getloadavg()[0],
+    }
+
+
+def renew_readme(text: str) -> None:
+    """What stands between the markers, if there are any."""
+    readme = ROOT / "README.md"
+    old = readme.read_text()
+    new = re.sub(r"(<!-- lab:start -->\n).*?(<!-- lab:end -->)", lambda m: m[1] + text + m[2], old, flags=re.S)
+    if new != old:
+        readme.write_text(new)
+        print("README.md: table renewed")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--php", required=True)
+    parser.add_argument("--guest", required=True, type=Path, help="the unpacked packages")
+    parser.add_argument("--short", action="store_true", help="only the sturdiest checks")
+    parser.add_argument("--save", action="store_true")
+    parser.add_argument("results", type=Path)
+    given = parser.parse_args()
+
+    results = [json.loads(line) for line in given.results.read_text().splitlines()]
+    done = checks.run(results, given.short)
+    for check in done:
+        print(check)
+    about = machine(given.php, given.guest)
+    text = table.markdown(results, about)
+    if text.count("\n") > 4:
+        print("\n" + text)
+    if given.save:
+        (HERE / "results").mkdir(exist_ok=True)
+        kept = {"about": about, "checks": [vars(check) for check in done], "results": results}
+        (HERE / "results/latest.json").write_text(json.dumps(kept, indent=1) + "\n")
+        (HERE / "results/table.md").write_text(text)
+        if all(check.ok for check in done):
+            renew_readme(text)
+    if not done:
+        print("no checks: nothing that was measured has any")
+    sys.exit(0 if all(check.ok for check in done) else 1)
+
+
+if __name__ == "__main__":
+    main()
