@@ -11,11 +11,11 @@ ours=gate,replace,intercept-gate,intercept-replace
 plan_full() {
     local steps=200 many=1000 version
     if [[ ${1:-} == long ]]; then steps=1000 many=5000; fi
-    echo "contend|330|90|contend versions=4.0,4.1-nonotify,4.1,4.2 variants=flock,$ours seconds=5 flock_seconds=15 per_node=3"
+    echo "contend|330|90|contend versions=4.0,4.1-nonotify,4.1 variants=flock,$ours seconds=4 flock_seconds=12 per_node=3"
     for version in 4.0 4.1 4.2; do
         echo "coherence-$version|$((steps * 2))|30|coherence versions=$version variants=naive,$ours idioms=$all_idioms steps=$steps"
     done
-    echo "handoff|300|90|handoff versions=4.0,4.1-nonotify,4.1,4.2 variants=flock,gate,replace,intercept-gate holds=0.2,1.2 pairs=10 rounds=2"
+    echo "handoff|300|90|handoff versions=4.0,4.1-nonotify,4.1 variants=flock,gate,replace,intercept-gate holds=0.2,1.2 pairs=10 rounds=2"
     echo "coherence-many|$((many / 2))|30|coherence versions=4.0,4.1,4.2 variants=naive,$ours,intercept-prefix idioms=kept-open steps=$many"
     echo "cutoff|200|15|cutoff versions=4.0,4.1 variants=flock,gate,replace"
     echo "stale|120|90|stale versions=4.0,4.1 limit=15"
