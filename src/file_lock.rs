@@ -255,9 +255,9 @@ impl FileLock {
         self.handles.iter().any(|handle| handle.stream == stream)
     }
 
-    /// Sends what was written to the server; what went wrong, in words.
+    /// Sends what was written to a network file's server; what went wrong, in words.
     fn flush(&self, file: impl AsFd) -> Option<String> {
-        let error = nfs::flush(file).err().filter(|_| self.network)?;
+        let error = self.network.then(|| nfs::flush(file).err())??;
         Some(format!("what was written under the lock may be lost: {error}"))
     }
 
@@ -265,7 +265,7 @@ impl FileLock {
     fn give_back(self, file: Option<impl AsFd + Copy>) -> Reply {
         let mut trouble = self.trouble.clone();
         if let Some(file) = file {
-            trouble = if self.network { self.flush(file) } else { None };
+            trouble = self.flush(file);
             if self.kernel
                 && let Err(error) = kernel_unlock(file)
             {

@@ -4,8 +4,9 @@ declare(strict_types=1);
 
 namespace ClusterLock\Tests\File;
 
+use ClusterLock\Tests\Support\Actor;
 use ClusterLock\Tests\Support\FileTestCase;
-use ClusterLock\Tests\Support\Until;
+use ClusterLock\Tests\Support\SystemCalls;
 
 /**
  * When a write fails, the old file is as it was and nothing else is left.
@@ -102,40 +103,13 @@ final class FailureTest extends FileTestCase
         self::assertDoesNotMatchRegularExpression('/f(data)?sync/', $calls, 'durable_writes = 0 syncs nothing');
     }
 
-    /** What a write does between the opening and the end, as strace tells. */
+    /** What a write does between the opening and the end. */
     private function systemCalls(string $durable): string
     {
-        if (!is_executable('/usr/bin/strace')) {
-            self::markTestSkipped('There is no strace here.');
-        }
-        $writer = $this->writer(['cluster_lock.durable_writes' => $durable]);
-        $log = "{$this->dir}/strace";
-        $strace = proc_open(
-            [
-                'strace',
-                '-f',
-                '-o',
-                $log,
-                '-e',
-                'trace=fsync,fdatasync,rename,renameat,renameat2',
-                '-p',
-                (string) $writer->pid(),
-            ],
-            [['file', '/dev/null', 'r'], ['file', '/dev/null', 'w'], ['file', "$log.err", 'w']],
-            $pipes
+        return SystemCalls::of(
+            $this->writer(['cluster_lock.durable_writes' => $durable]),
+            'fsync,fdatasync,rename,renameat,renameat2',
+            fn (Actor $writer) => $writer->call('cluster_file_put_contents', "{$this->dir}/file", 'new')
         );
-        Until::true(
-            static fn () => str_contains((string) @file_get_contents("$log.err"), 'attached')
-                || !proc_get_status($strace)['running'],
-            'strace should attach'
-        );
-        if (!proc_get_status($strace)['running']) {
-            self::markTestSkipped('strace may not attach here.');
-        }
-        $writer->call('cluster_file_put_contents', "{$this->dir}/file", 'new');
-        $writer->quit();
-        proc_close($strace);
-
-        return (string) file_get_contents($log);
     }
 }

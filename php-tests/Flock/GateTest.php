@@ -4,11 +4,13 @@ declare(strict_types=1);
 
 namespace ClusterLock\Tests\Flock;
 
+use ClusterLock\Tests\Support\Actor;
 use ClusterLock\Tests\Support\Cluster;
 use ClusterLock\Tests\Support\FlockTestCase;
 use ClusterLock\Tests\Support\Handle;
 use ClusterLock\Tests\Support\KernelLocks;
 use ClusterLock\Tests\Support\Plain;
+use ClusterLock\Tests\Support\SystemCalls;
 use ClusterLock\Tests\Support\Until;
 
 /**
@@ -183,6 +185,26 @@ final class GateTest extends FlockTestCase
         self::assertTrue($handle->unlock(), 'It can be unlocked');
 
         self::assertGets($plain, LOCK_EX, 'Nobody has it');
+    }
+
+    /** @dataProvider modes */
+    public function testALocalFileIsNeitherSyncedNorForgotten(string $mode): void
+    {
+        $cluster = Cluster::redis();
+        $actor = $cluster->actor(['cluster_lock.flock_mode' => $mode, 'cluster_lock.intercept' => $this->dir]);
+        $calls = SystemCalls::of($actor, 'fsync,fdatasync,fadvise64,flock', function (Actor $actor): void {
+            $mine = Handle::open($actor, $this->file);
+            foreach ([LOCK_SH, LOCK_EX, LOCK_UN, LOCK_EX] as $operation) {
+                $mine->lock($operation);
+                $mine->run('return fwrite($h, "data");');
+            }
+            $mine->close();
+            $actor->call('file_put_contents', $this->file, 'data', LOCK_EX);
+        });
+
+        self::assertDoesNotMatchRegularExpression('/sync|fadvise/', $calls, 'Local files are coherent by themselves');
+        $locks = substr_count($calls, 'flock(');
+        self::assertSame($mode === 'gate', $locks > 0, "The kernel's lock stands behind the gate");
     }
 
     public function testReplaceDoesWithoutTheKernel(): void
