@@ -380,11 +380,7 @@ impl Taking {
                 let _ = lock.give_back(Some(file));
                 return Err(self.failed(file, trouble));
             }
-            self.handles = std::mem::take(&mut lock.handles);
-            if self.handles.iter().all(|other| other.stream != handle.stream) {
-                self.handles.push(handle);
-            }
-            self.kernel = lock.kernel;
+            self.take_over(&lock);
             if self.kernel && mode == Mode::Exclusive {
                 // Another who has the cluster lock meanwhile must not wait for it.
                 let _ = kernel_unlock(file);
@@ -407,16 +403,21 @@ impl Taking {
     /// The lock that the file had is not ours any more; the kernel's is given back with it.
     fn drop_lost(&mut self, old: Option<FileLock>, loss: &Loss) {
         let Some(lock) = old else { return };
-        self.handles.clone_from(&lock.handles);
-        if self.handles.iter().all(|other| other.stream != self.handle.stream) {
-            self.handles.push(self.handle);
-        }
-        self.kernel = lock.kernel;
+        self.take_over(&lock);
         self.warning = Some(format!("it was held and is lost: {loss}"));
         if let Some(lease) = lock.lease {
             // The server may still count it as ours, and would let us wait for ourselves.
             let _ = lease.release();
         }
+    }
+
+    /// What goes on: who shares the open file, and the kernel's lock on it.
+    fn take_over(&mut self, lock: &FileLock) {
+        self.handles.clone_from(&lock.handles);
+        if !lock.has(self.handle.stream) {
+            self.handles.push(self.handle);
+        }
+        self.kernel = lock.kernel;
     }
 
     fn take_kernel_lock(&mut self, request: &Request, file: impl AsFd + Copy) -> Result<(), Step> {

@@ -108,25 +108,24 @@ static int take(php_stream *stream, int fd, uint64_t id)
 	uint64_t resume = 0;
 	bool open = true;
 
-	if (!clk_before_wait()) {
-		clk_give_up(id);
-		errno = EINTR;
-		return -1;
-	}
 	if (resource) {
 		GC_ADDREF(resource);
-		open = resource->ptr == stream;
 	}
-	do {
-		if (!open) {
-			clk_give_up(id);
-			reply = (clk_reply){.value = CLK_INT, .integer = EBADF};
-			break;
-		}
-		clk_flock_take(id, known_as(stream, fd), &reply);
-		resume = clk_go_on_waiting(&reply);
-		open = !resource || resource->ptr == stream;
-	} while (resume != 0);
+	if (clk_before_wait()) {
+		do {
+			open = !resource || resource->ptr == stream;
+			if (!open) {
+				clk_give_up(id);
+				reply = (clk_reply){.value = CLK_INT, .integer = EBADF};
+				break;
+			}
+			clk_flock_take(id, known_as(stream, fd), &reply);
+			resume = clk_go_on_waiting(&reply);
+		} while (resume != 0);
+	} else {
+		clk_give_up(id);
+		reply = (clk_reply){.value = CLK_FALSE};
+	}
 	if (reply.value == CLK_FALSE) {
 		/* A handler threw. */
 		reply = (clk_reply){.value = CLK_INT, .integer = EINTR};
