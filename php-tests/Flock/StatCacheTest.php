@@ -22,7 +22,7 @@ final class StatCacheTest extends FileTestCase
         $actor = $this->actor();
         self::assertSame(3, $actor->call('filesize', $file), 'The size');
         file_put_contents($file, 'longer');
-        self::assertSame(3, $actor->call('filesize', $file), 'PHP has it cached');
+        $this->assumeCached($actor->call('filesize', $file) === 3);
         self::assertNull($actor->call('cluster_clearstatcache', $file), 'It returns nothing');
 
         self::assertSame(6, $actor->call('filesize', $file), 'The size now');
@@ -35,7 +35,7 @@ final class StatCacheTest extends FileTestCase
         $actor = $this->actor();
         self::assertTrue($actor->call('is_file', $file), 'There it is');
         unlink($file);
-        self::assertTrue($actor->call('is_file', $file), 'PHP has it cached');
+        $this->assumeCached($actor->call('is_file', $file));
         $actor->call('cluster_clearstatcache', $file);
 
         self::assertFalse($actor->call('is_file', $file), 'There it is no longer');
@@ -171,5 +171,13 @@ final class StatCacheTest extends FileTestCase
     private function actor(array $settings = []): Actor
     {
         return Cluster::at('redis://127.0.0.1:1')->actor($settings);
+    }
+
+    /** PHP 8.4 forgets at every write to a stream, and an actor answers through one. */
+    private function assumeCached(bool $cached): void
+    {
+        if (!$cached) {
+            self::markTestSkipped('This PHP has not cached it.');
+        }
     }
 }

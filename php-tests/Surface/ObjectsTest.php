@@ -175,7 +175,7 @@ final class ObjectsTest extends TestCase
         self::assertSame(2, $thrown->line, 'The line of the call');
         self::assertStringContainsString("eval()'d code", $thrown->file, 'The file of the call');
         self::assertMatchesRegularExpression(
-            '/cluster_synchronized\(.*\n.*\{closure\}/s',
+            '/cluster_synchronized\(.*\n.*\{closure[:}]/s',
             $thrown->trace,
             'The trace of the call'
         );
