@@ -63,6 +63,17 @@ pub struct Connection {
     idle_since: Instant,
 }
 
+/// A server that does not know HELLO repeats what it was sent, and the password with it.
+fn without_arguments(fault: Fault, server: &Server) -> Fault {
+    let Fault::Refused(code, text) = fault else { return fault };
+    let mut text = text.split(", with args").next().unwrap_or_default().to_owned();
+    if let Some(password) = server.password.as_ref().map(crate::dsn::Secret::reveal).filter(|p| !p.is_empty())
+    {
+        text = text.replace(password, "***");
+    }
+    Fault::Refused(code, text)
+}
+
 impl Connection {
     /// Connects, and says HELLO with credentials, database and a name for `CLIENT LIST`: one
     /// round trip after the connection is made.
@@ -122,7 +133,7 @@ impl Connection {
         self.write()?;
         // Its buffer has held the password.
         self.packed = Vec::new();
-        let greeting = greeting(&self.read()?);
+        let greeting = greeting(&self.read().map_err(|fault| without_arguments(fault, server))?);
         if server.database != 0 {
             self.read()?;
         }

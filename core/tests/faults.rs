@@ -500,3 +500,13 @@ fn nothing_is_left_running_or_open_after_shutdown() {
         other => panic!("{other:?}"),
     }
 }
+
+#[test]
+fn a_server_that_repeats_the_greeting_does_not_make_us_tell_the_password() {
+    let server = RedisServer::start(&["--rename-command", "HELLO", ""]);
+    let dsn = server.tcp_dsn().replace("redis://", "redis://alice:TOPSECRET@");
+    for _ in 0..2 {
+        let error = engine(&dsn).info(&name("x")).unwrap_err().to_string();
+        assert!(error.contains("HELLO") && !error.contains("TOPSECRET"), "{error}");
+    }
+}

@@ -100,7 +100,7 @@ impl LocalStore {
         made.map_err(|e| self.failed("create", &self.dir, e))?;
         let meta = fs::symlink_metadata(&self.dir).map_err(|e| self.failed("look at", &self.dir, e))?;
         let me = rustix::process::geteuid().as_raw();
-        if !meta.is_dir() || (meta.uid() != me && me != 0) || meta.mode() & 0o022 != 0 {
+        if !meta.is_dir() || meta.uid() != me || meta.mode() & 0o022 != 0 {
             return Err(Error::Config(format!(
                 "{}: {} must be a directory that belongs to the user of this process and that nobody \
                  else can write to",
