@@ -108,11 +108,7 @@ impl Settings {
 
     /// The kind of backend, and the DSN without credentials.
     pub(crate) fn backend(&self) -> (&'static str, &str) {
-        let kind = match self.dsn {
-            Ok(Dsn::Redis(_)) => "redis",
-            Ok(Dsn::Local(_)) => "local",
-            Err(_) => "none",
-        };
+        let kind = self.dsn.as_ref().map_or("none", Dsn::backend);
         (kind, &self.dsn_redacted)
     }
 
@@ -154,7 +150,7 @@ impl Settings {
         let redacted = redact(&real);
         self.dsn = Dsn::parse(&real);
         // Without credentials the value stays as it was written.
-        let secret = real.contains('@') || self.dsn.is_err();
+        let secret = real.contains('@') || real.contains("password") || self.dsn.is_err();
         self.dsn_shown = (secret && redacted != real).then(|| redacted.clone());
         self.dsn_redacted = redacted;
         if self.dsn_shown.is_some() {

@@ -33,6 +33,13 @@ pub enum Fault {
     Refused(String, String),
 }
 
+impl Fault {
+    /// Whether the server answered with this error code.
+    pub fn is(&self, code: &str) -> bool {
+        matches!(self, Self::Refused(other, _) if other == code)
+    }
+}
+
 /// What the server said of itself when the connection was made.
 #[derive(Debug, Clone, Default)]
 pub struct Greeting {

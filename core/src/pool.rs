@@ -210,6 +210,14 @@ impl Pool {
         }
     }
 
+    /// An answer that no server of the kind that we know gives.
+    pub fn nonsense(&self, what: &str, answer: &redis::Value) -> Error {
+        Error::Server {
+            server: self.label.clone(),
+            cause: format!("unexpected answer to {what}: {answer:?}"),
+        }
+    }
+
     fn error(&self, cause: String) -> Error {
         Error::Connection { server: self.label.clone(), cause }
     }

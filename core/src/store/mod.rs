@@ -6,6 +6,7 @@ mod local;
 pub mod machine;
 mod redis;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Instant;
@@ -13,6 +14,7 @@ use crate::config::Config;
 use crate::dsn::Dsn;
 use crate::error::{Loss, Result};
 use crate::key::LockName;
+use crate::pool::Pool;
 use crate::report::{LockReport, Mode};
 
 pub use local::LocalStore;
@@ -153,6 +155,23 @@ pub struct StoreStatus {
     pub discarded: u64,
 }
 
+impl StoreStatus {
+    /// The numbers of several servers together. Version and role are those of the first that told.
+    pub(crate) fn of(backend: &'static str, dsn: &str, pools: &[Arc<Pool>]) -> Self {
+        let mut all = Self { backend, dsn: dsn.to_owned(), ..Self::default() };
+        let known = |text: String| if text.is_empty() { None } else { Some(text) };
+        for pool in pools.iter().map(|pool| pool.status()) {
+            all.server_version = all.server_version.or_else(|| known(pool.greeting.version));
+            all.server_role = all.server_role.or_else(|| known(pool.greeting.role));
+            all.open += pool.open;
+            all.idle += pool.idle;
+            all.created += pool.created;
+            all.discarded += pool.discarded;
+        }
+        all
+    }
+}
+
 /// A backend. All methods may be called from many threads at once.
 pub trait Store: Send + Sync {
     /// One atomic try. One round trip.
@@ -207,6 +226,10 @@ pub trait Store: Send + Sync {
 pub fn open(config: &Config) -> Result<Box<dyn Store>> {
     match &config.dsn {
         Dsn::Redis(server) => Ok(Box::new(RedisStore::new(server.clone(), config))),
+        Dsn::Sentinel(_) | Dsn::Cluster(_) | Dsn::Quorum(_) => Err(crate::error::Error::Config(format!(
+            "redis+{}:// is not available in this version",
+            config.dsn.backend()
+        ))),
         Dsn::Local(directory) => Ok(Box::new(LocalStore::new(directory.clone(), config))),
     }
 }

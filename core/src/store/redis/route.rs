@@ -1,0 +1,106 @@
+//! On which server a lock lives, and where to turn when that server fails or refuses.
+
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::connection::Fault;
+use crate::dsn::Server;
+use crate::error::{Error, Result};
+use crate::pool::Pool;
+use crate::store::StoreStatus;
+
+/// What follows a command that failed.
+pub(crate) enum Next {
+    /// Its error is the caller's.
+    GiveUp,
+    /// It is sent once more, there.
+    Again(Arc<Pool>),
+}
+
+/// The servers of a topology. May ask them who is who; does no I/O before the first lock.
+pub(crate) trait Route: Send + Sync {
+    /// The server that keeps a key.
+    ///
+    /// # Errors
+    /// None is known, and nobody could be asked.
+    fn server_of(&self, key: &[u8]) -> Result<Arc<Pool>>;
+
+    /// All servers that keep locks.
+    ///
+    /// # Errors
+    /// As [`Route::server_of`].
+    fn servers(&self) -> Result<Vec<Arc<Pool>>>;
+
+    /// No connection to `pool` could be had; nothing was sent. Which server keeps its locks now?
+    ///
+    /// # Errors
+    /// No other than that; `error`, or one that says more.
+    fn instead_of(&self, pool: &Arc<Pool>, error: Error) -> Result<Arc<Pool>>;
+
+    /// A command on `key` was sent to `pool`, and failed.
+    fn after(&self, pool: &Arc<Pool>, key: &[u8], fault: &Fault) -> Next;
+
+    /// What a fault means here.
+    fn explain(&self, pool: &Pool, fault: Fault) -> Error {
+        pool.explain(fault)
+    }
+
+    /// Whether commands must name all keys that they use.
+    fn declares_keys(&self) -> bool {
+        false
+    }
+
+    /// The numbers of all pools together.
+    fn status(&self) -> StoreStatus;
+
+    /// Where the locks live, without credentials.
+    fn label(&self) -> &str;
+
+    /// Drops idle connections.
+    fn close(&self);
+}
+
+/// One server.
+pub(crate) struct One(Arc<Pool>);
+
+impl One {
+    pub(crate) fn new(server: Server, config: &Config) -> Self {
+        Self(Arc::new(Pool::new(server, config)))
+    }
+}
+
+impl Route for One {
+    fn server_of(&self, _: &[u8]) -> Result<Arc<Pool>> {
+        Ok(Arc::clone(&self.0))
+    }
+
+    fn servers(&self) -> Result<Vec<Arc<Pool>>> {
+        Ok(vec![Arc::clone(&self.0)])
+    }
+
+    fn instead_of(&self, _: &Arc<Pool>, error: Error) -> Result<Arc<Pool>> {
+        Err(error)
+    }
+
+    fn after(&self, pool: &Arc<Pool>, _: &[u8], fault: &Fault) -> Next {
+        match fault {
+            Fault::Broken(_) => {
+                pool.clear();
+                Next::Again(Arc::clone(pool))
+            }
+            Fault::Refused(..) => Next::GiveUp,
+        }
+    }
+
+    fn status(&self) -> StoreStatus {
+        StoreStatus::of("redis", self.label(), std::slice::from_ref(&self.0))
+    }
+
+    fn label(&self) -> &str {
+        self.0.label()
+    }
+
+    fn close(&self) {
+        self.0.clear();
+    }
+}

@@ -1,0 +1,137 @@
+//! The Lua scripts, and the commands that run them.
+
+use once_cell::sync::Lazy;
+use redis::Value;
+
+use super::reply::millis;
+use crate::connection::{Connection, Fault};
+use crate::key::LockName;
+use crate::report::Mode;
+use crate::store::{Claim, IfBusy, Token};
+
+/// How long an idle name remembers its last fencing token: `RETAIN` of `common.lua`.
+const RETAIN_MS: u64 = 60_000;
+
+/// A Lua script, and the digest by which the server knows it.
+pub(crate) struct Script {
+    text: String,
+    sha1: String,
+}
+
+impl Script {
+    fn new(text: &str) -> Self {
+        let text = text.replace("--#include common.lua", include_str!("../scripts/common.lua"));
+        let sha1 = sha1_smol::Sha1::from(&text).digest().to_string();
+        Self { text, sha1 }
+    }
+}
+
+macro_rules! script {
+    ($name:ident, $file:literal) => {
+        pub(crate) static $name: Lazy<Script> = Lazy::new(|| Script::new(include_str!($file)));
+    };
+}
+script!(ACQUIRE, "../scripts/acquire.lua");
+script!(RELEASE, "../scripts/release.lua");
+script!(RENEW, "../scripts/renew.lua");
+script!(BREAK, "../scripts/break.lua");
+script!(INSPECT, "../scripts/inspect.lua");
+
+/// The keys of one lock, all in one hash slot.
+pub(crate) struct Keys {
+    /// Its record: `PREFIX{NAME}`.
+    pub(crate) lock: String,
+    /// Queue, waiters, readers and their records, when they are to be declared. The scripts make
+    /// them from the first one; a cluster that is moving the slot must know them, so that it lets
+    /// no script see a part of a lock.
+    others: Vec<String>,
+}
+
+impl Keys {
+    pub(crate) fn new(prefix: &str, name: &LockName, declare: bool) -> Self {
+        let mut lock = String::with_capacity(prefix.len() + name.as_bytes().len() + 8);
+        lock.push_str(prefix);
+        lock.push('{');
+        lock.push_str(&name.encoded());
+        lock.push('}');
+        let others: &[&str] = if declare { &[":q", ":w", ":r", ":i"] } else { &[] };
+        let others = others.iter().map(|end| format!("{lock}{end}")).collect();
+        Self { lock, others }
+    }
+
+    /// The list in which a waiter sleeps.
+    pub(crate) fn mailbox(&self, token: &Token) -> Vec<u8> {
+        let mut key = self.lock.clone().into_bytes();
+        key.extend_from_slice(b":m:");
+        key.extend_from_slice(token.as_bytes());
+        key
+    }
+}
+
+/// A script with what it is run on. Made on the stack for each command.
+pub(crate) struct Call<'a> {
+    script: &'a Script,
+    /// `EVALSHA digest number-of-keys key… argument…`
+    words: Vec<&'a [u8]>,
+}
+
+impl<'a> Call<'a> {
+    /// On one lock.
+    pub(crate) fn new(script: &'a Script, keys: &'a Keys, arguments: &[&'a [u8]]) -> Self {
+        let mut words = Vec::with_capacity(4 + keys.others.len() + arguments.len());
+        let count: &[u8] = if keys.others.is_empty() { b"1" } else { b"5" };
+        words.extend([b"EVALSHA", script.sha1.as_bytes(), count, keys.lock.as_bytes()]);
+        words.extend(keys.others.iter().map(String::as_bytes));
+        words.extend(arguments);
+        Self { script, words }
+    }
+
+    /// The command's words.
+    pub(crate) fn words(&self) -> &[&'a [u8]] {
+        &self.words
+    }
+
+    /// The server does not know the digest: from now on send the text.
+    pub(crate) fn spell_out(&mut self) {
+        if let [verb, text, ..] = self.words.as_mut_slice() {
+            (*verb, *text) = (b"EVAL", self.script.text.as_bytes());
+        }
+    }
+
+    /// Runs it: by digest, and by text when the server does not know the digest.
+    pub(crate) fn run(&mut self, connection: &mut Connection) -> Result<Value, Fault> {
+        match connection.call(self.words()) {
+            Err(fault) if fault.is("NOSCRIPT") => {
+                self.spell_out();
+                connection.call(self.words())
+            }
+            other => other,
+        }
+    }
+}
+
+/// The arguments of `acquire.lua`, for as long as `then` runs.
+pub(crate) fn with_acquire<T>(claim: &Claim<'_>, if_busy: u8, then: impl FnOnce(&[&[u8]]) -> T) -> T {
+    let (mut ttl, mut keep, mut place) = (itoa::Buffer::new(), itoa::Buffer::new(), itoa::Buffer::new());
+    let lease = millis(claim.ttl);
+    then(&[
+        claim.token.as_bytes(),
+        match claim.mode {
+            Mode::Exclusive => b"X",
+            Mode::Shared => b"S",
+        },
+        ttl.format(lease).as_bytes(),
+        std::slice::from_ref(&if_busy),
+        place.format(claim.place).as_bytes(),
+        claim.identity,
+        keep.format(lease + RETAIN_MS).as_bytes(),
+    ])
+}
+
+/// How `acquire.lua` is told.
+pub(crate) fn if_busy(if_busy: IfBusy) -> u8 {
+    match if_busy {
+        IfBusy::Queue => b'Q',
+        IfBusy::GiveUp => b'G',
+    }
+}
