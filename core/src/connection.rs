@@ -68,6 +68,11 @@ pub struct Connection {
     timeout: Duration,
     healthy: bool,
     idle_since: Instant,
+    /// Commands that were posted and not answered yet, and since when one is due.
+    owed: usize,
+    owed_since: Instant,
+    /// Parts of their replies.
+    inbox: Vec<u8>,
 }
 
 /// A server that does not know HELLO repeats what it was sent, and the password with it.
@@ -99,7 +104,7 @@ impl Connection {
         // Handshake and greeting belong to the connect.
         let left = deadline.remaining().max(Duration::from_millis(1));
         raw.set_timeouts(left).map_err(|e| broken(&e))?;
-        let socket = Socket { raw, deadline, check: true };
+        let socket = Socket { raw, deadline, check: true, patient: true };
         let io = match (tls, &server.address) {
             (Some(config), Address::Tcp(host, _)) => {
                 let host =
@@ -117,6 +122,9 @@ impl Connection {
             timeout: connect_timeout,
             healthy: true,
             idle_since: Instant::now(),
+            owed: 0,
+            owed_since: deadline,
+            inbox: Vec::new(),
         };
         let greeting = connection.greet(server, name, deadline)?;
         connection.timeout = command_timeout;
@@ -208,6 +216,92 @@ impl Connection {
         self.read()
     }
 
+    /// Sends a command whose reply is [`Connection::gather`]ed, perhaps much later. The server answers
+    /// what was posted in this order.
+    pub fn post(&mut self, command: &[&[u8]]) -> Result<(), Fault> {
+        self.begin();
+        self.add(command);
+        self.send()?;
+        // It is outstanding, but it is known what comes before it.
+        self.healthy = true;
+        if self.owed == 0 {
+            self.owed_since = self.idle_since;
+        }
+        self.owed += 1;
+        Ok(())
+    }
+
+    /// Replies to what was posted that have arrived by now, without waiting.
+    pub fn gather(&mut self) -> Result<Vec<Result<Value, Fault>>, Fault> {
+        let mut replies = Vec::new();
+        let mut piece = [0u8; 4096];
+        while replies.len() < self.owed {
+            self.io.socket().patient = false;
+            let read = self.io.read(&mut piece);
+            self.io.socket().patient = true;
+            match read {
+                Ok(0) if replies.is_empty() => {
+                    self.healthy = false;
+                    return Err(Fault::Broken("the server closed the connection".into()));
+                }
+                Ok(0) => break,
+                Ok(length) => self.inbox.extend_from_slice(piece.get(..length).unwrap_or_default()),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(e) => {
+                    self.healthy = false;
+                    return Err(broken(&e));
+                }
+            }
+            self.split(&mut replies)?;
+        }
+        if !replies.is_empty() {
+            self.owed = self.owed.saturating_sub(replies.len());
+            self.owed_since = Instant::now();
+        }
+        Ok(replies)
+    }
+
+    /// Takes whole replies out of the inbox.
+    fn split(&mut self, replies: &mut Vec<Result<Value, Fault>>) -> Result<(), Fault> {
+        loop {
+            let length = match reply_length(&self.inbox, 0) {
+                Ok(Some(length)) => length,
+                Ok(None) if self.inbox.len() <= MAX_INBOX => return Ok(()),
+                _ => {
+                    self.healthy = false;
+                    return Err(Fault::Broken("the reply could not be read".into()));
+                }
+            };
+            let reply = redis::parse_redis_value(self.inbox.get(..length).unwrap_or_default());
+            self.inbox.drain(..length);
+            match self.judge(reply) {
+                Err(broken @ Fault::Broken(_)) => {
+                    self.healthy = false;
+                    return Err(broken);
+                }
+                reply => replies.push(reply),
+            }
+        }
+    }
+
+    /// How many posted commands are unanswered.
+    pub fn owed(&self) -> usize {
+        self.owed
+    }
+
+    /// For how long the server has owed an answer; zero when it owes none.
+    pub fn late_by(&self) -> Duration {
+        if self.owed == 0 { Duration::ZERO } else { Instant::now().since(self.owed_since) }
+    }
+
+    /// Its socket, to wait for.
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        match &self.io {
+            Io::Plain(socket) => socket.raw.as_fd(),
+            Io::Tls(tls) => tls.sock.raw.as_fd(),
+        }
+    }
+
     /// Sleeps until a reply arrives, for at most `limit`. `interrupted` is looked at whenever a
     /// signal arrives.
     pub fn wait_readable(
@@ -246,10 +340,9 @@ impl Connection {
     }
 
     /// Looks, without a round trip, whether the peer closed it or sent what nobody asked for.
-    pub fn is_quiet(&mut self) -> bool {
+    pub fn is_quiet(&self) -> bool {
         let mut byte = [0u8; 1];
-        let fd = self.io.socket().raw.as_fd();
-        rustix::net::recv(fd, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT)
+        rustix::net::recv(self.socket(), &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT)
             .is_err_and(|e| e == rustix::io::Errno::AGAIN)
     }
 
@@ -335,6 +428,36 @@ pub fn tls_config(files: &TlsFiles) -> Result<Arc<ClientConfig>, String> {
         _ => builder.with_no_client_auth(),
     };
     Ok(Arc::new(config))
+}
+
+/// The most that is kept of a reply that is still arriving.
+const MAX_INBOX: usize = 64 << 20;
+
+/// The length of the first whole reply in `bytes`; `None` while it is not there whole.
+fn reply_length(bytes: &[u8], depth: u8) -> Result<Option<usize>, ()> {
+    let Some(line) = bytes.windows(2).position(|pair| pair == b"\r\n") else { return Ok(None) };
+    let (kind, text) = bytes.get(..line).and_then(<[u8]>::split_first).ok_or(())?;
+    let mut end = line + 2;
+    let number = || std::str::from_utf8(text).ok().and_then(|text| text.parse::<i64>().ok()).ok_or(());
+    match kind {
+        b'+' | b'-' | b':' => {}
+        b'$' => {
+            // Nil has no body.
+            if let Ok(length) = usize::try_from(number()?) {
+                end = end.checked_add(length).and_then(|end| end.checked_add(2)).ok_or(())?;
+            }
+        }
+        b'*' if depth < 8 => {
+            for _ in 0..number()? {
+                match reply_length(bytes.get(end..).unwrap_or_default(), depth + 1)? {
+                    Some(length) => end += length,
+                    None => return Ok(None),
+                }
+            }
+        }
+        _ => return Err(()),
+    }
+    Ok((end <= bytes.len()).then_some(end))
 }
 
 /// A whole integer reply: `:123\r\n`.
@@ -438,6 +561,8 @@ struct Socket {
     deadline: Instant,
     /// Not the first step of an exchange: look at the clock.
     check: bool,
+    /// Whether a read waits for data.
+    patient: bool,
 }
 
 impl Socket {
@@ -456,6 +581,9 @@ impl Socket {
 
 impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if !self.patient {
+            return Ok(rustix::net::recv(self.raw.as_fd(), buffer, RecvFlags::DONTWAIT)?.0);
+        }
         self.until_deadline(|raw| match raw {
             Raw::Tcp(s) => s.read(buffer),
             Raw::Unix(s) => s.read(buffer),
@@ -541,12 +669,15 @@ mod tests {
         raw.set_timeouts(Duration::from_millis(300)).unwrap();
         let deadline = Instant::now();
         Connection {
-            io: Io::Plain(Socket { raw, deadline, check: false }),
+            io: Io::Plain(Socket { raw, deadline, check: false, patient: true }),
             parser: Parser::new(),
             packed: Vec::new(),
             timeout: Duration::from_millis(300),
             healthy: true,
             idle_since: deadline,
+            owed: 0,
+            owed_since: deadline,
+            inbox: Vec::new(),
         }
     }
 
@@ -597,12 +728,61 @@ mod tests {
     }
 
     #[test]
+    fn posted_commands_are_answered_in_order_and_later() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut c = talk(&[]);
+        c.io =
+            Io::Plain(Socket { raw: Raw::Unix(ours), deadline: Instant::now(), check: false, patient: true });
+        c.post(&[b"A"]).unwrap();
+        assert!(c.gather().unwrap().is_empty());
+        c.post(&[b"B"]).unwrap();
+        c.post(&[b"C"]).unwrap();
+        assert_eq!(c.owed(), 3);
+        theirs.write_all(b":1\r\n*2\r\n$1\r\na\r\n").unwrap();
+        let first: Vec<_> = c.gather().unwrap().into_iter().map(Result::unwrap).collect();
+        assert_eq!(first, [Value::Int(1)]);
+        theirs.write_all(b":7\r\n-ERR no\r\n").unwrap();
+        let rest = c.gather().unwrap();
+        let pair = Value::Array(vec![Value::BulkString(b"a".to_vec()), Value::Int(7)]);
+        assert_eq!(rest[0].as_ref().unwrap(), &pair);
+        assert!(rest[1].as_ref().unwrap_err().is("ERR"));
+        assert!(c.owed() == 0 && c.is_healthy() && c.late_by().is_zero());
+        drop(theirs);
+        c.post(&[b"D"]).unwrap_err();
+        assert!(!c.is_healthy());
+    }
+
+    #[test]
+    fn the_length_of_a_reply() {
+        let whole: [&[u8]; 6] = [
+            b"+OK\r\n",
+            b":-1\r\n",
+            b"$-1\r\n",
+            b"$3\r\na\r\n\r\n",
+            b"*-1\r\n",
+            b"*2\r\n*1\r\n:1\r\n$0\r\n\r\n",
+        ];
+        for reply in whole {
+            let more = [reply, b"+next"].concat();
+            assert_eq!(reply_length(&more, 0), Ok(Some(reply.len())), "{reply:?}");
+            for cut in 0..reply.len() {
+                assert_eq!(reply_length(&reply[..cut], 0), Ok(None), "{reply:?} {cut}");
+            }
+        }
+        let wrong: [&[u8]; 4] = [b"?\r\n", b"\r\n", b"$x\r\n", b"*1\r\n!\r\n"];
+        for reply in wrong {
+            assert_eq!(reply_length(reply, 0), Err(()), "{reply:?}");
+        }
+        assert_eq!(reply_length(&b"*1\r\n".repeat(9), 0), Err(()));
+    }
+
+    #[test]
     fn a_peer_that_drips_does_not_outlast_the_time_out() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let mut c = talk(&[]);
         let raw = Raw::Unix(ours);
         raw.set_timeouts(Duration::from_millis(300)).unwrap();
-        c.io = Io::Plain(Socket { raw, deadline: Instant::now(), check: false });
+        c.io = Io::Plain(Socket { raw, deadline: Instant::now(), check: false, patient: true });
         let drip = thread::spawn(move || {
             theirs.write_all(b"$1000\r\n").unwrap();
             while theirs.write_all(b"x").is_ok() {

@@ -13,7 +13,7 @@ use crate::report::Mode;
 use crate::store::Token;
 
 /// What is taken off a lease for clocks that run at different speeds: a hundredth and 2 ms.
-fn margin(lease: Duration) -> Duration {
+pub(crate) fn margin(lease: Duration) -> Duration {
     lease / 100 + Duration::from_millis(2)
 }
 

@@ -50,6 +50,8 @@ pub struct Pool {
 #[derive(Default)]
 struct State {
     idle: VecDeque<Connection>,
+    /// Those that owe answers, oldest first: [`Connection::post`].
+    late: VecDeque<Connection>,
     open: usize,
     commands: usize,
     /// Callers that wait for one of those to end. Waking nobody would be a system call, too.
@@ -107,6 +109,11 @@ impl Pool {
         &self.label
     }
 
+    /// The longest wait for the answer to one command.
+    pub fn command_timeout(&self) -> Duration {
+        self.command_timeout
+    }
+
     /// Borrows a connection, making one where none is idle.
     ///
     /// # Errors
@@ -133,7 +140,7 @@ impl Pool {
         }
         // From here on dropping the loan undoes the count.
         let mut loan = Loan { pool: self, connection: None, purpose };
-        while let Some(mut connection) = state.idle.pop_back() {
+        while let Some(connection) = state.idle.pop_back() {
             if connection.idle_for() < CHECK_AFTER || connection.is_quiet() {
                 loan.connection = Some(connection);
                 return Ok(loan);
@@ -155,6 +162,36 @@ impl Pool {
         drop(state);
         loan.connection = Some(self.connect()?);
         Ok(loan)
+    }
+
+    /// A connection that is there, or `None`; no round trip. One that owes answers comes first:
+    /// what is posted behind another command is carried out after it.
+    ///
+    /// `free`: only one that owes none.
+    pub fn at_hand(&self, free: bool) -> Option<Loan<'_>> {
+        let mut state = self.lock();
+        let connection = loop {
+            match if free { None } else { state.late.pop_front() } {
+                Some(late) if late.late_by() <= self.command_timeout => break late,
+                Some(_) => {}
+                None => match state.idle.pop_back() {
+                    Some(idle) if idle.idle_for() < CHECK_AFTER || idle.is_quiet() => break idle,
+                    Some(_) => {}
+                    None => return None,
+                },
+            }
+            state.open -= 1;
+            state.discarded += 1;
+        };
+        Some(Loan { pool: self, connection: Some(connection), purpose: Purpose::Apart })
+    }
+
+    /// Why no connection is tried at present, if so: one has failed a short while ago.
+    pub fn shunned(&self) -> Option<Error> {
+        let state = self.lock();
+        let (when, cause) = state.broken_circuit.as_ref()?;
+        let recent = !(*when + self.retry_after).has_passed();
+        recent.then(|| self.error(cause.clone()))
     }
 
     fn connect(&self) -> Result<Connection> {
@@ -225,10 +262,11 @@ impl Pool {
     /// Drops idle connections: one of their kind just failed, so the server may have restarted.
     pub fn clear(&self) {
         let mut state = self.lock();
-        let gone = state.idle.len();
+        let gone = state.idle.len() + state.late.len();
         state.open -= gone;
         state.discarded += u64::try_from(gone).unwrap_or_default();
         state.idle.clear();
+        state.late.clear();
     }
 
     /// The numbers of now.
@@ -252,7 +290,9 @@ impl Drop for Loan<'_> {
     fn drop(&mut self) {
         let mut state = self.pool.lock();
         if let Some(connection) = self.connection.take() {
-            if connection.is_healthy() && state.idle.len() < self.pool.size {
+            if connection.is_healthy() && connection.owed() > 0 && state.late.len() < self.pool.size {
+                state.late.push_back(connection);
+            } else if connection.is_healthy() && connection.owed() == 0 && state.idle.len() < self.pool.size {
                 state.idle.push_back(connection);
             } else {
                 state.open -= 1;

@@ -1,8 +1,11 @@
-//! The one engine of a process, and what a fork does to it.
+//! The one engine of a process, what a fork does to it, and threads that PHP does not notice.
 //!
 //! Engines are leaked on purpose: a `&'static` survives a fork that must not close its parent's
 //! sockets, and the renewal thread may hold it while the process ends.
 
+use std::thread::{Builder, JoinHandle};
+
+use nix::sys::signal::{SigSet, SigmaskHow};
 use once_cell::sync::OnceCell;
 
 use crate::config::Config;
@@ -47,4 +50,13 @@ pub fn engine(config: impl FnOnce() -> Result<Config>) -> Result<&'static Engine
 /// The engine, if this process (not its parent) has made one.
 pub fn existing() -> Option<&'static Engine> {
     last().map(|link| &link.engine).filter(|engine| engine.is_own())
+}
+
+/// Starts a thread with all signals blocked from its first instruction on: PHP's timers and handlers
+/// belong to the threads that run PHP.
+pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+    let spawned = Builder::new().name(name.into()).stack_size(256 * 1024).spawn(run);
+    before.thread_set_mask()?;
+    spawned
 }

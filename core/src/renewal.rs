@@ -9,10 +9,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use nix::sys::signal::{SigSet, SigmaskHow};
-
 use crate::clock::Instant;
 use crate::lease::LeaseState;
+use crate::process;
 
 /// Renews one lease and says when it is due again; `None` when it is not to be renewed any more.
 pub(crate) type Renew = Box<dyn Fn(&LeaseState) -> Option<Instant> + Send + Sync>;
@@ -58,7 +57,7 @@ impl Renewer {
     pub(crate) fn add(&self, lease: &Arc<LeaseState>, due: Instant) -> std::io::Result<()> {
         let mut state = self.shared.lock();
         if !state.running {
-            *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(spawn(&self.shared)?);
+            *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.start()?);
             state.running = true;
         }
         state.leases.push((Arc::clone(lease), due));
@@ -68,6 +67,11 @@ impl Renewer {
             self.shared.changed.notify_one();
         }
         Ok(())
+    }
+
+    fn start(&self) -> std::io::Result<JoinHandle<()>> {
+        let shared = Arc::clone(&self.shared);
+        process::spawn("cluster_lock", move || shared.run())
     }
 
     /// Stops keeping a lease alive. A renewal that is under way may still arrive at the server.
@@ -148,16 +152,4 @@ impl State {
             _ => drop(self.leases.swap_remove(place)),
         }
     }
-}
-
-/// Starts the thread with all signals blocked from its first instruction on.
-fn spawn(shared: &Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
-    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
-    let shared = Arc::clone(shared);
-    let spawned = std::thread::Builder::new()
-        .name("cluster_lock".into())
-        .stack_size(256 * 1024)
-        .spawn(move || shared.run());
-    before.thread_set_mask()?;
-    spawned
 }

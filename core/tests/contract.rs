@@ -16,7 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cluster_lock_core::{Acquired, Engine, Error, LockName, Loss, Mode, Standing};
-use support::{RedisServer, Want, engine, name, until};
+use support::{RedisServer, Want, engine, name, quorum_dsn, until};
 
 const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
@@ -24,19 +24,24 @@ const S: Duration = Duration::from_secs(1);
 /// A backend, and what keeps it alive.
 struct Backend {
     dsn: String,
-    _redis: Option<RedisServer>,
+    _redis: Vec<RedisServer>,
     _dir: tempfile::TempDir,
 }
 
 impl Backend {
     fn redis() -> Self {
         let server = RedisServer::start(&[]);
-        Self { dsn: server.unix_dsn(), _redis: Some(server), _dir: tempfile::tempdir().unwrap() }
+        Self { dsn: server.unix_dsn(), _redis: vec![server], _dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn quorum() -> Self {
+        let servers: Vec<_> = (0..3).map(|_| RedisServer::start(&[])).collect();
+        Self { dsn: quorum_dsn(&servers), _redis: servers, _dir: tempfile::tempdir().unwrap() }
     }
 
     fn local() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self { dsn: format!("local://{}", dir.path().display()), _redis: None, _dir: dir }
+        Self { dsn: format!("local://{}", dir.path().display()), _redis: Vec::new(), _dir: dir }
     }
 
     /// Two nodes.
@@ -387,6 +392,9 @@ macro_rules! on_each_backend {
     ($($test:ident)*) => {
         mod redis {
             $(#[test] fn $test() { super::$test(&super::Backend::redis()); })*
+        }
+        mod quorum {
+            $(#[test] fn $test() { super::$test(&super::Backend::quorum()); })*
         }
         mod local {
             $(#[test] fn $test() { super::$test(&super::Backend::local()); })*

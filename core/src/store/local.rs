@@ -248,7 +248,7 @@ impl LocalStore {
 impl Store for LocalStore {
     fn attempt(&self, claim: &Claim<'_>, if_busy: IfBusy) -> Result<Attempt> {
         let locked = self.lock()?;
-        if if_busy == IfBusy::Queue {
+        if if_busy != IfBusy::GiveUp {
             self.open_pipe(claim.token)?;
         }
         let attempt = locked.step(claim.name, |m, _| m.attempt(locked.now, claim, if_busy))?;

@@ -89,6 +89,10 @@ impl Machine {
         let exclusive = claim.mode == Mode::Exclusive;
         let expiry_ms = now.lease_ms + millis(claim.ttl);
         let held = |fence| Attempt::Held(Grant { fence, lease: claim.ttl });
+        if if_busy == IfBusy::Yield {
+            self.writer = self.writer.take().filter(|writer| writer.token != me);
+            self.readers.remove(&me);
+        }
         if let Some(writer) = self.writer.as_mut().filter(|w| w.token == me) {
             if exclusive {
                 writer.expiry_ms = expiry_ms;
@@ -107,7 +111,10 @@ impl Machine {
             self.readers.remove(&me);
         }
         let queued = self.queue.iter().position(|w| w.token == me);
-        let known = queued.and_then(|i| self.queue.get(i)).map_or(claim.place, |w| w.place);
+        let known = queued
+            .and_then(|i| self.queue.get(i))
+            .filter(|_| if_busy != IfBusy::Yield)
+            .map_or(claim.place, |w| w.place);
         let place =
             if known == 0 { now.unix_us.max(self.queue.last().map_or(0, |w| w.place) + 1) } else { known };
         self.queue.retain(|w| w.token != me);

@@ -4,9 +4,9 @@
 
 mod local;
 pub mod machine;
+mod quorum;
 mod redis;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Instant;
@@ -18,6 +18,7 @@ use crate::pool::Pool;
 use crate::report::{LockReport, Mode};
 
 pub use local::LocalStore;
+pub use quorum::QuorumStore;
 pub use redis::RedisStore;
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
@@ -87,6 +88,9 @@ pub enum IfBusy {
     Queue,
     /// Give up: remove the claim from the queue if it is there. The last try of a time-out.
     GiveUp,
+    /// Queue at exactly [`Claim::place`], even what the claim holds: of several servers that are to
+    /// agree on one holder, each then gives the lock to whoever came first.
+    Yield,
 }
 
 /// The answer to an attempt.
@@ -157,10 +161,10 @@ pub struct StoreStatus {
 
 impl StoreStatus {
     /// The numbers of several servers together. Version and role are those of the first that told.
-    pub(crate) fn of(backend: &'static str, dsn: &str, pools: &[Arc<Pool>]) -> Self {
+    pub(crate) fn of<'a>(backend: &'static str, dsn: &str, pools: impl Iterator<Item = &'a Pool>) -> Self {
         let mut all = Self { backend, dsn: dsn.to_owned(), ..Self::default() };
         let known = |text: String| if text.is_empty() { None } else { Some(text) };
-        for pool in pools.iter().map(|pool| pool.status()) {
+        for pool in pools.map(Pool::status) {
             all.server_version = all.server_version.or_else(|| known(pool.greeting.version));
             all.server_role = all.server_role.or_else(|| known(pool.greeting.role));
             all.open += pool.open;
@@ -226,7 +230,8 @@ pub trait Store: Send + Sync {
 pub fn open(config: &Config) -> Result<Box<dyn Store>> {
     match &config.dsn {
         Dsn::Redis(server) => Ok(Box::new(RedisStore::new(server.clone(), config))),
-        Dsn::Sentinel(_) | Dsn::Cluster(_) | Dsn::Quorum(_) => Err(crate::error::Error::Config(format!(
+        Dsn::Quorum(servers) => Ok(Box::new(QuorumStore::new(servers, config))),
+        Dsn::Sentinel(_) | Dsn::Cluster(_) => Err(crate::error::Error::Config(format!(
             "redis+{}:// is not available in this version",
             config.dsn.backend()
         ))),

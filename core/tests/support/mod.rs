@@ -107,6 +107,11 @@ impl Drop for RedisServer {
     }
 }
 
+pub fn quorum_dsn(servers: &[RedisServer]) -> String {
+    let hosts: Vec<_> = servers.iter().map(|server| format!("127.0.0.1:{}", server.port)).collect();
+    format!("redis+quorum://{}", hosts.join(","))
+}
+
 pub fn engine(dsn: &str) -> Engine {
     Engine::new(&config(dsn)).unwrap()
 }

@@ -54,11 +54,11 @@ struct Ran {
 impl RedisStore {
     /// A store on a server. No I/O.
     pub fn new(server: Server, config: &Config) -> Self {
-        Self::on(Box::new(One::new(server, config)), config)
+        Self::on(Box::new(One::new(server, config)), &config.prefix)
     }
 
-    fn on(route: Box<dyn Route>, config: &Config) -> Self {
-        Self { route, prefix: config.prefix.clone() }
+    pub(crate) fn on(route: Box<dyn Route>, prefix: &str) -> Self {
+        Self { route, prefix: prefix.to_owned() }
     }
 
     fn keys(&self, name: &LockName) -> Keys {
@@ -186,7 +186,7 @@ impl RedisStore {
 
 impl Store for RedisStore {
     fn attempt(&self, claim: &Claim<'_>, if_busy: IfBusy) -> Result<Attempt> {
-        let ran = script::with_acquire(claim, script::if_busy(if_busy), |argv| {
+        let ran = script::with_acquire(claim, if_busy, None, |argv| {
             self.run(Purpose::Command, &ACQUIRE, claim.name, argv)
         })?;
         reply::attempt(&ran.value, claim.ttl).ok_or_else(|| ran.pool.nonsense("acquire", &ran.value))

@@ -67,6 +67,11 @@ impl One {
     pub(crate) fn new(server: Server, config: &Config) -> Self {
         Self(Arc::new(Pool::new(server, config)))
     }
+
+    /// With a pool that others use as well.
+    pub(crate) fn sharing(pool: &Arc<Pool>) -> Self {
+        Self(Arc::clone(pool))
+    }
 }
 
 impl Route for One {
@@ -93,7 +98,7 @@ impl Route for One {
     }
 
     fn status(&self) -> StoreStatus {
-        StoreStatus::of("redis", self.label(), std::slice::from_ref(&self.0))
+        StoreStatus::of("redis", self.label(), std::iter::once(&*self.0))
     }
 
     fn label(&self) -> &str {

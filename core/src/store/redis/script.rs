@@ -69,8 +69,10 @@ impl Keys {
 }
 
 /// A script with what it is run on. Made on the stack for each command.
+#[derive(Clone)]
 pub(crate) struct Call<'a> {
-    script: &'a Script,
+    /// `None`: a plain command.
+    script: Option<&'a Script>,
     /// `EVALSHA digest number-of-keys key… argument…`
     words: Vec<&'a [u8]>,
 }
@@ -83,7 +85,12 @@ impl<'a> Call<'a> {
         words.extend([b"EVALSHA", script.sha1.as_bytes(), count, keys.lock.as_bytes()]);
         words.extend(keys.others.iter().map(String::as_bytes));
         words.extend(arguments);
-        Self { script, words }
+        Self { script: Some(script), words }
+    }
+
+    /// A command that is no script.
+    pub(crate) fn plain(words: &[&'a [u8]]) -> Self {
+        Self { script: None, words: words.to_vec() }
     }
 
     /// The command's words.
@@ -93,8 +100,8 @@ impl<'a> Call<'a> {
 
     /// The server does not know the digest: from now on send the text.
     pub(crate) fn spell_out(&mut self) {
-        if let [verb, text, ..] = self.words.as_mut_slice() {
-            (*verb, *text) = (b"EVAL", self.script.text.as_bytes());
+        if let ([verb, text, ..], Some(script)) = (self.words.as_mut_slice(), self.script) {
+            (*verb, *text) = (b"EVAL", script.text.as_bytes());
         }
     }
 
@@ -110,28 +117,33 @@ impl<'a> Call<'a> {
     }
 }
 
-/// The arguments of `acquire.lua`, for as long as `then` runs.
-pub(crate) fn with_acquire<T>(claim: &Claim<'_>, if_busy: u8, then: impl FnOnce(&[&[u8]]) -> T) -> T {
+/// The arguments of `acquire.lua`, for as long as `then` runs. A quorum wants a certain fencing token.
+pub(crate) fn with_acquire<T>(
+    claim: &Claim<'_>,
+    if_busy: IfBusy,
+    fence: Option<u64>,
+    then: impl FnOnce(&[&[u8]]) -> T,
+) -> T {
     let (mut ttl, mut keep, mut place) = (itoa::Buffer::new(), itoa::Buffer::new(), itoa::Buffer::new());
+    let mut wanted = itoa::Buffer::new();
     let lease = millis(claim.ttl);
-    then(&[
+    let arguments: [&[u8]; 8] = [
         claim.token.as_bytes(),
         match claim.mode {
             Mode::Exclusive => b"X",
             Mode::Shared => b"S",
         },
         ttl.format(lease).as_bytes(),
-        std::slice::from_ref(&if_busy),
+        match if_busy {
+            IfBusy::Queue => b"Q",
+            IfBusy::GiveUp => b"G",
+            IfBusy::Yield => b"Y",
+        },
         place.format(claim.place).as_bytes(),
         claim.identity,
         keep.format(lease + RETAIN_MS).as_bytes(),
-    ])
-}
-
-/// How `acquire.lua` is told.
-pub(crate) fn if_busy(if_busy: IfBusy) -> u8 {
-    match if_busy {
-        IfBusy::Queue => b'Q',
-        IfBusy::GiveUp => b'G',
-    }
+        wanted.format(fence.unwrap_or(0)).as_bytes(),
+    ];
+    let [usual @ .., _] = &arguments;
+    then(if fence.is_some() { &arguments } else { usual })
 }

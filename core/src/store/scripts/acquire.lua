@@ -9,8 +9,12 @@
 --
 -- KEYS[1]  the lock
 -- ARGV     1 token   2 mode X|S   3 lease in ms   4 Q queue when busy | G give up when busy
+--          | Y of a quorum: queue at exactly the place given, also what this token holds here, so
+--          that whoever came before gets it
 --          5 place: arrival rank given by an earlier try, 0 at first   6 identity
 --          7 how long to keep the record: lease + RETAIN of common.lua, in ms
+--          8 (of a quorum) the fencing token that is wanted, 16 digits, for a grant to this token;
+--          taken when it is greater than what would be given, and not more than 1 s ahead
 -- Returns  held: the fencing token (integer)
 --          busy: {place, ms until the lease that blocks runs out, identity of one holder}
 local me, wanted = ARGV[1], ARGV[2]
@@ -22,7 +26,10 @@ if wanted == 'X' and string.byte(head) == 70 then
     local us = clock[1] .. string.sub('00000' .. clock[2], -6)
     local last = string.sub(head, 37)
     local token, keep = us, ARGV[7]
-    if last >= us then
+    if ARGV[8] and ARGV[8] > us and ARGV[8] - us <= 1000000 then
+        token = ARGV[8]
+    end
+    if last >= token then
         -- This server's clock was set back: the record must outlive the difference.
         token = string.format('%.0f', last + 1)
         keep = keep + math.floor((token - us) / 1000)
@@ -35,7 +42,16 @@ local ttl = tonumber(ARGV[3])
 
 --#include common.lua
 
-if mode == 'X' and holder == me then
+if ARGV[8] and ARGV[8] - now_us <= 1000000 then
+    floor = tonumber(ARGV[8])
+end
+if ARGV[4] == 'Y' then
+    if mode == 'X' and holder == me then
+        mode = 'F'
+    elseif mode == 'S' then
+        drop_reader(me)
+    end
+elseif mode == 'X' and holder == me then
     redis.call('DEL', MAIL .. me)
     if wanted == 'X' then
         start, lease = now_us, ttl
@@ -46,8 +62,7 @@ if mode == 'X' and holder == me then
     settle()
     save()
     return mine
-end
-if mode == 'S' and redis.call('ZSCORE', READERS, me) then
+elseif mode == 'S' and redis.call('ZSCORE', READERS, me) then
     redis.call('DEL', MAIL .. me)
     if wanted == 'S' then
         redis.call('ZADD', READERS, now + ttl, me)
@@ -57,7 +72,7 @@ if mode == 'S' and redis.call('ZSCORE', READERS, me) then
     drop_reader(me)
 end
 
-local place = tonumber(redis.call('ZSCORE', QUEUE, me) or ARGV[5])
+local place = tonumber(ARGV[4] ~= 'Y' and redis.call('ZSCORE', QUEUE, me) or ARGV[5])
 if place == 0 then
     local last = redis.call('ZRANGE', QUEUE, -1, -1, 'WITHSCORES')[2]
     place = math.max(now_us, tonumber(last or 0) + 1)

@@ -82,8 +82,11 @@ local function forget(token)
     return redis.call('ZREM', QUEUE, token) == 1
 end
 
+-- What a fencing token must reach, when its holder asks for that (acquire.lua).
+local floor = 0
+
 local function grant(token, wanted, who, ttl)
-    fence = math.max(fence + 1, now_us)
+    fence = math.max(fence + 1, now_us, floor)
     if wanted == 'X' then
         mode, holder, since, start, lease, identity = 'X', token, now_us, now_us, ttl, who
     else
