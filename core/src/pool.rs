@@ -171,14 +171,22 @@ impl Pool {
     pub fn at_hand(&self, free: bool) -> Option<Loan<'_>> {
         let mut state = self.lock();
         let connection = loop {
-            match if free { None } else { state.late.pop_front() } {
-                Some(late) if late.late_by() <= self.command_timeout => break late,
-                Some(_) => {}
-                None => match state.idle.pop_back() {
-                    Some(idle) if idle.idle_for() < CHECK_AFTER || idle.is_quiet() => break idle,
-                    Some(_) => {}
-                    None => return None,
-                },
+            let owing = if free { None } else { state.late.pop_front() };
+            if let Some(mut late) = owing {
+                // What has arrived meanwhile nobody waits for any more.
+                let alive = late.gather().is_ok();
+                if alive && late.late_by() <= self.command_timeout {
+                    break late;
+                }
+                if alive {
+                    let cause = format!("no answer within {:.3} s", late.late_by().as_secs_f64());
+                    state.broken_circuit = Some((Instant::now(), cause));
+                }
+            } else {
+                let idle = state.idle.pop_back()?;
+                if idle.idle_for() < CHECK_AFTER || idle.is_quiet() {
+                    break idle;
+                }
             }
             state.open -= 1;
             state.discarded += 1;

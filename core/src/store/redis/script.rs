@@ -16,26 +16,28 @@ const RETAIN_MS: u64 = 60_000;
 pub(crate) struct Script {
     text: String,
     sha1: String,
+    /// A number with one bit set, of its own.
+    bit: u32,
 }
 
 impl Script {
-    fn new(text: &str) -> Self {
+    fn new(text: &str, bit: u32) -> Self {
         let text = text.replace("--#include common.lua", include_str!("../scripts/common.lua"));
         let sha1 = sha1_smol::Sha1::from(&text).digest().to_string();
-        Self { text, sha1 }
+        Self { text, sha1, bit }
     }
 }
 
 macro_rules! script {
-    ($name:ident, $file:literal) => {
-        pub(crate) static $name: Lazy<Script> = Lazy::new(|| Script::new(include_str!($file)));
+    ($name:ident, $file:literal, $bit:literal) => {
+        pub(crate) static $name: Lazy<Script> = Lazy::new(|| Script::new(include_str!($file), $bit));
     };
 }
-script!(ACQUIRE, "../scripts/acquire.lua");
-script!(RELEASE, "../scripts/release.lua");
-script!(RENEW, "../scripts/renew.lua");
-script!(BREAK, "../scripts/break.lua");
-script!(INSPECT, "../scripts/inspect.lua");
+script!(ACQUIRE, "../scripts/acquire.lua", 1);
+script!(RELEASE, "../scripts/release.lua", 2);
+script!(RENEW, "../scripts/renew.lua", 4);
+script!(BREAK, "../scripts/break.lua", 8);
+script!(INSPECT, "../scripts/inspect.lua", 16);
 
 /// The keys of one lock, all in one hash slot.
 pub(crate) struct Keys {
@@ -91,6 +93,11 @@ impl<'a> Call<'a> {
     /// A command that is no script.
     pub(crate) fn plain(words: &[&'a [u8]]) -> Self {
         Self { script: None, words: words.to_vec() }
+    }
+
+    /// The bit of its script; 0 for a plain command.
+    pub(crate) fn bit(&self) -> u32 {
+        self.script.map_or(0, |script| script.bit)
     }
 
     /// The command's words.
