@@ -36,6 +36,8 @@ final class Fpm
             'pm' => 'static',
             'pm.max_children' => $workers,
             'clear_env' => 'no',
+            // For MemoryReport: else what workers say goes nowhere.
+            'catch_workers_output' => PHP_DEBUG ? 'yes' : 'no',
         ];
         $conf = "[global]\nerror_log = $dir/fpm.log\ndaemonize = no\n[www]\n";
         foreach ($pool as $name => $value) {
@@ -51,7 +53,10 @@ final class Fpm
         $process = proc_open(Php::mortal($command), [$null, $log, $log], $pipes);
         $this->process = $process ?: throw new RuntimeException('Cannot start php-fpm');
         $this->pid = proc_get_status($process)['pid'];
-        Cleanup::afterTest($this->stop(...));
+        Cleanup::afterTest(function (): void {
+            $this->stop();
+            MemoryReport::refuse($this->log());
+        });
         Until::true(fn () => $this->isUp($workers), fn () => "php-fpm should listen: {$this->log()}");
     }
 
