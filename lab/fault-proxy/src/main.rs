@@ -1,5 +1,6 @@
 //! `fault-proxy --to HOST:PORT [--listen HOST:PORT]`: see README.md for the commands on its input.
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,12 +41,17 @@ fn main() -> ExitCode {
         }
     });
     for line in std::io::stdin().lines().map_while(Result::ok) {
-        match line.parse::<Command>() {
+        // Locked, so that what a command does is not told before the command itself.
+        let mut out = std::io::stdout().lock();
+        let told = match line.parse::<Command>() {
             Ok(command) => {
                 proxy.apply(command);
-                println!("{}", line.trim());
+                writeln!(out, "{}", line.trim())
             }
-            Err(error) => println!("error: {error}: {line}"),
+            Err(error) => writeln!(out, "error: {error}: {line}"),
+        };
+        if told.is_err() {
+            break;
         }
     }
     ExitCode::SUCCESS
