@@ -9,6 +9,8 @@
     missing_docs
 )]
 
+mod clock;
+
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -22,20 +24,35 @@ pub struct RedisServer {
     pub dir: tempfile::TempDir,
     pub port: u16,
     options: Vec<String>,
+    clock: Option<clock::SetClock>,
 }
 
 impl RedisServer {
     pub fn start(options: &[&str]) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), options, None)
+    }
+
+    /// One whose wall clock stands still until [`RedisServer::set_clock`] moves it.
+    pub fn start_with_clock(unix_us: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let clock = clock::SetClock::new(dir.path(), unix_us);
+        Self::start_in(dir, &[], Some(clock))
+    }
+
+    fn start_in(dir: tempfile::TempDir, options: &[&str], clock: Option<clock::SetClock>) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let options: Vec<String> = options.iter().map(ToString::to_string).collect();
-        let child = Self::spawn(dir.path(), port, &options);
-        let server = Self { child, dir, port, options };
+        let child = Self::spawn(dir.path(), port, &options, clock.as_ref());
+        let server = Self { child, dir, port, options, clock };
         server.await_ready();
         server
     }
 
-    fn spawn(dir: &Path, port: u16, options: &[String]) -> Child {
+    pub fn set_clock(&self, unix_us: u64) {
+        self.clock.as_ref().expect("a server started with a clock").set(unix_us);
+    }
+
+    fn spawn(dir: &Path, port: u16, options: &[String], clock: Option<&clock::SetClock>) -> Child {
         Command::new("redis-server")
             .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no"])
             .args(["--enable-debug-command", "yes"])
@@ -44,6 +61,7 @@ impl RedisServer {
             .arg("--dir")
             .arg(dir)
             .args(options)
+            .envs(clock.into_iter().flat_map(clock::SetClock::environment))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -67,7 +85,7 @@ impl RedisServer {
     pub fn restart(&mut self) {
         self.stop();
         let _ = std::fs::remove_file(self.socket());
-        self.child = Self::spawn(self.dir.path(), self.port, &self.options);
+        self.child = Self::spawn(self.dir.path(), self.port, &self.options, self.clock.as_ref());
         self.await_ready();
     }
 
