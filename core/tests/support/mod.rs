@@ -9,6 +9,8 @@
     missing_docs
 )]
 
+mod clock;
+
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -27,6 +29,7 @@ pub struct RedisServer {
     pub port: u16,
     options: Vec<String>,
     environment: Vec<(String, String)>,
+    clock: Option<clock::SetClock>,
 }
 
 impl RedisServer {
@@ -36,20 +39,40 @@ impl RedisServer {
 
     /// With these environment variables.
     pub fn start_in(options: &[&str], environment: &[(&str, &str)]) -> Self {
+        Self::start_at(tempfile::tempdir().unwrap(), options, environment, None)
+    }
+
+    /// One whose wall clock stands still until [`RedisServer::set_clock`] moves it.
+    pub fn start_with_clock(unix_us: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let clock = clock::SetClock::new(dir.path(), unix_us);
+        Self::start_at(dir, &[], &[], Some(clock))
+    }
+
+    fn start_at(
+        dir: tempfile::TempDir,
+        options: &[&str],
+        environment: &[(&str, &str)],
+        clock: Option<clock::SetClock>,
+    ) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let options: Vec<String> = options.iter().map(ToString::to_string).collect();
-        let environment: Vec<(String, String)> =
-            environment.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        let own = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let clocks = clock.iter().flat_map(clock::SetClock::environment);
+        let clocks = clocks.map(|(name, path)| (name.to_owned(), path.display().to_string()));
+        let environment: Vec<(String, String)> = own.chain(clocks).collect();
         let child = Self::spawn(dir.path(), port, &options, &environment);
-        let server = Self { child, dir, port, options, environment };
+        let server = Self { child, dir, port, options, environment, clock };
         server.await_ready();
         server
     }
 
+    pub fn set_clock(&self, unix_us: u64) {
+        self.clock.as_ref().expect("a server started with a clock").set(unix_us);
+    }
+
     fn spawn(dir: &Path, port: u16, options: &[String], environment: &[(String, String)]) -> Child {
         Command::new("redis-server")
-            .envs(environment.iter().cloned())
             .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no"])
             .args(["--enable-debug-command", "yes"])
             .arg("--unixsocket")
@@ -57,6 +80,7 @@ impl RedisServer {
             .arg("--dir")
             .arg(dir)
             .args(options)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
