@@ -23,6 +23,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use crate::clock::Instant;
 use crate::dsn::{Address, Server, TlsFiles};
+use crate::text;
 
 /// Why an exchange failed. After anything but [`Fault::Refused`] the connection is unusable.
 #[derive(Debug, Clone)]
@@ -75,15 +76,22 @@ pub struct Connection {
     inbox: Vec<u8>,
 }
 
-/// A server that does not know HELLO repeats what it was sent, and the password with it.
-fn without_arguments(fault: Fault, server: &Server) -> Fault {
-    let Fault::Refused(code, text) = fault else { return fault };
-    let mut text = text.split(", with args").next().unwrap_or_default().to_owned();
-    if let Some(password) = server.password.as_ref().map(crate::dsn::Secret::reveal).filter(|p| !p.is_empty())
-    {
-        text = text.replace(password, "***");
+/// What a server's error says, fit for a message. A server that does not know a command repeats what it
+/// was sent: passwords and tokens.
+fn refused(code: &str, details: &str) -> Fault {
+    let details = details.split(", with args").next().unwrap_or_default();
+    Fault::Refused(text::said(code), text::said(details))
+}
+
+/// A greeting's failure, in which the password may be repeated.
+fn without_password(fault: Fault, server: &Server) -> Fault {
+    let password = server.password.as_ref().map(crate::dsn::Secret::reveal).filter(|p| !p.is_empty());
+    match (fault, password) {
+        (Fault::Refused(code, details), Some(password)) => {
+            Fault::Refused(code.replace(password, "***"), details.replace(password, "***"))
+        }
+        (fault, _) => fault,
     }
-    Fault::Refused(code, text)
 }
 
 impl Connection {
@@ -148,7 +156,7 @@ impl Connection {
         self.write()?;
         // Its buffer has held the password.
         self.packed = Vec::new();
-        let greeting = greeting(&self.read().map_err(|fault| without_arguments(fault, server))?);
+        let greeting = greeting(&self.read().map_err(|fault| without_password(fault, server))?);
         if server.database != 0 {
             self.read()?;
         }
@@ -363,7 +371,7 @@ impl Connection {
         match reply {
             Ok(Value::ServerError(e)) => {
                 self.healthy = true;
-                Err(Fault::Refused(e.code().to_owned(), e.details().unwrap_or_default().to_owned()))
+                Err(refused(e.code(), e.details().unwrap_or_default()))
             }
             Ok(value) => {
                 self.healthy = true;
@@ -373,7 +381,9 @@ impl Connection {
             Err(e) if e.is_connection_dropped() => {
                 Err(Fault::Broken("the server closed the connection".into()))
             }
-            Err(e) => Err(Fault::Broken(format!("the reply could not be read: {e}"))),
+            Err(e) => {
+                Err(Fault::Broken(format!("the reply could not be read: {}", text::said(&e.to_string()))))
+            }
         }
     }
 
@@ -395,7 +405,7 @@ impl Connection {
 pub fn tls_config(files: &TlsFiles) -> Result<Arc<ClientConfig>, String> {
     let mut roots = RootCertStore::empty();
     if let Some(ca) = &files.ca {
-        let pem = |e: &dyn std::fmt::Display| format!("TLS: ca={}: {e}", ca.display());
+        let pem = |e: &dyn std::fmt::Display| format!("TLS: ca={}: {e}", text::path(ca));
         for certificate in CertificateDer::pem_file_iter(ca).map_err(|e| pem(&e))? {
             roots.add(certificate.map_err(|e| pem(&e))?).map_err(|e| pem(&e))?;
         }
@@ -420,9 +430,9 @@ pub fn tls_config(files: &TlsFiles) -> Result<Arc<ClientConfig>, String> {
         (Some(cert), Some(key)) => {
             let chain = CertificateDer::pem_file_iter(cert)
                 .and_then(Iterator::collect)
-                .map_err(|e| format!("TLS: cert={}: {e}", cert.display()))?;
-            let private =
-                PrivateKeyDer::from_pem_file(key).map_err(|e| format!("TLS: key={}: {e}", key.display()))?;
+                .map_err(|e| format!("TLS: cert={}: {e}", text::path(cert)))?;
+            let private = PrivateKeyDer::from_pem_file(key)
+                .map_err(|e| format!("TLS: key={}: {e}", text::path(key)))?;
             builder.with_client_auth_cert(chain, private).map_err(|e| format!("TLS: {e}"))?
         }
         _ => builder.with_no_client_auth(),
@@ -471,7 +481,7 @@ fn greeting(hello: &Value) -> Greeting {
     if let Value::Array(items) = hello {
         for pair in items.chunks_exact(2) {
             if let [Value::BulkString(name), Value::BulkString(value)] = pair {
-                let value = String::from_utf8_lossy(value).into_owned();
+                let value = text::said(&String::from_utf8_lossy(value));
                 match name.as_slice() {
                     b"version" => greeting.version = value,
                     b"role" => greeting.role = value,
@@ -486,7 +496,7 @@ fn greeting(hello: &Value) -> Greeting {
 fn broken(error: &io::Error) -> Fault {
     // "Connection refused (os error 111)" reads better without the number.
     let text = error.to_string();
-    Fault::Broken(text.split(" (os error").next().unwrap_or_default().to_owned())
+    Fault::Broken(text::said(text.split(" (os error").next().unwrap_or_default()))
 }
 
 fn connect(address: &Address, deadline: Instant, limit: Duration) -> io::Result<Raw> {
@@ -714,6 +724,24 @@ mod tests {
         }
         assert!(c.is_healthy());
         assert_eq!(ask(&mut c).unwrap(), Value::Int(1));
+    }
+
+    #[test]
+    fn an_error_reply_is_escaped_cut_and_says_nothing_that_was_sent() {
+        let mut c = talk(&[
+            &[b"-ERR unknown command 'EVALSHA', with args beginning with: 'my-token'\r\n"],
+            &[b"-B\x1b[2JAD a\nb \xc2\x9b ", &[b'x'; 4000], b"\r\n"],
+            &[b"-", &[b'C'; 4000], b"\r\n"],
+        ]);
+        let mut refusal = || match ask(&mut c) {
+            Err(Fault::Refused(code, text)) => (code, text),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(refusal(), ("ERR".into(), "unknown command 'EVALSHA'".into()));
+        let (code, text) = refusal();
+        assert_eq!(code, "B\\u{1b}[2JAD");
+        assert!(text.starts_with("a\\nb \\u{9b} xxx") && text.len() < 500, "{text}");
+        assert!(refusal().0.len() < 500);
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //! * [`replace`]: atomic file replacement.
 //! * [`file_lock`] and [`nfs`]: what a lock on an open file needs besides: its name, the kernel's
 //!   lock, and the cache of a network file system's client.
-//! * [`config`], [`dsn`], [`key`], [`report`], [`error`], [`clock`]: the words the others use.
+//! * [`config`], [`dsn`], [`key`], [`report`], [`error`], [`text`], [`clock`]: the words the others use.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
@@ -27,6 +27,7 @@ pub mod process;
 pub mod replace;
 pub mod report;
 pub mod store;
+pub mod text;
 
 mod lease;
 mod renewal;

@@ -20,6 +20,7 @@ use rustix::io::Errno;
 
 use super::target::Place;
 use crate::error::Result;
+use crate::text;
 
 /// The attributes that hold an ACL; a file system has one kind at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +100,7 @@ impl Metadata {
             }
             let outcome = fsetxattr(file, name.as_c_str(), value, XattrFlags::empty());
             tolerate(outcome).map_err(|e| {
-                let step = format!("cannot keep the attribute {}", name.to_string_lossy());
+                let step = format!("cannot keep the attribute {}", text::said(&name.to_string_lossy()));
                 place.failed(step, e)
             })?;
         }

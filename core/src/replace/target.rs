@@ -13,9 +13,9 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, retry_on_intr};
 
-use super::{Existing, printable, reason};
+use super::{Existing, reason};
 use crate::error::{Error, Result};
-use crate::nfs;
+use crate::{nfs, text};
 
 /// As many links as the kernel follows.
 const MAX_LINKS: usize = 40;
@@ -34,7 +34,7 @@ impl Target {
     /// the path leads to something that must not be replaced: a directory, a device, a FIFO, a
     /// socket.
     pub fn resolve(path: &Path) -> Result<Self> {
-        let error = |cause| Error::File { path: printable(path), cause };
+        let error = |cause| Error::File { path: text::path(path), cause };
         if path.as_os_str().is_empty() {
             return Err(error("the path is empty".into()));
         }
@@ -96,7 +96,7 @@ impl Place {
         }
         let parent = Path::new(OsStr::from_bytes(parent));
         let unreachable =
-            |e: Errno| format!("its directory {} cannot be reached: {}", printable(parent), reason(e));
+            |e: Errno| format!("its directory {} cannot be reached: {}", text::path(parent), reason(e));
         let dir_path = std::fs::canonicalize(parent)
             .map_err(|e| unreachable(Errno::from_io_error(&e).unwrap_or(Errno::IO)))?;
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -201,14 +201,14 @@ impl Place {
                 Some(format!(
                     "the new file is in place, but its directory {} could not be synced: {why}; \
                      a power failure now could bring the old file back",
-                    printable(&self.dir_path)
+                    text::path(&self.dir_path)
                 ))
             }
         }
     }
 
     pub(super) fn error(&self, cause: String) -> Error {
-        Error::File { path: printable(&self.path), cause }
+        Error::File { path: text::path(&self.path), cause }
     }
 
     pub(super) fn failed(&self, step: impl Display, errno: Errno) -> Error {
