@@ -9,8 +9,9 @@
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,6 +61,10 @@ pub enum Readiness {
     /// `interrupted` said so.
     Interrupted,
 }
+
+/// The longest reply, in bytes: tens of thousands of waiters. What a server sends beyond that is a
+/// mistake, or an attack on this process's memory.
+const MAX_REPLY: u64 = 16 << 20;
 
 /// A connection that has been authenticated.
 pub struct Connection {
@@ -185,8 +190,7 @@ impl Connection {
         if received.is_empty() {
             return Err(Fault::Broken("the server closed the connection".into()));
         }
-        let reply = self.parser.parse_value(received.chain(&mut self.io));
-        self.judge(reply)
+        self.parse(received)
     }
 
     /// Starts a batch of commands.
@@ -274,7 +278,7 @@ impl Connection {
         loop {
             let length = match reply_length(&self.inbox, 0) {
                 Ok(Some(length)) => length,
-                Ok(None) if self.inbox.len() <= MAX_INBOX => return Ok(()),
+                Ok(None) if self.inbox.len() as u64 <= MAX_REPLY => return Ok(()),
                 _ => {
                     self.healthy = false;
                     return Err(Fault::Broken("the reply could not be read".into()));
@@ -363,8 +367,17 @@ impl Connection {
 
     fn read(&mut self) -> Result<Value, Fault> {
         self.io.socket().check = false;
-        let reply = self.parser.parse_value(&mut self.io);
-        self.judge(reply)
+        self.parse(&[])
+    }
+
+    /// Reads a reply that may have begun with `received`.
+    fn parse(&mut self, received: &[u8]) -> Result<Value, Fault> {
+        let mut reply = received.chain(&mut self.io).take(MAX_REPLY);
+        let parsed = self.parser.parse_value(&mut reply);
+        if parsed.is_err() && reply.limit() == 0 {
+            return Err(Fault::Broken(format!("the reply is too long: more than {MAX_REPLY} bytes")));
+        }
+        self.judge(parsed)
     }
 
     fn judge(&mut self, reply: RedisResult<Value>) -> Result<Value, Fault> {
@@ -440,9 +453,6 @@ pub fn tls_config(files: &TlsFiles) -> Result<Arc<ClientConfig>, String> {
     Ok(Arc::new(config))
 }
 
-/// The most that is kept of a reply that is still arriving.
-const MAX_INBOX: usize = 64 << 20;
-
 /// The length of the first whole reply in `bytes`; `None` while it is not there whole.
 fn reply_length(bytes: &[u8], depth: u8) -> Result<Option<usize>, ()> {
     let Some(line) = bytes.windows(2).position(|pair| pair == b"\r\n") else { return Ok(None) };
@@ -501,7 +511,7 @@ fn broken(error: &io::Error) -> Fault {
 
 fn connect(address: &Address, deadline: Instant, limit: Duration) -> io::Result<Raw> {
     let (host, port) = match address {
-        Address::Unix(path) => return Ok(Raw::Unix(UnixStream::connect(path)?)),
+        Address::Unix(path) => return connect_unix(path, deadline, limit),
         Address::Tcp(host, port) => (host.as_str(), *port),
     };
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
@@ -523,13 +533,31 @@ fn connect(address: &Address, deadline: Instant, limit: Duration) -> io::Result<
             Err(e) => last = e,
         }
     }
-    if last.kind() == io::ErrorKind::TimedOut {
-        last = io::Error::new(
-            io::ErrorKind::ConnectionAborted,
-            format!("no connection within {:.3} s (cluster_lock.connect_timeout)", limit.as_secs_f64()),
-        );
+    Err(if last.kind() == io::ErrorKind::TimedOut { not_connected(limit) } else { last })
+}
+
+/// A server that does not get round to accepting lets connect(2) wait for as long as a send may take.
+fn connect_unix(path: &Path, deadline: Instant, limit: Duration) -> io::Result<Raw> {
+    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
+    let address = socket2::SockAddr::unix(path)?;
+    loop {
+        let left = deadline.remaining();
+        if left.is_zero() {
+            return Err(not_connected(limit));
+        }
+        socket.set_write_timeout(Some(left))?;
+        match socket.connect(&address) {
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            outcome => return outcome.map(|()| Raw::Unix(OwnedFd::from(socket).into())),
+        }
     }
-    Err(last)
+}
+
+fn not_connected(limit: Duration) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::ConnectionAborted,
+        format!("no connection within {:.3} s (cluster_lock.connect_timeout)", limit.as_secs_f64()),
+    )
 }
 
 fn readable(fd: BorrowedFd<'_>, limit: Duration) -> rustix::io::Result<bool> {
@@ -802,6 +830,74 @@ mod tests {
             assert_eq!(reply_length(reply, 0), Err(()), "{reply:?}");
         }
         assert_eq!(reply_length(&b"*1\r\n".repeat(9), 0), Err(()));
+    }
+
+    #[test]
+    fn a_unix_socket_that_accepts_nobody_does_not_outlast_the_time_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("full.sock");
+        let listener = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+        listener.bind(&socket2::SockAddr::unix(&path).unwrap()).unwrap();
+        listener.listen(0).unwrap();
+        let _waiting = UnixStream::connect(&path).unwrap();
+        let limit = Duration::from_millis(200);
+        let (said, answer) = std::sync::mpsc::channel();
+        thread::spawn(move || {
+            let outcome = connect(&Address::Unix(path), Instant::now() + limit, limit);
+            said.send(outcome.err().map(|e| e.to_string()))
+        });
+        let error = answer.recv_timeout(Duration::from_secs(10)).unwrap().unwrap();
+        assert!(error.contains("connect_timeout"), "{error}");
+    }
+
+    #[test]
+    fn a_reply_without_end_is_not_kept() {
+        let endless = [
+            ("$9999999999\r\n", "x".repeat(1 << 16)),
+            ("*9999999999\r\n", format!("$1000\r\n{}\r\n", "x".repeat(1000))),
+        ];
+        for (begin, more) in endless {
+            let mut c = talk(&[]);
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            let limit = Duration::from_secs(20);
+            ours.set_read_timeout(Some(limit)).unwrap();
+            c.io = Io::Plain(Socket {
+                raw: Raw::Unix(ours),
+                deadline: Instant::now(),
+                check: false,
+                patient: true,
+            });
+            c.timeout = limit;
+            let flood = thread::spawn(move || {
+                let mut sent = begin.len();
+                theirs.write_all(begin.as_bytes()).unwrap();
+                while theirs.write_all(more.as_bytes()).is_ok() {
+                    sent += more.len();
+                }
+                sent
+            });
+            let Err(Fault::Broken(why)) = ask(&mut c) else { panic!("{begin:?} has an answer") };
+            assert!(why.contains("too long"), "{begin:?}: {why}");
+            assert!(!c.is_healthy());
+            drop(c);
+            assert!(u64::try_from(flood.join().unwrap()).unwrap() < 2 * MAX_REPLY, "{begin:?}");
+        }
+    }
+
+    #[test]
+    fn a_reply_nested_without_end_does_not_exhaust_the_renewal_threads_stack() {
+        let nested = |kind: &str| kind.repeat(1_000).into_bytes();
+        for reply in [
+            nested("*1\r\n"),
+            nested("*2\r\n:1\r\n"),
+            nested("%1\r\n:1\r\n"),
+            nested(">2\r\n+a\r\n"),
+            nested("|1\r\n:1\r\n"),
+        ] {
+            let parse = move || Parser::new().parse_value(reply.as_slice()).is_err();
+            let thread = thread::Builder::new().stack_size(crate::process::STACK).spawn(parse).unwrap();
+            assert!(thread.join().unwrap());
+        }
     }
 
     #[test]

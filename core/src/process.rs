@@ -52,11 +52,15 @@ pub fn existing() -> Option<&'static Engine> {
     last().map(|link| &link.engine).filter(|engine| engine.is_own())
 }
 
+/// The stack of a background thread, in bytes; the kernel gives what is used. A hundred levels of a
+/// nested reply, which is what the parser takes, need half of it in a debug build.
+pub(crate) const STACK: usize = 2 << 20;
+
 /// Starts a thread with all signals blocked from its first instruction on: PHP's timers and handlers
 /// belong to the threads that run PHP.
 pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
     let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
-    let spawned = Builder::new().name(name.into()).stack_size(256 * 1024).spawn(run);
+    let spawned = Builder::new().name(name.into()).stack_size(STACK).spawn(run);
     before.thread_set_mask()?;
     spawned
 }
