@@ -3,7 +3,7 @@
 //!
 //! # Layout
 //! * [`lock`]: [`Engine`] and [`Lease`]: acquire, wait, renew, release, on any store.
-//! * [`process`]: the one engine of a process, and what happens to it at a fork.
+//! * [`process`]: the engines of a process, and what happens to them at a fork.
 //! * [`store`]: where locks live: Redis (Lua scripts in `store/scripts`), or this host's kernel.
 //! * [`pool`] and [`connection`]: connections to Redis.
 //! * [`replace`]: atomic file replacement.

@@ -184,7 +184,7 @@ mod tests {
             panics -= 1;
             panics >= 0
         });
-        let renewer = Renewer::new(Box::new(move |lease| {
+        let thread = Renewer::new(Box::new(move |lease| {
             let name = lease.name.to_string();
             let panics = name == "bad" && panics.lock().unwrap_or_else(PoisonError::into_inner)();
             assert!(!panics, "as the test wants it");
@@ -197,11 +197,11 @@ mod tests {
             Arc::new(LeaseState::new(name, Token::random(), Mode::Exclusive, 1, ttl, None))
         });
         for lease in &leases {
-            renewer.add(lease, Instant::now()).unwrap();
+            thread.add(lease, Instant::now()).unwrap();
         }
         let patience = Duration::from_secs(10);
         assert_eq!(renewed.recv_timeout(patience).as_deref(), Ok("good"));
         assert_eq!(renewed.recv_timeout(patience).as_deref(), Ok("bad"));
-        renewer.stop(patience);
+        thread.stop(patience);
     }
 }
