@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::error::{Error, Loss, Result};
 use crate::key::LockName;
 use crate::lease::LeaseState;
-use crate::renewal::Renewer;
+use crate::renewal::{Renewer, retry_after};
 use crate::report::{Identity, LockReport, Mode};
 use crate::store::{self, Attempt, Claim, Grant, IfBusy, Standing, Store, StoreStatus, Token, Wake};
 
@@ -393,10 +393,9 @@ fn renew(store: &dyn Store, counters: &Counters, lease: &LeaseState) -> Option<I
             lease.lose(loss);
             None
         }
-        // Try again soon: the lease is not lost before it has run out.
         Err(_) => {
             count(&counters.errors);
-            Some(Instant::now() + (ttl / 10).clamp(Duration::from_millis(20), SLICE))
+            Some(Instant::now() + retry_after(ttl))
         }
     }
 }

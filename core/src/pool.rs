@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::connection::{Connection, Fault, Greeting, tls_config};
 use crate::dsn::Server;
 use crate::error::{Error, Result};
+use crate::text;
 
 /// An idle connection is looked at before use when it has lain for longer than this. Short, because
 /// a command that was sent into a connection closed before has an unknown outcome for no reason.
@@ -259,7 +260,7 @@ impl Pool {
     pub fn nonsense(&self, what: &str, answer: &redis::Value) -> Error {
         Error::Server {
             server: self.label.clone(),
-            cause: format!("unexpected answer to {what}: {answer:?}"),
+            cause: format!("unexpected answer to {what}: {}", text::said(&format!("{answer:?}"))),
         }
     }
 
