@@ -9,6 +9,8 @@
     missing_docs
 )]
 
+pub mod sentinel;
+
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -27,7 +29,7 @@ pub struct RedisServer {
 impl RedisServer {
     pub fn start(options: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let options: Vec<String> = options.iter().map(ToString::to_string).collect();
         let child = Self::spawn(dir.path(), port, &options);
         let server = Self { child, dir, port, options };
@@ -98,6 +100,34 @@ impl RedisServer {
             self.cli(&["KEYS", "*"]).lines().filter(|l| !l.is_empty()).map(str::to_owned).collect();
         keys.sort();
         keys
+    }
+}
+
+/// On which nobody listens now.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// What redis-cli prints.
+pub fn cli(port: u16, args: &[&str]) -> String {
+    let out =
+        Command::new("redis-cli").args(["-p", &port.to_string()]).args(args).output().expect("redis-cli");
+    String::from_utf8_lossy(&out.stdout).trim().to_owned()
+}
+
+/// Freezes a process while it lives.
+pub struct Frozen(u32);
+
+impl Frozen {
+    pub fn new(pid: u32) -> Self {
+        assert!(Command::new("kill").args(["-STOP", &pid.to_string()]).status().unwrap().success());
+        Self(pid)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").args(["-CONT", &self.0.to_string()]).status();
     }
 }
 
@@ -212,10 +242,14 @@ impl Want {
 }
 
 /// Waits until something is true, for at most ten seconds.
-pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+pub fn until(what: &str, condition: impl FnMut() -> bool) {
+    until_within(Duration::from_secs(10), what, condition);
+}
+
+pub fn until_within(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + limit;
     while !condition() {
-        assert!(Instant::now() < deadline, "still not true after 10 s: {what}");
+        assert!(Instant::now() < deadline, "still not true after {limit:?}: {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }
