@@ -38,7 +38,7 @@ impl Class {
     /// The class of what the core reports.
     pub(crate) fn of(error: &Error) -> Self {
         match error {
-            Error::Connection { .. } => Self::Connection,
+            Error::Connection { .. } | Error::FailingOver { .. } => Self::Connection,
             Error::Lost(_) => Self::Lost,
             _ => Self::Lock,
         }

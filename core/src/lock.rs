@@ -30,6 +30,12 @@ const CONFIRM_NOW: Duration = Duration::from_millis(500);
 /// asks twice a second instead of ten thousand times.
 const HOLD_OFF: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(500));
 
+/// While a server is being replaced: how often to ask again, and for how long in a row at most.
+const FAIL_OVER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
+
+/// The same for who holds a lock, and must not be kept for long from ending.
+const LET_GO: Duration = Duration::from_secs(10);
+
 /// How a lock is wanted.
 #[derive(Clone, Copy)]
 pub struct Acquire<'a> {
@@ -134,6 +140,7 @@ struct Inner {
     renewer: Renewer,
     /// Longest time that a renewal under way can take.
     patience: Duration,
+    command_timeout: Duration,
     pid: u32,
 }
 
@@ -151,6 +158,7 @@ impl Engine {
             counters,
             renewer: Renewer::new(Box::new(move |lease| renew(&*renewing, &counted, lease))),
             patience: config.connect_timeout + config.command_timeout,
+            command_timeout: config.command_timeout,
             pid: std::process::id(),
         })))
     }
@@ -238,16 +246,31 @@ impl Engine {
             place: wait.place,
         };
         let mut hold_off = HOLD_OFF.0;
+        let mut failing_since = None;
         loop {
             let sent = store::lease_start();
             let last = deadline.is_some_and(|deadline| deadline <= sent);
             let if_busy = if last { IfBusy::GiveUp } else { IfBusy::Queue };
-            let (place, blocked_for, holder) = match store.attempt(&claim, if_busy)? {
-                Attempt::Held(grant) => {
+            let (place, blocked_for, holder) = match store.attempt(&claim, if_busy) {
+                Ok(Attempt::Held(grant)) => {
                     return Ok(Turn::Mine(Granted { grant, sent, due: sent + how.ttl / 3 }));
                 }
-                Attempt::Busy { place, blocked_for, holder } => (place, blocked_for, holder),
+                Ok(Attempt::Busy { place, blocked_for, holder }) => (place, blocked_for, holder),
+                Err(error @ Error::FailingOver { .. }) => {
+                    let since = *failing_since.get_or_insert(sent);
+                    if last || (since + FAIL_OVER.1).has_passed() {
+                        return Err(error);
+                    }
+                    if (how.interrupted)() {
+                        return Ok(Turn::Interrupted);
+                    }
+                    let pause = deadline.map_or(FAIL_OVER.0, |d| FAIL_OVER.0.min(d.remaining()));
+                    std::thread::sleep(pause);
+                    continue;
+                }
+                Err(error) => return Err(error),
             };
+            failing_since = None;
             wait.blocker.get_or_insert_with(|| Identity::decode(&holder));
             if last {
                 return Ok(Turn::TimeUp);
@@ -303,7 +326,7 @@ impl Engine {
     /// # Errors
     /// The server cannot be reached or refuses.
     pub fn info(&self, name: &LockName) -> Result<Option<LockReport>> {
-        self.counted(self.0.store.info(name))
+        self.soon(|store| store.info(name))
     }
 
     /// All held locks whose names start with `prefix`, at most `limit`, sorted by name. One round
@@ -312,7 +335,7 @@ impl Engine {
     /// # Errors
     /// The server cannot be reached or refuses.
     pub fn list(&self, prefix: &[u8], limit: usize) -> Result<Vec<LockReport>> {
-        self.counted(self.0.store.list(prefix, limit))
+        self.soon(|store| store.list(prefix, limit))
     }
 
     /// Takes a lock away from whoever holds it. `false` when nobody did. One round trip.
@@ -320,14 +343,28 @@ impl Engine {
     /// # Errors
     /// The server cannot be reached or refuses.
     pub fn break_lock(&self, name: &LockName) -> Result<bool> {
-        self.counted(self.0.store.break_lock(name))
+        self.soon(|store| store.break_lock(name))
     }
 
-    fn counted<T>(&self, result: Result<T>) -> Result<T> {
-        if result.is_err() {
-            count(&self.0.counters.errors);
+    fn soon<T>(&self, step: impl FnMut(&dyn Store) -> Result<T>) -> Result<T> {
+        self.persist(Instant::now() + self.0.command_timeout, step)
+    }
+
+    /// Takes a step, again and again while a server is being replaced, until `deadline`.
+    fn persist<T>(&self, deadline: Instant, mut step: impl FnMut(&dyn Store) -> Result<T>) -> Result<T> {
+        loop {
+            match step(&*self.0.store) {
+                Err(Error::FailingOver { .. }) if !deadline.has_passed() => {
+                    std::thread::sleep(FAIL_OVER.0.min(deadline.remaining()));
+                }
+                Ok(done) => return Ok(done),
+                Err(lost @ Error::Lost(_)) => return Err(lost),
+                Err(error) => {
+                    count(&self.0.counters.errors);
+                    return Err(error);
+                }
+            }
         }
-        result
     }
 
     /// What has been done so far.
@@ -446,19 +483,21 @@ impl Lease {
     /// [`Error::Lost`] when the lock is no longer ours; or the server cannot be reached, and the
     /// lease is what it was.
     pub fn refresh(&self, ttl: Duration) -> Result<()> {
-        let _one_at_a_time = self.state.renewing.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(loss) = self.state.loss() {
-            return Err(self.lost(loss));
-        }
-        let sent = store::lease_start();
-        match self.engine.counted(self.store().renew(self.name(), &self.state.token, ttl))? {
-            Standing::Ours => {
-                self.state.set_ttl(ttl);
-                self.state.extend(sent, ttl);
-                Ok(())
+        self.persist(|store| {
+            let _one_at_a_time = self.state.renewing.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(loss) = self.state.loss() {
+                return Err(self.lost(loss));
             }
-            Standing::Lost(loss) => Err(self.lost(loss)),
-        }
+            let sent = store::lease_start();
+            match store.renew(self.name(), &self.state.token, ttl)? {
+                Standing::Ours => {
+                    self.state.set_ttl(ttl);
+                    self.state.extend(sent, ttl);
+                    Ok(())
+                }
+                Standing::Lost(loss) => Err(self.lost(loss)),
+            }
+        })
     }
 
     /// Asks the server whether the lock is still ours, and extends it by its own ttl. One round
@@ -491,7 +530,7 @@ impl Lease {
         let told = match &known {
             // The server has said so: there is nothing to release.
             Some(Loss::Broken | Loss::Forgotten | Loss::Superseded) => Ok(Standing::Ours),
-            _ => self.engine.counted(self.store().release(self.name(), &self.state.token)),
+            _ => self.persist(|store| store.release(self.name(), &self.state.token)),
         };
         let standing = match (known, told) {
             (Some(loss), _) => Standing::Lost(loss),
@@ -528,8 +567,9 @@ impl Lease {
         self.is_held() && self.engine.0.renewer.contains(&self.state)
     }
 
-    fn store(&self) -> &dyn Store {
-        &*self.engine.0.store
+    /// Does what only makes sense while the lease lasts.
+    fn persist<T>(&self, step: impl FnMut(&dyn Store) -> Result<T>) -> Result<T> {
+        self.engine.persist(Instant::now() + self.remaining().min(LET_GO), step)
     }
 }
 

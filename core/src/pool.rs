@@ -17,7 +17,7 @@ use rustls::ClientConfig;
 use crate::clock::Instant;
 use crate::config::Config;
 use crate::connection::{Connection, Fault, Greeting, tls_config};
-use crate::dsn::Server;
+use crate::dsn::{Address, Server};
 use crate::error::{Error, Result};
 use crate::text;
 
@@ -103,6 +103,11 @@ impl Pool {
             state: Mutex::default(),
             freed: Condvar::new(),
         }
+    }
+
+    /// Where the server listens.
+    pub fn address(&self) -> &Address {
+        &self.server.address
     }
 
     /// The server, without credentials.
@@ -292,6 +297,15 @@ impl Pool {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Loan<'_> {
+    /// Takes the connection out of the pool, for good.
+    #[allow(clippy::expect_used, clippy::missing_panics_doc)] // a loan holds one until it is dropped
+    pub fn keep(mut self) -> Connection {
+        self.pool.lock().open -= 1;
+        self.connection.take().expect("a loan holds a connection")
     }
 }
 

@@ -4,14 +4,13 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use cluster_lock_core::{Acquired, Engine, Error, Loss, Standing};
-use support::{RedisServer, Want, config, engine, name, quorum_dsn, until};
+use support::{RedisServer, Want, config, engine, name, quorum_dsn, until, waiting};
 
 const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
@@ -20,19 +19,11 @@ fn servers(count: usize) -> Vec<RedisServer> {
     (0..count).map(|_| RedisServer::start(&[])).collect()
 }
 
-fn signal(server: &RedisServer, signal: &str) {
-    assert!(Command::new("kill").args([signal, &server.pid().to_string()]).status().unwrap().success());
-}
-
 fn error(engine: &Engine, lock: &str) -> String {
     match Want::default().with(|how| engine.acquire(&name(lock), how)) {
         Err(e) => e.to_string(),
         Ok(other) => panic!("expected a failure: {other:?}"),
     }
-}
-
-fn waiting(engine: &Engine, lock: &str) -> usize {
-    engine.info(&name(lock)).unwrap().map_or(0, |r| r.waiters.len())
 }
 
 /// Nothing is held, nobody waits, and what remains expires by itself.
@@ -121,11 +112,11 @@ fn a_frozen_majority_is_given_up_after_one_command_time_out() {
         if !fresh {
             drop(Want::default().get(&e, "x"));
         }
-        all[..3].iter().for_each(|server| signal(server, "-STOP"));
+        let frozen: Vec<_> = all[..3].iter().map(RedisServer::freeze).collect();
         let began = Instant::now();
         let said = error(&e, "x");
         let took = began.elapsed();
-        all[..3].iter().for_each(|server| signal(server, "-CONT"));
+        drop(frozen);
         assert!(took < 700 * MS, "{took:?} (fresh: {fresh})");
         assert!(said.contains("3 gave no answer within 0.500 s"), "{said}");
         assert!(said.contains("3 of 5 servers failed"), "{said}");
@@ -139,7 +130,7 @@ fn a_frozen_minority_costs_nobody_a_time_out() {
     let all = servers(5);
     let e = engine(&quorum_dsn(&all));
     drop(Want::default().get(&e, "x"));
-    all[..2].iter().for_each(|server| signal(server, "-STOP"));
+    let frozen: Vec<_> = all[..2].iter().map(RedisServer::freeze).collect();
     let mut longest = Duration::ZERO;
     let began = Instant::now();
     // Long enough for connections to be given up, and made again in vain.
@@ -148,7 +139,7 @@ fn a_frozen_minority_costs_nobody_a_time_out() {
         assert_eq!(Want::default().ttl(S).get(&e, "x").release().unwrap(), Standing::Ours);
         longest = longest.max(one.elapsed());
     }
-    all[..2].iter().for_each(|server| signal(server, "-CONT"));
+    drop(frozen);
     assert!(longest < 500 * MS, "{longest:?}");
     until("all five are asked again", || {
         drop(Want::default().ttl(S).get(&e, "x"));
@@ -161,7 +152,7 @@ fn a_frozen_minority_costs_nobody_a_time_out() {
 /// Each server's last token is raised by another year: as if their clocks had nothing in common.
 #[test]
 fn tokens_grow_whatever_the_servers_clocks_say() {
-    let mut all = servers(3);
+    let all = servers(3);
     let dsn = quorum_dsn(&all);
     for (i, server) in all.iter().enumerate() {
         let ahead = 1_900_000_000_000_000_u64 + (i as u64) * 31_536_000_000_000;
@@ -170,9 +161,7 @@ fn tokens_grow_whatever_the_servers_clocks_say() {
     let mut last = 0;
     // The majority changes: the one that knows most is away, then another, then none.
     for away in [None, Some(2), Some(0), Some(1), None] {
-        if let Some(i) = away {
-            signal(&all[i], "-STOP");
-        }
+        let _away = away.map(|i| all[i].freeze());
         for shared in [false, true] {
             // A new engine each time: it remembers nothing.
             let e = engine(&dsn);
@@ -182,11 +171,7 @@ fn tokens_grow_whatever_the_servers_clocks_say() {
             last = lease.fence();
             lease.release().unwrap();
         }
-        if let Some(i) = away {
-            signal(&all[i], "-CONT");
-        }
     }
-    all.clear();
 }
 
 #[test]
@@ -392,15 +377,15 @@ fn what_it_costs() {
         let mut all = servers(count);
         let e = engine(&quorum_dsn(&all));
         let up = median(&e);
-        let frozen = count / 2;
-        all[..frozen].iter().for_each(|server| signal(server, "-STOP"));
+        let minority = count / 2;
+        let frozen: Vec<_> = all[..minority].iter().map(RedisServer::freeze).collect();
         let mute = median(&e);
-        all[..frozen].iter().for_each(|server| signal(server, "-CONT"));
-        all[..frozen].iter_mut().for_each(RedisServer::stop);
+        drop(frozen);
+        all[..minority].iter_mut().for_each(RedisServer::stop);
         let down = median(&e);
         let ratio = |a: Duration, b: Duration| a.as_secs_f64() / b.as_secs_f64();
         println!(
-            "quorum of {count}: lock+unlock {up:?} = {:.2} x one server; {frozen} down {:.2} x, {frozen} frozen {:.2} x of all up",
+            "quorum of {count}: lock+unlock {up:?} = {:.2} x one server; {minority} down {:.2} x, {minority} frozen {:.2} x of all up",
             ratio(up, single),
             ratio(down, up),
             ratio(mute, up),

@@ -10,6 +10,7 @@
 )]
 
 mod clock;
+pub mod sentinel;
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -55,7 +56,7 @@ impl RedisServer {
         environment: &[(&str, &str)],
         clock: Option<clock::SetClock>,
     ) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let options: Vec<String> = options.iter().map(ToString::to_string).collect();
         let own = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let clocks = clock.iter().flat_map(clock::SetClock::environment);
@@ -110,9 +111,7 @@ impl RedisServer {
 
     /// Stops it for as long as the result lives, as a machine that hangs: it accepts, and answers nothing.
     pub fn freeze(&self) -> Frozen {
-        let pid = Pid::from_raw(self.pid().cast_signed());
-        kill(pid, Signal::SIGSTOP).unwrap();
-        Frozen(pid)
+        Frozen::new(self.pid())
     }
 
     pub fn pid(&self) -> u32 {
@@ -183,8 +182,16 @@ impl RedisServer {
 
 const OBSERVER: &str = "name=cluster_lock@observer:";
 
-/// See [`RedisServer::freeze`].
+/// A process that is stopped for as long as this lives.
 pub struct Frozen(Pid);
+
+impl Frozen {
+    pub fn new(pid: u32) -> Self {
+        let pid = Pid::from_raw(pid.cast_signed());
+        kill(pid, Signal::SIGSTOP).unwrap();
+        Self(pid)
+    }
+}
 
 impl Drop for Frozen {
     fn drop(&mut self) {
@@ -228,6 +235,18 @@ pub fn assert_tells(error: Error, lock: &str, engine: &Engine, words: &[&str]) {
     for word in [format!("lock \"{lock}\"").as_str(), engine.server()].iter().chain(words) {
         assert!(told.contains(word), "\"{word}\" is missing in: {told}");
     }
+}
+
+/// On which nobody listens now.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// What redis-cli prints.
+pub fn cli(port: u16, args: &[&str]) -> String {
+    let out =
+        Command::new("redis-cli").args(["-p", &port.to_string()]).args(args).output().expect("redis-cli");
+    String::from_utf8_lossy(&out.stdout).trim().to_owned()
 }
 
 impl Drop for RedisServer {
@@ -358,10 +377,15 @@ pub fn waiting(engine: &Engine, lock: &str) -> usize {
 
 /// Waits until something is true, for at most ten seconds.
 #[track_caller]
-pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+pub fn until(what: &str, condition: impl FnMut() -> bool) {
+    until_within(Duration::from_secs(10), what, condition);
+}
+
+#[track_caller]
+pub fn until_within(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + limit;
     while !condition() {
-        assert!(Instant::now() < deadline, "still not true after 10 s: {what}");
+        assert!(Instant::now() < deadline, "still not true after {limit:?}: {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! * [`script`]: the scripts, and the commands that run them.
 //! * [`reply`]: what they return.
-//! * [`route`]: on which server a lock lives.
+//! * [`route`]: on which server a lock lives; [`sentinel`]: where sentinels say who is the primary.
 
+mod inquiry;
 pub(crate) mod reply;
 pub(crate) mod route;
 pub(crate) mod script;
+mod sentinel;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,13 +19,14 @@ use super::{Attempt, Claim, IfBusy, Standing, Store, StoreStatus, Token, Wake};
 use crate::clock::Instant;
 use crate::config::Config;
 use crate::connection::{Fault, Readiness};
-use crate::dsn::Server;
+use crate::dsn::{Sentinel, Server};
 use crate::error::{Loss, Result};
 use crate::key::{LockName, encode};
 use crate::pool::{Pool, Purpose};
 use crate::report::LockReport;
 use route::{Next, One, Route};
 use script::{ACQUIRE, BREAK, Call, INSPECT, Keys, RELEASE, RENEW, Script};
+use sentinel::SentinelRoute;
 
 /// How often a command is sent whose connection breaks, if all of that takes no longer than
 /// [`AT_ONCE`]; twice in any case.
@@ -55,6 +58,11 @@ impl RedisStore {
     /// A store on a server. No I/O.
     pub fn new(server: Server, config: &Config) -> Self {
         Self::on(Box::new(One::new(server, config)), &config.prefix)
+    }
+
+    /// A store on the primary that sentinels name. No I/O.
+    pub fn watched(dsn: &Sentinel, config: &Config) -> Self {
+        Self::on(Box::new(SentinelRoute::new(dsn, config)), &config.prefix)
     }
 
     pub(crate) fn on(route: Box<dyn Route>, prefix: &str) -> Self {
@@ -95,6 +103,7 @@ impl RedisStore {
             }
             pool = match self.route.after(&pool, keys.lock.as_bytes(), &fault) {
                 Next::GiveUp => return Err(self.route.explain(&pool, fault)),
+                Next::Fail(error) => return Err(error),
                 Next::Again(pool) => pool,
             };
             tries += 1;

@@ -1,18 +1,20 @@
 //! On which server a lock lives, and where to turn when that server fails or refuses.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config::Config;
 use crate::connection::Fault;
-use crate::dsn::Server;
+use crate::dsn::{Address, Server};
 use crate::error::{Error, Result};
 use crate::pool::Pool;
 use crate::store::StoreStatus;
 
 /// What follows a command that failed.
 pub(crate) enum Next {
-    /// Its error is the caller's.
+    /// Its error is the caller's, as [`Route::explain`] tells it.
     GiveUp,
+    /// Looking for another server has failed: this is the caller's error.
+    Fail(Error),
     /// It is sent once more, there.
     Again(Arc<Pool>),
 }
@@ -107,5 +109,48 @@ impl Route for One {
 
     fn close(&self) {
         self.0.clear();
+    }
+}
+
+/// The servers of a topology as they turn up. Kept, so that their numbers count from the start.
+pub(crate) struct Servers {
+    /// How to speak to each of them.
+    like: Server,
+    config: Config,
+    pools: Mutex<Vec<Arc<Pool>>>,
+}
+
+impl Servers {
+    pub(crate) fn new(like: Server, config: &Config) -> Self {
+        Self { like, config: config.clone(), pools: Mutex::default() }
+    }
+
+    fn pools(&self) -> MutexGuard<'_, Vec<Arc<Pool>>> {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The one that listens there.
+    pub(crate) fn at(&self, address: &Address) -> Arc<Pool> {
+        let mut pools = self.pools();
+        if let Some(pool) = pools.iter().find(|pool| pool.address() == address) {
+            return Arc::clone(pool);
+        }
+        let pool = Arc::new(Pool::new(self.like.at(address.clone()), &self.config));
+        pools.push(Arc::clone(&pool));
+        pool
+    }
+
+    /// All that have turned up so far.
+    pub(crate) fn all(&self) -> Vec<Arc<Pool>> {
+        self.pools().clone()
+    }
+
+    /// Drops the idle connections of all the others.
+    pub(crate) fn clear_all_but(&self, pool: Option<&Arc<Pool>>) {
+        for other in self.all() {
+            if !pool.is_some_and(|pool| Arc::ptr_eq(pool, &other)) {
+                other.clear();
+            }
+        }
     }
 }
