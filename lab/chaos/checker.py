@@ -121,6 +121,16 @@ def exclusion(c: Checker) -> Iterator[Violation]:
             active.append((begin, end, hold))
 
 
+def stillborn(c: Checker) -> Iterator[Violation]:
+    """Who is told that it has the lock has some of its lease left."""
+    for hold in c.history.holds:
+        if hold.got is None or not hold.looks or hold.failed or hold.why is not None:
+            continue
+        at, left = hold.looks[0]
+        if left == 0 and not c.stood_still(hold.got, at, hold.who) and not c.lost_data(hold.name, hold.ask, at):
+            yield Violation("stillborn", f"\"{hold.name}\" was acquired with a lease that had run out", [hold], hold.got)
+
+
 def expired(c: Checker) -> Iterator[Violation]:
     """Counts the overlaps that a lease explains: the former holder was still at work, no longer sure."""
     for holds in c.by_name.values():
@@ -423,5 +433,5 @@ def leftovers(c: Checker) -> Iterator[Violation]:
                 yield bad(f"{who} grew: {what} {before / unit:.0f} -> {after / unit:.0f}")
 
 
-CHECKS = (exclusion, expired, told, fences, registers, guarded_writes, whole_files, progress, time_outs, order, reasons,
+CHECKS = (exclusion, stillborn, expired, told, fences, registers, guarded_writes, whole_files, progress, time_outs, order, reasons,
           leftovers)

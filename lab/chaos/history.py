@@ -276,7 +276,7 @@ def _read_process(history: History, who: str, events: list[dict], responses: dic
             holds[hold.source].converted = None
             history.counts["nested"] += 1
         elif kind == "got":
-            hold.got, hold.fence = event["at"], event["fence"]
+            hold.got, hold.fence, hold.why = event["at"], event["fence"], event["why"]
         elif kind == "no":
             hold.refused, hold.why = at, event["why"]
         elif kind == "look":

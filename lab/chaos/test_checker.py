@@ -140,6 +140,15 @@ class CheckerTest(unittest.TestCase):
         self.room.gives("p", 1, 2.0, ok=False, why="lost: its lease ran out")
         self.assert_clean()
 
+    def test_a_lease_that_is_over_when_it_begins(self) -> None:
+        self.room.asks("p", 1, 1.0)
+        self.room.gets("p", 1, 4.0, FENCE, left=0.0)
+        self.room.gives("p", 1, 5.0, ok=False, why="lost: its lease ran out")
+        # Standing still before the answer is no excuse for believing it.
+        self.room.runner("stop", 1.1, who="p", pid=1)
+        self.room.runner("cont", 3.9, who="p", pid=1)
+        self.assert_found("stillborn")
+
     def test_told_that_it_kept_the_lock_although_it_did_not(self) -> None:
         self.room.asks("p", 1, 1.0, ttl=0.4)
         self.room.gets("p", 1, 1.001, FENCE, left=0.39)
@@ -232,7 +241,7 @@ class CheckerTest(unittest.TestCase):
 
     def test_a_write_refused_to_one_who_was_sure(self) -> None:
         self.room.asks("q", 2, 1.0, ttl=0.3)
-        self.room.gets("q", 2, 1.05, FENCE + 1, left=0.0)
+        self.room.gets("q", 2, 1.05, FENCE + 1, left=0.005)
         self.room.acts("q", 2, 1.1, FENCE + 1)
         self.room.asks("p", 1, 1.02)
         self.room.gets("p", 1, 1.06, FENCE)
