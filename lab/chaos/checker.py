@@ -124,7 +124,8 @@ def exclusion(c: Checker) -> Iterator[Violation]:
 def stillborn(c: Checker) -> Iterator[Violation]:
     """Who is told that it has the lock has some of its lease left."""
     for hold in c.history.holds:
-        if hold.got is None or not hold.looks or hold.failed or hold.why is not None:
+        # With "gate" the kernel's lock is waited for afterwards.
+        if hold.got is None or not hold.looks or hold.why is not None or not c.is_plain(hold.name):
             continue
         at, left = hold.looks[0]
         if left == 0 and not c.stood_still(hold.got, at, hold.who) and not c.lost_data(hold.name, hold.ask, at):
@@ -364,19 +365,31 @@ def order(c: Checker) -> Iterator[Violation]:
 def reasons(c: Checker) -> Iterator[Violation]:
     """Nothing fails, and nothing is lost, without a reason."""
     for hold in c.history.holds:
-        if hold.failed and not c.outage(hold.ask, hold.refused) and not c.stood_still(hold.ask, hold.refused, hold.who):
+        if hold.failed and _is_loss(hold.why):
+            # What it was to be converted from.
+            source = c.by_id.get((hold.who, hold.source), hold)
+            if not _may_be_lost(c, source, hold.refused):
+                yield Violation("reasons", f"lost while all was well: {hold.why}", [source, hold], hold.refused)
+        elif hold.failed and not _may_fail(c, hold.who, hold.ask, hold.refused):
             yield Violation("reasons", f"failed while all was well: {hold.why}", [hold], hold.refused)
         if hold.kept is not False or hold.gave is None:
             continue
         if _is_loss(hold.gave_why):
-            # Renewed until the machine, the server or the process stood still; or meant to run out.
-            excused = (c.lost_data(hold.name, hold.ask, hold.gave) or c.outage(hold.ask, hold.gave)
-                       or c.stood_still(hold.ask, hold.gave, hold.who) or hold.ttl < 0.5 or hold.refreshes
-                       or hold.fence is None)
-            if not excused:
+            if not _may_be_lost(c, hold, hold.gave):
                 yield Violation("reasons", f"lost while all was well: {hold.gave_why}", [hold], hold.gave)
-        elif not c.outage(hold.give, hold.gave) and not c.stood_still(hold.give, hold.gave, hold.who):
+        elif not _may_fail(c, hold.who, hold.give, hold.gave):
             yield Violation("reasons", f"not given back while all was well: {hold.gave_why}", [hold], hold.gave)
+
+
+def _may_fail(c: Checker, who: str, begin: int, end: int) -> bool:
+    """The server was away; or this process stood still while it tried to reach it, and has its circuit breaker open."""
+    return c.outage(begin, end) or c.stood_still(begin - RECOVERY, end, who)
+
+
+def _may_be_lost(c: Checker, hold: Hold, end: int) -> bool:
+    """The server forgot it; or it could not be renewed in time; or it was meant to run out."""
+    return (c.lost_data(hold.name, hold.ask, end) is not None or c.outage(hold.ask, end)
+            or c.stood_still(hold.ask, end, hold.who) or hold.ttl < 0.5 or bool(hold.refreshes) or hold.fence is None)
 
 
 # ---- what is left --------------------------------------------------------------------------------------------
