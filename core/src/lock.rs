@@ -9,7 +9,7 @@ use crate::clock::Instant;
 use crate::config::Config;
 use crate::error::{Error, Loss, Result};
 use crate::key::LockName;
-use crate::lease::LeaseState;
+use crate::lease::{self, LeaseState};
 use crate::renewal::{Renewer, retry_after};
 use crate::report::{Identity, LockReport, Mode};
 use crate::store::{self, Attempt, Claim, Grant, IfBusy, Standing, Store, StoreStatus, Token, Wake};
@@ -35,6 +35,9 @@ const FAIL_OVER: (Duration, Duration) = (Duration::from_millis(100), Duration::f
 
 /// The same for who holds a lock, and must not be kept for long from ending.
 const LET_GO: Duration = Duration::from_secs(10);
+
+/// How often an acquire whose lease is over before its answer arrives is asked again.
+const TOO_LATE: u32 = 3;
 
 /// How a lock is wanted.
 #[derive(Clone, Copy)]
@@ -247,11 +250,23 @@ impl Engine {
         };
         let mut hold_off = HOLD_OFF.0;
         let mut failing_since = None;
+        let mut too_late = 0;
         loop {
             let sent = store::lease_start();
             let last = deadline.is_some_and(|deadline| deadline <= sent);
             let if_busy = if last { IfBusy::GiveUp } else { IfBusy::Queue };
             let (place, blocked_for, holder) = match store.attempt(&claim, if_busy) {
+                // This process, or the server, stood still for longer than the lease: is it still ours?
+                Ok(Attempt::Held(_)) if lease::end(sent, how.ttl).has_passed() => {
+                    too_late += 1;
+                    if too_late < TOO_LATE {
+                        continue;
+                    }
+                    return Err(Error::Connection {
+                        server: store.server().to_owned(),
+                        cause: format!("answers take longer than the lease of {} s", how.ttl.as_secs_f64()),
+                    });
+                }
                 Ok(Attempt::Held(grant)) => {
                     return Ok(Turn::Mine(Granted { grant, sent, due: sent + how.ttl / 3 }));
                 }
@@ -283,9 +298,11 @@ impl Engine {
                 slice = slice.min(deadline.remaining());
             }
             match store.await_grant(&claim, slice, how.interrupted) {
-                Ok(Wake::Granted(grant)) => {
+                Ok(Wake::Granted(mut grant)) => {
                     // The grant came after the attempt that found the lock busy, so its lease is
-                    // counted from there. With too little left the next attempt confirms it.
+                    // counted from there. With too little left the next attempt confirms it. No more
+                    // than what was asked for is believed in: the confirmation sets that.
+                    grant.lease = grant.lease.min(how.ttl);
                     let left = (sent + grant.lease).remaining();
                     if how.auto_renew && left > CONFIRM_NOW {
                         let due = Instant::now() + CONFIRM_AFTER;
@@ -480,8 +497,8 @@ impl Lease {
     /// Sets the lease to `ttl` from now, and later renewals to `ttl`. One round trip.
     ///
     /// # Errors
-    /// [`Error::Lost`] when the lock is no longer ours; or the server cannot be reached, and the
-    /// lease is what it was.
+    /// [`Error::Lost`] when the lock is no longer ours, or the answer came after the new lease had run
+    /// out; or the server cannot be reached, and the lease is what it was (or `ttl`, if that is less).
     pub fn refresh(&self, ttl: Duration) -> Result<()> {
         self.persist(|store| {
             let _one_at_a_time = self.state.renewing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -489,11 +506,13 @@ impl Lease {
                 return Err(self.lost(loss));
             }
             let sent = store::lease_start();
+            self.state.shorten(sent, ttl);
             match store.renew(self.name(), &self.state.token, ttl)? {
                 Standing::Ours => {
                     self.state.set_ttl(ttl);
                     self.state.extend(sent, ttl);
-                    Ok(())
+                    // An answer that was long on its way says what was.
+                    self.state.loss().map_or(Ok(()), |loss| Err(self.lost(loss)))
                 }
                 Standing::Lost(loss) => Err(self.lost(loss)),
             }

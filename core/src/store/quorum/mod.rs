@@ -30,13 +30,12 @@ use super::redis::RedisStore;
 use super::redis::reply::{self, millis};
 use super::redis::route::One;
 use super::redis::script::{self, ACQUIRE, BREAK, Call, INSPECT, Keys, RELEASE, RENEW, Script};
-use super::{Attempt, Claim, Grant, IfBusy, Standing, Store, StoreStatus, Token, Wake, lease_start};
+use super::{Attempt, Claim, Grant, IfBusy, Standing, Store, StoreStatus, Token, Wake};
 use crate::clock::Instant;
 use crate::config::Config;
 use crate::dsn::{Dsn, Server};
 use crate::error::{Error, Loss, Result};
 use crate::key::LockName;
-use crate::lease::margin;
 use crate::pool::Pool;
 use crate::report::{LockReport, Mode};
 use round::{Kind, Node, Round, ask};
@@ -195,22 +194,13 @@ impl QuorumStore {
     }
 
     /// A majority has granted it: agrees on the fencing token.
-    fn hold(&self, claim: &Claim<'_>, granted: &[Option<u64>], sent: Instant) -> Result<Attempt> {
+    fn hold(&self, claim: &Claim<'_>, granted: &[Option<u64>]) -> Result<Attempt> {
         let fence = granted.iter().flatten().max().copied().unwrap_or_default();
         let same = granted.iter().flatten().filter(|given| **given == fence).count();
-        let agreed = same >= self.majority() || self.confirm(claim.name, claim.token, claim.ttl, fence);
-        let late = Instant::now().since(sent) + margin(claim.ttl) >= claim.ttl;
-        if agreed && !late {
+        if same >= self.majority() || self.confirm(claim.name, claim.token, claim.ttl, fence) {
             return Ok(Attempt::Held(self.held(claim, fence)));
         }
-        Err(self.error(if late {
-            format!(
-                "a majority took longer than the lease of {:.3} s (cluster_lock.ttl)",
-                claim.ttl.as_secs_f64()
-            )
-        } else {
-            "the majority was lost while it agreed on the fencing token".to_owned()
-        }))
+        Err(self.error("the majority was lost while it agreed on the fencing token".to_owned()))
     }
 
     /// Takes a claim out of all servers, as far as they can be reached.
@@ -316,7 +306,6 @@ fn standings(round: &Round) -> impl Iterator<Item = (Standing, bool)> {
 
 impl Store for QuorumStore {
     fn attempt(&self, claim: &Claim<'_>, if_busy: IfBusy) -> Result<Attempt> {
-        let sent = lease_start();
         self.claims().remove(claim.token);
         let known = claim.place != 0;
         let first = if known && if_busy == IfBusy::Queue { IfBusy::Yield } else { if_busy };
@@ -327,7 +316,7 @@ impl Store for QuorumStore {
             votes = self.vote(&Claim { place, ..claim.clone() }, IfBusy::Yield)?;
         }
         if votes.count() >= self.majority() {
-            return self.hold(claim, &votes.granted, sent);
+            return self.hold(claim, &votes.granted);
         }
         if if_busy == IfBusy::GiveUp {
             self.part_with(claim.name, claim.token);
