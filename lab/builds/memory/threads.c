@@ -1,7 +1,8 @@
 /*
- * Many PHP threads in one process: threads EXTENSION SCRIPT THREADS REQUESTS DSN PREFIX. Each thread serves requests,
+ * Many PHP threads in one process: threads INI SCRIPT THREADS REQUESTS. Each thread serves requests,
  * one after the other, as a threaded web server's would. A request that fails ends the program with 1.
  */
+#define _GNU_SOURCE
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -24,7 +25,12 @@ static bool serve(void)
 		return false;
 	}
 	zend_stream_init_filename(&file, script);
-	served = php_execute_script(&file) && EG(exit_status) == 0;
+	/* What it returns is false after exit(0), too. */
+	php_execute_script(&file);
+	served = EG(exit_status) == 0;
+	if (!served) {
+		fprintf(stderr, "exit status %d\n", EG(exit_status));
+	}
 	zend_destroy_file_handle(&file);
 	php_request_shutdown(NULL);
 	return served;
@@ -46,21 +52,16 @@ static void *work(void *unused)
 
 int main(int argc, char **argv)
 {
-	static char ini[4096];
 	pthread_t threads[64];
 	int count;
 
-	if (argc != 7 || (count = atoi(argv[3])) > 64) {
-		fprintf(stderr, "usage: threads EXTENSION SCRIPT THREADS REQUESTS DSN PREFIX\n");
+	if (argc != 5 || (count = atoi(argv[3])) > 64) {
+		fprintf(stderr, "usage: threads INI SCRIPT THREADS REQUESTS\n");
 		return 2;
 	}
 	script = argv[2];
 	requests = atoi(argv[4]);
-	snprintf(ini, sizeof(ini),
-		"extension=%s\ncluster_lock.dsn=%s\ncluster_lock.prefix=%s\ncluster_lock.command_timeout=30\n"
-		"cluster_lock.connect_timeout=30\ndisplay_errors=stderr\nerror_reporting=-1\nhtml_errors=0\n",
-		argv[1], argv[5], argv[6]);
-	php_embed_module.ini_entries = ini;
+	php_embed_module.php_ini_path_override = argv[1];
 	/* The program has a request of its own meanwhile, in its first thread. */
 	if (php_embed_init(argc, argv) != SUCCESS) {
 		return 2;
