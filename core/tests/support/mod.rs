@@ -9,6 +9,7 @@
     missing_docs
 )]
 
+pub mod cluster;
 pub mod sentinel;
 
 use std::net::TcpListener;
@@ -28,8 +29,11 @@ pub struct RedisServer {
 
 impl RedisServer {
     pub fn start(options: &[&str]) -> Self {
+        Self::start_on(free_port(), options)
+    }
+
+    pub fn start_on(port: u16, options: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let port = free_port();
         let options: Vec<String> = options.iter().map(ToString::to_string).collect();
         let child = Self::spawn(dir.path(), port, &options);
         let server = Self { child, dir, port, options };
