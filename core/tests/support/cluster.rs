@@ -1,7 +1,7 @@
 //! A Redis Cluster: three primaries, and a replica of each.
 
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{RedisServer, cli, free_port, until_within};
 
@@ -20,15 +20,9 @@ impl ClusterSetup {
         create.extend(servers.iter().map(|server| format!("127.0.0.1:{}", server.port)));
         create.extend(["--cluster-replicas", "1", "--cluster-yes"].map(str::to_owned));
         let setup = Self { servers };
-        setup.redis_cli(&create);
+        redis_cli(&create);
         setup.await_whole();
         setup
-    }
-
-    fn redis_cli(&self, args: &[String]) {
-        let out = Command::new("redis-cli").args(args).output().expect("redis-cli");
-        let text = String::from_utf8_lossy(&out.stdout);
-        assert!(out.status.success(), "{args:?}: {text}{}", String::from_utf8_lossy(&out.stderr));
     }
 
     pub fn dsn(&self) -> String {
@@ -62,8 +56,7 @@ impl ClusterSetup {
 
     /// The hash slot of a lock.
     pub fn slot(&self, lock: &str) -> u16 {
-        let key = format!("cluster_lock:{{{lock}}}");
-        self.servers[0].cli(&["CLUSTER", "KEYSLOT", &key]).parse().unwrap()
+        self.servers[0].cli(&["CLUSTER", "KEYSLOT", &key(lock)]).parse().unwrap()
     }
 
     /// The number of the server that serves a slot, as all of them that answer say.
@@ -79,6 +72,31 @@ impl ClusterSetup {
             owner.is_some()
         });
         owner.unwrap()
+    }
+
+    /// As one of the servers says; for a cluster whose map does not change.
+    pub fn owner_said(&self, slot: u16) -> usize {
+        let port = self.servers.iter().find_map(|server| owner_by(server.port, slot)).unwrap();
+        self.servers.iter().position(|server| server.port == port).unwrap()
+    }
+
+    /// The replica of a primary.
+    pub fn replica_of(&self, number: usize) -> usize {
+        let info = self.servers[number].cli(&["INFO", "replication"]);
+        let port = info.lines().find_map(|line| line.split(",port=").nth(1)?.split(',').next()).unwrap();
+        self.servers.iter().position(|server| server.port.to_string() == port).unwrap()
+    }
+
+    /// Waits until `witness` says that another server than this one serves the slot: when, and on which
+    /// port?
+    pub fn await_replaced(&self, slot: u16, from: usize, witness: usize) -> (Instant, u16) {
+        let (mut when, mut port) = (Instant::now(), self.servers[from].port);
+        until_within(Duration::from_secs(20), "a replica takes over", || {
+            when = Instant::now();
+            port = owner_by(self.servers[witness].port, slot).unwrap_or(port);
+            port != self.servers[from].port
+        });
+        (when, port)
     }
 
     pub fn id(&self, number: usize) -> String {
@@ -134,8 +152,19 @@ impl ClusterSetup {
             slots.to_string(),
             "--cluster-yes".to_owned(),
         ];
-        self.redis_cli(&args);
+        redis_cli(&args);
     }
+}
+
+/// The key of a lock's record.
+pub fn key(lock: &str) -> String {
+    format!("cluster_lock:{{{lock}}}")
+}
+
+fn redis_cli(args: &[String]) {
+    let out = Command::new("redis-cli").args(args).output().expect("redis-cli");
+    let text = String::from_utf8_lossy(&out.stdout);
+    assert!(out.status.success(), "{args:?}: {text}{}", String::from_utf8_lossy(&out.stderr));
 }
 
 fn owner_by(port: u16, slot: u16) -> Option<u16> {

@@ -10,6 +10,7 @@
 )]
 
 pub mod cluster;
+pub mod crowd;
 pub mod sentinel;
 
 use std::net::TcpListener;
@@ -119,19 +120,24 @@ pub fn cli(port: u16, args: &[&str]) -> String {
     String::from_utf8_lossy(&out.stdout).trim().to_owned()
 }
 
+pub fn signal(pid: u32, signal: &str) {
+    let sent = Command::new("kill").args(["-s", signal, &pid.to_string()]).status();
+    assert!(sent.unwrap().success());
+}
+
 /// Freezes a process while it lives.
 pub struct Frozen(u32);
 
 impl Frozen {
     pub fn new(pid: u32) -> Self {
-        assert!(Command::new("kill").args(["-STOP", &pid.to_string()]).status().unwrap().success());
+        signal(pid, "STOP");
         Self(pid)
     }
 }
 
 impl Drop for Frozen {
     fn drop(&mut self) {
-        let _ = Command::new("kill").args(["-CONT", &self.0.to_string()]).status();
+        signal(self.0, "CONT");
     }
 }
 
