@@ -17,6 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cluster_lock_core::{Acquired, Engine, Error, LockName, Loss, Mode, Standing};
+use support::cluster::ClusterSetup;
 use support::sentinel::SentinelSetup;
 use support::{RedisServer, Want, engine, name, quorum_dsn, until};
 
@@ -37,6 +38,11 @@ impl Backend {
 
     fn sentinel() -> Self {
         let setup = SentinelSetup::start(1);
+        Self { dsn: setup.dsn(), _alive: Box::new(setup) }
+    }
+
+    fn cluster() -> Self {
+        let setup = ClusterSetup::start();
         Self { dsn: setup.dsn(), _alive: Box::new(setup) }
     }
 
@@ -402,6 +408,9 @@ macro_rules! on_each_backend {
         // What takes long to set up is set up once.
         mod sentinel {
             #[test] fn everything() { super::everything(&super::Backend::sentinel()); }
+        }
+        mod cluster {
+            #[test] fn everything() { super::everything(&super::Backend::cluster()); }
         }
         mod quorum {
             $(#[test] fn $test() { super::$test(&super::Backend::quorum()); })*

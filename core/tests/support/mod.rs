@@ -10,6 +10,8 @@
 )]
 
 mod clock;
+pub mod cluster;
+pub mod crowd;
 pub mod sentinel;
 
 use std::net::TcpListener;
@@ -38,25 +40,30 @@ impl RedisServer {
         Self::start_in(options, &[])
     }
 
+    /// On this port.
+    pub fn start_on(port: u16, options: &[&str]) -> Self {
+        Self::start_at(port, tempfile::tempdir().unwrap(), options, &[], None)
+    }
+
     /// With these environment variables.
     pub fn start_in(options: &[&str], environment: &[(&str, &str)]) -> Self {
-        Self::start_at(tempfile::tempdir().unwrap(), options, environment, None)
+        Self::start_at(free_port(), tempfile::tempdir().unwrap(), options, environment, None)
     }
 
     /// One whose wall clock stands still until [`RedisServer::set_clock`] moves it.
     pub fn start_with_clock(unix_us: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = clock::SetClock::new(dir.path(), unix_us);
-        Self::start_at(dir, &[], &[], Some(clock))
+        Self::start_at(free_port(), dir, &[], &[], Some(clock))
     }
 
     fn start_at(
+        port: u16,
         dir: tempfile::TempDir,
         options: &[&str],
         environment: &[(&str, &str)],
         clock: Option<clock::SetClock>,
     ) -> Self {
-        let port = free_port();
         let options: Vec<String> = options.iter().map(ToString::to_string).collect();
         let own = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let clocks = clock.iter().flat_map(clock::SetClock::environment);
@@ -247,6 +254,12 @@ pub fn cli(port: u16, args: &[&str]) -> String {
     let out =
         Command::new("redis-cli").args(["-p", &port.to_string()]).args(args).output().expect("redis-cli");
     String::from_utf8_lossy(&out.stdout).trim().to_owned()
+}
+
+/// Sends `STOP`, `KILL` …
+pub fn signal(pid: u32, signal: &str) {
+    let signal: Signal = format!("SIG{signal}").parse().unwrap();
+    kill(Pid::from_raw(pid.cast_signed()), signal).unwrap();
 }
 
 impl Drop for RedisServer {

@@ -2,8 +2,10 @@
 //!
 //! * [`script`]: the scripts, and the commands that run them.
 //! * [`reply`]: what they return.
-//! * [`route`]: on which server a lock lives; [`sentinel`]: where sentinels say who is the primary.
+//! * [`route`]: on which server a lock lives; with [`sentinel`]s on the one that they name, in a
+//!   [`cluster`] on the one that has its hash slot.
 
+mod cluster;
 mod inquiry;
 pub(crate) mod reply;
 pub(crate) mod route;
@@ -19,11 +21,12 @@ use super::{Attempt, Claim, IfBusy, Standing, Store, StoreStatus, Token, Wake};
 use crate::clock::Instant;
 use crate::config::Config;
 use crate::connection::{Fault, Readiness};
-use crate::dsn::{Sentinel, Server};
-use crate::error::{Loss, Result};
+use crate::dsn::{Cluster, Sentinel, Server};
+use crate::error::{Error, Loss, Result};
 use crate::key::{LockName, encode};
 use crate::pool::{Pool, Purpose};
 use crate::report::LockReport;
+use cluster::ClusterRoute;
 use route::{Next, One, Route};
 use script::{ACQUIRE, BREAK, Call, INSPECT, Keys, RELEASE, RENEW, Script};
 use sentinel::SentinelRoute;
@@ -65,12 +68,22 @@ impl RedisStore {
         Self::on(Box::new(SentinelRoute::new(dsn, config)), &config.prefix)
     }
 
+    /// A store on a Redis Cluster. No I/O.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when no server is named.
+    pub fn sharded(dsn: &Cluster, config: &Config) -> Result<Self> {
+        let route = ClusterRoute::new(dsn, config);
+        let route = route.ok_or_else(|| Error::Config("cluster_lock.dsn names no server".into()))?;
+        Ok(Self::on(Box::new(route), &config.prefix))
+    }
+
     pub(crate) fn on(route: Box<dyn Route>, prefix: &str) -> Self {
         Self { route, prefix: prefix.to_owned() }
     }
 
     fn keys(&self, name: &LockName) -> Keys {
-        Keys::new(&self.prefix, name, self.route.declares_keys())
+        Keys::new(&self.prefix, name, self.route.moves_slots())
     }
 
     /// Runs a script on a lock. When the connection breaks the outcome is unknown; the script is run
@@ -94,7 +107,7 @@ impl RedisStore {
                 Err(error) => {
                     // Nothing was sent.
                     turns += 1;
-                    pool = self.route.instead_of(&pool, error)?;
+                    pool = self.route.instead_of(&pool, keys.lock.as_bytes(), error)?;
                     continue;
                 }
             };
@@ -262,7 +275,11 @@ impl Store for RedisStore {
     fn list(&self, prefix: &[u8], limit: usize) -> Result<Vec<LockReport>> {
         let mut reports = Vec::new();
         for pool in self.route.servers()? {
-            reports.extend(self.list_of(&pool, prefix, limit)?);
+            match self.list_of(&pool, prefix, limit) {
+                Ok(more) => reports.extend(more),
+                Err(error @ Error::Connection { .. }) => return Err(self.route.gone(&pool, error)),
+                Err(error) => return Err(error),
+            }
         }
         reports.sort_by(|a, b| a.name.cmp(&b.name));
         reports.dedup_by(|a, b| a.name == b.name);

@@ -33,11 +33,20 @@ pub(crate) trait Route: Send + Sync {
     /// As [`Route::server_of`].
     fn servers(&self) -> Result<Vec<Arc<Pool>>>;
 
-    /// No connection to `pool` could be had; nothing was sent. Which server keeps its locks now?
+    /// No connection to `pool` could be had. Finds out what has become of it, and tells what that means.
+    fn gone(&self, pool: &Arc<Pool>, error: Error) -> Error;
+
+    /// No connection to `pool` could be had; nothing was sent. Which server keeps the key now?
     ///
     /// # Errors
-    /// No other than that; `error`, or one that says more.
-    fn instead_of(&self, pool: &Arc<Pool>, error: Error) -> Result<Arc<Pool>>;
+    /// No other than that.
+    fn instead_of(&self, pool: &Arc<Pool>, key: &[u8], error: Error) -> Result<Arc<Pool>> {
+        let error = self.gone(pool, error);
+        match self.server_of(key) {
+            Ok(other) if !Arc::ptr_eq(&other, pool) => Ok(other),
+            _ => Err(error),
+        }
+    }
 
     /// A command on `key` was sent to `pool`, and failed.
     fn after(&self, pool: &Arc<Pool>, key: &[u8], fault: &Fault) -> Next;
@@ -47,8 +56,8 @@ pub(crate) trait Route: Send + Sync {
         pool.explain(fault)
     }
 
-    /// Whether commands must name all keys that they use.
-    fn declares_keys(&self) -> bool {
+    /// Whether a lock may be moved from one server to another key by key.
+    fn moves_slots(&self) -> bool {
         false
     }
 
@@ -85,8 +94,8 @@ impl Route for One {
         Ok(vec![Arc::clone(&self.0)])
     }
 
-    fn instead_of(&self, _: &Arc<Pool>, error: Error) -> Result<Arc<Pool>> {
-        Err(error)
+    fn gone(&self, _: &Arc<Pool>, error: Error) -> Error {
+        error
     }
 
     fn after(&self, pool: &Arc<Pool>, _: &[u8], fault: &Fault) -> Next {

@@ -191,13 +191,10 @@ impl Route for SentinelRoute {
         self.server_of(b"").map(|pool| vec![pool])
     }
 
-    fn instead_of(&self, pool: &Arc<Pool>, error: Error) -> Result<Arc<Pool>> {
-        match (self.instead(pool)?, error) {
-            (same, Error::Connection { cause, .. }) if Arc::ptr_eq(&same, pool) => {
-                Err(failing_over(pool, &cause))
-            }
-            (same, error) if Arc::ptr_eq(&same, pool) => Err(error),
-            (other, _) => Ok(other),
+    fn gone(&self, pool: &Arc<Pool>, error: Error) -> Error {
+        match (self.instead(pool), error) {
+            (Ok(_), Error::Connection { cause, .. }) => failing_over(pool, &cause),
+            (Err(error), _) | (Ok(_), error) => error,
         }
     }
 
