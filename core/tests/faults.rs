@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use cluster_lock_core::store::{Attempt, Claim, IfBusy, RedisStore, Store, Token};
 use cluster_lock_core::{Acquired, Dsn, Engine, Error, LockName, Loss, Mode, Standing};
-use support::{RedisServer, Want, config, engine, name, until};
+use support::{RedisServer, Want, config, engine, name, until, waiting};
 
 const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
@@ -30,10 +30,6 @@ fn failure(engine: &Engine, lock: &str) -> String {
         Err(e) => e.to_string(),
         Ok(other) => panic!("expected a failure: {other:?}"),
     }
-}
-
-fn waiting(engine: &Engine, lock: &str) -> usize {
-    engine.info(&name(lock)).unwrap().map_or(0, |r| r.waiters.len())
 }
 
 /// An exclusive claim with a lease of 10 s, by somebody who does nothing of his own accord.
@@ -221,38 +217,6 @@ fn a_repeated_release_is_no_error_even_when_the_next_holder_is_in() {
 }
 
 #[test]
-fn a_server_that_is_down_is_reported_then_avoided_then_found_again() {
-    let mut server = RedisServer::start(&[]);
-    let e = engine(&server.tcp_dsn());
-    drop(Want::default().get(&e, "x"));
-    server.stop();
-    let start = Instant::now();
-    let first = failure(&e, "x");
-    assert!(start.elapsed() < S, "{:?}", start.elapsed());
-    assert!(first.contains(&server.tcp_dsn()) && first.contains("Connection refused"), "{first}");
-    let second = failure(&e, "x");
-    assert!(second.contains("cluster_lock.retry_after"), "{second}");
-    let _ = std::fs::remove_file(server.socket());
-    server.restart();
-    until("the circuit closes", || Want::now().with(|how| e.acquire(&name("x"), how)).is_ok());
-    drop(Want::default().get(&e, "x"));
-}
-
-#[test]
-fn a_black_hole_is_given_up_after_the_connect_time_out() {
-    // Listens, and never answers: the kernel completes the connection, HELLO gets no reply.
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut config = config(&format!("redis://{}", listener.local_addr().unwrap()));
-    config.connect_timeout = 300 * MS;
-    config.command_timeout = 4 * S;
-    let e = Engine::new(&config).unwrap();
-    let start = Instant::now();
-    let error = failure(&e, "x");
-    assert!(start.elapsed() < S, "{:?}", start.elapsed());
-    assert!(error.contains("no answer within"), "{error}");
-}
-
-#[test]
 fn a_restart_without_data_costs_nobody_a_connection_error() {
     let mut server = RedisServer::start(&[]);
     let e = engine(&server.tcp_dsn());
@@ -263,18 +227,6 @@ fn a_restart_without_data_costs_nobody_a_connection_error() {
     let next = Want::default().get(&e, "x");
     assert!(next.fence() > fence);
     assert_eq!(e.status().open, 1);
-}
-
-#[test]
-fn a_killed_connection_costs_a_waiter_nothing() {
-    let server = RedisServer::start(&[]);
-    let (a, b) = (engine(&server.unix_dsn()), engine(&server.unix_dsn()));
-    let lease = Want::default().get(&a, "x");
-    let waiter = thread::spawn(move || Want::default().get(&b, "x").release().unwrap());
-    until("b waits", || waiting(&a, "x") == 1);
-    server.cli(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
-    assert_eq!(lease.release().unwrap(), Standing::Ours);
-    assert_eq!(waiter.join().unwrap(), Standing::Ours);
 }
 
 #[test]

@@ -14,7 +14,11 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use cluster_lock_core::{Acquire, Acquired, Config, Dsn, Engine, Identity, Lease, LockName, Mode};
+use cluster_lock_core::{
+    Acquire, Acquired, Config, Dsn, Engine, Error, Identity, Lease, LockError, LockName, Mode,
+};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// A redis-server of its own, on a free port and a socket in a temporary directory.
 pub struct RedisServer {
@@ -22,21 +26,30 @@ pub struct RedisServer {
     pub dir: tempfile::TempDir,
     pub port: u16,
     options: Vec<String>,
+    environment: Vec<(String, String)>,
 }
 
 impl RedisServer {
     pub fn start(options: &[&str]) -> Self {
+        Self::start_in(options, &[])
+    }
+
+    /// With these environment variables.
+    pub fn start_in(options: &[&str], environment: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let options: Vec<String> = options.iter().map(ToString::to_string).collect();
-        let child = Self::spawn(dir.path(), port, &options);
-        let server = Self { child, dir, port, options };
+        let environment: Vec<(String, String)> =
+            environment.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        let child = Self::spawn(dir.path(), port, &options, &environment);
+        let server = Self { child, dir, port, options, environment };
         server.await_ready();
         server
     }
 
-    fn spawn(dir: &Path, port: u16, options: &[String]) -> Child {
+    fn spawn(dir: &Path, port: u16, options: &[String], environment: &[(String, String)]) -> Child {
         Command::new("redis-server")
+            .envs(environment.iter().cloned())
             .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no"])
             .args(["--enable-debug-command", "yes"])
             .arg("--unixsocket")
@@ -63,12 +76,19 @@ impl RedisServer {
         let _ = self.child.wait();
     }
 
-    /// Starts again, empty.
+    /// Starts again: empty, or with what was saved.
     pub fn restart(&mut self) {
         self.stop();
         let _ = std::fs::remove_file(self.socket());
-        self.child = Self::spawn(self.dir.path(), self.port, &self.options);
+        self.child = Self::spawn(self.dir.path(), self.port, &self.options, &self.environment);
         self.await_ready();
+    }
+
+    /// Stops it for as long as the result lives, as a machine that hangs: it accepts, and answers nothing.
+    pub fn freeze(&self) -> Frozen {
+        let pid = Pid::from_raw(self.pid().cast_signed());
+        kill(pid, Signal::SIGSTOP).unwrap();
+        Frozen(pid)
     }
 
     pub fn pid(&self) -> u32 {
@@ -93,11 +113,96 @@ impl RedisServer {
         String::from_utf8_lossy(&out.stdout).trim().to_owned()
     }
 
+    /// A connection of the test's own.
+    pub fn redis(&self) -> redis::Connection {
+        redis::Client::open(format!("unix://{}", self.socket().display())).unwrap().get_connection().unwrap()
+    }
+
     pub fn keys(&self) -> Vec<String> {
-        let mut keys: Vec<String> =
-            self.cli(&["KEYS", "*"]).lines().filter(|l| !l.is_empty()).map(str::to_owned).collect();
+        let mut keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut self.redis()).unwrap();
         keys.sort();
         keys
+    }
+
+    /// Lines of CLIENT LIST: connections of engines, except of those that only look.
+    pub fn clients(&self) -> Vec<String> {
+        let list: String = redis::cmd("CLIENT").arg("LIST").query(&mut self.redis()).unwrap();
+        let ours = |line: &&str| line.contains("name=cluster_lock@") && !line.contains(OBSERVER);
+        list.lines().filter(ours).map(str::to_owned).collect()
+    }
+
+    /// What is wrong with the server, were it left alone by all: something is held, somebody waits,
+    /// a key would stay.
+    fn left_behind(&self) -> Option<String> {
+        let observer = self.observer();
+        let held = observer.list(b"", 10).unwrap();
+        observer.shutdown();
+        if !held.is_empty() {
+            return Some(format!("held: {held:?}"));
+        }
+        let keys = self.keys();
+        if let Some(key) = keys.iter().find(|key| !key.ends_with('}')) {
+            return Some(format!("{key} is more than the record of an idle lock"));
+        }
+        let mut redis = self.redis();
+        let lives = |key: &&String| redis::cmd("PTTL").arg(*key).query::<i64>(&mut redis).unwrap() == -1;
+        keys.iter().find(lives).map(|key| format!("{key} would stay for ever"))
+    }
+
+    /// An engine that looks, and does not count.
+    pub fn observer(&self) -> Engine {
+        let mut config = config(&self.unix_dsn());
+        config.node = "observer".into();
+        Engine::new(&config).unwrap()
+    }
+}
+
+const OBSERVER: &str = "name=cluster_lock@observer:";
+
+/// See [`RedisServer::freeze`].
+pub struct Frozen(Pid);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let _ = kill(self.0, Signal::SIGCONT);
+    }
+}
+
+/// When the engines have done their work: nothing is held, nobody waits, all keys expire, and no connections
+/// are open but the idle ones of the pools; after the engines' end, none.
+#[track_caller]
+pub fn assert_clean(server: &RedisServer, engines: &[&Engine]) {
+    // What the dead leave runs out within 2.2 s at the latest, in which a hand-off has to be confirmed.
+    let patience = Instant::now() + Duration::from_secs(4);
+    let look = |what: &str, mut wrong: Box<dyn FnMut() -> Option<String> + '_>| {
+        while let Some(wrong) = wrong() {
+            assert!(Instant::now() < patience, "{what}: {wrong}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    look("the server is not clean", Box::new(|| server.left_behind()));
+    let mut idle = 0;
+    for engine in engines {
+        let status = engine.status();
+        assert_eq!(status.open, status.idle, "connections are still lent: {status:?}");
+        idle += status.idle;
+    }
+    let more_than = |most: usize| {
+        move || Some(server.clients()).filter(|c| c.len() > most).map(|c| format!("{most} expected: {c:?}"))
+    };
+    look("connections beyond the idle ones", Box::new(more_than(idle)));
+    for engine in engines {
+        engine.shutdown();
+    }
+    look("connections after the end", Box::new(more_than(0)));
+}
+
+/// The whole message that a user gets; fails unless it names the lock, the server, and all of `words`.
+#[track_caller]
+pub fn assert_tells(error: Error, lock: &str, engine: &Engine, words: &[&str]) {
+    let told = LockError { name: name(lock), error }.to_string();
+    for word in [format!("lock \"{lock}\"").as_str(), engine.server()].iter().chain(words) {
+        assert!(told.contains(word), "\"{word}\" is missing in: {told}");
     }
 }
 
@@ -196,6 +301,16 @@ impl Want {
         self.with(|how| engine.acquire(&name(lock), how)).unwrap()
     }
 
+    /// The error, when asking must fail.
+    #[track_caller]
+    pub fn fails(&self, engine: &Engine, lock: &str) -> Error {
+        match self.with(|how| engine.acquire(&name(lock), how)) {
+            Err(error) => error,
+            Ok(other) => panic!("expected a failure for {lock}, but: {other:?}"),
+        }
+    }
+
+    #[track_caller]
     pub fn get(&self, engine: &Engine, lock: &str) -> Lease {
         match self.ask(engine, lock) {
             Acquired::Held { lease, .. } => lease,
@@ -203,6 +318,7 @@ impl Want {
         }
     }
 
+    #[track_caller]
     pub fn refused(&self, engine: &Engine, lock: &str) {
         match self.ask(engine, lock) {
             Acquired::TimedOut { .. } => {}
@@ -211,7 +327,13 @@ impl Want {
     }
 }
 
+/// How many wait for a lock.
+pub fn waiting(engine: &Engine, lock: &str) -> usize {
+    engine.info(&name(lock)).unwrap().map_or(0, |r| r.waiters.len())
+}
+
 /// Waits until something is true, for at most ten seconds.
+#[track_caller]
 pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !condition() {

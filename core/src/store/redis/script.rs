@@ -24,6 +24,12 @@ impl Script {
         let sha1 = sha1_smol::Sha1::from(&text).digest().to_string();
         Self { text, sha1 }
     }
+
+    /// Whether a second run, by the same caller, does what the first one did. A second break would take
+    /// the lock from whoever was let in by the first.
+    pub(crate) fn is_idempotent(&self) -> bool {
+        self.sha1 != BREAK.sha1
+    }
 }
 
 macro_rules! script {
