@@ -9,8 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cluster_lock_core::store::{Attempt, Claim, IfBusy, RedisStore, Store, Token};
-use cluster_lock_core::{Acquired, Dsn, Engine, Error, LockName, Loss, Mode, Standing};
-use support::{RedisServer, Want, config, engine, name, until};
+use cluster_lock_core::{Acquired, Dsn, Engine, LockName, Mode, Standing};
+use support::{RedisServer, Want, config, engine, name, until, waiting};
 
 const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
@@ -30,10 +30,6 @@ fn failure(engine: &Engine, lock: &str) -> String {
         Err(e) => e.to_string(),
         Ok(other) => panic!("expected a failure: {other:?}"),
     }
-}
-
-fn waiting(engine: &Engine, lock: &str) -> usize {
-    engine.info(&name(lock)).unwrap().map_or(0, |r| r.waiters.len())
 }
 
 /// An exclusive claim with a lease of 10 s, by somebody who does nothing of his own accord.
@@ -63,59 +59,6 @@ fn one_round_trip_each_way() {
     }
     assert_eq!(commands() - before, 20);
     assert_eq!(e.status().created, 1);
-}
-
-#[test]
-fn unknown_scripts_are_sent_again() {
-    let server = RedisServer::start(&[]);
-    let e = engine(&server.unix_dsn());
-    let lease = Want::default().get(&e, "x");
-    server.cli(&["SCRIPT", "FLUSH"]);
-    lease.verify().unwrap();
-    server.cli(&["SCRIPT", "FLUSH"]);
-    assert_eq!(e.list(b"", 10).unwrap().len(), 1);
-    server.cli(&["SCRIPT", "FLUSH"]);
-    assert_eq!(lease.release().unwrap(), Standing::Ours);
-}
-
-#[test]
-fn flushall_while_held_is_noticed_and_tokens_still_grow() {
-    let server = RedisServer::start(&[]);
-    let e = engine(&server.unix_dsn());
-    let lease = Want::default().get(&e, "x");
-    let fence = lease.fence();
-    server.cli(&["FLUSHALL"]);
-    assert!(matches!(lease.release(), Ok(Standing::Lost(Loss::Forgotten))));
-    let next = Want::default().get(&e, "x");
-    assert!(next.fence() > fence);
-    server.cli(&["FLUSHALL"]);
-    let thief = Want::now().get(&e, "x");
-    assert!(thief.fence() > next.fence());
-    assert!(matches!(next.release(), Ok(Standing::Lost(Loss::Superseded))));
-    assert_eq!(thief.release().unwrap(), Standing::Ours);
-    assert_eq!(e.counters().lost.load(Ordering::Relaxed), 2);
-}
-
-#[test]
-fn the_renewal_thread_notices_a_loss() {
-    let server = RedisServer::start(&[]);
-    let e = engine(&server.unix_dsn());
-    let lease = Want::default().ttl(300 * MS).get(&e, "x");
-    server.cli(&["FLUSHALL"]);
-    until("the loss is known", || lease.loss() == Some(Loss::Forgotten));
-    assert!(matches!(lease.verify(), Err(Error::Lost(Loss::Forgotten))));
-}
-
-#[test]
-fn flushall_while_waiting_loses_no_waiter() {
-    let server = RedisServer::start(&[]);
-    let (a, b) = (engine(&server.unix_dsn()), engine(&server.unix_dsn()));
-    let lease = Want::default().get(&a, "x");
-    let waiter = thread::spawn(move || Want::default().within(5 * S).get(&b, "x").release().unwrap());
-    until("b waits", || waiting(&a, "x") == 1);
-    server.cli(&["FLUSHALL"]);
-    assert_eq!(waiter.join().unwrap(), Standing::Ours);
-    drop(lease);
 }
 
 #[test]
@@ -218,127 +161,6 @@ fn a_repeated_release_is_no_error_even_when_the_next_holder_is_in() {
     s.attempt(&claim(&b), IfBusy::Queue).unwrap();
     assert_eq!(s.release(&lock, &a).unwrap(), Standing::Ours);
     assert_eq!(s.renew(&lock, &b, S).unwrap(), Standing::Ours);
-}
-
-#[test]
-fn a_server_that_is_down_is_reported_then_avoided_then_found_again() {
-    let mut server = RedisServer::start(&[]);
-    let e = engine(&server.tcp_dsn());
-    drop(Want::default().get(&e, "x"));
-    server.stop();
-    let start = Instant::now();
-    let first = failure(&e, "x");
-    assert!(start.elapsed() < S, "{:?}", start.elapsed());
-    assert!(first.contains(&server.tcp_dsn()) && first.contains("Connection refused"), "{first}");
-    let second = failure(&e, "x");
-    assert!(second.contains("cluster_lock.retry_after"), "{second}");
-    let _ = std::fs::remove_file(server.socket());
-    server.restart();
-    until("the circuit closes", || Want::now().with(|how| e.acquire(&name("x"), how)).is_ok());
-    drop(Want::default().get(&e, "x"));
-}
-
-#[test]
-fn a_black_hole_is_given_up_after_the_connect_time_out() {
-    // Listens, and never answers: the kernel completes the connection, HELLO gets no reply.
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut config = config(&format!("redis://{}", listener.local_addr().unwrap()));
-    config.connect_timeout = 300 * MS;
-    config.command_timeout = 4 * S;
-    let e = Engine::new(&config).unwrap();
-    let start = Instant::now();
-    let error = failure(&e, "x");
-    assert!(start.elapsed() < S, "{:?}", start.elapsed());
-    assert!(error.contains("no answer within"), "{error}");
-}
-
-#[test]
-fn a_restart_without_data_costs_nobody_a_connection_error() {
-    let mut server = RedisServer::start(&[]);
-    let e = engine(&server.tcp_dsn());
-    let lease = Want::default().get(&e, "x");
-    let fence = lease.fence();
-    server.restart();
-    assert_eq!(lease.release().unwrap(), Standing::Lost(Loss::Forgotten));
-    let next = Want::default().get(&e, "x");
-    assert!(next.fence() > fence);
-    assert_eq!(e.status().open, 1);
-}
-
-#[test]
-fn a_killed_connection_costs_a_waiter_nothing() {
-    let server = RedisServer::start(&[]);
-    let (a, b) = (engine(&server.unix_dsn()), engine(&server.unix_dsn()));
-    let lease = Want::default().get(&a, "x");
-    let waiter = thread::spawn(move || Want::default().get(&b, "x").release().unwrap());
-    until("b waits", || waiting(&a, "x") == 1);
-    server.cli(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
-    assert_eq!(lease.release().unwrap(), Standing::Ours);
-    assert_eq!(waiter.join().unwrap(), Standing::Ours);
-}
-
-#[test]
-fn a_frozen_server_fails_the_call_within_its_time_outs() {
-    let server = RedisServer::start(&[]);
-    let mut config = config(&server.tcp_dsn());
-    config.command_timeout = 200 * MS;
-    config.connect_timeout = 200 * MS;
-    let e = Engine::new(&config).unwrap();
-    drop(Want::default().get(&e, "x"));
-    Command::new("kill").args(["-STOP", &server.pid().to_string()]).status().unwrap();
-    let start = Instant::now();
-    let error = failure(&e, "x");
-    let took = start.elapsed();
-    Command::new("kill").args(["-CONT", &server.pid().to_string()]).status().unwrap();
-    assert!(took < 1500 * MS, "{took:?}");
-    assert!(error.contains("no answer") || error.contains("no connection"), "{error}");
-    // What the server did with the command when it woke up runs out, or was settled.
-    let other = engine(&server.tcp_dsn());
-    let lease = Want::default().within(12 * S).get(&other, "x");
-    lease.verify().unwrap();
-}
-
-#[test]
-fn errors_of_the_server_say_what_to_do() {
-    let server = RedisServer::start(&["--requirepass", "hunter2"]);
-    let error = failure(&engine(&format!("redis://:wr0ng@127.0.0.1:{}", server.port)), "x");
-    assert!(error.contains("WRONGPASS") && error.contains("cluster_lock.dsn"), "{error}");
-    assert!(!error.contains("wr0ng"), "{error}");
-    let error = failure(&engine(&server.tcp_dsn()), "x");
-    assert!(error.contains("NOAUTH"), "{error}");
-    drop(Want::default().get(&engine(&format!("redis://:hunter2@127.0.0.1:{}/3", server.port)), "x"));
-
-    let server = RedisServer::start(&["--replicaof", "127.0.0.1", "1", "--replica-serve-stale-data", "yes"]);
-    let error = failure(&engine(&server.tcp_dsn()), "x");
-    assert!(error.contains("READONLY") && error.contains("primary"), "{error}");
-
-    let server = RedisServer::start(&["--maxmemory", "1", "--maxmemory-policy", "noeviction"]);
-    let error = failure(&engine(&server.tcp_dsn()), "x");
-    assert!(error.contains("OOM") && error.contains("maxmemory"), "{error}");
-}
-
-#[test]
-fn a_full_server_lets_holders_keep_and_release() {
-    let server = RedisServer::start(&[]);
-    let (a, b) = (engine(&server.unix_dsn()), engine(&server.unix_dsn()));
-    let alone = Want::default().ttl(S).get(&a, "alone");
-    let reader = Want::default().ttl(S).shared().get(&a, "shared");
-    let awaited = Want::default().ttl(S).get(&a, "awaited");
-    let waiter = thread::spawn(move || Want::default().get(&b, "awaited"));
-    until("b waits", || waiting(&a, "awaited") == 1);
-    assert_eq!(server.cli(&["CONFIG", "SET", "maxmemory", "1"]), "OK");
-    assert!(failure(&a, "new").contains("OOM"));
-    for lease in [&alone, &reader, &awaited] {
-        lease.verify().unwrap();
-    }
-    let fence = alone.fence();
-    for lease in [alone, reader, awaited] {
-        assert_eq!(lease.release().unwrap(), Standing::Ours);
-    }
-    let granted = waiter.join().unwrap();
-    assert_eq!(granted.release().unwrap(), Standing::Ours);
-    server.cli(&["CONFIG", "SET", "maxmemory", "0"]);
-    assert!(Want::now().get(&a, "alone").fence() > fence);
 }
 
 #[test]

@@ -509,8 +509,9 @@ fn a_killed_connection_costs_holders_and_waiters_nothing() {
     for _ in 0..3 {
         let killed = net.server.cli(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
         assert!(killed.parse::<usize>().unwrap() >= 2, "{killed}");
-        until("both wait again", || waiting(&net.near, "x") == 2);
         lease.verify().unwrap();
+        let asleep = || net.server.clients().iter().filter(|line| line.contains("cmd=blpop")).count();
+        until("both wait again", || asleep() == 2);
     }
     assert_eq!(lease.release().unwrap(), Standing::Ours);
     let [first, second] = waiters.map(|w| w.join().unwrap());

@@ -315,7 +315,7 @@ impl<'a> Table<'a> {
         node.pool.clear();
         node.told.store(0, Ordering::Relaxed);
         match self.retried.get_mut(i) {
-            Some(retried) if !*retried => {
+            Some(retried) if !*retried && self.call.is_idempotent() => {
                 *retried = true;
                 self.begin(i);
             }

@@ -57,6 +57,17 @@ struct Ran {
     moved: bool,
 }
 
+/// Says what a failure means after which a script cannot be run again.
+fn unsettled(error: Error) -> Error {
+    match error {
+        Error::Connection { server, cause } => {
+            let cause = format!("{cause}; whether it was done is not known (see cluster_lock_info())");
+            Error::Connection { server, cause }
+        }
+        other => other,
+    }
+}
+
 impl RedisStore {
     /// A store on a server. No I/O.
     pub fn new(server: Server, config: &Config) -> Self {
@@ -87,8 +98,8 @@ impl RedisStore {
     }
 
     /// Runs a script on a lock. When the connection breaks the outcome is unknown; the script is run
-    /// again on a new connection, which settles it, because every script is idempotent. Again, too,
-    /// when that one breaks at once; not after a time-out.
+    /// again on a new connection, which settles it, because every script but one is idempotent. Again,
+    /// too, when that one breaks at once; not after a time-out.
     fn run(&self, purpose: Purpose, script: &Script, name: &LockName, argv: &[&[u8]]) -> Result<Ran> {
         let keys = self.keys(name);
         let mut call = Call::new(script, &keys, argv);
@@ -117,6 +128,9 @@ impl RedisStore {
             pool = match self.route.after(&pool, keys.lock.as_bytes(), &fault) {
                 Next::GiveUp => return Err(self.route.explain(&pool, fault)),
                 Next::Fail(error) => return Err(error),
+                Next::Again(_) if matches!(fault, Fault::Broken(_)) && !script.is_idempotent() => {
+                    return Err(unsettled(self.route.explain(&pool, fault)));
+                }
                 Next::Again(pool) => pool,
             };
             tries += 1;

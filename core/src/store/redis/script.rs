@@ -31,26 +31,34 @@ impl Script {
     fn new(text: &str, bit: u32) -> Self {
         let text = text.replace("--#include common.lua", include_str!("../scripts/common.lua"));
         let guarded = [include_str!("../scripts/guard.lua"), &text].concat();
-        Self { plain: Text::new(text), guarded: Text::new(guarded) }
+        Self { plain: Text::new(text, bit), guarded: Text::new(guarded, bit) }
+    }
+
+    /// Whether a second run, by the same caller, does what the first one did. A second break would take
+    /// the lock from whoever was let in by the first.
+    pub(crate) fn is_idempotent(&self) -> bool {
+        self.plain.bit != BREAK_BIT
     }
 }
 
 impl Text {
-    fn new(text: String) -> Self {
+    fn new(text: String, bit: u32) -> Self {
         let sha1 = sha1_smol::Sha1::from(&text).digest().to_string();
         Self { text, sha1, bit }
     }
 }
 
+const BREAK_BIT: u32 = 8;
+
 macro_rules! script {
-    ($name:ident, $file:literal, $bit:literal) => {
+    ($name:ident, $file:literal, $bit:expr) => {
         pub(crate) static $name: Lazy<Script> = Lazy::new(|| Script::new(include_str!($file), $bit));
     };
 }
 script!(ACQUIRE, "../scripts/acquire.lua", 1);
 script!(RELEASE, "../scripts/release.lua", 2);
 script!(RENEW, "../scripts/renew.lua", 4);
-script!(BREAK, "../scripts/break.lua", 8);
+script!(BREAK, "../scripts/break.lua", BREAK_BIT);
 script!(INSPECT, "../scripts/inspect.lua", 16);
 
 /// The keys of one lock, all in one hash slot.
@@ -107,6 +115,11 @@ impl<'a> Call<'a> {
     /// The bit of its script; 0 for a plain command.
     pub(crate) fn bit(&self) -> u32 {
         self.script.map_or(0, |script| script.bit)
+    }
+
+    /// [`Script::is_idempotent`].
+    pub(crate) fn is_idempotent(&self) -> bool {
+        self.bit() != BREAK_BIT
     }
 
     /// The command's words.
