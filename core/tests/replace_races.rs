@@ -93,9 +93,9 @@ fn a_file_swapped_for_a_link_to_the_outside_leads_nobody_there() {
     let (mut written, mut refused) = (0, 0);
     while_swapping(&file, &link, || {
         if replace_inside(&at("inside"), &file) {
-            written += 1
+            written += 1;
         } else {
-            refused += 1
+            refused += 1;
         }
         keep_link(&at("outside/file"), &file, &link, None);
     });
@@ -161,9 +161,9 @@ fn nor_is_one_that_was_a_file_when_it_was_looked_at() {
     while_swapping(&file, &link, || {
         // "Inside" is everywhere: nothing but the owner of the link tells.
         if replace_inside(Path::new("/"), &file) {
-            written += 1
+            written += 1;
         } else {
-            refused += 1
+            refused += 1;
         }
         keep_link(&at("ours"), &file, &link, Some(NOBODY));
     });

@@ -21,7 +21,7 @@ pub(crate) struct Script {
 
 /// What is sent of a script, and the digest by which a server knows it.
 struct Text {
-    text: String,
+    lua: String,
     sha1: String,
     /// A number with one bit set, of its own.
     bit: u32,
@@ -44,7 +44,7 @@ impl Script {
 impl Text {
     fn new(text: String, bit: u32) -> Self {
         let sha1 = sha1_smol::Sha1::from(&text).digest().to_string();
-        Self { text, sha1, bit }
+        Self { lua: text, sha1, bit }
     }
 }
 
@@ -130,7 +130,7 @@ impl<'a> Call<'a> {
     /// The server does not know the digest: from now on send the text.
     pub(crate) fn spell_out(&mut self) {
         if let ([verb, text, ..], Some(script)) = (self.words.as_mut_slice(), self.script) {
-            (*verb, *text) = (b"EVAL", script.text.as_bytes());
+            (*verb, *text) = (b"EVAL", script.lua.as_bytes());
         }
     }
 
