@@ -101,7 +101,7 @@ impl SentinelSetup {
     pub fn await_switch(&self, from: usize) -> Instant {
         let port = Some(self.servers[from].port);
         let mut when = Instant::now();
-        until("the sentinels switch to another primary", || {
+        until_within(Duration::from_secs(30), "the sentinels switch to another primary", || {
             when = Instant::now();
             (0..3).any(|number| self.named_by(number).is_some_and(|named| Some(named) != port))
         });
