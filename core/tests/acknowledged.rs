@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use cluster_lock_core::{Engine, Error, Lease, Standing};
 use support::cluster::ClusterSetup;
 use support::sentinel::SentinelSetup;
-use support::{Frozen, Want, engine, name, until};
+use support::{Frozen, Want, engine, name, until, until_within};
 
 const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
@@ -163,7 +163,7 @@ fn fail_overs(rounds: usize, options: &str) -> Field {
         .collect();
     for round in 0..rounds {
         let (before, grants) = (setup.primary(), field.grants.load(Ordering::Relaxed));
-        until("all goes well", || field.grants.load(Ordering::Relaxed) > grants + 20);
+        until_within(60 * S, "all goes well", || field.grants.load(Ordering::Relaxed) > grants + 20);
         // One that is let in when the replica no longer hears of it, and does not ask again.
         let late = |engine: Engine, lock: String| {
             let (field, want) = (Arc::clone(&field), Want::default().within(60 * S).ttl(20 * S).unrenewed());
@@ -189,7 +189,7 @@ fn fail_overs(rounds: usize, options: &str) -> Field {
         setup.await_switch(before);
         let took = began.elapsed();
         drop(frozen);
-        let new = setup.servers[1 - before].port.to_string();
+        let new = setup.servers[setup.primary()].port.to_string();
         if round % 4 < 2 {
             setup.servers[before].restart();
             // As an operator does; the sentinels take ten seconds for it.
