@@ -36,9 +36,9 @@ impl Backend {
         Self { dsn: server.unix_dsn(), _alive: Box::new(server) }
     }
 
-    fn sentinel() -> Self {
+    fn sentinel(options: &str) -> Self {
         let setup = SentinelSetup::start(1);
-        Self { dsn: setup.dsn(), _alive: Box::new(setup) }
+        Self { dsn: setup.dsn() + options, _alive: Box::new(setup) }
     }
 
     fn cluster() -> Self {
@@ -407,7 +407,8 @@ macro_rules! on_each_backend {
         }
         // What takes long to set up is set up once.
         mod sentinel {
-            #[test] fn everything() { super::everything(&super::Backend::sentinel()); }
+            #[test] fn everything() { super::everything(&super::Backend::sentinel("")); }
+            #[test] fn everything_acknowledged() { super::everything(&super::Backend::sentinel("?wait=1")); }
         }
         mod cluster {
             #[test] fn everything() { super::everything(&super::Backend::cluster()); }

@@ -27,7 +27,7 @@ fn survives(setup: &SentinelSetup, what: &str, fault: impl FnOnce(&RedisServer))
         let before = setup.primary();
         fault(&setup.servers[before]);
         let replaced = setup.await_switch(before);
-        (replaced, setup.servers[setup.primary()].port)
+        (replaced, &setup.servers[setup.primary()])
     });
 }
 

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::{RedisServer, cli, free_port, until_within};
+use super::{RedisServer, free_port, until_within};
 
 pub struct ClusterSetup {
     pub servers: Vec<RedisServer>,
@@ -11,12 +11,14 @@ pub struct ClusterSetup {
 
 impl ClusterSetup {
     pub fn start() -> Self {
-        Self::with(&[])
+        Self::with(&[], &[])
     }
 
-    pub fn with(options: &[&str]) -> Self {
+    /// With options for the servers, and for redis-cli.
+    pub fn with(options: &[&str], cli_options: &[&str]) -> Self {
         let servers: Vec<_> = (0..6).map(|_| node(options)).collect();
-        let mut create = vec!["--cluster".to_owned(), "create".to_owned()];
+        let mut create: Vec<_> = cli_options.iter().copied().map(str::to_owned).collect();
+        create.extend(["--cluster", "create"].map(str::to_owned));
         create.extend(servers.iter().map(|server| format!("127.0.0.1:{}", server.port)));
         create.extend(["--cluster-replicas", "1", "--cluster-yes"].map(str::to_owned));
         let setup = Self { servers };
@@ -63,7 +65,7 @@ impl ClusterSetup {
     pub fn owner(&self, slot: u16) -> usize {
         let mut owner = None;
         until_within(Duration::from_secs(20), "the servers agree on a slot", || {
-            let mut said: Vec<_> = self.servers.iter().filter_map(|s| owner_by(s.port, slot)).collect();
+            let mut said: Vec<_> = self.servers.iter().filter_map(|s| owner_by(s, slot)).collect();
             said.dedup();
             owner = match said.as_slice() {
                 [port] => self.servers.iter().position(|server| server.port == *port),
@@ -76,7 +78,7 @@ impl ClusterSetup {
 
     /// As one of the servers says; for a cluster whose map does not change.
     pub fn owner_said(&self, slot: u16) -> usize {
-        let port = self.servers.iter().find_map(|server| owner_by(server.port, slot)).unwrap();
+        let port = self.servers.iter().find_map(|server| owner_by(server, slot)).unwrap();
         self.servers.iter().position(|server| server.port == port).unwrap()
     }
 
@@ -87,16 +89,15 @@ impl ClusterSetup {
         self.servers.iter().position(|server| server.port.to_string() == port).unwrap()
     }
 
-    /// Waits until `witness` says that another server than this one serves the slot: when, and on which
-    /// port?
-    pub fn await_replaced(&self, slot: u16, from: usize, witness: usize) -> (Instant, u16) {
+    /// Waits until `witness` says that another server than this one serves the slot: when, and which?
+    pub fn await_replaced(&self, slot: u16, from: usize, witness: usize) -> (Instant, &RedisServer) {
         let (mut when, mut port) = (Instant::now(), self.servers[from].port);
         until_within(Duration::from_secs(20), "a replica takes over", || {
             when = Instant::now();
-            port = owner_by(self.servers[witness].port, slot).unwrap_or(port);
+            port = owner_by(&self.servers[witness], slot).unwrap_or(port);
             port != self.servers[from].port
         });
-        (when, port)
+        (when, self.servers.iter().find(|server| server.port == port).unwrap())
     }
 
     pub fn id(&self, number: usize) -> String {
@@ -167,23 +168,24 @@ fn redis_cli(args: &[String]) {
     assert!(out.status.success(), "{args:?}: {text}{}", String::from_utf8_lossy(&out.stderr));
 }
 
-fn owner_by(port: u16, slot: u16) -> Option<u16> {
-    let nodes = cli(port, &["CLUSTER", "NODES"]);
+/// The port of the server that serves a slot, as one of them says.
+fn owner_by(server: &RedisServer, slot: u16) -> Option<u16> {
+    let nodes = server.cli(&["CLUSTER", "NODES"]);
     nodes.lines().find_map(|line| {
         let words: Vec<&str> = line.split(' ').collect();
-        let serves = words.iter().skip(8).any(|range| {
+        let here = words.iter().skip(8).any(|range| {
             let (first, last) = range.split_once('-').unwrap_or((range, range));
             matches!((first.parse::<u16>(), last.parse::<u16>()), (Ok(a), Ok(b)) if (a..=b).contains(&slot))
         });
         let address = words.get(1)?.split('@').next()?;
-        if serves { address.rsplit_once(':')?.1.parse().ok() } else { None }
+        if here { address.rsplit_once(':')?.1.parse().ok() } else { None }
     })
 }
 
 fn node(options: &[&str]) -> RedisServer {
     // The servers speak to each other on a port that is greater by 10000.
     let port = std::iter::repeat_with(free_port).find(|port| *port < 55_000).unwrap();
-    let fast = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1500"];
+    let fast = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
     let more = ["--repl-diskless-sync-delay", "0", "--cluster-allow-replica-migration", "no"];
     RedisServer::start_on(port, &[&fast[..], &more, options].concat())
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use cluster_lock_core::{Engine, Standing};
 
-use super::{Want, cli, engine, name, until};
+use super::{RedisServer, Want, engine, name, until};
 
 const S: Duration = Duration::from_secs(1);
 const WAITERS: usize = 20;
@@ -67,25 +67,30 @@ pub fn waiting(engine: &Engine, lock: &str) -> usize {
     engine.info(&name(lock)).map_or(0, |r| r.map_or(0, |r| r.waiters.len()))
 }
 
-/// How many waiters the server on this port has heard of since then.
-fn heard_since(port: u16, lock: &str, when: SystemTime) -> usize {
+/// How many waiters this server has heard of since then.
+fn heard_since(server: &RedisServer, lock: &str, when: SystemTime) -> usize {
     let when = when.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
-    let records = cli(port, &["HVALS", &format!("cluster_lock:{{{lock}}}:w")]);
+    let records = server.cli(&["HVALS", &format!("cluster_lock:{{{lock}}}:w")]);
     let heard = records.lines().filter_map(|record| record.split(' ').next()?.parse::<u128>().ok());
     heard.filter(|beat| *beat >= when).count()
 }
 
 /// A lock is held and twenty wait for it; `strike` takes the server away that keeps it, and tells when
-/// it has been replaced, by the one on which port. The holder keeps the lock through that and gives it
+/// it has been replaced, and by which. The holder keeps the lock through that and gives it
 /// back; everyone is served, in order, and nobody notices more than a delay.
-pub fn survives(what: &str, dsn: &str, lock: &'static str, strike: impl FnOnce() -> (Instant, u16)) {
+pub fn survives<'a>(
+    what: &str,
+    dsn: &str,
+    lock: &'static str,
+    strike: impl FnOnce() -> (Instant, &'a RedisServer),
+) {
     let holder = engine(dsn);
     let lease = Want::default().ttl(6 * S).get(&holder, lock);
     let crowd = Crowd::gather(dsn, lock);
     let began = Instant::now();
-    let (replaced, port) = strike();
+    let (replaced, server) = strike();
     let since = SystemTime::now();
-    until("all have asked the new server", || heard_since(port, lock, since) == WAITERS);
+    until("all have asked the new server", || heard_since(server, lock, since) == WAITERS);
     let settled = Instant::now();
     assert!(lease.is_held(), "its renewals keep it");
     lease.verify().unwrap();
@@ -104,7 +109,7 @@ pub fn survives(what: &str, dsn: &str, lock: &'static str, strike: impl FnOnce()
     let newcomer = engine(dsn);
     assert_eq!(newcomer.info(&name(lock)).unwrap(), None);
     let status = newcomer.status();
-    assert!(dsn.starts_with(&format!("redis+{}", status.backend)), "{status:?}");
+    assert!(dsn.contains(&format!("+{}://", status.backend)), "{status:?}");
     assert_eq!(status.server_role.as_deref(), Some("master"));
     assert!(status.server_version.is_some());
 }

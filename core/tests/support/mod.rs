@@ -9,6 +9,7 @@
     missing_docs
 )]
 
+pub mod certificates;
 mod clock;
 pub mod cluster;
 pub mod crowd;
@@ -24,6 +25,9 @@ use cluster_lock_core::{
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+/// In an option: the port of the server.
+pub const PORT: &str = "%PORT%";
 
 /// A redis-server of its own, on a free port and a socket in a temporary directory.
 pub struct RedisServer {
@@ -87,7 +91,7 @@ impl RedisServer {
             .arg(dir.join("redis.sock"))
             .arg("--dir")
             .arg(dir)
-            .args(options)
+            .args(options.iter().map(|option| option.replace(PORT, &port.to_string())))
             .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -138,9 +142,7 @@ impl RedisServer {
     }
 
     pub fn cli(&self, args: &[&str]) -> String {
-        let out =
-            Command::new("redis-cli").arg("-s").arg(self.socket()).args(args).output().expect("redis-cli");
-        String::from_utf8_lossy(&out.stdout).trim().to_owned()
+        cli(&self.socket(), args)
     }
 
     /// A connection of the test's own.
@@ -249,10 +251,9 @@ pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// What redis-cli prints.
-pub fn cli(port: u16, args: &[&str]) -> String {
-    let out =
-        Command::new("redis-cli").args(["-p", &port.to_string()]).args(args).output().expect("redis-cli");
+/// What redis-cli prints, over a Unix socket.
+pub fn cli(socket: &Path, args: &[&str]) -> String {
+    let out = Command::new("redis-cli").arg("-s").arg(socket).args(args).output().expect("redis-cli");
     String::from_utf8_lossy(&out.stdout).trim().to_owned()
 }
 

@@ -3,18 +3,19 @@
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{RedisServer, cli, free_port, until, until_within};
+use super::{PORT, RedisServer, cli, free_port, until, until_within};
 
 /// The name under which the sentinels know the primary.
 pub const MASTER: &str = "locks";
 
-/// After so long a primary that does not answer is taken for dead.
-pub const DOWN_AFTER: Duration = Duration::from_millis(500);
+/// After so long a primary that does not answer is taken for dead. Much less, and on a loaded machine
+/// the sentinels take the living for dead.
+const DOWN_AFTER: Duration = Duration::from_secs(1);
 
 struct Sentinel {
     child: Child,
     port: u16,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Drop for Sentinel {
@@ -50,7 +51,7 @@ impl SentinelSetup {
         let setup = Self { servers, sentinels, password: password.map(str::to_owned) };
         for sentinel in &setup.sentinels {
             until("the sentinels know each other and the replicas", || {
-                let known = setup.ask(sentinel.port, &["SENTINEL", "MASTER", MASTER]);
+                let known = setup.ask(sentinel, &["SENTINEL", "MASTER", MASTER]);
                 let known: Vec<&str> = known.lines().collect();
                 let value = |name| known.iter().position(|l| *l == name).map_or("", |i| known[i + 1]);
                 value("num-other-sentinels") == "2" && value("num-slaves") == replicas.to_string()
@@ -59,10 +60,18 @@ impl SentinelSetup {
         setup
     }
 
-    fn ask(&self, port: u16, args: &[&str]) -> String {
+    fn ask(&self, sentinel: &Sentinel, args: &[&str]) -> String {
+        let socket = sentinel.dir.path().join("sentinel.sock");
         match &self.password {
-            Some(password) => cli(port, &[&["--no-auth-warning", "-a", password], args].concat()),
-            None => cli(port, args),
+            Some(password) => cli(&socket, &[&["--no-auth-warning", "-a", password], args].concat()),
+            None => cli(&socket, args),
+        }
+    }
+
+    /// Tells all sentinels something.
+    pub fn tell_sentinels(&self, args: &[&str]) {
+        for sentinel in &self.sentinels {
+            assert_eq!(self.ask(sentinel, args), "OK", "{args:?}");
         }
     }
 
@@ -83,7 +92,7 @@ impl SentinelSetup {
 
     /// The port of the primary, as the sentinel with this number says.
     fn named_by(&self, number: usize) -> Option<u16> {
-        let answer = self.ask(self.sentinels[number].port, &["SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER]);
+        let answer = self.ask(&self.sentinels[number], &["SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER]);
         answer.lines().nth(1).and_then(|port| port.parse().ok())
     }
 
@@ -101,7 +110,7 @@ impl SentinelSetup {
     pub fn await_switch(&self, from: usize) -> Instant {
         let port = Some(self.servers[from].port);
         let mut when = Instant::now();
-        until("the sentinels switch to another primary", || {
+        until_within(Duration::from_secs(30), "the sentinels switch to another primary", || {
             when = Instant::now();
             (0..3).any(|number| self.named_by(number).is_some_and(|named| Some(named) != port))
         });
@@ -111,7 +120,7 @@ impl SentinelSetup {
     /// Makes a replica the primary although nothing has failed.
     pub fn fail_over(&self) {
         until("a fail-over begins", || {
-            self.ask(self.sentinels[0].port, &["SENTINEL", "FAILOVER", MASTER]) == "OK"
+            self.ask(&self.sentinels[0], &["SENTINEL", "FAILOVER", MASTER]) == "OK"
         });
     }
 
@@ -134,14 +143,14 @@ fn sentinel(primary: &str, lines: &[&str]) -> Sentinel {
     let (port, file) = (free_port(), dir.path().join("sentinel.conf"));
     let down_after = DOWN_AFTER.as_millis();
     let mut text = format!(
-        "port {port}\nbind 127.0.0.1\ndir {dir}\n\
+        "port {port}\nbind 127.0.0.1\ndir {dir}\nunixsocket {dir}/sentinel.sock\n\
          sentinel monitor {MASTER} 127.0.0.1 {primary} 2\n\
          sentinel down-after-milliseconds {MASTER} {down_after}\n\
          sentinel failover-timeout {MASTER} 2000\n",
         dir = dir.path().display(),
     );
     for line in lines {
-        text.push_str(line);
+        text.push_str(&line.replace(PORT, &port.to_string()));
         text.push('\n');
     }
     std::fs::write(&file, text).unwrap();
@@ -152,5 +161,5 @@ fn sentinel(primary: &str, lines: &[&str]) -> Sentinel {
         .stderr(Stdio::null())
         .spawn()
         .expect("redis-server is needed: run script/bootstrap");
-    Sentinel { child, port, _dir: dir }
+    Sentinel { child, port, dir }
 }

@@ -11,6 +11,7 @@ pub(crate) mod reply;
 pub(crate) mod route;
 pub(crate) mod script;
 mod sentinel;
+mod wait;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,7 @@ use cluster::ClusterRoute;
 use route::{Next, One, Route};
 use script::{ACQUIRE, BREAK, Call, INSPECT, Keys, RELEASE, RENEW, Script};
 use sentinel::SentinelRoute;
+use wait::Replicas;
 
 /// How often a command is sent whose connection breaks, if all of that takes no longer than
 /// [`AT_ONCE`]; twice in any case.
@@ -45,6 +47,8 @@ const SCAN_COUNT: usize = 1000;
 pub struct RedisStore {
     route: Box<dyn Route>,
     prefix: String,
+    /// Who must have what is granted.
+    replicas: Option<Replicas>,
 }
 
 /// What a script returned, and how that came about.
@@ -55,6 +59,8 @@ struct Ran {
     again: bool,
     /// The last try went to another server than the first.
     moved: bool,
+    /// Too few replicas have it.
+    short: Option<Fault>,
 }
 
 /// Says what a failure means after which a script cannot be run again.
@@ -76,7 +82,8 @@ impl RedisStore {
 
     /// A store on the primary that sentinels name. No I/O.
     pub fn watched(dsn: &Sentinel, config: &Config) -> Self {
-        Self::on(Box::new(SentinelRoute::new(dsn, config)), &config.prefix)
+        let store = Self::on(Box::new(SentinelRoute::new(dsn, config)), &config.prefix);
+        Self { replicas: Replicas::new(dsn.wait, config), ..store }
     }
 
     /// A store on a Redis Cluster. No I/O.
@@ -86,11 +93,12 @@ impl RedisStore {
     pub fn sharded(dsn: &Cluster, config: &Config) -> Result<Self> {
         let route = ClusterRoute::new(dsn, config);
         let route = route.ok_or_else(|| Error::Config("cluster_lock.dsn names no server".into()))?;
-        Ok(Self::on(Box::new(route), &config.prefix))
+        let store = Self::on(Box::new(route), &config.prefix);
+        Ok(Self { replicas: Replicas::new(dsn.wait, config), ..store })
     }
 
     pub(crate) fn on(route: Box<dyn Route>, prefix: &str) -> Self {
-        Self { route, prefix: prefix.to_owned() }
+        Self { route, prefix: prefix.to_owned(), replicas: None }
     }
 
     fn keys(&self, name: &LockName) -> Keys {
@@ -101,6 +109,18 @@ impl RedisStore {
     /// again on a new connection, which settles it, because every script but one is idempotent. Again,
     /// too, when that one breaks at once; not after a time-out.
     fn run(&self, purpose: Purpose, script: &Script, name: &LockName, argv: &[&[u8]]) -> Result<Ran> {
+        self.run_for(None, purpose, script, name, argv)
+    }
+
+    /// The same, and then waits for the replicas.
+    fn run_for(
+        &self,
+        replicas: Option<&Replicas>,
+        purpose: Purpose,
+        script: &Script,
+        name: &LockName,
+        argv: &[&[u8]],
+    ) -> Result<Ran> {
         let keys = self.keys(name);
         let mut call = Call::new(script, &keys, argv);
         let began = Instant::now();
@@ -108,10 +128,17 @@ impl RedisStore {
         let mut pool = Arc::clone(&first);
         let (mut tries, mut turns) = (1, 0);
         loop {
-            let fault = match pool.get(purpose).map(|mut loan| call.run(&mut loan)) {
-                Ok(Ok(value)) => {
+            let outcome = pool.get(purpose).map(|mut loan| match replicas {
+                None => call.run(&mut loan).map(|value| (value, None)),
+                Some(replicas) => {
+                    let (value, count) = replicas.run(&mut call, &mut loan)?;
+                    Ok((value, replicas.too_few(count)))
+                }
+            });
+            let fault = match outcome {
+                Ok(Ok((value, short))) => {
                     let moved = !Arc::ptr_eq(&pool, &first);
-                    return Ok(Ran { value, pool, again: tries > 1, moved });
+                    return Ok(Ran { value, pool, again: tries > 1, moved, short });
                 }
                 Ok(Err(fault)) => fault,
                 Err(error) if turns == TRIES => return Err(error),
@@ -134,6 +161,15 @@ impl RedisStore {
                 Next::Again(pool) => pool,
             };
             tries += 1;
+        }
+    }
+
+    /// What was granted does not count, because too few replicas have it. Perhaps that is so because
+    /// this server is not the primary any more.
+    fn unacknowledged(&self, name: &LockName, pool: &Arc<Pool>, short: Fault) -> Error {
+        match self.route.after(pool, self.keys(name).lock.as_bytes(), &short) {
+            Next::Fail(error) => error,
+            Next::GiveUp | Next::Again(_) => self.route.explain(pool, short),
         }
     }
 
@@ -223,9 +259,17 @@ impl RedisStore {
 impl Store for RedisStore {
     fn attempt(&self, claim: &Claim<'_>, if_busy: IfBusy) -> Result<Attempt> {
         let ran = script::with_acquire(claim, if_busy, None, |argv| {
-            self.run(Purpose::Command, &ACQUIRE, claim.name, argv)
+            self.run_for(self.replicas.as_ref(), Purpose::Command, &ACQUIRE, claim.name, argv)
         })?;
-        reply::attempt(&ran.value, claim.ttl).ok_or_else(|| ran.pool.nonsense("acquire", &ran.value))
+        match (reply::attempt(&ran.value, claim.ttl), ran.short) {
+            (Some(Attempt::Held(_)), Some(short)) => {
+                // Whoever is next tries it, too. Else the lock would be held by nobody until then.
+                let _ = self.release(claim.name, claim.token);
+                Err(self.unacknowledged(claim.name, &ran.pool, short))
+            }
+            (Some(attempt), _) => Ok(attempt),
+            (None, _) => Err(ran.pool.nonsense("acquire", &ran.value)),
+        }
     }
 
     fn await_grant(
@@ -256,6 +300,8 @@ impl Store for RedisStore {
         }
         match connection.receive() {
             Ok(Value::Nil) => Ok(Wake::Retry),
+            // The hand-over has been acknowledged by nobody: the next attempt sees to that.
+            Ok(Value::Array(_)) if self.replicas.is_some() => Ok(Wake::Retry),
             Ok(reply @ Value::Array(_)) => Ok(reply::mail(&reply).map_or(Wake::Retry, Wake::Granted)),
             Ok(other) => Err(pool.nonsense("BLPOP", &other)),
             // It became a replica, or gave the slot away. The next attempt finds out.
@@ -277,8 +323,12 @@ impl Store for RedisStore {
 
     fn renew(&self, name: &LockName, token: &Token, ttl: Duration) -> Result<Standing> {
         let ttl = reply::millis(ttl).to_string();
-        let ran = self.run(Purpose::Apart, &RENEW, name, &[token.as_bytes(), ttl.as_bytes()])?;
-        Self::standing("renew", &ran)
+        let argv = [token.as_bytes(), ttl.as_bytes()];
+        let ran = self.run_for(self.replicas.as_ref(), Purpose::Apart, &RENEW, name, &argv)?;
+        match (Self::standing("renew", &ran)?, ran.short) {
+            (Standing::Ours, Some(short)) => Err(self.unacknowledged(name, &ran.pool, short)),
+            (standing, _) => Ok(standing),
+        }
     }
 
     fn info(&self, name: &LockName) -> Result<Option<LockReport>> {
