@@ -10,7 +10,7 @@ use std::time::Duration;
 use cluster_lock_core::file_lock::Intercept;
 use cluster_lock_core::{
     Acquire, Acquired, Engine, Error, Identity, Lease, LockName, Loss, Mode, PathMap, Pending, Result,
-    Standing, process,
+    Standing,
 };
 
 use crate::file_lock::{FileLock, Taking};
@@ -165,11 +165,6 @@ pub(crate) fn with<T>(work: impl FnOnce(&mut Request) -> T) -> T {
     })
 }
 
-/// The engine of this process.
-pub(crate) fn engine() -> Result<&'static Engine> {
-    process::engine(|| settings::with(settings::Settings::config))
-}
-
 impl Request {
     /// An id that this process has never used: a stale one finds nothing.
     pub(crate) fn new_id(&mut self) -> u64 {
@@ -238,7 +233,7 @@ impl Request {
         if let Some(refusal) = self.refusal(name, wish, None) {
             return refusal.into();
         }
-        let (lease, asked) = self.ask(wish, name, |how| engine()?.acquire(name, how));
+        let (lease, asked) = self.ask(wish, name, |how| settings::engine()?.acquire(name, how));
         self.keep(name, lease, 1, None, asked)
     }
 

@@ -12,7 +12,7 @@ typedef struct {
 
 static lock_object *object_of(zend_object *std)
 {
-	return (lock_object *) ((char *) std - XtOffsetOf(lock_object, std));
+	return (lock_object *) ((char *) std - offsetof(lock_object, std));
 }
 
 static zend_object *lock_create(zend_class_entry *ce)
@@ -171,7 +171,7 @@ void clk_prepare_lock_class(zend_class_entry *ce)
 {
 	ce->create_object = lock_create;
 	memcpy(&lock_handlers, &std_object_handlers, sizeof(lock_handlers));
-	lock_handlers.offset = XtOffsetOf(lock_object, std);
+	lock_handlers.offset = offsetof(lock_object, std);
 	lock_handlers.free_obj = lock_free;
 	lock_handlers.clone_obj = NULL;
 }

@@ -9,8 +9,9 @@
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use crate::clock::Instant;
 use crate::dsn::{Address, Server, TlsFiles};
+use crate::text;
 
 /// Why an exchange failed. After anything but [`Fault::Refused`] the connection is unusable.
 #[derive(Debug, Clone)]
@@ -60,6 +62,10 @@ pub enum Readiness {
     Interrupted,
 }
 
+/// The longest reply, in bytes: tens of thousands of waiters. What a server sends beyond that is a
+/// mistake, or an attack on this process's memory.
+const MAX_REPLY: u64 = 16 << 20;
+
 /// A connection that has been authenticated.
 pub struct Connection {
     io: Io,
@@ -75,15 +81,22 @@ pub struct Connection {
     inbox: Vec<u8>,
 }
 
-/// A server that does not know HELLO repeats what it was sent, and the password with it.
-fn without_arguments(fault: Fault, server: &Server) -> Fault {
-    let Fault::Refused(code, text) = fault else { return fault };
-    let mut text = text.split(", with args").next().unwrap_or_default().to_owned();
-    if let Some(password) = server.password.as_ref().map(crate::dsn::Secret::reveal).filter(|p| !p.is_empty())
-    {
-        text = text.replace(password, "***");
+/// What a server's error says, fit for a message. A server that does not know a command repeats what it
+/// was sent: passwords and tokens.
+fn refused(code: &str, details: &str) -> Fault {
+    let details = details.split(", with args").next().unwrap_or_default();
+    Fault::Refused(text::said(code), text::said(details))
+}
+
+/// A greeting's failure, in which the password may be repeated.
+fn without_password(fault: Fault, server: &Server) -> Fault {
+    let password = server.password.as_ref().map(crate::dsn::Secret::reveal).filter(|p| !p.is_empty());
+    match (fault, password) {
+        (Fault::Refused(code, details), Some(password)) => {
+            Fault::Refused(code.replace(password, "***"), details.replace(password, "***"))
+        }
+        (fault, _) => fault,
     }
-    Fault::Refused(code, text)
 }
 
 impl Connection {
@@ -148,7 +161,7 @@ impl Connection {
         self.write()?;
         // Its buffer has held the password.
         self.packed = Vec::new();
-        let greeting = greeting(&self.read().map_err(|fault| without_arguments(fault, server))?);
+        let greeting = greeting(&self.read().map_err(|fault| without_password(fault, server))?);
         if server.database != 0 {
             self.read()?;
         }
@@ -177,8 +190,7 @@ impl Connection {
         if received.is_empty() {
             return Err(Fault::Broken("the server closed the connection".into()));
         }
-        let reply = self.parser.parse_value(received.chain(&mut self.io));
-        self.judge(reply)
+        self.parse(received)
     }
 
     /// Starts a batch of commands.
@@ -266,7 +278,7 @@ impl Connection {
         loop {
             let length = match reply_length(&self.inbox, 0) {
                 Ok(Some(length)) => length,
-                Ok(None) if self.inbox.len() <= MAX_INBOX => return Ok(()),
+                Ok(None) if self.inbox.len() as u64 <= MAX_REPLY => return Ok(()),
                 _ => {
                     self.healthy = false;
                     return Err(Fault::Broken("the reply could not be read".into()));
@@ -355,15 +367,24 @@ impl Connection {
 
     fn read(&mut self) -> Result<Value, Fault> {
         self.io.socket().check = false;
-        let reply = self.parser.parse_value(&mut self.io);
-        self.judge(reply)
+        self.parse(&[])
+    }
+
+    /// Reads a reply that may have begun with `received`.
+    fn parse(&mut self, received: &[u8]) -> Result<Value, Fault> {
+        let mut reply = received.chain(&mut self.io).take(MAX_REPLY);
+        let parsed = self.parser.parse_value(&mut reply);
+        if parsed.is_err() && reply.limit() == 0 {
+            return Err(Fault::Broken(format!("the reply is too long: more than {MAX_REPLY} bytes")));
+        }
+        self.judge(parsed)
     }
 
     fn judge(&mut self, reply: RedisResult<Value>) -> Result<Value, Fault> {
         match reply {
             Ok(Value::ServerError(e)) => {
                 self.healthy = true;
-                Err(Fault::Refused(e.code().to_owned(), e.details().unwrap_or_default().to_owned()))
+                Err(refused(e.code(), e.details().unwrap_or_default()))
             }
             Ok(value) => {
                 self.healthy = true;
@@ -373,7 +394,9 @@ impl Connection {
             Err(e) if e.is_connection_dropped() => {
                 Err(Fault::Broken("the server closed the connection".into()))
             }
-            Err(e) => Err(Fault::Broken(format!("the reply could not be read: {e}"))),
+            Err(e) => {
+                Err(Fault::Broken(format!("the reply could not be read: {}", text::said(&e.to_string()))))
+            }
         }
     }
 
@@ -395,7 +418,7 @@ impl Connection {
 pub fn tls_config(files: &TlsFiles) -> Result<Arc<ClientConfig>, String> {
     let mut roots = RootCertStore::empty();
     if let Some(ca) = &files.ca {
-        let pem = |e: &dyn std::fmt::Display| format!("TLS: ca={}: {e}", ca.display());
+        let pem = |e: &dyn std::fmt::Display| format!("TLS: ca={}: {e}", text::path(ca));
         for certificate in CertificateDer::pem_file_iter(ca).map_err(|e| pem(&e))? {
             roots.add(certificate.map_err(|e| pem(&e))?).map_err(|e| pem(&e))?;
         }
@@ -420,18 +443,15 @@ pub fn tls_config(files: &TlsFiles) -> Result<Arc<ClientConfig>, String> {
         (Some(cert), Some(key)) => {
             let chain = CertificateDer::pem_file_iter(cert)
                 .and_then(Iterator::collect)
-                .map_err(|e| format!("TLS: cert={}: {e}", cert.display()))?;
-            let private =
-                PrivateKeyDer::from_pem_file(key).map_err(|e| format!("TLS: key={}: {e}", key.display()))?;
+                .map_err(|e| format!("TLS: cert={}: {e}", text::path(cert)))?;
+            let private = PrivateKeyDer::from_pem_file(key)
+                .map_err(|e| format!("TLS: key={}: {e}", text::path(key)))?;
             builder.with_client_auth_cert(chain, private).map_err(|e| format!("TLS: {e}"))?
         }
         _ => builder.with_no_client_auth(),
     };
     Ok(Arc::new(config))
 }
-
-/// The most that is kept of a reply that is still arriving.
-const MAX_INBOX: usize = 64 << 20;
 
 /// The length of the first whole reply in `bytes`; `None` while it is not there whole.
 fn reply_length(bytes: &[u8], depth: u8) -> Result<Option<usize>, ()> {
@@ -471,7 +491,7 @@ fn greeting(hello: &Value) -> Greeting {
     if let Value::Array(items) = hello {
         for pair in items.chunks_exact(2) {
             if let [Value::BulkString(name), Value::BulkString(value)] = pair {
-                let value = String::from_utf8_lossy(value).into_owned();
+                let value = text::said(&String::from_utf8_lossy(value));
                 match name.as_slice() {
                     b"version" => greeting.version = value,
                     b"role" => greeting.role = value,
@@ -486,12 +506,12 @@ fn greeting(hello: &Value) -> Greeting {
 fn broken(error: &io::Error) -> Fault {
     // "Connection refused (os error 111)" reads better without the number.
     let text = error.to_string();
-    Fault::Broken(text.split(" (os error").next().unwrap_or_default().to_owned())
+    Fault::Broken(text::said(text.split(" (os error").next().unwrap_or_default()))
 }
 
 fn connect(address: &Address, deadline: Instant, limit: Duration) -> io::Result<Raw> {
     let (host, port) = match address {
-        Address::Unix(path) => return Ok(Raw::Unix(UnixStream::connect(path)?)),
+        Address::Unix(path) => return connect_unix(path, deadline, limit),
         Address::Tcp(host, port) => (host.as_str(), *port),
     };
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
@@ -513,13 +533,31 @@ fn connect(address: &Address, deadline: Instant, limit: Duration) -> io::Result<
             Err(e) => last = e,
         }
     }
-    if last.kind() == io::ErrorKind::TimedOut {
-        last = io::Error::new(
-            io::ErrorKind::ConnectionAborted,
-            format!("no connection within {:.3} s (cluster_lock.connect_timeout)", limit.as_secs_f64()),
-        );
+    Err(if last.kind() == io::ErrorKind::TimedOut { not_connected(limit) } else { last })
+}
+
+/// A server that does not get round to accepting lets connect(2) wait for as long as a send may take.
+fn connect_unix(path: &Path, deadline: Instant, limit: Duration) -> io::Result<Raw> {
+    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
+    let address = socket2::SockAddr::unix(path)?;
+    loop {
+        let left = deadline.remaining();
+        if left.is_zero() {
+            return Err(not_connected(limit));
+        }
+        socket.set_write_timeout(Some(left))?;
+        match socket.connect(&address) {
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            outcome => return outcome.map(|()| Raw::Unix(OwnedFd::from(socket).into())),
+        }
     }
-    Err(last)
+}
+
+fn not_connected(limit: Duration) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::ConnectionAborted,
+        format!("no connection within {:.3} s (cluster_lock.connect_timeout)", limit.as_secs_f64()),
+    )
 }
 
 fn readable(fd: BorrowedFd<'_>, limit: Duration) -> rustix::io::Result<bool> {
@@ -717,6 +755,24 @@ mod tests {
     }
 
     #[test]
+    fn an_error_reply_is_escaped_cut_and_says_nothing_that_was_sent() {
+        let mut c = talk(&[
+            &[b"-ERR unknown command 'EVALSHA', with args beginning with: 'my-token'\r\n"],
+            &[b"-B\x1b[2JAD a\nb \xc2\x9b ", &[b'x'; 4000], b"\r\n"],
+            &[b"-", &[b'C'; 4000], b"\r\n"],
+        ]);
+        let mut refusal = || match ask(&mut c) {
+            Err(Fault::Refused(code, text)) => (code, text),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(refusal(), ("ERR".into(), "unknown command 'EVALSHA'".into()));
+        let (code, text) = refusal();
+        assert_eq!(code, "B\\u{1b}[2JAD");
+        assert!(text.starts_with("a\\nb \\u{9b} xxx") && text.len() < 500, "{text}");
+        assert!(refusal().0.len() < 500);
+    }
+
+    #[test]
     fn what_breaks_it_breaks_it_for_good() {
         // Cut in the middle, no answer, nonsense.
         let broken: [Replies; 4] = [&[&[b":1"]], &[&[b"$5\r\nab"]], &[], &[&[b"?what\r\n"]]];
@@ -774,6 +830,74 @@ mod tests {
             assert_eq!(reply_length(reply, 0), Err(()), "{reply:?}");
         }
         assert_eq!(reply_length(&b"*1\r\n".repeat(9), 0), Err(()));
+    }
+
+    #[test]
+    fn a_unix_socket_that_accepts_nobody_does_not_outlast_the_time_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("full.sock");
+        let listener = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+        listener.bind(&socket2::SockAddr::unix(&path).unwrap()).unwrap();
+        listener.listen(0).unwrap();
+        let _waiting = UnixStream::connect(&path).unwrap();
+        let limit = Duration::from_millis(200);
+        let (said, answer) = std::sync::mpsc::channel();
+        thread::spawn(move || {
+            let outcome = connect(&Address::Unix(path), Instant::now() + limit, limit);
+            said.send(outcome.err().map(|e| e.to_string()))
+        });
+        let error = answer.recv_timeout(Duration::from_secs(10)).unwrap().unwrap();
+        assert!(error.contains("connect_timeout"), "{error}");
+    }
+
+    #[test]
+    fn a_reply_without_end_is_not_kept() {
+        let endless = [
+            ("$9999999999\r\n", "x".repeat(1 << 16)),
+            ("*9999999999\r\n", format!("$1000\r\n{}\r\n", "x".repeat(1000))),
+        ];
+        for (begin, more) in endless {
+            let mut c = talk(&[]);
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            let limit = Duration::from_secs(20);
+            ours.set_read_timeout(Some(limit)).unwrap();
+            c.io = Io::Plain(Socket {
+                raw: Raw::Unix(ours),
+                deadline: Instant::now(),
+                check: false,
+                patient: true,
+            });
+            c.timeout = limit;
+            let flood = thread::spawn(move || {
+                let mut sent = begin.len();
+                theirs.write_all(begin.as_bytes()).unwrap();
+                while theirs.write_all(more.as_bytes()).is_ok() {
+                    sent += more.len();
+                }
+                sent
+            });
+            let Err(Fault::Broken(why)) = ask(&mut c) else { panic!("{begin:?} has an answer") };
+            assert!(why.contains("too long"), "{begin:?}: {why}");
+            assert!(!c.is_healthy());
+            drop(c);
+            assert!(u64::try_from(flood.join().unwrap()).unwrap() < 2 * MAX_REPLY, "{begin:?}");
+        }
+    }
+
+    #[test]
+    fn a_reply_nested_without_end_does_not_exhaust_the_renewal_threads_stack() {
+        let nested = |kind: &str| kind.repeat(1_000).into_bytes();
+        for reply in [
+            nested("*1\r\n"),
+            nested("*2\r\n:1\r\n"),
+            nested("%1\r\n:1\r\n"),
+            nested(">2\r\n+a\r\n"),
+            nested("|1\r\n:1\r\n"),
+        ] {
+            let parse = move || Parser::new().parse_value(reply.as_slice()).is_err();
+            let thread = thread::Builder::new().stack_size(crate::process::STACK).spawn(parse).unwrap();
+            assert!(thread.join().unwrap());
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use url::Url;
 
 use crate::error::{Error, Result};
+use crate::text;
 
 /// A parsed DSN.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,9 +93,12 @@ impl Secret {
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
+        f.write_str(HIDDEN)
     }
 }
+
+/// Shown in the place of a password.
+const HIDDEN: &str = "***";
 
 const ALLOWED: &str = "redis://[user[:password]@]host[:port][/db], redis+unix:///path.sock?db=, \
                        redis+sentinel://host[:port],…/master-name[/db], redis+cluster://host[:port],…, \
@@ -108,7 +112,7 @@ struct Options {
     tls: Option<TlsFiles>,
     wait: Option<u32>,
     sentinel_user: Option<String>,
-    sentinel_password: Option<String>,
+    sentinel_password: Option<Secret>,
 }
 
 impl Dsn {
@@ -144,12 +148,12 @@ impl Dsn {
             Self::Redis(server) => server.to_string(),
             Self::Sentinel(Sentinel { sentinels, master, primary, .. }) => {
                 let start = start(primary, "+sentinel");
-                format!("{start}{}/{master}{}", hosts(sentinels), database(primary.database))
+                format!("{start}{}/{}{}", hosts(sentinels), text::said(master), database(primary.database))
             }
             Self::Cluster(Cluster { seeds, .. }) => several(seeds, "+cluster"),
             Self::Quorum(servers) => several(servers, "+quorum"),
             Self::Local(None) => "local:".into(),
-            Self::Local(Some(dir)) => format!("local://{}", dir.display()),
+            Self::Local(Some(dir)) => format!("local://{}", text::path(dir)),
         }
     }
 }
@@ -167,6 +171,21 @@ impl Dsn {
     }
 }
 
+impl Dsn {
+    /// Whether a password is in it.
+    pub fn is_secret(&self) -> bool {
+        let any = |servers: &[Server]| servers.iter().any(|server| server.password.is_some());
+        match self {
+            Self::Redis(server) => server.password.is_some(),
+            Self::Sentinel(Sentinel { sentinels, primary, .. }) => {
+                primary.password.is_some() || any(sentinels)
+            }
+            Self::Cluster(Cluster { seeds: servers, .. }) | Self::Quorum(servers) => any(servers),
+            Self::Local(_) => false,
+        }
+    }
+}
+
 impl Server {
     /// The same credentials, TLS and database at another address.
     #[must_use]
@@ -180,7 +199,7 @@ impl fmt::Display for Address {
         match self {
             Self::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
             Self::Tcp(host, port) => write!(f, "{host}:{port}"),
-            Self::Unix(path) => write!(f, "{}", path.display()),
+            Self::Unix(path) => f.write_str(&text::path(path)),
         }
     }
 }
@@ -207,7 +226,7 @@ fn start(server: &Server, kind: &str) -> String {
     let user = match (&server.user, &server.password) {
         (None, None) => String::new(),
         (user, None) => format!("{}@", user.as_deref().unwrap_or("")),
-        (user, Some(_)) => format!("{}:***@", user.as_deref().unwrap_or("")),
+        (user, Some(_)) => format!("{}:{HIDDEN}@", user.as_deref().unwrap_or("")),
     };
     let s = if server.tls.is_some() { "s" } else { "" };
     format!("redis{s}{kind}://{user}")
@@ -271,14 +290,15 @@ fn parts(text: &str, tls: bool, port: u16, kind: &str) -> Result<Parts> {
             Url::parse(&format!("redis://{login}{}{tail}", host.trim())).map_err(|e| bad(&e.to_string()))?;
         let name = url.host_str().filter(|name| !name.is_empty()).ok_or_else(|| bad("it names no host"))?;
         let options = options(&url, tls, kind)?;
+        let (user, password) = credentials(&url)?;
         servers.push(Server {
             address: Address::Tcp(
                 name.trim_matches(|c| c == '[' || c == ']').to_owned(),
                 url.port().unwrap_or(port),
             ),
             tls: options.tls.clone(),
-            user: non_empty(decode(url.username())?),
-            password: url.password().map(decode).transpose()?.and_then(non_empty).map(Secret),
+            user,
+            password,
             database: 0,
         });
         found = Some((url, options));
@@ -348,7 +368,7 @@ fn sentinel(text: &str, tls: bool) -> Result<Dsn> {
     };
     let Parts { servers, options, .. } = parts.with_database(path)?;
     let primary = servers.first().cloned().ok_or_else(|| bad("it names no host"))?;
-    let password = options.sentinel_password.map(Secret);
+    let password = options.sentinel_password;
     if options.sentinel_user.is_some() && password.is_none() {
         return Err(bad("?sentinel_user= goes with ?sentinel_password="));
     }
@@ -377,13 +397,31 @@ fn unix(text: &str) -> Result<Server> {
         .filter(|_| authority.is_empty() || authority.ends_with('@'))
         .ok_or_else(|| bad("the path of the socket must be absolute"))?;
     let options = options(&url, false, "")?;
+    let (user, password) = credentials(&url)?;
     Ok(Server {
         address: Address::Unix(PathBuf::from(decode(url.path())?)),
         tls: None,
-        user: non_empty(decode(url.username())?),
-        password: url.password().map(decode).transpose()?.and_then(non_empty).map(Secret),
+        user,
+        password,
         database: options.database.unwrap_or(0),
     })
+}
+
+fn credentials(url: &Url) -> Result<(Option<String>, Option<Secret>)> {
+    let user = non_empty(decode(url.username())?);
+    let password = secret(url.password().map(decode).transpose()?.unwrap_or_default())?;
+    if user.is_some() && password.is_none() {
+        // The server would be spoken to as the default user.
+        return Err(bad("it names a user and gives no password (user:password@host)"));
+    }
+    Ok((user, password))
+}
+
+fn secret(text: String) -> Result<Option<Secret>> {
+    if text == HIDDEN {
+        return Err(bad("its password is hidden (***), as reports show it: write the password itself"));
+    }
+    Ok(non_empty(text).map(Secret))
 }
 
 fn options(url: &Url, tls: bool, kind: &str) -> Result<Options> {
@@ -407,7 +445,7 @@ fn options(url: &Url, tls: bool, kind: &str) -> Result<Options> {
                 options.sentinel_user = non_empty(value.into_owned());
             }
             ("sentinel_password", _) if kind == "sentinel" => {
-                options.sentinel_password = non_empty(value.into_owned());
+                options.sentinel_password = secret(value.into_owned())?;
             }
             _ => {
                 return Err(bad(
@@ -536,6 +574,43 @@ mod tests {
             ["redis+quorum://a,b", "redis+quorum://a,a,b", "redis+quorum://a,b,c?wait=1", "redis://a,b"]
         {
             assert!(Dsn::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_user_without_a_password_is_not_taken_for_the_default_user() {
+        for text in ["redis://u@h", "rediss://u:@h", "redis+unix://u@/run/r.sock", "redis+quorum://u@a,b,c"] {
+            let error = Dsn::parse(text).unwrap_err().to_string();
+            assert!(error.contains("gives no password"), "{error}");
+        }
+        assert!(Dsn::parse("redis://:secret@h").is_ok());
+    }
+
+    #[test]
+    fn a_hidden_password_is_none() {
+        for text in
+            ["redis://u:***@h", "redis+cluster://:***@h", "redis+sentinel://h/m?sentinel_password=***"]
+        {
+            let error = Dsn::parse(text).unwrap_err().to_string();
+            assert!(error.contains("write the password itself"), "{error}");
+        }
+    }
+
+    #[test]
+    fn it_is_known_whether_there_is_anything_to_hide() {
+        let is_secret = |text: &str| Dsn::parse(text).unwrap().is_secret();
+        for text in [
+            "redis://:p@h",
+            "redis+unix://u:p@/run/r.sock",
+            "redis+sentinel://h/m?sentinel_password=p",
+            "redis+sentinel://:p@h/m",
+            "redis+cluster://:p@h",
+            "redis+quorum://u:p@a,b,c",
+        ] {
+            assert!(is_secret(text), "{text}");
+        }
+        for text in ["redis://h", "redis+sentinel://h/m", "redis+quorum://a,b,c", "local:"] {
+            assert!(!is_secret(text), "{text}");
         }
     }
 

@@ -17,8 +17,9 @@ use rustls::ClientConfig;
 use crate::clock::Instant;
 use crate::config::Config;
 use crate::connection::{Connection, Fault, Greeting, tls_config};
-use crate::dsn::Server;
+use crate::dsn::{Address, Server};
 use crate::error::{Error, Result};
+use crate::text;
 
 /// An idle connection is looked at before use when it has lain for longer than this. Short, because
 /// a command that was sent into a connection closed before has an unknown outcome for no reason.
@@ -104,6 +105,11 @@ impl Pool {
         }
     }
 
+    /// Where the server listens.
+    pub fn address(&self) -> &Address {
+        &self.server.address
+    }
+
     /// The server, without credentials.
     pub fn label(&self) -> &str {
         &self.label
@@ -171,14 +177,22 @@ impl Pool {
     pub fn at_hand(&self, free: bool) -> Option<Loan<'_>> {
         let mut state = self.lock();
         let connection = loop {
-            match if free { None } else { state.late.pop_front() } {
-                Some(late) if late.late_by() <= self.command_timeout => break late,
-                Some(_) => {}
-                None => match state.idle.pop_back() {
-                    Some(idle) if idle.idle_for() < CHECK_AFTER || idle.is_quiet() => break idle,
-                    Some(_) => {}
-                    None => return None,
-                },
+            let owing = if free { None } else { state.late.pop_front() };
+            if let Some(mut late) = owing {
+                // What has arrived meanwhile nobody waits for any more.
+                let alive = late.gather().is_ok();
+                if alive && late.late_by() <= self.command_timeout {
+                    break late;
+                }
+                if alive {
+                    let cause = format!("no answer within {:.3} s", late.late_by().as_secs_f64());
+                    state.broken_circuit = Some((Instant::now(), cause));
+                }
+            } else {
+                let idle = state.idle.pop_back()?;
+                if idle.idle_for() < CHECK_AFTER || idle.is_quiet() {
+                    break idle;
+                }
             }
             state.open -= 1;
             state.discarded += 1;
@@ -251,7 +265,7 @@ impl Pool {
     pub fn nonsense(&self, what: &str, answer: &redis::Value) -> Error {
         Error::Server {
             server: self.label.clone(),
-            cause: format!("unexpected answer to {what}: {answer:?}"),
+            cause: format!("unexpected answer to {what}: {}", text::said(&format!("{answer:?}"))),
         }
     }
 
@@ -283,6 +297,15 @@ impl Pool {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Loan<'_> {
+    /// Takes the connection out of the pool, for good.
+    #[allow(clippy::expect_used, clippy::missing_panics_doc)] // a loan holds one until it is dropped
+    pub fn keep(mut self) -> Connection {
+        self.pool.lock().open -= 1;
+        self.connection.take().expect("a loan holds a connection")
     }
 }
 

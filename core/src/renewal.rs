@@ -5,6 +5,7 @@
 //! renewed when a third of it has passed. Adding a lease wakes the thread only when that lease is
 //! due before the moment for which the thread sleeps anyway, so that short locks cost no wake-up.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -111,6 +112,12 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// One renewal. A panic, which would be a mistake of ours, must not end those of all other leases.
+    fn renew(&self, lease: &LeaseState) -> Option<Instant> {
+        catch_unwind(AssertUnwindSafe(|| (self.renew)(lease)))
+            .unwrap_or_else(|_| Some(Instant::now() + retry_after(lease.ttl())))
+    }
+
     fn run(&self) {
         let mut state = self.lock();
         while !state.stop {
@@ -126,7 +133,7 @@ impl Shared {
                 state.leases.iter().filter(|(_, due)| *due <= now).map(|(l, _)| Arc::clone(l)).collect();
             if !due.is_empty() {
                 drop(state);
-                let outcomes: Vec<_> = due.into_iter().map(|lease| ((self.renew)(&lease), lease)).collect();
+                let outcomes: Vec<_> = due.into_iter().map(|lease| (self.renew(&lease), lease)).collect();
                 state = self.lock();
                 for (next, lease) in outcomes {
                     state.reschedule(&lease, next);
@@ -151,5 +158,50 @@ impl State {
             (Some(next), Some((_, due))) => *due = next,
             _ => drop(self.leases.swap_remove(place)),
         }
+    }
+}
+
+/// How long after a renewal that failed the next is tried: the lease is not lost before it has run out.
+pub(crate) fn retry_after(ttl: Duration) -> Duration {
+    (ttl / 10).clamp(Duration::from_millis(20), Duration::from_secs(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    use crate::key::LockName;
+    use crate::report::Mode;
+    use crate::store::Token;
+
+    #[test]
+    fn a_panic_in_a_renewal_ends_neither_its_leases_renewals_nor_those_of_others() {
+        let (said, renewed) = mpsc::channel();
+        let said = Mutex::new(said);
+        let mut panics = 3;
+        let panics = Mutex::new(move || {
+            panics -= 1;
+            panics >= 0
+        });
+        let thread = Renewer::new(Box::new(move |lease| {
+            let name = lease.name.to_string();
+            let panics = name == "bad" && panics.lock().unwrap_or_else(PoisonError::into_inner)();
+            assert!(!panics, "as the test wants it");
+            said.lock().unwrap().send(name).unwrap();
+            None
+        }));
+        let ttl = Duration::from_millis(100);
+        let leases = ["bad", "good"].map(|name| {
+            let name = LockName::new(name.as_bytes()).unwrap();
+            Arc::new(LeaseState::new(name, Token::random(), Mode::Exclusive, 1, ttl, None))
+        });
+        for lease in &leases {
+            thread.add(lease, Instant::now()).unwrap();
+        }
+        let patience = Duration::from_secs(10);
+        assert_eq!(renewed.recv_timeout(patience).as_deref(), Ok("good"));
+        assert_eq!(renewed.recv_timeout(patience).as_deref(), Ok("bad"));
+        thread.stop(patience);
     }
 }

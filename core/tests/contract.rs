@@ -10,12 +10,15 @@
 
 mod support;
 
+use std::any::Any;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use cluster_lock_core::{Acquired, Engine, Error, LockName, Loss, Mode, Standing};
+use support::cluster::ClusterSetup;
+use support::sentinel::SentinelSetup;
 use support::{RedisServer, Want, engine, name, quorum_dsn, until};
 
 const MS: Duration = Duration::from_millis(1);
@@ -24,24 +27,33 @@ const S: Duration = Duration::from_secs(1);
 /// A backend, and what keeps it alive.
 struct Backend {
     dsn: String,
-    _redis: Vec<RedisServer>,
-    _dir: tempfile::TempDir,
+    _alive: Box<dyn Any>,
 }
 
 impl Backend {
     fn redis() -> Self {
         let server = RedisServer::start(&[]);
-        Self { dsn: server.unix_dsn(), _redis: vec![server], _dir: tempfile::tempdir().unwrap() }
+        Self { dsn: server.unix_dsn(), _alive: Box::new(server) }
+    }
+
+    fn sentinel() -> Self {
+        let setup = SentinelSetup::start(1);
+        Self { dsn: setup.dsn(), _alive: Box::new(setup) }
+    }
+
+    fn cluster() -> Self {
+        let setup = ClusterSetup::start();
+        Self { dsn: setup.dsn(), _alive: Box::new(setup) }
     }
 
     fn quorum() -> Self {
         let servers: Vec<_> = (0..3).map(|_| RedisServer::start(&[])).collect();
-        Self { dsn: quorum_dsn(&servers), _redis: servers, _dir: tempfile::tempdir().unwrap() }
+        Self { dsn: quorum_dsn(&servers), _alive: Box::new(servers) }
     }
 
     fn local() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self { dsn: format!("local://{}", dir.path().display()), _redis: Vec::new(), _dir: dir }
+        Self { dsn: format!("local://{}", dir.path().display()), _alive: Box::new(dir) }
     }
 
     /// Two nodes.
@@ -393,11 +405,24 @@ macro_rules! on_each_backend {
         mod redis {
             $(#[test] fn $test() { super::$test(&super::Backend::redis()); })*
         }
+        // What takes long to set up is set up once.
+        mod sentinel {
+            #[test] fn everything() { super::everything(&super::Backend::sentinel()); }
+        }
+        mod cluster {
+            #[test] fn everything() { super::everything(&super::Backend::cluster()); }
+        }
         mod quorum {
             $(#[test] fn $test() { super::$test(&super::Backend::quorum()); })*
         }
         mod local {
             $(#[test] fn $test() { super::$test(&super::Backend::local()); })*
+        }
+        fn everything(b: &Backend) {
+            $(
+                eprintln!("{}", stringify!($test));
+                $test(b);
+            )*
         }
     };
 }

@@ -25,7 +25,7 @@ final class RequestEndTest extends TestCase
         'exception in a callback' => [255, 'nobody catches this'],
         'fatal error' => [255, 'Fatal error: the end'],
         'fatal error in a callback' => [255, 'Fatal error: the end'],
-        'compile error' => [255, 'Cannot declare class A'],
+        'compile error' => [255, 'declare class A'],
         'memory limit' => [255, 'Allowed memory size'],
         'memory limit in recursion' => [255, 'Allowed memory size'],
         'time limit' => [255, 'Maximum execution time'],
@@ -63,7 +63,8 @@ final class RequestEndTest extends TestCase
         $file = dirname(__DIR__) . '/fixtures/ends.php';
         $process = PhpProcess::file($file, $cluster->settings(['cluster_lock.ttl' => '60']), [$how]);
 
-        self::assertSame($code, $process->wait(), "The exit code should be as ever.\n" . $process->transcript());
+        // A time limit counts the processor's time, of which a busy machine gives little.
+        self::assertSame($code, $process->wait(60.0), "The exit code should be as ever.\n" . $process->transcript());
         self::assertStringStartsWith("all held\n", $process->output(), 'It should have held its locks');
         self::assertStringContainsString($message, $process->errors(), "PHP's own message should be as ever");
         self::assertStringNotContainsString(

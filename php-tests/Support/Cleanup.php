@@ -4,6 +4,8 @@ declare(strict_types=1);
 
 namespace ClusterLock\Tests\Support;
 
+use Throwable;
+
 /**
  * Stops what a test, or the run, has started: newest first, by its own process id.
  */
@@ -29,8 +31,16 @@ final class Cleanup
 
     public static function test(): void
     {
+        $failure = null;
         while ($stop = array_pop(self::$ofTest)) {
-            $stop();
+            try {
+                $stop();
+            } catch (Throwable $e) {
+                $failure ??= $e;
+            }
+        }
+        if ($failure !== null) {
+            throw $failure;
         }
     }
 

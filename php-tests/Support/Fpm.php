@@ -21,14 +21,15 @@ final class Fpm
      * @param array<string, string|int|float> $settings  php.ini
      * @param array<string, string|int>       $pool      php-fpm.conf, section of the pool
      * @param list<string>                    $extensions
+     * @param string|null                     $ini       a php.ini, for what is not a setting: its sections
      */
     public function __construct(
         array $settings,
         int $workers = 1,
         array $pool = [],
-        array $extensions = ['posix', 'pcntl']
-    )
-    {
+        array $extensions = ['posix', 'pcntl'],
+        ?string $ini = null
+    ) {
         $dir = TempDir::forTest();
         $this->dir = $dir;
         $pool += [
@@ -36,13 +37,15 @@ final class Fpm
             'pm' => 'static',
             'pm.max_children' => $workers,
             'clear_env' => 'no',
+            // For MemoryReport: else what workers say goes nowhere.
+            'catch_workers_output' => PHP_DEBUG ? 'yes' : 'no',
         ];
         $conf = "[global]\nerror_log = $dir/fpm.log\ndaemonize = no\n[www]\n";
         foreach ($pool as $name => $value) {
             $conf .= "$name = $value\n";
         }
         file_put_contents("$dir/fpm.conf", $conf);
-        $command = [self::binary(), '-F', '-R', '-y', "$dir/fpm.conf", ...Php::options($settings + [
+        $command = [self::binary(), '-F', '-R', '-y', "$dir/fpm.conf", ...($ini ? ['-c', $ini] : []), ...Php::options($settings + [
             'display_errors' => 1,
             'auto_prepend_file' => dirname(__DIR__) . '/fixtures/prelude.php',
         ], $extensions)];
@@ -51,7 +54,10 @@ final class Fpm
         $process = proc_open(Php::mortal($command), [$null, $log, $log], $pipes);
         $this->process = $process ?: throw new RuntimeException('Cannot start php-fpm');
         $this->pid = proc_get_status($process)['pid'];
-        Cleanup::afterTest($this->stop(...));
+        Cleanup::afterTest(function (): void {
+            $this->stop();
+            MemoryReport::refuse($this->log());
+        });
         Until::true(fn () => $this->isUp($workers), fn () => "php-fpm should listen: {$this->log()}");
     }
 
@@ -65,8 +71,9 @@ final class Fpm
      * Sends a request for a script with this code, which sees $arguments as $_GET.
      *
      * @param array<string, string|int> $arguments
+     * @param array<string, string>     $server    more of what the web server tells
      */
-    public function begin(string $code, array $arguments = []): FastCgiRequest
+    public function begin(string $code, array $arguments = [], array $server = []): FastCgiRequest
     {
         // A file for each code, so that no cache can mix them up.
         $file = sprintf('%s/%s.php', $this->dir, md5($code));
@@ -74,15 +81,18 @@ final class Fpm
             file_put_contents($file, "<?php\n" . $code);
         }
 
-        return $this->beginFile($file, $arguments);
+        return $this->beginFile($file, $arguments, $server);
     }
 
-    /** @param array<string, string|int> $arguments */
-    public function beginFile(string $file, array $arguments = []): FastCgiRequest
+    /**
+     * @param array<string, string|int> $arguments
+     * @param array<string, string>     $server
+     */
+    public function beginFile(string $file, array $arguments = [], array $server = []): FastCgiRequest
     {
         $query = http_build_query($arguments);
 
-        return new FastCgiRequest("{$this->dir}/fpm.sock", [
+        return new FastCgiRequest("{$this->dir}/fpm.sock", $server + [
             'SCRIPT_FILENAME' => $file,
             'SCRIPT_NAME' => '/' . basename($file),
             'REQUEST_METHOD' => 'GET',
@@ -98,10 +108,11 @@ final class Fpm
      * The whole way: request, response.
      *
      * @param array<string, string|int> $arguments
+     * @param array<string, string>     $server
      */
-    public function get(string $code, array $arguments = []): string
+    public function get(string $code, array $arguments = [], array $server = []): string
     {
-        return $this->begin($code, $arguments)->body();
+        return $this->begin($code, $arguments, $server)->body();
     }
 
     /** @return list<int> */

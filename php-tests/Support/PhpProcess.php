@@ -40,7 +40,13 @@ final class PhpProcess
         $status = proc_get_status($this->handle);
         $this->pid = $status['pid'];
         $this->note($status);
-        Cleanup::afterTest(fn () => $this->kill());
+        Cleanup::afterTest(function (): void {
+            if (MemoryReport::isWanted()) {
+                $this->letEnd();
+            }
+            $this->kill();
+            MemoryReport::refuse($this->errors());
+        });
     }
 
     /**
@@ -212,6 +218,19 @@ final class PhpProcess
         if (is_resource($this->handle)) {
             Until::true(fn () => !$this->isRunning(), 'a killed process should end');
             proc_close($this->handle);
+        }
+    }
+
+    /** Its input is over, which ends one that waits for orders: only a process that ends by itself reports leaks. */
+    private function letEnd(): void
+    {
+        foreach ([0, 3] as $input) {
+            if (is_resource($this->pipes[$input] ?? null)) {
+                fclose($this->pipes[$input]);
+            }
+        }
+        for ($deadline = Until::now() + 2.0; $this->isRunning() && Until::now() < $deadline; usleep(3000)) {
+            $this->receive(0.0);
         }
     }
 

@@ -26,6 +26,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::key::LockName;
 use crate::report::LockReport;
+use crate::text;
 
 /// How long an idle lock remembers its last fencing token.
 const RETAIN: Duration = Duration::from_secs(60);
@@ -62,7 +63,7 @@ impl LocalStore {
     /// A store in a directory, by default one of the user's own under the system's temporary
     /// directory. No I/O.
     pub fn new(dir: Option<PathBuf>, config: &Config) -> Self {
-        let label = dir.as_ref().map_or("local:".to_owned(), |d| format!("local://{}", d.display()));
+        let label = dir.as_ref().map_or("local:".to_owned(), |d| format!("local://{}", text::path(d)));
         let dir = dir.unwrap_or_else(|| {
             let user = rustix::process::geteuid().as_raw();
             std::env::temp_dir().join(format!("cluster_lock-{user}"))
@@ -105,7 +106,7 @@ impl LocalStore {
                 "{}: {} must be a directory that belongs to the user of this process and that nobody \
                  else can write to",
                 self.label,
-                self.dir.display()
+                text::path(&self.dir)
             )));
         }
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
@@ -115,7 +116,7 @@ impl LocalStore {
     fn failed(&self, what: &str, path: &Path, error: impl Into<std::io::Error>) -> Error {
         Error::Connection {
             server: self.label.clone(),
-            cause: format!("cannot {what} {}: {}", path.display(), error.into()),
+            cause: format!("cannot {what} {}: {}", text::path(path), error.into()),
         }
     }
 

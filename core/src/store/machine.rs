@@ -56,9 +56,15 @@ struct Queued {
     identity: Box<[u8]>,
 }
 
+impl Held {
+    fn is_alive(&self, now: Now) -> bool {
+        self.expiry_ms > now.lease_ms
+    }
+}
+
 impl Queued {
     fn is_dead(&self, now: Now) -> bool {
-        self.beat_ms + millis(WAITER_DEAD_AFTER) < now.lease_ms
+        self.beat_ms.abs_diff(now.lease_ms) > millis(WAITER_DEAD_AFTER)
     }
 }
 
@@ -185,17 +191,17 @@ impl Machine {
     /// `break.lua`.
     pub fn break_lock(&mut self, now: Now) -> (bool, Effects) {
         let mut effects = Effects::default();
-        self.settle(now, None, &mut effects);
-        if let Some(writer) = self.writer.take() {
+        let mut held = true;
+        if let Some(writer) = self.writer.take_if(|writer| writer.is_alive(now)) {
             self.previous = Previous::Broken(writer.token);
-        } else if self.readers.is_empty() {
-            return (false, effects);
-        } else {
+        } else if self.readers.values().any(|reader| reader.is_alive(now)) {
             self.readers.clear();
             self.previous = Previous::BrokenReaders;
+        } else {
+            held = false;
         }
         self.settle(now, None, &mut effects);
-        (true, effects)
+        (held, effects)
     }
 
     /// `inspect.lua`, read.
@@ -204,7 +210,7 @@ impl Machine {
             .writer
             .iter()
             .chain(self.readers.values())
-            .filter(|h| h.expiry_ms > now.lease_ms)
+            .filter(|h| h.is_alive(now))
             .map(|h| Holder {
                 identity: Identity::decode(&h.identity),
                 since: seconds(h.since_us),
@@ -272,9 +278,8 @@ impl Machine {
     }
 
     fn settle(&mut self, now: Now, me: Option<(&str, Duration)>, effects: &mut Effects) -> Option<u64> {
-        let alive = |held: &Held| held.expiry_ms > now.lease_ms;
-        self.writer = self.writer.take().filter(alive);
-        self.readers.retain(|_, reader| alive(reader));
+        self.writer = self.writer.take().filter(|writer| writer.is_alive(now));
+        self.readers.retain(|_, reader| reader.is_alive(now));
         let mut mine = None;
         while self.writer.is_none() {
             let Some(head) = self.queue.first() else { break };

@@ -231,10 +231,8 @@ pub fn open(config: &Config) -> Result<Box<dyn Store>> {
     match &config.dsn {
         Dsn::Redis(server) => Ok(Box::new(RedisStore::new(server.clone(), config))),
         Dsn::Quorum(servers) => Ok(Box::new(QuorumStore::new(servers, config))),
-        Dsn::Sentinel(_) | Dsn::Cluster(_) => Err(crate::error::Error::Config(format!(
-            "redis+{}:// is not available in this version",
-            config.dsn.backend()
-        ))),
+        Dsn::Sentinel(sentinel) => Ok(Box::new(RedisStore::watched(sentinel, config))),
+        Dsn::Cluster(cluster) => Ok(Box::new(RedisStore::sharded(cluster, config)?)),
         Dsn::Local(directory) => Ok(Box::new(LocalStore::new(directory.clone(), config))),
     }
 }

@@ -9,6 +9,11 @@
     missing_docs
 )]
 
+mod clock;
+pub mod cluster;
+pub mod crowd;
+pub mod sentinel;
+
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -27,6 +32,7 @@ pub struct RedisServer {
     pub port: u16,
     options: Vec<String>,
     environment: Vec<(String, String)>,
+    clock: Option<clock::SetClock>,
 }
 
 impl RedisServer {
@@ -34,22 +40,47 @@ impl RedisServer {
         Self::start_in(options, &[])
     }
 
+    /// On this port.
+    pub fn start_on(port: u16, options: &[&str]) -> Self {
+        Self::start_at(port, tempfile::tempdir().unwrap(), options, &[], None)
+    }
+
     /// With these environment variables.
     pub fn start_in(options: &[&str], environment: &[(&str, &str)]) -> Self {
+        Self::start_at(free_port(), tempfile::tempdir().unwrap(), options, environment, None)
+    }
+
+    /// One whose wall clock stands still until [`RedisServer::set_clock`] moves it.
+    pub fn start_with_clock(unix_us: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let clock = clock::SetClock::new(dir.path(), unix_us);
+        Self::start_at(free_port(), dir, &[], &[], Some(clock))
+    }
+
+    fn start_at(
+        port: u16,
+        dir: tempfile::TempDir,
+        options: &[&str],
+        environment: &[(&str, &str)],
+        clock: Option<clock::SetClock>,
+    ) -> Self {
         let options: Vec<String> = options.iter().map(ToString::to_string).collect();
-        let environment: Vec<(String, String)> =
-            environment.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        let own = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let clocks = clock.iter().flat_map(clock::SetClock::environment);
+        let clocks = clocks.map(|(name, path)| (name.to_owned(), path.display().to_string()));
+        let environment: Vec<(String, String)> = own.chain(clocks).collect();
         let child = Self::spawn(dir.path(), port, &options, &environment);
-        let server = Self { child, dir, port, options, environment };
+        let server = Self { child, dir, port, options, environment, clock };
         server.await_ready();
         server
     }
 
+    pub fn set_clock(&self, unix_us: u64) {
+        self.clock.as_ref().expect("a server started with a clock").set(unix_us);
+    }
+
     fn spawn(dir: &Path, port: u16, options: &[String], environment: &[(String, String)]) -> Child {
         Command::new("redis-server")
-            .envs(environment.iter().cloned())
             .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no"])
             .args(["--enable-debug-command", "yes"])
             .arg("--unixsocket")
@@ -57,6 +88,7 @@ impl RedisServer {
             .arg("--dir")
             .arg(dir)
             .args(options)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -86,9 +118,7 @@ impl RedisServer {
 
     /// Stops it for as long as the result lives, as a machine that hangs: it accepts, and answers nothing.
     pub fn freeze(&self) -> Frozen {
-        let pid = Pid::from_raw(self.pid().cast_signed());
-        kill(pid, Signal::SIGSTOP).unwrap();
-        Frozen(pid)
+        Frozen::new(self.pid())
     }
 
     pub fn pid(&self) -> u32 {
@@ -159,8 +189,16 @@ impl RedisServer {
 
 const OBSERVER: &str = "name=cluster_lock@observer:";
 
-/// See [`RedisServer::freeze`].
+/// A process that is stopped for as long as this lives.
 pub struct Frozen(Pid);
+
+impl Frozen {
+    pub fn new(pid: u32) -> Self {
+        let pid = Pid::from_raw(pid.cast_signed());
+        kill(pid, Signal::SIGSTOP).unwrap();
+        Self(pid)
+    }
+}
 
 impl Drop for Frozen {
     fn drop(&mut self) {
@@ -204,6 +242,24 @@ pub fn assert_tells(error: Error, lock: &str, engine: &Engine, words: &[&str]) {
     for word in [format!("lock \"{lock}\"").as_str(), engine.server()].iter().chain(words) {
         assert!(told.contains(word), "\"{word}\" is missing in: {told}");
     }
+}
+
+/// On which nobody listens now.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// What redis-cli prints.
+pub fn cli(port: u16, args: &[&str]) -> String {
+    let out =
+        Command::new("redis-cli").args(["-p", &port.to_string()]).args(args).output().expect("redis-cli");
+    String::from_utf8_lossy(&out.stdout).trim().to_owned()
+}
+
+/// Sends `STOP`, `KILL` …
+pub fn signal(pid: u32, signal: &str) {
+    let signal: Signal = format!("SIG{signal}").parse().unwrap();
+    kill(Pid::from_raw(pid.cast_signed()), signal).unwrap();
 }
 
 impl Drop for RedisServer {
@@ -334,10 +390,15 @@ pub fn waiting(engine: &Engine, lock: &str) -> usize {
 
 /// Waits until something is true, for at most ten seconds.
 #[track_caller]
-pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+pub fn until(what: &str, condition: impl FnMut() -> bool) {
+    until_within(Duration::from_secs(10), what, condition);
+}
+
+#[track_caller]
+pub fn until_within(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + limit;
     while !condition() {
-        assert!(Instant::now() < deadline, "still not true after 10 s: {what}");
+        assert!(Instant::now() < deadline, "still not true after {limit:?}: {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }

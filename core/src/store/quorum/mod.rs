@@ -30,15 +30,14 @@ use super::redis::RedisStore;
 use super::redis::reply::{self, millis};
 use super::redis::route::One;
 use super::redis::script::{self, ACQUIRE, BREAK, Call, INSPECT, Keys, RELEASE, RENEW, Script};
-use super::{Attempt, Claim, Grant, IfBusy, Standing, Store, StoreStatus, Token, Wake, lease_start};
+use super::{Attempt, Claim, Grant, IfBusy, Standing, Store, StoreStatus, Token, Wake};
 use crate::clock::Instant;
 use crate::config::Config;
 use crate::dsn::{Dsn, Server};
 use crate::error::{Error, Loss, Result};
 use crate::key::LockName;
-use crate::lease::margin;
 use crate::pool::Pool;
-use crate::report::LockReport;
+use crate::report::{LockReport, Mode};
 use round::{Kind, Node, Round, ask};
 
 /// How far ahead of this machine's clock a proposed fencing token is: more than the clocks of machines
@@ -54,8 +53,15 @@ pub struct QuorumStore {
     prefix: String,
     label: String,
     limit: Duration,
-    /// What each waiter of this process was granted at its last attempt, by server.
-    part: Mutex<HashMap<Token, Vec<Option<u64>>>>,
+    claims: Mutex<HashMap<Token, State>>,
+}
+
+/// What this process knows of a claim of its own.
+enum State {
+    /// It waits; these servers have granted it, which is no majority: fencing token by server.
+    Waiting(Vec<Option<u64>>),
+    /// It holds.
+    Held(Mode, Box<[u8]>),
 }
 
 /// What all servers said to an attempt.
@@ -80,16 +86,25 @@ impl QuorumStore {
             prefix: config.prefix.clone(),
             label: Dsn::Quorum(servers.to_vec()).redacted(),
             limit: config.command_timeout,
-            part: Mutex::default(),
+            claims: Mutex::default(),
         }
+    }
+
+    fn all(&self) -> Vec<&Node> {
+        self.nodes.iter().collect()
     }
 
     fn majority(&self) -> usize {
         self.nodes.len() / 2 + 1
     }
 
-    fn part(&self) -> MutexGuard<'_, HashMap<Token, Vec<Option<u64>>>> {
-        self.part.lock().unwrap_or_else(PoisonError::into_inner)
+    fn claims(&self) -> MutexGuard<'_, HashMap<Token, State>> {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn held(&self, claim: &Claim<'_>, fence: u64) -> Grant {
+        self.claims().insert(claim.token.clone(), State::Held(claim.mode, claim.identity.into()));
+        Grant { fence, lease: claim.ttl }
     }
 
     /// Runs a script everywhere.
@@ -102,24 +117,28 @@ impl QuorumStore {
         enough: impl Fn(&Round) -> bool,
     ) -> Round {
         let keys = Keys::new(&self.prefix, name, false);
-        ask(&self.nodes, &Call::new(script, &keys, argv), kind, self.limit, enough)
+        ask(&self.all(), &Call::new(script, &keys, argv), kind, self.limit, enough)
     }
 
-    /// Too few servers answer, and what the others say.
+    /// So many servers failed that the others are no majority.
     fn no_majority(&self, round: &Round) -> Error {
-        let answered = round.values().count();
-        let silent = round.pending();
         let mut causes: Vec<String> = round.errors().map(ToString::to_string).collect();
-        if silent > 0 {
+        let mut failed = causes.len();
+        if round.pending() > 0 && round.timed_out {
+            failed += round.pending();
             causes.push(format!(
-                "{silent} gave no answer within {:.3} s (cluster_lock.command_timeout)",
+                "{} gave no answer within {:.3} s (cluster_lock.command_timeout)",
+                round.pending(),
                 self.limit.as_secs_f64()
             ));
         }
+        self.too_few(failed, &causes)
+    }
+
+    fn too_few(&self, failed: usize, causes: &[String]) -> Error {
+        let (all, majority) = (self.nodes.len(), self.majority());
         self.error(format!(
-            "only {answered} of {} servers answer, and {} are needed: {}",
-            self.nodes.len(),
-            self.majority(),
+            "{failed} of {all} servers failed, and {majority} are needed: {}",
             causes.join("; ")
         ))
     }
@@ -156,7 +175,6 @@ impl QuorumStore {
             }
         }
         if votes.count() + votes.busy.len() < majority {
-            self.part_with(claim.name, claim.token);
             return Err(self.no_majority(&round));
         }
         Ok(votes)
@@ -176,23 +194,13 @@ impl QuorumStore {
     }
 
     /// A majority has granted it: agrees on the fencing token.
-    fn hold(&self, claim: &Claim<'_>, granted: &[Option<u64>], sent: Instant) -> Result<Attempt> {
+    fn hold(&self, claim: &Claim<'_>, granted: &[Option<u64>]) -> Result<Attempt> {
         let fence = granted.iter().flatten().max().copied().unwrap_or_default();
         let same = granted.iter().flatten().filter(|given| **given == fence).count();
-        let agreed = same >= self.majority() || self.confirm(claim.name, claim.token, claim.ttl, fence);
-        let late = Instant::now().since(sent) + margin(claim.ttl) >= claim.ttl;
-        if agreed && !late {
-            return Ok(Attempt::Held(Grant { fence, lease: claim.ttl }));
+        if same >= self.majority() || self.confirm(claim.name, claim.token, claim.ttl, fence) {
+            return Ok(Attempt::Held(self.held(claim, fence)));
         }
-        self.part_with(claim.name, claim.token);
-        Err(self.error(if late {
-            format!(
-                "a majority took longer than the lease of {:.3} s (cluster_lock.ttl)",
-                claim.ttl.as_secs_f64()
-            )
-        } else {
-            "the majority was lost while it agreed on the fencing token".to_owned()
-        }))
+        Err(self.error("the majority was lost while it agreed on the fencing token".to_owned()))
     }
 
     /// Takes a claim out of all servers, as far as they can be reached.
@@ -225,6 +233,38 @@ impl QuorumStore {
                 Ok(Standing::Lost(loss.clone()))
             }
             _ => Err(self.no_majority(round)),
+        }
+    }
+
+    /// A majority holds the lock, but some servers do not know of it: they were away, or have lost their
+    /// data. Where it is free it is taken, so that another server may fail.
+    fn heal(&self, name: &LockName, token: &Token, ttl: Duration, round: &Round) {
+        let strangers: Vec<&Node> = self
+            .nodes
+            .iter()
+            .zip(&round.answers)
+            .filter(|(_, answer)| {
+                let said = answer.as_ref().and_then(|answer| answer.said.as_ref().ok());
+                said.is_some_and(|value| *value != Value::Int(1))
+            })
+            .map(|(node, _)| node)
+            .collect();
+        let held = self.claims().get(token).and_then(|state| match state {
+            State::Held(mode, identity) => Some((*mode, identity.clone())),
+            State::Waiting(_) => None,
+        });
+        let Some((mode, identity)) = held.filter(|_| !strangers.is_empty()) else { return };
+        let claim = Claim { name, token, mode, ttl, identity: &identity, place: 0 };
+        let keys = Keys::new(&self.prefix, name, false);
+        script::with_acquire(&claim, IfBusy::GiveUp, None, |argv| {
+            let call = Call::new(&ACQUIRE, &keys, argv);
+            ask(&strangers, &call, Kind::Step, self.limit, |round| round.pending() == 0);
+        });
+        if !self.claims().contains_key(token) {
+            // It was released meanwhile.
+            let argv: [&[u8]; 1] = [token.as_bytes()];
+            let call = Call::new(&RELEASE, &keys, &argv);
+            ask(&strangers, &call, Kind::Parting, self.limit, |_| true);
         }
     }
 
@@ -266,8 +306,7 @@ fn standings(round: &Round) -> impl Iterator<Item = (Standing, bool)> {
 
 impl Store for QuorumStore {
     fn attempt(&self, claim: &Claim<'_>, if_busy: IfBusy) -> Result<Attempt> {
-        let sent = lease_start();
-        self.part().remove(claim.token);
+        self.claims().remove(claim.token);
         let known = claim.place != 0;
         let first = if known && if_busy == IfBusy::Queue { IfBusy::Yield } else { if_busy };
         let mut votes = self.vote(claim, first)?;
@@ -277,14 +316,14 @@ impl Store for QuorumStore {
             votes = self.vote(&Claim { place, ..claim.clone() }, IfBusy::Yield)?;
         }
         if votes.count() >= self.majority() {
-            return self.hold(claim, &votes.granted, sent);
+            return self.hold(claim, &votes.granted);
         }
         if if_busy == IfBusy::GiveUp {
             self.part_with(claim.name, claim.token);
         }
         let blocked_for = self.blocked_for(&votes);
         if if_busy != IfBusy::GiveUp {
-            self.part().insert(claim.token.clone(), votes.granted);
+            self.claims().insert(claim.token.clone(), State::Waiting(votes.granted));
         }
         let holder = votes.busy.into_iter().max_by_key(|(_, left, _)| *left);
         Ok(Attempt::Busy {
@@ -303,8 +342,10 @@ impl Store for QuorumStore {
         if interrupted() {
             return Ok(Wake::Interrupted);
         }
-        let mut granted =
-            self.part().get(claim.token).cloned().unwrap_or_else(|| vec![None; self.nodes.len()]);
+        let mut granted = match self.claims().get(claim.token) {
+            Some(State::Waiting(granted)) => granted.clone(),
+            _ => vec![None; self.nodes.len()],
+        };
         let majority = self.majority();
         let lacking = majority.saturating_sub(granted.iter().flatten().count());
         let mailbox = Keys::new(&self.prefix, claim.name, false).mailbox(claim.token);
@@ -313,7 +354,7 @@ impl Store for QuorumStore {
         let letters =
             |round: &Round| round.values().filter(|(_, value)| reply::mail(value).is_some()).count();
         let limit = slice + Duration::from_millis(250);
-        let round = ask(&self.nodes, &call, Kind::Sleep(interrupted), limit, |round| {
+        let round = ask(&self.all(), &call, Kind::Sleep(interrupted), limit, |round| {
             letters(round) >= lacking || round.errors().count() > self.nodes.len() - majority
         });
         if round.interrupted {
@@ -331,26 +372,29 @@ impl Store for QuorumStore {
         if granted.iter().flatten().count() >= majority
             && self.confirm(claim.name, claim.token, claim.ttl, fence)
         {
-            self.part().remove(claim.token);
-            return Ok(Wake::Granted(Grant { fence, lease: claim.ttl }));
+            return Ok(Wake::Granted(self.held(claim, fence)));
         }
         Ok(Wake::Retry)
     }
 
     fn release(&self, name: &LockName, token: &Token) -> Result<Standing> {
-        self.part().remove(token);
+        self.claims().remove(token);
         let round = self.part_with(name, token);
         self.verdict(&round, true)
     }
 
     fn renew(&self, name: &LockName, token: &Token, ttl: Duration) -> Result<Standing> {
-        let ttl = millis(ttl).to_string();
+        let text = millis(ttl).to_string();
         let majority = self.majority();
-        let round = self.run(&RENEW, name, &[token.as_bytes(), ttl.as_bytes()], Kind::Step, |round| {
+        let round = self.run(&RENEW, name, &[token.as_bytes(), text.as_bytes()], Kind::Renewal, |round| {
             let ours = standings(round).filter(|(standing, _)| *standing == Standing::Ours).count();
             ours >= majority || ours + round.pending() < majority
         });
-        self.verdict(&round, false)
+        let standing = self.verdict(&round, false)?;
+        if standing == Standing::Ours {
+            self.heal(name, token, ttl, &round);
+        }
+        Ok(standing)
     }
 
     fn info(&self, name: &LockName) -> Result<Option<LockReport>> {
@@ -368,13 +412,7 @@ impl Store for QuorumStore {
             }
         }
         if lists.len() < self.majority() {
-            return Err(self.error(format!(
-                "only {} of {} servers answer, and {} are needed: {}",
-                lists.len(),
-                self.nodes.len(),
-                self.majority(),
-                errors.join("; ")
-            )));
+            return Err(self.too_few(errors.len(), &errors));
         }
         Ok(merge::merge_lists(&lists, self.nodes.len(), limit))
     }

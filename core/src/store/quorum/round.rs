@@ -3,9 +3,11 @@
 //! The question is sent to all of them before any answer is read, so that it costs the time of the
 //! slowest that is waited for, and not the sum. Answers that come later than that are read when the
 //! connection is used next. A connection that has yet to be made is made by a thread of its own:
-//! nobody waits for a server that does not answer while others do.
+//! nobody waits for a server that does not answer while others do. If what it was wanted for was to
+//! give a lock back, the thread says that, too.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,12 +22,13 @@ use crate::pool::{Loan, Pool, Purpose};
 use crate::process;
 use crate::store::redis::script::Call;
 
-/// How long a last word waits for connections that are being made, when enough servers have it.
-const TO_REACH_ALL: Duration = Duration::from_millis(100);
+/// How long a connection that is being made is waited for when enough servers have answered: so that a
+/// process's first lock is not held by the barest majority.
+const TO_JOIN: Duration = Duration::from_millis(20);
 
 /// How long the others' mail is waited for when there is enough: what all holders release at once
 /// arrives almost at once, and a connection that still waits for mail is lost.
-const MAIL_TOGETHER: Duration = Duration::from_millis(3);
+const MAIL_TOGETHER: Duration = Duration::from_millis(10);
 
 /// When mail has come, but not from enough servers, how long until there is reason to ask.
 const MAIL_APART: Duration = Duration::from_millis(30);
@@ -34,13 +37,19 @@ const MAIL_APART: Duration = Duration::from_millis(30);
 pub(super) struct Node {
     pub(super) pool: Arc<Pool>,
     maker: Arc<Mutex<Maker>>,
+    /// The scripts that it was sent in full: nobody may be there any more to send one again when it
+    /// says that it does not know the digest.
+    told: AtomicU32,
 }
 
 /// The thread that makes a connection, and who waits for it.
 #[derive(Default)]
 struct Maker {
-    running: bool,
+    /// Since when there is one.
+    running: Option<Instant>,
     watchers: Vec<Arc<OwnedFd>>,
+    /// Commands to send once there is a connection.
+    last_words: Vec<Vec<Vec<u8>>>,
 }
 
 /// Ends the making of a connection, also when it panics.
@@ -49,7 +58,8 @@ struct Made(Arc<Mutex<Maker>>);
 impl Drop for Made {
     fn drop(&mut self) {
         let mut maker = lock(&self.0);
-        maker.running = false;
+        maker.running = None;
+        maker.last_words.clear();
         for watcher in maker.watchers.drain(..) {
             let _ = rustix::io::write(&*watcher, &1u64.to_ne_bytes());
         }
@@ -62,24 +72,54 @@ fn lock(maker: &Mutex<Maker>) -> MutexGuard<'_, Maker> {
 
 impl Node {
     pub(super) fn new(pool: Pool) -> Self {
-        Self { pool: Arc::new(pool), maker: Arc::default() }
+        Self { pool: Arc::new(pool), maker: Arc::default(), told: AtomicU32::new(0) }
     }
 
     /// Has a connection made, and `watcher` told of the end of that, good or bad.
     fn connect(&self, watcher: &Arc<OwnedFd>) {
         let mut maker = lock(&self.maker);
         maker.watchers.push(Arc::clone(watcher));
-        if std::mem::replace(&mut maker.running, true) {
+        if maker.running.is_some() {
             return;
         }
+        maker.running = Some(Instant::now());
         drop(maker);
         let (pool, made) = (Arc::clone(&self.pool), Made(Arc::clone(&self.maker)));
         // When there can be no thread, dropping `made` says that it is over.
         let _ = process::spawn("cluster_lock", move || {
-            let _made = made;
-            // It is idle when it is given back. What went wrong the pool knows.
-            drop(pool.get(Purpose::Apart));
+            // What went wrong the pool knows.
+            if let Ok(mut loan) = pool.get(Purpose::Apart) {
+                for command in std::mem::take(&mut lock(&made.0).last_words) {
+                    let words: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
+                    if loan.post(&words).is_err() {
+                        break;
+                    }
+                }
+            }
         });
+    }
+
+    /// Sends a command behind what the connection owes.
+    fn post(&self, loan: &mut Loan<'_>, call: &Call<'_>) -> std::result::Result<(), Fault> {
+        if call.bit() == 0 || self.told.fetch_or(call.bit(), Ordering::Relaxed) & call.bit() != 0 {
+            return loan.post(call.words());
+        }
+        let mut call = call.clone();
+        call.spell_out();
+        loan.post(call.words())
+    }
+
+    /// For how long a connection has been being made.
+    fn connecting_for(&self) -> Duration {
+        lock(&self.maker).running.map_or(Duration::ZERO, |since| Instant::now().since(since))
+    }
+
+    /// Has it said as soon as there is a connection. Not if that fails: then the server is down.
+    fn say_later(&self, call: &Call<'_>) {
+        let mut maker = lock(&self.maker);
+        if maker.running.is_some() {
+            maker.last_words.push(call.words().iter().map(|word| word.to_vec()).collect());
+        }
     }
 }
 
@@ -88,8 +128,10 @@ impl Node {
 pub(super) enum Kind<'a> {
     /// A step on a lock.
     Step,
-    /// The last word on it: it goes to all servers that can be reached, and those that have been
-    /// silent for long are not waited for.
+    /// The same, where it is good to know what all of them say.
+    Renewal,
+    /// The last word on it: it goes to all servers that can be reached, if need be later, and those
+    /// that have been silent for long are not waited for.
     Parting,
     /// A wait for mail, which ends when this is true after a signal.
     Sleep(&'a dyn Fn() -> bool),
@@ -109,6 +151,8 @@ pub(super) struct Round {
     pub(super) answers: Vec<Option<Answer>>,
     /// The wait was interrupted.
     pub(super) interrupted: bool,
+    /// The time ran out before there were enough.
+    pub(super) timed_out: bool,
 }
 
 impl Round {
@@ -143,7 +187,7 @@ enum Seat<'a> {
 }
 
 struct Table<'a> {
-    nodes: &'a [Node],
+    nodes: &'a [&'a Node],
     call: &'a Call<'a>,
     kind: Kind<'a>,
     seats: Vec<Seat<'a>>,
@@ -153,9 +197,9 @@ struct Table<'a> {
     made: Option<Arc<OwnedFd>>,
 }
 
-/// Asks all `nodes`, for at most `limit`, until `enough`. Who has not answered by then is `None`.
+/// Asks `nodes`, for at most `limit`, until `enough`. Who has not answered by then is `None`.
 pub(super) fn ask(
-    nodes: &[Node],
+    nodes: &[&Node],
     call: &Call<'_>,
     kind: Kind<'_>,
     limit: Duration,
@@ -167,33 +211,45 @@ pub(super) fn ask(
         kind,
         seats: nodes.iter().map(|_| Seat::Done).collect(),
         retried: vec![false; nodes.len()],
-        round: Round { answers: nodes.iter().map(|_| None).collect(), interrupted: false },
+        round: Round { answers: nodes.iter().map(|_| None).collect(), ..Round::default() },
         made: None,
     };
     for i in 0..nodes.len() {
         table.begin(i);
     }
     let mut deadline = Instant::now() + limit;
-    let mut sufficed = false;
-    let mut mailed = false;
+    let (mut sufficed, mut mailed) = (false, false);
     while !table.all_done() {
-        if !sufficed && enough(&table.round) {
-            sufficed = true;
-            match kind {
-                Kind::Step => break,
-                Kind::Parting => deadline = deadline.min(Instant::now() + TO_REACH_ALL),
-                Kind::Sleep(_) => deadline = deadline.min(Instant::now() + MAIL_TOGETHER),
+        let first = !sufficed && enough(&table.round);
+        sufficed |= first;
+        let mut alarm = deadline;
+        match kind {
+            Kind::Step if sufficed => match table.joining() {
+                Some(left) => alarm = deadline.min(Instant::now() + left),
+                None => break,
+            },
+            Kind::Parting if table.is_known(sufficed) => break,
+            Kind::Renewal if first => {
+                deadline = deadline.min(Instant::now() + TO_JOIN);
+                alarm = deadline;
+            }
+            Kind::Step | Kind::Renewal | Kind::Parting => {}
+            Kind::Sleep(_) => {
+                if first {
+                    deadline = deadline.min(Instant::now() + MAIL_TOGETHER);
+                } else if !mailed && !sufficed && table.some_mail() {
+                    mailed = true;
+                    let jitter = Duration::from_nanos(Instant::now().as_nanos() % 20_000_000);
+                    deadline = deadline.min(Instant::now() + MAIL_APART + jitter);
+                }
+                alarm = deadline;
             }
         }
-        if matches!(kind, Kind::Parting) && table.all_have_it(sufficed) {
+        if deadline.has_passed() {
+            table.round.timed_out = !sufficed;
             break;
         }
-        if matches!(kind, Kind::Sleep(_)) && !mailed && !sufficed && table.some_mail() {
-            mailed = true;
-            let jitter = Duration::from_nanos(Instant::now().as_nanos() % 20_000_000);
-            deadline = deadline.min(Instant::now() + MAIL_APART + jitter);
-        }
-        if deadline.has_passed() || !table.step(deadline) {
+        if !table.step(alarm) {
             break;
         }
     }
@@ -221,7 +277,7 @@ impl<'a> Table<'a> {
         let sleep = matches!(self.kind, Kind::Sleep(_));
         if let Some(mut loan) = node.pool.at_hand(sleep) {
             let (skip, late_by) = (loan.owed(), loan.late_by());
-            match loan.post(self.call.words()) {
+            match node.post(&mut loan, self.call) {
                 Ok(()) => {
                     let silent = late_by > node.pool.command_timeout() / 2;
                     self.seat(i, Seat::Asked { loan, skip, silent });
@@ -257,8 +313,9 @@ impl<'a> Table<'a> {
     fn broken(&mut self, i: usize, fault: Fault) {
         let Some(node) = self.nodes.get(i) else { return };
         node.pool.clear();
+        node.told.store(0, Ordering::Relaxed);
         match self.retried.get_mut(i) {
-            Some(retried) if !*retried => {
+            Some(retried) if !*retried && self.call.is_idempotent() => {
                 *retried = true;
                 self.begin(i);
             }
@@ -335,9 +392,8 @@ impl<'a> Table<'a> {
         }
         match replies.into_iter().next_back() {
             Some(Err(fault)) if fault.is("NOSCRIPT") => {
-                let mut call = self.call.clone();
-                call.spell_out();
-                if let Err(fault) = loan.post(call.words()) {
+                node.told.store(0, Ordering::Relaxed);
+                if let Err(fault) = node.post(loan, self.call) {
                     self.seat(i, Seat::Done);
                     self.broken(i, fault);
                 }
@@ -351,14 +407,23 @@ impl<'a> Table<'a> {
         self.seats.iter().all(|seat| matches!(seat, Seat::Done))
     }
 
-    /// Nobody is left who has yet to be told, nor, until there are enough, whose answer is worth
-    /// waiting for.
-    fn all_have_it(&self, enough: bool) -> bool {
-        !self.seats.iter().any(|seat| match seat {
-            Seat::Connecting => true,
-            Seat::Asked { silent, .. } => !enough && !silent,
-            Seat::Done => false,
-        })
+    /// How much longer to wait for connections that have just begun to be made.
+    fn joining(&self) -> Option<Duration> {
+        let seats = self.seats.iter().zip(self.nodes).filter(|(seat, _)| matches!(seat, Seat::Connecting));
+        seats
+            .map(|(_, node)| TO_JOIN.saturating_sub(node.connecting_for()))
+            .max()
+            .filter(|left| !left.is_zero())
+    }
+
+    /// There are enough answers, or none is left that is worth waiting for.
+    fn is_known(&self, enough: bool) -> bool {
+        enough
+            || self.seats.iter().zip(self.nodes).all(|(seat, node)| match seat {
+                Seat::Connecting => node.connecting_for() > node.pool.command_timeout() / 2,
+                Seat::Asked { silent, .. } => *silent,
+                Seat::Done => true,
+            })
     }
 
     fn some_mail(&self) -> bool {
@@ -367,11 +432,15 @@ impl<'a> Table<'a> {
 
     /// Who has not answered keeps its connection, unless that sleeps.
     fn end(mut self) -> Round {
-        if matches!(self.kind, Kind::Sleep(_)) {
-            for seat in &mut self.seats {
-                if let Seat::Asked { loan, .. } = seat {
-                    loan.poison();
+        for (seat, node) in self.seats.iter_mut().zip(self.nodes) {
+            match (seat, self.kind) {
+                (Seat::Asked { loan, .. }, Kind::Sleep(_)) => loan.poison(),
+                (Seat::Connecting, Kind::Parting) => {
+                    let mut call = self.call.clone();
+                    call.spell_out();
+                    node.say_later(&call);
                 }
+                _ => {}
             }
         }
         self.round

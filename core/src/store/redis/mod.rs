@@ -2,11 +2,15 @@
 //!
 //! * [`script`]: the scripts, and the commands that run them.
 //! * [`reply`]: what they return.
-//! * [`route`]: on which server a lock lives.
+//! * [`route`]: on which server a lock lives; with [`sentinel`]s on the one that they name, in a
+//!   [`cluster`] on the one that has its hash slot.
 
+mod cluster;
+mod inquiry;
 pub(crate) mod reply;
 pub(crate) mod route;
 pub(crate) mod script;
+mod sentinel;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,13 +21,15 @@ use super::{Attempt, Claim, IfBusy, Standing, Store, StoreStatus, Token, Wake};
 use crate::clock::Instant;
 use crate::config::Config;
 use crate::connection::{Fault, Readiness};
-use crate::dsn::Server;
+use crate::dsn::{Cluster, Sentinel, Server};
 use crate::error::{Error, Loss, Result};
 use crate::key::{LockName, encode};
 use crate::pool::{Pool, Purpose};
 use crate::report::LockReport;
+use cluster::ClusterRoute;
 use route::{Next, One, Route};
 use script::{ACQUIRE, BREAK, Call, INSPECT, Keys, RELEASE, RENEW, Script};
+use sentinel::SentinelRoute;
 
 /// How often a command is sent whose connection breaks, if all of that takes no longer than
 /// [`AT_ONCE`]; twice in any case.
@@ -68,12 +74,27 @@ impl RedisStore {
         Self::on(Box::new(One::new(server, config)), &config.prefix)
     }
 
+    /// A store on the primary that sentinels name. No I/O.
+    pub fn watched(dsn: &Sentinel, config: &Config) -> Self {
+        Self::on(Box::new(SentinelRoute::new(dsn, config)), &config.prefix)
+    }
+
+    /// A store on a Redis Cluster. No I/O.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when no server is named.
+    pub fn sharded(dsn: &Cluster, config: &Config) -> Result<Self> {
+        let route = ClusterRoute::new(dsn, config);
+        let route = route.ok_or_else(|| Error::Config("cluster_lock.dsn names no server".into()))?;
+        Ok(Self::on(Box::new(route), &config.prefix))
+    }
+
     pub(crate) fn on(route: Box<dyn Route>, prefix: &str) -> Self {
         Self { route, prefix: prefix.to_owned() }
     }
 
     fn keys(&self, name: &LockName) -> Keys {
-        Keys::new(&self.prefix, name, self.route.declares_keys())
+        Keys::new(&self.prefix, name, self.route.moves_slots())
     }
 
     /// Runs a script on a lock. When the connection breaks the outcome is unknown; the script is run
@@ -97,7 +118,7 @@ impl RedisStore {
                 Err(error) => {
                     // Nothing was sent.
                     turns += 1;
-                    pool = self.route.instead_of(&pool, error)?;
+                    pool = self.route.instead_of(&pool, keys.lock.as_bytes(), error)?;
                     continue;
                 }
             };
@@ -106,6 +127,7 @@ impl RedisStore {
             }
             pool = match self.route.after(&pool, keys.lock.as_bytes(), &fault) {
                 Next::GiveUp => return Err(self.route.explain(&pool, fault)),
+                Next::Fail(error) => return Err(error),
                 Next::Again(_) if matches!(fault, Fault::Broken(_)) && !script.is_idempotent() => {
                     return Err(unsettled(self.route.explain(&pool, fault)));
                 }
@@ -267,7 +289,11 @@ impl Store for RedisStore {
     fn list(&self, prefix: &[u8], limit: usize) -> Result<Vec<LockReport>> {
         let mut reports = Vec::new();
         for pool in self.route.servers()? {
-            reports.extend(self.list_of(&pool, prefix, limit)?);
+            match self.list_of(&pool, prefix, limit) {
+                Ok(more) => reports.extend(more),
+                Err(error @ Error::Connection { .. }) => return Err(self.route.gone(&pool, error)),
+                Err(error) => return Err(error),
+            }
         }
         reports.sort_by(|a, b| a.name.cmp(&b.name));
         reports.dedup_by(|a, b| a.name == b.name);

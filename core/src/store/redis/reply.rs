@@ -127,7 +127,7 @@ pub(crate) fn report(name: &LockName, value: &Value) -> Option<LockReport> {
             let mut fields = Fields(record);
             let (beat, wanted, place) = (fields.number()?, fields.word()?, fields.number()?);
             let dead_after = millis(WAITER_DEAD_AFTER);
-            (beat + dead_after >= now).then(|| Waiter {
+            (beat.abs_diff(now) <= dead_after).then(|| Waiter {
                 identity: Identity::decode(fields.0),
                 // A place is the moment of arrival.
                 since: seconds(place),

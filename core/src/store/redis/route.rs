@@ -1,18 +1,20 @@
 //! On which server a lock lives, and where to turn when that server fails or refuses.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config::Config;
 use crate::connection::Fault;
-use crate::dsn::Server;
+use crate::dsn::{Address, Server};
 use crate::error::{Error, Result};
 use crate::pool::Pool;
 use crate::store::StoreStatus;
 
 /// What follows a command that failed.
 pub(crate) enum Next {
-    /// Its error is the caller's.
+    /// Its error is the caller's, as [`Route::explain`] tells it.
     GiveUp,
+    /// Looking for another server has failed: this is the caller's error.
+    Fail(Error),
     /// It is sent once more, there.
     Again(Arc<Pool>),
 }
@@ -31,11 +33,20 @@ pub(crate) trait Route: Send + Sync {
     /// As [`Route::server_of`].
     fn servers(&self) -> Result<Vec<Arc<Pool>>>;
 
-    /// No connection to `pool` could be had; nothing was sent. Which server keeps its locks now?
+    /// No connection to `pool` could be had. Finds out what has become of it, and tells what that means.
+    fn gone(&self, pool: &Arc<Pool>, error: Error) -> Error;
+
+    /// No connection to `pool` could be had; nothing was sent. Which server keeps the key now?
     ///
     /// # Errors
-    /// No other than that; `error`, or one that says more.
-    fn instead_of(&self, pool: &Arc<Pool>, error: Error) -> Result<Arc<Pool>>;
+    /// No other than that.
+    fn instead_of(&self, pool: &Arc<Pool>, key: &[u8], error: Error) -> Result<Arc<Pool>> {
+        let error = self.gone(pool, error);
+        match self.server_of(key) {
+            Ok(other) if !Arc::ptr_eq(&other, pool) => Ok(other),
+            _ => Err(error),
+        }
+    }
 
     /// A command on `key` was sent to `pool`, and failed.
     fn after(&self, pool: &Arc<Pool>, key: &[u8], fault: &Fault) -> Next;
@@ -45,8 +56,8 @@ pub(crate) trait Route: Send + Sync {
         pool.explain(fault)
     }
 
-    /// Whether commands must name all keys that they use.
-    fn declares_keys(&self) -> bool {
+    /// Whether a lock may be moved from one server to another key by key.
+    fn moves_slots(&self) -> bool {
         false
     }
 
@@ -83,8 +94,8 @@ impl Route for One {
         Ok(vec![Arc::clone(&self.0)])
     }
 
-    fn instead_of(&self, _: &Arc<Pool>, error: Error) -> Result<Arc<Pool>> {
-        Err(error)
+    fn gone(&self, _: &Arc<Pool>, error: Error) -> Error {
+        error
     }
 
     fn after(&self, pool: &Arc<Pool>, _: &[u8], fault: &Fault) -> Next {
@@ -107,5 +118,48 @@ impl Route for One {
 
     fn close(&self) {
         self.0.clear();
+    }
+}
+
+/// The servers of a topology as they turn up. Kept, so that their numbers count from the start.
+pub(crate) struct Servers {
+    /// How to speak to each of them.
+    like: Server,
+    config: Config,
+    pools: Mutex<Vec<Arc<Pool>>>,
+}
+
+impl Servers {
+    pub(crate) fn new(like: Server, config: &Config) -> Self {
+        Self { like, config: config.clone(), pools: Mutex::default() }
+    }
+
+    fn pools(&self) -> MutexGuard<'_, Vec<Arc<Pool>>> {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The one that listens there.
+    pub(crate) fn at(&self, address: &Address) -> Arc<Pool> {
+        let mut pools = self.pools();
+        if let Some(pool) = pools.iter().find(|pool| pool.address() == address) {
+            return Arc::clone(pool);
+        }
+        let pool = Arc::new(Pool::new(self.like.at(address.clone()), &self.config));
+        pools.push(Arc::clone(&pool));
+        pool
+    }
+
+    /// All that have turned up so far.
+    pub(crate) fn all(&self) -> Vec<Arc<Pool>> {
+        self.pools().clone()
+    }
+
+    /// Drops the idle connections of all the others.
+    pub(crate) fn clear_all_but(&self, pool: Option<&Arc<Pool>>) {
+        for other in self.all() {
+            if !pool.is_some_and(|pool| Arc::ptr_eq(pool, &other)) {
+                other.clear();
+            }
+        }
     }
 }

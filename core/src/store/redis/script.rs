@@ -12,57 +12,71 @@ use crate::store::{Claim, IfBusy, Token};
 /// How long an idle name remembers its last fencing token: `RETAIN` of `common.lua`.
 const RETAIN_MS: u64 = 60_000;
 
-/// A Lua script, and the digest by which the server knows it.
+/// A Lua script.
 pub(crate) struct Script {
+    plain: Text,
+    /// For a cluster: behind `guard.lua`.
+    guarded: Text,
+}
+
+/// What is sent of a script, and the digest by which a server knows it.
+struct Text {
     text: String,
     sha1: String,
+    /// A number with one bit set, of its own.
+    bit: u32,
 }
 
 impl Script {
-    fn new(text: &str) -> Self {
+    fn new(text: &str, bit: u32) -> Self {
         let text = text.replace("--#include common.lua", include_str!("../scripts/common.lua"));
-        let sha1 = sha1_smol::Sha1::from(&text).digest().to_string();
-        Self { text, sha1 }
+        let guarded = [include_str!("../scripts/guard.lua"), &text].concat();
+        Self { plain: Text::new(text, bit), guarded: Text::new(guarded, bit) }
     }
 
     /// Whether a second run, by the same caller, does what the first one did. A second break would take
     /// the lock from whoever was let in by the first.
     pub(crate) fn is_idempotent(&self) -> bool {
-        self.sha1 != BREAK.sha1
+        self.plain.bit != BREAK_BIT
     }
 }
 
+impl Text {
+    fn new(text: String, bit: u32) -> Self {
+        let sha1 = sha1_smol::Sha1::from(&text).digest().to_string();
+        Self { text, sha1, bit }
+    }
+}
+
+const BREAK_BIT: u32 = 8;
+
 macro_rules! script {
-    ($name:ident, $file:literal) => {
-        pub(crate) static $name: Lazy<Script> = Lazy::new(|| Script::new(include_str!($file)));
+    ($name:ident, $file:literal, $bit:expr) => {
+        pub(crate) static $name: Lazy<Script> = Lazy::new(|| Script::new(include_str!($file), $bit));
     };
 }
-script!(ACQUIRE, "../scripts/acquire.lua");
-script!(RELEASE, "../scripts/release.lua");
-script!(RENEW, "../scripts/renew.lua");
-script!(BREAK, "../scripts/break.lua");
-script!(INSPECT, "../scripts/inspect.lua");
+script!(ACQUIRE, "../scripts/acquire.lua", 1);
+script!(RELEASE, "../scripts/release.lua", 2);
+script!(RENEW, "../scripts/renew.lua", 4);
+script!(BREAK, "../scripts/break.lua", BREAK_BIT);
+script!(INSPECT, "../scripts/inspect.lua", 16);
 
 /// The keys of one lock, all in one hash slot.
 pub(crate) struct Keys {
-    /// Its record: `PREFIX{NAME}`.
+    /// Its record: `PREFIX{NAME}`. The scripts make the others from it.
     pub(crate) lock: String,
-    /// Queue, waiters, readers and their records, when they are to be declared. The scripts make
-    /// them from the first one; a cluster that is moving the slot must know them, so that it lets
-    /// no script see a part of a lock.
-    others: Vec<String>,
+    /// The slot may be moved to another server.
+    movable: bool,
 }
 
 impl Keys {
-    pub(crate) fn new(prefix: &str, name: &LockName, declare: bool) -> Self {
+    pub(crate) fn new(prefix: &str, name: &LockName, movable: bool) -> Self {
         let mut lock = String::with_capacity(prefix.len() + name.as_bytes().len() + 8);
         lock.push_str(prefix);
         lock.push('{');
         lock.push_str(&name.encoded());
         lock.push('}');
-        let others: &[&str] = if declare { &[":q", ":w", ":r", ":i"] } else { &[] };
-        let others = others.iter().map(|end| format!("{lock}{end}")).collect();
-        Self { lock, others }
+        Self { lock, movable }
     }
 
     /// The list in which a waiter sleeps.
@@ -78,7 +92,7 @@ impl Keys {
 #[derive(Clone)]
 pub(crate) struct Call<'a> {
     /// `None`: a plain command.
-    script: Option<&'a Script>,
+    script: Option<&'a Text>,
     /// `EVALSHA digest number-of-keys key… argument…`
     words: Vec<&'a [u8]>,
 }
@@ -86,10 +100,9 @@ pub(crate) struct Call<'a> {
 impl<'a> Call<'a> {
     /// On one lock.
     pub(crate) fn new(script: &'a Script, keys: &'a Keys, arguments: &[&'a [u8]]) -> Self {
-        let mut words = Vec::with_capacity(4 + keys.others.len() + arguments.len());
-        let count: &[u8] = if keys.others.is_empty() { b"1" } else { b"5" };
-        words.extend([b"EVALSHA", script.sha1.as_bytes(), count, keys.lock.as_bytes()]);
-        words.extend(keys.others.iter().map(String::as_bytes));
+        let script = if keys.movable { &script.guarded } else { &script.plain };
+        let mut words = Vec::with_capacity(4 + arguments.len());
+        words.extend([b"EVALSHA", script.sha1.as_bytes(), b"1", keys.lock.as_bytes()]);
         words.extend(arguments);
         Self { script: Some(script), words }
     }
@@ -97,6 +110,16 @@ impl<'a> Call<'a> {
     /// A command that is no script.
     pub(crate) fn plain(words: &[&'a [u8]]) -> Self {
         Self { script: None, words: words.to_vec() }
+    }
+
+    /// The bit of its script; 0 for a plain command.
+    pub(crate) fn bit(&self) -> u32 {
+        self.script.map_or(0, |script| script.bit)
+    }
+
+    /// [`Script::is_idempotent`].
+    pub(crate) fn is_idempotent(&self) -> bool {
+        self.bit() != BREAK_BIT
     }
 
     /// The command's words.

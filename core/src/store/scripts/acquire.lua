@@ -64,11 +64,13 @@ elseif mode == 'X' and holder == me then
     return mine
 elseif mode == 'S' and redis.call('ZSCORE', READERS, me) then
     redis.call('DEL', MAIL .. me)
-    if wanted == 'S' then
+    local record = redis.call('HGET', INFO, me)
+    if wanted == 'S' and record then
         redis.call('ZADD', READERS, now + ttl, me)
         save()
-        return tonumber(string.match(redis.call('HGET', INFO, me) or '0', '^%d+'))
+        return tonumber(string.match(record, '^%d+'))
     end
+    -- To convert; or its record was evicted, and with it its fencing token: it needs a new one.
     drop_reader(me)
 end
 

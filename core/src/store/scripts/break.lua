@@ -1,23 +1,20 @@
 -- An administrator takes a lock away from whoever holds it. The next waiter is let in; the former
--- holders find out at their next call.
+-- holders find out at their next call. A waiter whose turn it is anyway, because the holder's lease
+-- has run out, is let in and keeps the lock.
 --
 -- KEYS[1]  the lock
 -- Returns  1 somebody held it   0 nobody did
 --#include common.lua
 
-settle()
-local held = mode ~= 'F'
-if mode == 'X' then
-    previous = '!' .. holder
-elseif mode == 'S' then
+local held = false
+if mode == 'X' and expiry() > now then
+    held, mode, previous = true, 'F', '!' .. holder
+elseif mode == 'S' and redis.call('ZRANGEBYSCORE', READERS, '(' .. now, '+inf')[1] then
+    held, mode, previous = true, 'F', '!' .. READERS_ALL
     redis.call('DEL', READERS, INFO)
-    previous = '!' .. READERS_ALL
 end
-if held then
-    mode = 'F'
-    settle()
-end
-if state then
+settle()
+if state or mode ~= 'F' then
     save()
 end
 return held and 1 or 0

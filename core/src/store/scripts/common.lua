@@ -6,7 +6,7 @@
 --                      TOKEN: of the exclusive holder, 32 characters
 --                      FENCE: the newest fencing token, 16 digits
 --                      SINCE, START: when it was let in and when the lease began, us, this
---                      server's clock. LEASE: ms
+--                      server's clock; START of a shared one: the last step. LEASE: ms
 --                      PREVIOUS: token of the last release, 32 characters; ! instead of the blank
 --                      before it: not released but broken
 --                    In a free one TOKEN is PREVIOUS, and what follows FENCE is void: to release is
@@ -55,7 +55,7 @@ local function save()
     if mode == 'X' then
         keep = keep + math.max(0, expiry() - now)
     elseif mode == 'S' then
-        keep = keep + math.max(0, tonumber(redis.call('ZRANGE', READERS, -1, -1, 'WITHSCORES')[2]) - now)
+        keep = keep + math.max(0, tonumber(redis.call('ZRANGE', READERS, -1, -1, 'WITHSCORES')[2] or now) - now)
         redis.call('PEXPIRE', READERS, keep)
         redis.call('PEXPIRE', INFO, keep)
     end
@@ -74,9 +74,22 @@ local function save()
         record = string.format('X%s %s %016.0f %.0f %.0f %.0f%s %s',
             flag, holder, fence, since, start, lease, previous, identity)
     else
-        record = string.format('S%s %s %016.0f 0 0 0%s ', flag, NOBODY, fence, previous)
+        record = string.format('S%s %s %016.0f 0 %.0f 0%s ', flag, NOBODY, fence, now_us, previous)
     end
     redis.call('SET', key, record, 'PX', keep)
+end
+
+-- This server's clock was set back: a holder that has died must not block for the difference, too. An
+-- exclusive lease begins anew; from the readers' leases goes what the clock has lost, as far as it is seen.
+if start > now_us then
+    if mode == 'S' then
+        local all, lost = redis.call('ZRANGE', READERS, 0, -1, 'WITHSCORES'), math.floor(start / 1000) - now
+        for i = 1, #all, 2 do
+            redis.call('ZADD', READERS, all[i + 1] - lost, all[i])
+        end
+    end
+    start = now_us
+    save()
 end
 
 local function forget(token)
@@ -93,6 +106,10 @@ local function grant(token, wanted, who, ttl)
     if wanted == 'X' then
         mode, holder, since, start, lease, identity = 'X', token, now_us, now_us, ttl, who
     else
+        if mode ~= 'S' then
+            -- Readers whose lock was forgotten (its record alone was evicted) must not come back.
+            redis.call('DEL', READERS, INFO)
+        end
         mode = 'S'
         redis.call('ZADD', READERS, now + ttl, token)
         redis.call('HSET', INFO, token, string.format('%.0f %.0f %s', fence, now_us, who))
@@ -138,7 +155,8 @@ local function settle(me, ttl)
         if record then
             beat, wanted, who = string.match(record, '^(%d+) (%u) %d+ (.*)$')
         end
-        if not record or tonumber(beat) + DEAD < now then
+        -- A heartbeat from the future: the clock was set back, and whoever lives will be heard of again.
+        if not record or math.abs(now - tonumber(beat)) > DEAD then
             forget(head)
         elseif wanted == 'X' and mode == 'S' then
             break

@@ -1,0 +1,38 @@
+//! A wall clock for a server that a test sets: `clock.c`, preloaded.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+pub(super) struct SetClock {
+    library: PathBuf,
+    path: PathBuf,
+    file: File,
+}
+
+impl SetClock {
+    pub(super) fn new(dir: &Path, unix_us: u64) -> Self {
+        let library = dir.join("clock.so");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/clock.c");
+        let compiled = Command::new("cc")
+            .args(["-O2", "-shared", "-fPIC", "-o"])
+            .arg(&library)
+            .arg(source)
+            .status()
+            .expect("cc is needed: run script/bootstrap");
+        assert!(compiled.success(), "clock.c does not compile");
+        let path = dir.join("clock");
+        let clock = Self { library, file: File::create(&path).unwrap(), path };
+        clock.set(unix_us);
+        clock
+    }
+
+    pub(super) fn set(&self, unix_us: u64) {
+        self.file.write_all_at(&unix_us.to_ne_bytes(), 0).unwrap();
+    }
+
+    pub(super) fn environment(&self) -> [(&'static str, &Path); 2] {
+        [("LD_PRELOAD", &self.library), ("MODEL_CLOCK", &self.path)]
+    }
+}

@@ -1,0 +1,80 @@
+# shellcheck shell=bash
+# PHP from Debian's source package, in the ways that Debian does not build it. Sourced by script/matrix, script/memory.
+
+# Where all that is built stays.
+cache=${CLUSTER_LOCK_MATRIX:-${XDG_CACHE_HOME:-$HOME/.cache}/cluster_lock/matrix}
+
+# The packages that its build needs, and that of the roots.
+need_packages() {
+    local p missing=()
+    for p in "$@"; do
+        [[ $(dpkg-query -W -f='${db:Status-Abbrev}' "$p" 2>/dev/null || true) == ii* ]] || missing+=("$p")
+    done
+    ((${#missing[@]})) || return 0
+    say "to install: ${missing[*]}"
+    apt-get update -qq -o DPkg::Lock::Timeout=300
+    env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+        -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 "${missing[@]}"
+}
+
+# The source package, by a sources.list of its own: the machine's stays as it is.
+fetch_php_source() {
+    local folder=$cache/src
+    compgen -G "$folder/php*.dsc" >/dev/null && return
+    rm -rf "$folder"
+    mkdir -p "$folder/lists/partial"
+    printf 'deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s bookworm main\n' \
+        "${CLUSTER_LOCK_MIRROR:-http://deb.debian.org/debian}" >"$folder/sources.list"
+    local -a own=(-o "Dir::Etc::SourceList=$folder/sources.list" -o Dir::Etc::SourceParts=/dev/null
+        -o "Dir::State::lists=$folder/lists" -o APT::Sandbox::User=root)
+    (cd "$folder" && apt-get update -qq "${own[@]}" && apt-get source -qq --download-only "${own[@]}" php8.2)
+}
+
+# make_php NAME OPTION...: builds it with these options of configure; at once when it is there
+make_php() {
+    local tree=$cache/php-$1
+    shift
+    [[ -x $tree/installed/bin/php-config ]] && return
+    need_packages autoconf bison re2c libtool pkg-config dpkg-dev gcc make libxml2-dev libffi-dev
+    fetch_php_source
+    rm -rf "$tree"
+    dpkg-source --no-check -x "$cache"/src/php8.2_*.dsc "$tree"
+    (
+        cd "$tree" || exit
+        ./buildconf --force
+        # What PHPUnit and the tests need, and nothing else.
+        ./configure --prefix="$tree/installed" --disable-all --enable-cli --enable-fpm --enable-embed=static \
+            --enable-pcntl --enable-posix --enable-opcache --with-libxml --enable-dom --enable-xml \
+            --enable-xmlwriter --enable-xmlreader --enable-simplexml --enable-mbstring --disable-mbregex \
+            --enable-tokenizer --enable-ctype --enable-filter --enable-phar --with-ffi "$@"
+        make -j"$(nproc)"
+        make install
+    )
+}
+
+# For finding leaks and wild accesses: threads, PHP's own checks of its heap.
+make_php_debug() { make_php zts-debug --enable-zts --enable-debug; }
+# AddressSanitizer, which is slow, and slower without any optimisation.
+make_php_asan() { CFLAGS='-g1 -O1' make_php asan --enable-zts --enable-address-sanitizer; }
+
+# with_php NAME COMMAND...: with that PHP and a target directory of its own. Debug information is what a finding
+# is told with; whole-program optimisation would only cost time.
+with_php() {
+    local name=$1 tree=$cache/php-$1
+    shift
+    env PHP="$tree/installed/bin/php" PHP_CONFIG="$tree/installed/bin/php-config" \
+        CLUSTER_LOCK_FPM="$tree/installed/sbin/php-fpm" CARGO_TARGET_DIR="$cache/target-$name" \
+        CARGO_PROFILE_RELEASE_STRIP=none CARGO_PROFILE_RELEASE_DEBUG=line-tables-only \
+        CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 "$@"
+}
+
+with_php_debug() { with_php zts-debug "$@"; }
+
+# The same for the sanitizer: our Rust and C code is instrumented, too. rustc has that behind a switch for its own
+# developers; a target named makes cargo spare build scripts and macros.
+with_php_asan() {
+    with_php asan env RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_BUILD_TARGET="$(uname -m)-unknown-linux-gnu" \
+        CFLAGS='-fsanitize=address -fno-omit-frame-pointer' \
+        USE_ZEND_ALLOC=0 USE_TRACKED_ALLOC=1 \
+        ASAN_OPTIONS=detect_leaks=1 LSAN_OPTIONS="suppressions=$ROOT/lab/builds/lsan.supp:print_suppressions=0" "$@"
+}

@@ -1,0 +1,106 @@
+"""The Redis server of a run, and what can be done to it."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import redis
+from harness import servers as harness
+
+from record import Record
+
+
+class Server(harness.Redis):
+    """One server. With `aof` it survives even SIGKILL with all that it has answered; else an orderly end."""
+
+    def __init__(self, tmp: Path, record: Record, aof: bool) -> None:
+        self.data = tmp / "redis"
+        self.data.mkdir()
+        self._record, self._aof = record, aof
+        super().__init__(self.data, "redis",
+                         options=("--save", "", "--appendonly", "yes", "--appendfsync", "always") if aof
+                         else ("--save", "", "--appendonly", "no"))
+        self.control = redis.Redis(unix_socket_path=str(self.path), socket_timeout=10)
+
+    @property
+    def dsn(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        super().start()
+        # It loads its data first.
+        for _ in range(500):
+            try:
+                with redis.Redis(unix_socket_path=str(self.path), socket_timeout=10) as client:
+                    client.ping()
+                return
+            except redis.RedisError:
+                time.sleep(0.01)
+        raise RuntimeError("redis-server does not answer")
+
+    def apply(self, kind: str, lasts: float, pick: int) -> None:
+        """Does it, and returns when the server is well again."""
+        getattr(self, f"do_{kind}")(lasts, random.Random(pick))
+
+    def do_client_kill(self, _lasts: float, rng: random.Random) -> None:
+        with self._record.fault("client_kill") as told:
+            clients = [client for client in self.control.client_list() if client["name"].startswith("cluster_lock")]
+            if clients:
+                victim = rng.choice(clients)
+                told["cmd"] = victim["cmd"]
+                self.control.client_kill_filter(_id=victim["id"])
+
+    def do_client_kill_all(self, _lasts: float, _rng: random.Random) -> None:
+        with self._record.fault("client_kill_all") as told:
+            told["killed"] = self.control.client_kill_filter(_type="normal", skipme=True)
+
+    def do_script_flush(self, _lasts: float, _rng: random.Random) -> None:
+        with self._record.fault("script_flush"):
+            self.control.script_flush()
+
+    def do_flush(self, _lasts: float, _rng: random.Random) -> None:
+        with self._record.fault("flush"):
+            self.control.flushall()
+
+    def do_restart_empty(self, _lasts: float, _rng: random.Random) -> None:
+        with self._record.fault("restart_empty"):
+            self.process.kill()
+            self.process.wait()
+            for path in (self.data / "dump.rdb", *(self.data / "appendonlydir").glob("*")):
+                path.unlink(missing_ok=True)
+            self.start()
+
+    def do_restart_with_data(self, _lasts: float, _rng: random.Random) -> None:
+        with self._record.fault("restart_with_data", how="SIGKILL" if self._aof else "SHUTDOWN SAVE"):
+            if self._aof:
+                self.process.kill()
+            else:
+                self.control.shutdown(save=True)
+            self.process.wait()
+            self.start()
+
+    def do_server_stop(self, lasts: float, _rng: random.Random) -> None:
+        with self._record.fault("server_stop"):
+            os.kill(self.process.pid, signal.SIGSTOP)
+            time.sleep(lasts)
+            os.kill(self.process.pid, signal.SIGCONT)
+            self.control.ping()
+
+    def do_out_of_memory(self, lasts: float, _rng: random.Random) -> None:
+        with self._record.fault("out_of_memory"):
+            self.control.config_set("maxmemory", 1)
+            time.sleep(lasts)
+            self.control.config_set("maxmemory", 0)
+
+    def keys(self) -> dict[str, int]:
+        """All keys with their remaining life in ms; -1: for ever."""
+        keys = list(self.control.scan_iter(count=1000))
+        pipeline = self.control.pipeline(transaction=False)
+        for key in keys:
+            pipeline.pttl(key)
+        lives = dict(zip((key.decode() for key in keys), pipeline.execute(), strict=True))
+        return {key: life for key, life in lives.items() if life != -2}
