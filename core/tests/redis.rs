@@ -1,4 +1,4 @@
-//! What can go wrong with a server, and what must come of it.
+//! What a server sees of us: round trips, keys, rights, TLS, connections.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 mod support;
@@ -8,12 +8,10 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cluster_lock_core::store::{Attempt, Claim, IfBusy, RedisStore, Store, Token};
-use cluster_lock_core::{Acquired, Dsn, Engine, LockName, Mode, Standing};
+use cluster_lock_core::{Acquired, Engine, Standing};
 use support::{RedisServer, Want, config, engine, name, until, waiting};
 
 const MS: Duration = Duration::from_millis(1);
-const S: Duration = Duration::from_secs(1);
 
 /// The rights of the README's ACL line.
 fn acl_rights() -> Vec<String> {
@@ -30,17 +28,6 @@ fn failure(engine: &Engine, lock: &str) -> String {
         Err(e) => e.to_string(),
         Ok(other) => panic!("expected a failure: {other:?}"),
     }
-}
-
-/// An exclusive claim with a lease of 10 s, by somebody who does nothing of his own accord.
-fn claim<'a>(lock: &'a LockName, token: &'a Token) -> Claim<'a> {
-    Claim { name: lock, token, mode: Mode::Exclusive, ttl: 10 * S, identity: b"{}", place: 0 }
-}
-
-fn store(server: &RedisServer) -> RedisStore {
-    let config = config(&server.unix_dsn());
-    let Dsn::Redis(address) = config.dsn.clone() else { panic!("not redis") };
-    RedisStore::new(address, &config)
 }
 
 #[test]
@@ -62,23 +49,6 @@ fn one_round_trip_each_way() {
 }
 
 #[test]
-fn tokens_grow_when_the_servers_clock_is_behind_them() {
-    let server = RedisServer::start(&[]);
-    let e = engine(&server.unix_dsn());
-    // As after the clock was set back by a year: the last token lies in the future.
-    let ahead = 1_900_000_000_000_000_u64 + 365 * 86_400_000_000;
-    let record = format!("F- {} {ahead}", "-".repeat(32));
-    server.cli(&["SET", "cluster_lock:{x}", &record]);
-    let lease = Want::default().get(&e, "x");
-    assert_eq!(lease.fence(), ahead + 1);
-    drop(lease);
-    // The record is kept until the clock has passed it, or it would be forgotten too early.
-    let ttl: i64 = server.cli(&["PTTL", "cluster_lock:{x}"]).parse().unwrap();
-    assert!(ttl > 86_400_000, "{ttl}");
-    assert_eq!(Want::default().get(&e, "x").fence(), ahead + 2);
-}
-
-#[test]
 fn every_key_expires_by_itself() {
     let server = RedisServer::start(&[]);
     let (a, b) = (engine(&server.unix_dsn()), engine(&server.unix_dsn()));
@@ -94,73 +64,6 @@ fn every_key_expires_by_itself() {
     drop(reader);
     waiter.join().unwrap();
     assert_eq!(server.keys(), ["cluster_lock:{x}"]);
-}
-
-#[test]
-fn a_dead_holder_blocks_for_its_lease_and_no_longer() {
-    let server = RedisServer::start(&[]);
-    let e = engine(&server.unix_dsn());
-    let dead = Token::random();
-    let lock = name("x");
-    let claim = Claim { ttl: 700 * MS, ..claim(&lock, &dead) };
-    store(&server).attempt(&claim, IfBusy::Queue).unwrap();
-    let start = Instant::now();
-    drop(Want::default().get(&e, "x"));
-    assert!(start.elapsed() >= 690 * MS && start.elapsed() < 1200 * MS, "{:?}", start.elapsed());
-}
-
-#[test]
-fn dead_waiters_delay_by_less_than_three_seconds() {
-    let server = RedisServer::start(&[]);
-    let e = engine(&server.unix_dsn());
-    let lock = name("x");
-    let lease = Want::default().get(&e, "x");
-    let s = store(&server);
-    for _ in 0..3 {
-        let token = Token::random();
-        assert!(matches!(s.attempt(&claim(&lock, &token), IfBusy::Queue), Ok(Attempt::Busy { .. })));
-    }
-    let other = engine(&server.unix_dsn());
-    let waiter = thread::spawn(move || {
-        drop(Want::default().get(&other, "x"));
-        Instant::now()
-    });
-    until("the living waiter queues", || waiting(&e, "x") == 4);
-    let released = Instant::now();
-    drop(lease);
-    let delay = waiter.join().unwrap() - released;
-    assert!(delay < 3 * S, "{delay:?}");
-}
-
-#[test]
-fn a_grant_that_comes_with_the_time_out_is_kept() {
-    let server = RedisServer::start(&[]);
-    let s = store(&server);
-    let lock = name("x");
-    let (a, b) = (Token::random(), Token::random());
-    let claim = |token| claim(&lock, token);
-    assert!(matches!(s.attempt(&claim(&a), IfBusy::Queue), Ok(Attempt::Held(_))));
-    assert!(matches!(s.attempt(&claim(&b), IfBusy::Queue), Ok(Attempt::Busy { .. })));
-    assert_eq!(s.release(&lock, &a).unwrap(), Standing::Ours);
-    // b's time is up before it has read its mail: the last try finds that it holds the lock.
-    assert!(matches!(s.attempt(&claim(&b), IfBusy::GiveUp), Ok(Attempt::Held(_))));
-    assert_eq!(s.release(&lock, &b).unwrap(), Standing::Ours);
-    assert_eq!(server.keys(), ["cluster_lock:{x}"]);
-}
-
-#[test]
-fn a_repeated_release_is_no_error_even_when_the_next_holder_is_in() {
-    let server = RedisServer::start(&[]);
-    let s = store(&server);
-    let lock = name("x");
-    let (a, b) = (Token::random(), Token::random());
-    let claim = |token| claim(&lock, token);
-    s.attempt(&claim(&a), IfBusy::Queue).unwrap();
-    assert_eq!(s.release(&lock, &a).unwrap(), Standing::Ours);
-    assert_eq!(s.release(&lock, &a).unwrap(), Standing::Ours);
-    s.attempt(&claim(&b), IfBusy::Queue).unwrap();
-    assert_eq!(s.release(&lock, &a).unwrap(), Standing::Ours);
-    assert_eq!(s.renew(&lock, &b, S).unwrap(), Standing::Ours);
 }
 
 #[test]
@@ -255,32 +158,6 @@ fn tls_with_an_own_authority() {
     assert!(error.contains("certificate") || error.contains("UnknownIssuer"), "{error}");
     let error = failure(&engine(&format!("rediss://127.0.0.1:{port}?ca=/nonexistent.pem")), "x");
     assert!(error.contains("/nonexistent.pem"), "{error}");
-}
-
-#[test]
-fn a_thousand_waiters_are_served_in_order() {
-    let server = RedisServer::start(&[]);
-    let s = store(&server);
-    let lock = name("x");
-    let tokens: Vec<Token> = (0..1000).map(|_| Token::random()).collect();
-    let claim = |token| claim(&lock, token);
-    for token in &tokens {
-        s.attempt(&claim(token), IfBusy::Queue).unwrap();
-    }
-    // All of them are alive: heard of less than a second ago, or asked again.
-    for token in &tokens[1..] {
-        s.attempt(&claim(token), IfBusy::Queue).unwrap();
-    }
-    let mut last = 0;
-    for token in &tokens {
-        let Ok(Attempt::Held(grant)) = s.attempt(&claim(token), IfBusy::GiveUp) else {
-            panic!("out of turn");
-        };
-        assert!(grant.fence > last);
-        last = grant.fence;
-        assert_eq!(s.release(&lock, token).unwrap(), Standing::Ours);
-    }
-    assert_eq!(server.keys().iter().filter(|k| !k.contains(":m:")).count(), 1);
 }
 
 #[test]
