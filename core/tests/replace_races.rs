@@ -74,7 +74,11 @@ fn a_directory_swapped_for_a_link_to_the_outside_leads_nobody_there() {
     symlink(at("outside"), at("inside/link")).unwrap();
     let (mut written, mut refused) = (0, 0);
     while_swapping(&at("inside/d"), &at("inside/link"), || {
-        if replace_inside(&at("inside"), &at("inside/d/file")) { written += 1 } else { refused += 1 }
+        if replace_inside(&at("inside"), &at("inside/d/file")) {
+            written += 1;
+        } else {
+            refused += 1;
+        }
     });
     assert!(entries(&at("outside")).is_empty(), "{written} written, {refused} refused");
     assert!(written > 0 && refused > 0, "the race never took place: {written} written, {refused} refused");
@@ -93,9 +97,9 @@ fn a_file_swapped_for_a_link_to_the_outside_leads_nobody_there() {
     let (mut written, mut refused) = (0, 0);
     while_swapping(&file, &link, || {
         if replace_inside(&at("inside"), &file) {
-            written += 1
+            written += 1;
         } else {
-            refused += 1
+            refused += 1;
         }
         keep_link(&at("outside/file"), &file, &link, None);
     });
@@ -161,9 +165,9 @@ fn nor_is_one_that_was_a_file_when_it_was_looked_at() {
     while_swapping(&file, &link, || {
         // "Inside" is everywhere: nothing but the owner of the link tells.
         if replace_inside(Path::new("/"), &file) {
-            written += 1
+            written += 1;
         } else {
-            refused += 1
+            refused += 1;
         }
         keep_link(&at("ours"), &file, &link, Some(NOBODY));
     });
