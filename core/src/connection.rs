@@ -40,6 +40,12 @@ impl Fault {
     pub fn is(&self, code: &str) -> bool {
         matches!(self, Self::Refused(other, _) if other == code)
     }
+
+    /// Something else has written to the keys of a lock. Redis 6 says so in the text of another error.
+    pub fn is_foreign_key(&self) -> bool {
+        matches!(self, Self::Refused(code, text)
+            if code == "NOTALOCK" || code == "WRONGTYPE" || text.contains("WRONGTYPE"))
+    }
 }
 
 /// What the server said of itself when the connection was made.

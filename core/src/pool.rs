@@ -240,10 +240,14 @@ impl Pool {
 
     /// Says in words what a fault means, and what to do about it where that is known.
     pub fn explain(&self, fault: Fault) -> Error {
+        let foreign = fault.is_foreign_key();
         match fault {
             Fault::Broken(cause) => self.error(cause),
             Fault::Refused(code, text) => {
                 let hint = match code.as_str() {
+                    _ if foreign => {
+                        " (something else has written to this lock's keys: cluster_lock_break() clears them)"
+                    }
                     "WRONGPASS" | "NOAUTH" => " (check user and password in cluster_lock.dsn)",
                     "NOPERM" => " (the ACL user lacks a right: see the ACL line in cluster_lock's README)",
                     "READONLY" => " (this server is a replica: point cluster_lock.dsn at the primary)",

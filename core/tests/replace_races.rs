@@ -74,7 +74,11 @@ fn a_directory_swapped_for_a_link_to_the_outside_leads_nobody_there() {
     symlink(at("outside"), at("inside/link")).unwrap();
     let (mut written, mut refused) = (0, 0);
     while_swapping(&at("inside/d"), &at("inside/link"), || {
-        if replace_inside(&at("inside"), &at("inside/d/file")) { written += 1 } else { refused += 1 }
+        if replace_inside(&at("inside"), &at("inside/d/file")) {
+            written += 1;
+        } else {
+            refused += 1;
+        }
     });
     assert!(entries(&at("outside")).is_empty(), "{written} written, {refused} refused");
     assert!(written > 0 && refused > 0, "the race never took place: {written} written, {refused} refused");

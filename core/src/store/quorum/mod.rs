@@ -291,7 +291,7 @@ impl QuorumStore {
         if round.values().count() < majority {
             return Err(self.no_majority(&round));
         }
-        Ok(round.values().map(|(_, value)| reply::report(name, value)).collect())
+        Ok(round.values().map(|(_, value)| reply::report(name, value).ok().flatten()).collect())
     }
 }
 

@@ -27,7 +27,9 @@ use crate::error::{Error, Loss, Result};
 use crate::key::{LockName, encode};
 use crate::pool::{Pool, Purpose};
 use crate::report::LockReport;
+use crate::text;
 use cluster::ClusterRoute;
+use reply::NotALock;
 use route::{Next, One, Route};
 use script::{ACQUIRE, BREAK, Call, INSPECT, Keys, RELEASE, RENEW, Script};
 use sentinel::SentinelRoute;
@@ -150,10 +152,10 @@ impl RedisStore {
                 }
             };
             if tries > 1 && (tries >= TRIES || Instant::now().since(began) >= AT_ONCE) {
-                return Err(self.route.explain(&pool, fault));
+                return Err(self.explain(&pool, fault, &keys));
             }
             pool = match self.route.after(&pool, keys.lock.as_bytes(), &fault) {
-                Next::GiveUp => return Err(self.route.explain(&pool, fault)),
+                Next::GiveUp => return Err(self.explain(&pool, fault, &keys)),
                 Next::Fail(error) => return Err(error),
                 Next::Again(_) if matches!(fault, Fault::Broken(_)) && !script.is_idempotent() => {
                     return Err(unsettled(self.route.explain(&pool, fault)));
@@ -170,6 +172,22 @@ impl RedisStore {
         match self.route.after(pool, self.keys(name).lock.as_bytes(), &short) {
             Next::Fail(error) => error,
             Next::GiveUp | Next::Again(_) => self.route.explain(pool, short),
+        }
+    }
+
+    /// What a fault means for a lock. Keys that are no lock's are named: nobody but an administrator can
+    /// tell whose they are.
+    fn explain(&self, pool: &Pool, fault: Fault, keys: &Keys) -> Error {
+        let foreign = fault.is_foreign_key();
+        match self.route.explain(pool, fault) {
+            Error::Server { server, cause } if foreign => {
+                let key = text::said(&keys.lock);
+                Error::Server {
+                    server,
+                    cause: format!("{cause}; by hand: DEL {key} {key}:q {key}:w {key}:r {key}:i"),
+                }
+            }
+            error => error,
         }
     }
 
@@ -190,7 +208,9 @@ impl RedisStore {
         let mut again = Vec::new();
         for name in names {
             match connection.receive() {
-                Ok(value) => reports.extend(reply::report(name, &value)),
+                Ok(value) => reports.extend(reply::report(name, &value).ok().flatten()),
+                // That is no lock, whatever stands there.
+                Err(fault) if fault.is_foreign_key() => {}
                 // The script is not known there, or the lock has moved to another server.
                 Err(Fault::Refused(..)) => again.push(name),
                 Err(fault) => {
@@ -200,9 +220,12 @@ impl RedisStore {
                 }
             }
         }
-        drop(connection);
         for name in again {
-            reports.extend(self.info(name)?);
+            match Call::new(&INSPECT, &self.keys(name), &[]).run(&mut connection) {
+                Ok(value) => reports.extend(reply::report(name, &value).ok().flatten()),
+                Err(fault) if fault.is_foreign_key() => {}
+                Err(_) => reports.extend(self.info(name)?),
+            }
         }
         Ok(reports)
     }
@@ -333,7 +356,10 @@ impl Store for RedisStore {
 
     fn info(&self, name: &LockName) -> Result<Option<LockReport>> {
         let ran = self.run(Purpose::Command, &INSPECT, name, &[])?;
-        Ok(reply::report(name, &ran.value))
+        reply::report(name, &ran.value).map_err(|NotALock| {
+            let fault = Fault::Refused("NOTALOCK".into(), "the record of this lock cannot be read".into());
+            self.explain(&ran.pool, fault, &self.keys(name))
+        })
     }
 
     fn list(&self, prefix: &[u8], limit: usize) -> Result<Vec<LockReport>> {

@@ -53,40 +53,47 @@ pub(crate) fn mail(reply: &Value) -> Option<Grant> {
     Some(Grant { fence: fence.parse().ok()?, lease: Duration::from_millis(lease.parse().ok()?) })
 }
 
+/// What stands in a key is not what the scripts write there.
+#[derive(Debug)]
+pub(crate) struct NotALock;
+
 /// A cursor over `word word … rest`, as the scripts write their records.
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
-    fn word(&mut self) -> Option<&'a str> {
+    fn word(&mut self) -> Result<&'a str, NotALock> {
         // An exclamation mark in place of a blank says something of the word behind it.
-        let end = self.0.iter().position(|&b| b == b' ' || b == b'!')?;
-        let (word, rest) = self.0.split_at_checked(end)?;
-        self.0 = rest.get(1..)?;
-        std::str::from_utf8(word).ok()
+        let end = self.0.iter().position(|&b| b == b' ' || b == b'!').ok_or(NotALock)?;
+        let (word, rest) = self.0.split_at_checked(end).ok_or(NotALock)?;
+        self.0 = rest.get(1..).ok_or(NotALock)?;
+        std::str::from_utf8(word).map_err(|_| NotALock)
     }
 
-    fn number(&mut self) -> Option<u64> {
-        self.word()?.parse().ok()
+    fn number(&mut self) -> Result<u64, NotALock> {
+        self.word()?.parse().map_err(|_| NotALock)
     }
 }
 
 /// Reads what `inspect.lua` returns; `None` when nobody holds the lock.
-pub(crate) fn report(name: &LockName, value: &Value) -> Option<LockReport> {
-    let Value::Array(parts) = value else { return None };
+pub(crate) fn report(name: &LockName, value: &Value) -> Result<Option<LockReport>, NotALock> {
+    let Value::Array(parts) = value else { return Err(NotALock) };
     let [Value::Int(now), Value::BulkString(state), readers, info, queue, waiting] = parts.as_slice() else {
-        return None;
+        return Err(NotALock);
     };
+    if state.is_empty() {
+        return Ok(None);
+    }
     let now = unsigned(*now);
     let left = |expiry: u64| Duration::from_millis(expiry.saturating_sub(now));
     let mut fields = Fields(state);
     let kind = fields.word()?;
     if kind.starts_with('F') {
-        return None;
+        return Ok(None);
     }
     let (_token, fence) = (fields.word()?, fields.number()?);
     let (since, start) = (fields.number()?, fields.number()?);
     let (lease, _previous) = (fields.number()?, fields.word()?);
-    let expiry = start / 1000 + lease;
+    let expiry = (start / 1000).saturating_add(lease);
     let mut holders = Vec::new();
     let mode = if kind.starts_with('X') {
         if expiry > now {
@@ -98,16 +105,15 @@ pub(crate) fn report(name: &LockName, value: &Value) -> Option<LockReport> {
             });
         }
         Mode::Exclusive
-    } else {
+    } else if kind.starts_with('S') {
         let records = pairs(info);
         for (token, expiry) in pairs(readers) {
             let expiry = std::str::from_utf8(expiry).ok().and_then(|e| e.parse().ok()).unwrap_or(0);
             let record = records.iter().find(|(t, _)| *t == token);
+            let mut fields = Fields(record.map_or(&[], |(_, record)| record));
             if expiry > now
-                && let Some((_, record)) = record
+                && let (Ok(fence), Ok(since)) = (fields.number(), fields.number())
             {
-                let mut fields = Fields(record);
-                let (fence, since) = (fields.number()?, fields.number()?);
                 holders.push(Holder {
                     identity: Identity::decode(fields.0),
                     since: seconds(since),
@@ -118,14 +124,16 @@ pub(crate) fn report(name: &LockName, value: &Value) -> Option<LockReport> {
         }
         holders.sort_by_key(|h| h.fence);
         Mode::Shared
+    } else {
+        return Err(NotALock);
     };
-    let since = holders.first()?.since;
+    let Some(since) = holders.first().map(|first| first.since) else { return Ok(None) };
     let records = pairs(waiting);
     let waiters = items(queue)
         .filter_map(|token| {
             let (_, record) = records.iter().find(|(t, _)| *t == token)?;
             let mut fields = Fields(record);
-            let (beat, wanted, place) = (fields.number()?, fields.word()?, fields.number()?);
+            let (beat, wanted, place) = (fields.number().ok()?, fields.word().ok()?, fields.number().ok()?);
             let dead_after = millis(WAITER_DEAD_AFTER);
             (beat.abs_diff(now) <= dead_after).then(|| Waiter {
                 identity: Identity::decode(fields.0),
@@ -135,7 +143,7 @@ pub(crate) fn report(name: &LockName, value: &Value) -> Option<LockReport> {
             })
         })
         .collect();
-    Some(LockReport {
+    Ok(Some(LockReport {
         name: name.clone(),
         mode,
         fence,
@@ -143,7 +151,7 @@ pub(crate) fn report(name: &LockName, value: &Value) -> Option<LockReport> {
         since,
         holders,
         waiters,
-    })
+    }))
 }
 
 #[allow(clippy::cast_precision_loss)] // microseconds since 1970 fit a double for 285 years

@@ -21,7 +21,7 @@ local me, wanted = ARGV[1], ARGV[2]
 
 -- The fast path: free, and known to have no waiters. Three commands.
 local head = redis.call('GETRANGE', KEYS[1], 0, 51)
-if wanted == 'X' and string.byte(head) == 70 then
+if wanted == 'X' and string.byte(head) == 70 and #head == 52 then
     local clock = redis.call('TIME')
     local us = clock[1] .. string.sub('00000' .. clock[2], -6)
     local last = string.sub(head, 37)

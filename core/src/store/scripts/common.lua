@@ -39,12 +39,20 @@ if state and string.byte(state) == 70 then
     fence = tonumber(fence)
 elseif state then
     mode, holder, fence, since, start, lease, previous, identity =
-        string.match(state, '^(%u). (%S+) (%d+) (%d+) (%d+) (%d+)([ !]%S+) (.*)$')
-    fence, since, lease = tonumber(fence), tonumber(since), tonumber(lease)
-    -- A lease that begins in the future: this server's clock was set back. It begins now, or a dead
-    -- holder's would last for as long as the clock is behind.
-    start = math.min(tonumber(start), now_us)
+        string.match(state, '^([XS]). (%S+) (%d+) (%d+) (%d+) (%d+)([ !]%S+) (.*)$')
+    fence, since, start, lease = tonumber(fence), tonumber(since), tonumber(start), tonumber(lease)
 end
+-- Something else has written to this key. Only break.lua, which has no token, goes on.
+local foreign = state and not (fence and fence < 1e16 and since < 1e16 and start < 1e16 and lease < 1e13)
+if foreign then
+    if ARGV[1] then
+        return redis.error_reply('NOTALOCK the record of this lock cannot be read')
+    end
+    mode, holder, fence, since, start, lease, previous, identity = 'F', NOBODY, 0, 0, 0, 0, ' ' .. NOBODY, ''
+end
+-- A lease that begins in the future: this server's clock was set back. It begins now, or a dead
+-- holder's would last for as long as the clock is behind.
+start = math.min(start, now_us)
 -- When the exclusive holder's lease runs out, in ms.
 local function expiry()
     return math.floor(start / 1000) + lease
@@ -151,12 +159,9 @@ local function settle(me, ttl)
             break
         end
         local record = redis.call('HGET', WAITERS, head)
-        local beat, wanted, who
-        if record then
-            beat, wanted, who = string.match(record, '^(%d+) (%u) %d+ (.*)$')
-        end
+        local beat, wanted, who = string.match(record or '', '^(%d+) ([XS]) %d+ (.*)$')
         -- A heartbeat from the future: the clock was set back, and whoever lives will be heard of again.
-        if not record or math.abs(now - tonumber(beat)) > DEAD then
+        if not beat or math.abs(now - tonumber(beat)) > DEAD then
             forget(head)
         elseif wanted == 'X' and mode == 'S' then
             break
