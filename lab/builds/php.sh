@@ -43,10 +43,11 @@ make_php() {
         cd "$tree" || exit
         ./buildconf --force
         # What PHPUnit and the tests need, and nothing else.
-        ./configure --prefix="$tree/installed" --disable-all --enable-cli --enable-fpm --enable-embed=static \
-            --enable-pcntl --enable-posix --enable-opcache --with-libxml --enable-dom --enable-xml \
-            --enable-xmlwriter --enable-xmlreader --enable-simplexml --enable-mbstring --disable-mbregex \
-            --enable-tokenizer --enable-ctype --enable-filter --enable-phar --with-ffi "$@"
+        ./configure --prefix="$tree/installed" --disable-all --disable-phpdbg --disable-cgi \
+            --enable-cli --enable-fpm --enable-embed=static --enable-pcntl --enable-posix --enable-opcache \
+            --with-libxml --enable-dom --enable-xml --enable-xmlwriter --enable-xmlreader --enable-simplexml \
+            --enable-mbstring --disable-mbregex --enable-tokenizer --enable-ctype --enable-filter --enable-phar \
+            --with-ffi "$@"
         make -j"$(nproc)"
         make install
     )
