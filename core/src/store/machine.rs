@@ -29,7 +29,7 @@ pub struct Now {
 }
 
 /// One lock.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Machine {
     fence: u64,
     writer: Option<Held>,
@@ -38,7 +38,7 @@ pub struct Machine {
     previous: Previous,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct Held {
     token: String,
     fence: u64,
@@ -47,7 +47,7 @@ struct Held {
     identity: Box<[u8]>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct Queued {
     token: String,
     place: u64,
@@ -69,7 +69,7 @@ impl Queued {
 }
 
 /// How the last holder before the present one ended.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 enum Previous {
     #[default]
     Nobody,

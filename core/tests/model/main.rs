@@ -31,7 +31,7 @@ enum Step {
     Attempt {
         client: usize,
         shared: bool,
-        give_up: bool,
+        if_busy: IfBusy,
         ttl: Duration,
     },
     Release {
@@ -85,9 +85,10 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (1..12_000u64).prop_map(|ms| ms * 1000),
         1 => (50_000..200_000u64).prop_map(|ms| ms * 1000),
     ];
+    let if_busy = prop_oneof![7 => Just(IfBusy::Queue), 2 => Just(IfBusy::GiveUp), 1 => Just(IfBusy::Yield)];
     prop_oneof![
-        12 => (client.clone(), any::<bool>(), prop::bool::weighted(0.2), ttl.clone())
-            .prop_map(|(client, shared, give_up, ttl)| Step::Attempt { client, shared, give_up, ttl }),
+        12 => (client.clone(), any::<bool>(), if_busy, ttl.clone())
+            .prop_map(|(client, shared, if_busy, ttl)| Step::Attempt { client, shared, if_busy, ttl }),
         6 => client.clone().prop_map(|client| Step::Release { client }),
         2 => (client.clone(), ttl).prop_map(|(client, ttl)| Step::Renew { client, ttl }),
         1 => Just(Step::Break),
@@ -198,6 +199,7 @@ impl<'a> History<'a> {
             assert!((0..=bound).contains(left), "{}: {key} lives for {left} ms more", self.context);
         }
         let now = self.now();
+        self.reference.expire_mail(now);
         for part in Part::ALL {
             let key = format!("{}{}", self.key, part.suffix());
             if self.reference.has(part) && !keys.iter().any(|(k, _)| *k == key) {
@@ -208,7 +210,7 @@ impl<'a> History<'a> {
         for token in self.tokens.clone() {
             let box_ = format!("{}:m:{}", self.key, reference::text(token.as_bytes()));
             let there = keys.iter().any(|(k, _)| *k == box_);
-            if self.reference.mail(now, token.as_bytes()).is_some() {
+            if self.reference.mail(token.as_bytes()).is_some() {
                 assert!(there, "{}: mail has gone", self.context);
             }
         }
@@ -275,11 +277,11 @@ impl<'a> History<'a> {
         self.now_us += 30;
         self.set_clock(self.now_us);
         let command = match *step {
-            Step::Attempt { client, shared, give_up, ttl } => Command::Attempt {
+            Step::Attempt { client, shared, if_busy, ttl } => Command::Attempt {
                 client,
                 token: self.tokens[client].clone(),
                 shared,
-                if_busy: if give_up { IfBusy::GiveUp } else { IfBusy::Queue },
+                if_busy,
                 ttl,
                 place: self.places[client],
             },
@@ -325,7 +327,7 @@ impl<'a> History<'a> {
 
     fn read_mail(&mut self, client: usize) {
         let token = self.tokens[client].clone();
-        let Some(grant) = self.reference.mail(self.now(), token.as_bytes()) else { return };
+        let Some(grant) = self.reference.mail(token.as_bytes()) else { return };
         let claim = Claim {
             name: &self.lock,
             token: &token,
@@ -383,7 +385,7 @@ const SHORT: Duration = Duration::from_millis(500);
 const SECOND: u64 = 1_000_000;
 
 const fn wants(client: usize, shared: bool) -> Step {
-    Step::Attempt { client, shared, give_up: false, ttl: SHORT }
+    Step::Attempt { client, shared, if_busy: IfBusy::Queue, ttl: SHORT }
 }
 
 /// A history that once went wrong, and how its last command must be answered.

@@ -110,10 +110,14 @@ impl Reference {
         Some(report)
     }
 
-    /// The mail that a waiter finds now.
-    pub(crate) fn mail(&self, now: Now, token: &[u8]) -> Option<Grant> {
-        let (grant, last) = self.mail.get(&text(token))?;
-        (now.lease_ms <= *last).then_some(*grant)
+    /// Mail that is too old is gone for good, also when the clock is set back afterwards.
+    pub(crate) fn expire_mail(&mut self, now: Now) {
+        self.mail.retain(|_, (_, last)| now.lease_ms <= *last);
+    }
+
+    /// The mail that a waiter finds.
+    pub(crate) fn mail(&self, token: &[u8]) -> Option<Grant> {
+        self.mail.get(&text(token)).map(|(grant, _)| *grant)
     }
 
     pub(crate) fn lose_mail(&mut self, token: &[u8]) {
