@@ -132,7 +132,7 @@ class Fpm:
         conf.write_text(
             f"[global]\nerror_log = {tmp}/{name}.log\ndaemonize = no\n"
             f"[www]\nuser = root\ngroup = root\nlisten = {self.path}\npm = static\npm.max_children = {children}\n"
-            "pm.max_requests = 0\ncatch_workers_output = yes\n")
+            "pm.max_requests = 0\ncatch_workers_output = yes\nclear_env = no\n")
         self.process = subprocess.Popen(
             [fpm, "-R", "-F", "-c", str(ini), "-y", str(conf), *options],
             env=php_environment(tmp), stdout=subprocess.DEVNULL, stderr=(tmp / f"{name}.err").open("w"),

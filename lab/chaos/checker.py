@@ -17,8 +17,8 @@ from history import CUTS, LOSSES, OUTAGES, SECOND, Fault, Hold, History, Timelin
 
 # The promise is 3 s for a dead waiter and 1 s after a dead holder's lease; more is for a busy machine.
 DEAD_WAITER, SLACK = 3 * SECOND, int(1.5 * SECOND)
-# Who came so much later came later, and who was let in so much earlier was let in earlier.
-ORDER = SECOND // 2
+# Who asks so much later stands behind: the first question has been to the server and back meanwhile.
+ORDER = 3 * SECOND // 10
 # A waiter asks again at least every second, and the circuit breaker opens for one.
 RECOVERY = int(2.5 * SECOND)
 # Longest that an answer may come after its time-out: two tries to connect and two commands, of a second each.
@@ -337,29 +337,33 @@ def time_outs(c: Checker) -> Iterator[Violation]:
 
 
 def order(c: Checker) -> Iterator[Violation]:
-    """First come, first served."""
+    """First come, first served. Fencing tokens tell in which order they were let in."""
     disturbed = [fault for fault in c.history.faults if fault.kind in OUTAGES | {"flush"}]
     for name, holds in c.by_name.items():
         if not c.is_plain(name):
             continue
-        served = sorted((hold for hold in holds if hold.got is not None), key=lambda hold: hold.got)
-        moments = [hold.got for hold in served]
+        granted = sorted((hold for hold in holds if hold.got is not None and hold.fence is not None),
+                         key=lambda hold: hold.ask)
+        moments = [hold.ask for hold in granted]
         for hold in holds:
-            if hold.answered is None or hold.failed or hold.answered - hold.ask < 2 * ORDER:
+            if hold.answered is None or hold.failed or hold.got is not None and hold.fence is None:
                 continue
+            # Who came during its wait, and was let in before it, or before it gave up.
             begin = bisect.bisect_right(moments, hold.ask + ORDER)
-            end = bisect.bisect_left(moments, hold.answered - ORDER)
-            for other in served[begin:end]:
-                if other.ask <= hold.ask + ORDER:
+            end = bisect.bisect_left(moments, hold.answered)
+            c.counts["orders"] += max(0, end - begin)
+            for other in granted[begin:end]:
+                # Until its time is up it stands in the queue.
+                overtook = (other.got < hold.ask + int(hold.timeout * SECOND) if hold.got is None
+                            else other.fence < hold.fence)
+                if not overtook:
                     continue
                 if (any(f.touches(hold.ask - ORDER, other.got, RECOVERY) for f in disturbed)
                         or c.stood_still(hold.ask, other.got, hold.who)):
                     c.counts["overtaken_after_faults"] += 1
                     continue
                 yield Violation("order", f"{other.who} came {(other.ask - hold.ask) / SECOND:.2f} s later for "
-                                         f"\"{name}\" and was let in "
-                                         f"{(hold.answered - other.got) / SECOND:.2f} s earlier", [hold, other],
-                                other.got)
+                                         f"\"{name}\" and was let in before", [hold, other], other.got)
 
 
 def reasons(c: Checker) -> Iterator[Violation]:

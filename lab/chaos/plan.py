@@ -57,12 +57,13 @@ def make(seed: int, seconds: float, server_faults: dict | None = None) -> Plan:
     rng = random.Random(seed)
     plan = Plan(seed, seconds, aof=rng.random() < 0.5, flock_mode=rng.choice(["gate", "replace"]))
     end = seconds - LEAD_OUT
-    short = seconds < 2 * (STORM + CALM)
     plan.processes = list(_deal(rng, PROCESS_FAULTS, [], LEAD_IN, end))
     begin, deck = LEAD_IN, []
+    # A run that has one storm only has a heavy one.
+    every = 0.9 if end > LEAD_IN + STORM + CALM else 0.45
     while begin < end:
-        storm = end - begin if short else min(STORM, end - begin)
-        plan.servers += _deal(rng, server_faults or SERVER_FAULTS, deck, begin, begin + storm)
+        storm = min(STORM, end - begin)
+        plan.servers += _deal(rng, server_faults or SERVER_FAULTS, deck, begin, begin + storm, every)
         begin += storm + CALM
     return plan
 

@@ -17,7 +17,7 @@ COUNTS = {
     "two at once, explained": ("overlaps_by_lease", "overlaps_after_data_loss", "untold_losses"),
     "fenced writes": ("fenced_writes", "refused_fenced_writes"),
     "files": ("writes", "refused_writes", "reads", "appends_overwritten_late", "temporary_files_of_killed"),
-    "not asked for": ("overtaken_after_faults", "stalls"),
+    "order": ("orders", "overtaken_after_faults"),
 }
 SHOWN = 8
 

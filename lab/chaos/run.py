@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, default=None, help="where the histories of a seed with violations are kept")
     parser.add_argument("--php", default=shutil.which("php"), help=argparse.SUPPRESS)
     parser.add_argument("--extension", type=Path, required=True, help=argparse.SUPPRESS)
-    parser.add_argument("--expect-violations", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--sabotage", default="", help=argparse.SUPPRESS)
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
@@ -55,17 +55,19 @@ def main() -> None:
         seeds = list(range(int(first), int(last or first) + 1))
     else:
         seeds = [1 if given.seed is None else given.seed]
+    # A build that is broken has to be found out, with every seed and every mistake in it.
+    mistakes = given.sabotage.split(",")
     rows = []
     for seed in seeds:
-        print(f"\n== seed {seed}, {given.seconds:g} s", flush=True)
-        rows.append((seed, one(given, seed)))
+        for mistake in mistakes:
+            print(f"\n== seed {seed}, {given.seconds:g} s{mistake and f', mistake: {mistake}'}", flush=True)
+            os.environ["CLUSTER_LOCK_SABOTAGE"] = mistake
+            rows.append((f"{seed} {mistake}", one(given, seed)))
     if len(rows) > 1:
         print("\n" + table(rows))
-    bad = [seed for seed, verdict in rows if bool(verdict.violations) != given.expect_violations]
-    if given.expect_violations:
-        print(f"\nChaos: {'ok, violations found with each seed' if not bad else f'FAILED, nothing found with {bad}'}")
-    else:
-        print(f"\nChaos: {'ok, no violation' if not bad else f'FAILED, violations with the seeds {bad}'}")
+    bad = [title for title, verdict in rows if bool(verdict.violations) != bool(given.sabotage)]
+    what = "violations found in each run" if given.sabotage else "no violation"
+    print(f"\nChaos: ok, {what}" if not bad else f"\nChaos: FAILED, seeds {', '.join(bad)}")
     sys.exit(1 if bad else 0)
 
 
@@ -87,7 +89,8 @@ def one(given: argparse.Namespace, seed: int) -> checker.Verdict:
                 shutil.rmtree(kept, ignore_errors=True)
                 shutil.copytree(room, kept, ignore=shutil.ignore_patterns("*.sock"))
                 print(f"   kept in {kept}")
-            print(f"   again: script/chaos --seed {seed} --seconds {given.seconds:g}")
+            broken = " --broken" if given.sabotage else ""
+            print(f"   again: script/chaos{broken} --seed {seed} --seconds {given.seconds:g}")
         print(f"   seed {seed}: {len(verdict.violations)} violations", flush=True)
         return verdict
 
@@ -197,12 +200,12 @@ def left_behind(*known: int) -> list[str]:
     return [command for command in found if command]
 
 
-def table(rows: list[tuple[int, checker.Verdict]]) -> str:
+def table(rows: list[tuple[str, checker.Verdict]]) -> str:
     columns = ["acquired", "waited", "timed_out", "kills", "stops", "flush", "overlaps_by_lease",
                "overlaps_after_data_loss", "refused_fenced_writes"]
     head = ["seed", *(column.replace("_", " ") for column in columns), "violations"]
-    lines = [head, *([str(seed), *(str(verdict.counts[column]) for column in columns), str(len(verdict.violations))]
-                     for seed, verdict in rows)]
+    lines = [head, *([title, *(str(verdict.counts[column]) for column in columns), str(len(verdict.violations))]
+                     for title, verdict in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     return "\n".join("   " + "  ".join(cell.rjust(width) for cell, width in zip(line, widths)) for line in lines)
 

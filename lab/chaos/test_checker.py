@@ -337,6 +337,13 @@ class CheckerTest(unittest.TestCase):
         self.room.holds("early", 2, 5.6, 7.0, FENCE + 2, ask=1.5)
         self.assert_found("order")
 
+    def test_who_gives_up_may_have_been_overtaken_as_well(self) -> None:
+        self.room.holds("p", 1, 1.0, 4.0, FENCE)
+        self.room.holds("late", 3, 4.1, 5.5, FENCE + 1, ask=3.0)
+        self.room.asks("early", 2, 1.5, timeout=3.5)
+        self.room.says("early", "no", 5.0, i=2, why=None)
+        self.assert_found("order")
+
     def test_in_order(self) -> None:
         self.room.holds("p", 1, 1.0, 4.0, FENCE)
         self.room.holds("early", 2, 4.1, 5.5, FENCE + 1, ask=1.5)

@@ -9,6 +9,8 @@ mod cluster;
 mod inquiry;
 pub(crate) mod reply;
 pub(crate) mod route;
+#[cfg(feature = "sabotage")]
+mod sabotage;
 pub(crate) mod script;
 mod sentinel;
 mod wait;

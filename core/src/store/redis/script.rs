@@ -30,6 +30,8 @@ struct Text {
 impl Script {
     fn new(text: &str, bit: u32) -> Self {
         let text = text.replace("--#include common.lua", include_str!("../scripts/common.lua"));
+        #[cfg(feature = "sabotage")]
+        let text = super::sabotage::spoil(text);
         let guarded = [include_str!("../scripts/guard.lua"), &text].concat();
         Self { plain: Text::new(text, bit), guarded: Text::new(guarded, bit) }
     }
