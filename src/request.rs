@@ -63,6 +63,10 @@ impl From<Result<Turn>> for Asked {
     }
 }
 
+/// The most bytes told of a request's script and path. Whoever makes the requests chooses the latter, and
+/// it stands in the server's memory once for every waiter.
+const MAX_WHO: usize = 1024;
+
 /// For [`Request::refusal`]: asked by something that is neither an object nor `cluster_lock()`.
 pub(crate) const NO_OBJECT: u64 = 0;
 
@@ -174,7 +178,7 @@ impl Request {
 
     /// Who asks. Given once for each request, by the first call that may wait.
     pub(crate) fn identify(&mut self, sapi: &[u8], script: &[u8], uri: &[u8]) {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes.get(..MAX_WHO).unwrap_or(bytes)).into_owned();
         // The query string may hold secrets, and says little about who holds a lock.
         let path = uri.split(|&byte| byte == b'?').next().unwrap_or_default();
         let identity = Identity {

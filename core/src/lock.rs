@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::clock::Instant;
 use crate::config::Config;
 use crate::error::{Error, Loss, Result};
-use crate::key::LockName;
+use crate::key::{LockName, MAX_NAME};
 use crate::lease::{self, LeaseState};
 use crate::renewal::{Renewer, retry_after};
 use crate::report::{Identity, LockReport, Mode};
@@ -352,6 +352,9 @@ impl Engine {
     /// # Errors
     /// The server cannot be reached or refuses.
     pub fn list(&self, prefix: &[u8], limit: usize) -> Result<Vec<LockReport>> {
+        if prefix.len() > MAX_NAME {
+            return Ok(Vec::new()); // no name is that long
+        }
         self.soon(|store| store.list(prefix, limit))
     }
 
