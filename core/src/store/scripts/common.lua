@@ -40,10 +40,7 @@ if state and string.byte(state) == 70 then
 elseif state then
     mode, holder, fence, since, start, lease, previous, identity =
         string.match(state, '^(%u). (%S+) (%d+) (%d+) (%d+) (%d+)([ !]%S+) (.*)$')
-    fence, since, lease = tonumber(fence), tonumber(since), tonumber(lease)
-    -- A lease that begins in the future: this server's clock was set back. It begins now, or a dead
-    -- holder's would last for as long as the clock is behind.
-    start = math.min(tonumber(start), now_us)
+    fence, since, start, lease = tonumber(fence), tonumber(since), tonumber(start), tonumber(lease)
 end
 -- When the exclusive holder's lease runs out, in ms.
 local function expiry()
