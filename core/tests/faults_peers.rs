@@ -6,8 +6,6 @@
 
 mod support;
 
-use std::os::unix::fs::FileExt;
-use std::process::Command;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -242,57 +240,16 @@ fn names_of_any_bytes_survive_faults_and_reach_no_other_lock() {
 
 // ---- the server's clock ----------------------------------------------------------------------------------------
 
-/// A server whose clock can be set.
-struct Clocked {
-    server: RedisServer,
-    shift: std::fs::File,
-    _dir: tempfile::TempDir,
-}
-
-impl Clocked {
-    fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let (library, shift) = (dir.path().join("clock_shift.so"), dir.path().join("shift"));
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/clock_shift.c");
-        let compiled = Command::new("cc")
-            .args(["-O1", "-shared", "-fPIC", "-o"])
-            .arg(&library)
-            .arg(source)
-            .status()
-            .expect("a C compiler is needed: run script/bootstrap");
-        assert!(compiled.success());
-        std::fs::write(&shift, 0_i64.to_ne_bytes()).unwrap();
-        let environment =
-            [("LD_PRELOAD", library.to_str().unwrap()), ("CLOCK_SHIFT", shift.to_str().unwrap())];
-        let server = RedisServer::start_in(&[], &environment);
-        let shift = std::fs::File::options().write(true).open(&shift).unwrap();
-        Self { server, shift, _dir: dir }
-    }
-
-    /// Sets the clock to so many seconds ahead of this machine's.
-    fn set(&self, seconds: i64) {
-        let before = self.now();
-        self.shift.write_all_at(&seconds.to_ne_bytes(), 0).unwrap();
-        let jumped = self.now() - before;
-        assert!(jumped.abs() > 10, "the clock did not jump: {jumped}");
-    }
-
-    fn now(&self) -> i64 {
-        redis::cmd("TIME").query::<(i64, i64)>(&mut self.server.redis()).unwrap().0
-    }
-}
-
 const HOUR: i64 = 3600;
 
 /// To the server the lease is over, so that it lets the next one in: the fence tells them apart.
 #[test]
 fn a_clock_that_jumps_ahead_ends_leases_and_the_fence_tells() {
-    let clocked = Clocked::start();
-    let server = &clocked.server;
+    let server = &RedisServer::start_with_running_clock();
     let (a, b) = (engine(&server.unix_dsn()), engine(&server.unix_dsn()));
     for mode in [Mode::Exclusive, Mode::Shared] {
         let lease = Want { mode, ..Want::default() }.get(&a, "x");
-        clocked.set(HOUR);
+        server.set_clock_ahead(HOUR);
         let other = Want::now().get(&b, "x");
         assert!(other.fence() > lease.fence());
         assert!(matches!(lease.verify(), Err(Error::Lost(Loss::Superseded | Loss::Forgotten))));
@@ -300,7 +257,7 @@ fn a_clock_that_jumps_ahead_ends_leases_and_the_fence_tells() {
         let fence = other.fence();
         assert_eq!(other.release().unwrap(), Standing::Ours);
         // Set right again, it is behind the last token.
-        clocked.set(0);
+        server.set_clock_ahead(0);
         let next = Want::now().get(&a, "x");
         assert!(next.fence() > fence);
         assert_eq!(next.release().unwrap(), Standing::Ours);
@@ -311,8 +268,7 @@ fn a_clock_that_jumps_ahead_ends_leases_and_the_fence_tells() {
 #[test]
 fn a_clock_that_jumps_costs_waiters_nothing() {
     for jump in [HOUR, -HOUR, 5 * 86_400, -5 * 86_400] {
-        let clocked = Clocked::start();
-        let server = &clocked.server;
+        let server = &RedisServer::start_with_running_clock();
         let (a, b) = (engine(&server.unix_dsn()), engine(&server.unix_dsn()));
         let lease = Want::default().get(&a, "x");
         let fence = lease.fence();
@@ -324,7 +280,7 @@ fn a_clock_that_jumps_costs_waiters_nothing() {
             })
         };
         until("b waits", || waiting(&a, "x") == 1);
-        clocked.set(jump);
+        server.set_clock_ahead(jump);
         let standing = lease.release().unwrap();
         assert!(jump > 0 || standing == Standing::Ours, "{jump}: {standing:?}");
         let (next, standing) = waiter.join().unwrap();
@@ -336,12 +292,11 @@ fn a_clock_that_jumps_costs_waiters_nothing() {
 
 #[test]
 fn a_clock_that_is_set_back_costs_a_holder_nothing() {
-    let clocked = Clocked::start();
-    let server = &clocked.server;
+    let server = &RedisServer::start_with_running_clock();
     let e = engine(&server.unix_dsn());
     for mode in [Mode::Exclusive, Mode::Shared] {
         let lease = Want { mode, ..Want::default() }.get(&e, "x");
-        clocked.set(-HOUR);
+        server.set_clock_ahead(-HOUR);
         lease.verify().unwrap();
         Want::now().refused(&e, "x");
         let fence = lease.fence();
@@ -349,24 +304,26 @@ fn a_clock_that_is_set_back_costs_a_holder_nothing() {
         let next = Want::now().get(&e, "x");
         assert!(next.fence() > fence, "{mode:?}");
         assert_eq!(next.release().unwrap(), Standing::Ours);
-        clocked.set(0);
+        server.set_clock_ahead(0);
     }
     assert_clean(server, &[&e]);
 }
 
 #[test]
 fn the_dead_do_not_live_longer_when_the_clock_is_set_back() {
-    let clocked = Clocked::start();
-    let server = &clocked.server;
+    let server = &RedisServer::start_with_running_clock();
     let e = engine(&server.unix_dsn());
-    dies_after_asking(server, "x", Mode::Exclusive, 700 * MS);
-    clocked.set(-HOUR);
-    gets_within(&e, "x", Duration::ZERO..3 * S);
-
-    clocked.set(0);
+    for mode in [Mode::Exclusive, Mode::Shared] {
+        dies_after_asking(server, "x", mode, 700 * MS);
+        server.set_clock_ahead(-HOUR);
+        gets_within(&e, "x", Duration::ZERO..3 * S);
+        server.set_clock_ahead(0);
+    }
     let lease = Want::now().get(&e, "y");
-    dies_after_asking(server, "y", Mode::Exclusive, 700 * MS);
-    clocked.set(-HOUR);
+    for _ in 0..3 {
+        dies_after_asking(server, "y", Mode::Exclusive, 700 * MS);
+    }
+    server.set_clock_ahead(-HOUR);
     assert_eq!(lease.release().unwrap(), Standing::Ours);
     gets_within(&e, "y", Duration::ZERO..4 * S);
     assert_clean(server, &[&e]);

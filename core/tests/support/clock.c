@@ -1,5 +1,7 @@
-/* Preloaded into a redis-server: its wall clock is what the file MODEL_CLOCK says (microseconds since 1970, a
- * 64-bit integer), and stands still in between. A test so decides what TIME says and when a key expires. */
+/* Preloaded into a redis-server: its wall clock is what the file TEST_CLOCK says, so that a test decides what TIME
+ * says and when a key expires. The file holds two 64-bit integers: microseconds, and whether they are to be added
+ * to this machine's clock; else they are the time since 1970, and the clock stands still.
+ * (libfaketime does the like, but not under jemalloc, which redis-server uses.) */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdint.h>
@@ -15,14 +17,18 @@ static volatile int64_t *file;
 static int64_t micros(void)
 {
     if (!file) {
-        int fd = open(getenv("MODEL_CLOCK"), O_RDONLY);
-        void *map = mmap(NULL, sizeof *file, PROT_READ, MAP_SHARED, fd, 0);
+        int fd = open(getenv("TEST_CLOCK"), O_RDONLY);
+        void *map = mmap(NULL, 2 * sizeof *file, PROT_READ, MAP_SHARED, fd, 0);
         if (map == MAP_FAILED)
             abort();
         close(fd);
         file = map;
     }
-    return *file;
+    if (!file[1])
+        return file[0];
+    struct timespec real;
+    syscall(SYS_clock_gettime, CLOCK_REALTIME, &real);
+    return file[0] + (int64_t)real.tv_sec * 1000000 + real.tv_nsec / 1000;
 }
 
 int gettimeofday(struct timeval *restrict tv, void *restrict zone)

@@ -35,55 +35,55 @@ pub struct RedisServer {
     pub dir: tempfile::TempDir,
     pub port: u16,
     options: Vec<String>,
-    environment: Vec<(String, String)>,
     clock: Option<clock::SetClock>,
 }
 
 impl RedisServer {
     pub fn start(options: &[&str]) -> Self {
-        Self::start_in(options, &[])
+        Self::start_on(free_port(), options)
     }
 
     /// On this port.
     pub fn start_on(port: u16, options: &[&str]) -> Self {
-        Self::start_at(port, tempfile::tempdir().unwrap(), options, &[], None)
-    }
-
-    /// With these environment variables.
-    pub fn start_in(options: &[&str], environment: &[(&str, &str)]) -> Self {
-        Self::start_at(free_port(), tempfile::tempdir().unwrap(), options, environment, None)
+        Self::start_at(port, tempfile::tempdir().unwrap(), options, None)
     }
 
     /// One whose wall clock stands still until [`RedisServer::set_clock`] moves it.
     pub fn start_with_clock(unix_us: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let clock = clock::SetClock::new(dir.path(), unix_us);
-        Self::start_at(free_port(), dir, &[], &[], Some(clock))
+        let clock = clock::SetClock::new(dir.path());
+        clock.stand(unix_us);
+        Self::start_at(free_port(), dir, &[], Some(clock))
     }
 
-    fn start_at(
-        port: u16,
-        dir: tempfile::TempDir,
-        options: &[&str],
-        environment: &[(&str, &str)],
-        clock: Option<clock::SetClock>,
-    ) -> Self {
+    /// One whose wall clock runs, and can be made to jump.
+    pub fn start_with_running_clock() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = clock::SetClock::new(dir.path());
+        Self::start_at(free_port(), dir, &[], Some(clock))
+    }
+
+    fn start_at(port: u16, dir: tempfile::TempDir, options: &[&str], clock: Option<clock::SetClock>) -> Self {
         let options: Vec<String> = options.iter().map(ToString::to_string).collect();
-        let own = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let clocks = clock.iter().flat_map(clock::SetClock::environment);
-        let clocks = clocks.map(|(name, path)| (name.to_owned(), path.display().to_string()));
-        let environment: Vec<(String, String)> = own.chain(clocks).collect();
-        let child = Self::spawn(dir.path(), port, &options, &environment);
-        let server = Self { child, dir, port, options, environment, clock };
+        let child = Self::spawn(dir.path(), port, &options, clock.as_ref());
+        let server = Self { child, dir, port, options, clock };
         server.await_ready();
         server
     }
 
     pub fn set_clock(&self, unix_us: u64) {
-        self.clock.as_ref().expect("a server started with a clock").set(unix_us);
+        self.clock.as_ref().expect("a server started with a clock").stand(unix_us);
     }
 
-    fn spawn(dir: &Path, port: u16, options: &[String], environment: &[(String, String)]) -> Child {
+    /// The clock jumps to so many seconds ahead of this machine's.
+    pub fn set_clock_ahead(&self, seconds: i64) {
+        let now = || redis::cmd("TIME").query::<(i64, i64)>(&mut self.redis()).unwrap().0;
+        let before = now();
+        self.clock.as_ref().expect("a server started with a clock").run(seconds);
+        assert!((now() - before).abs() > 60, "the clock did not jump");
+    }
+
+    fn spawn(dir: &Path, port: u16, options: &[String], clock: Option<&clock::SetClock>) -> Child {
         Command::new("redis-server")
             .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no"])
             .args(["--enable-debug-command", "yes"])
@@ -92,7 +92,7 @@ impl RedisServer {
             .arg("--dir")
             .arg(dir)
             .args(options.iter().map(|option| option.replace(PORT, &port.to_string())))
-            .envs(environment.iter().map(|(name, value)| (name, value)))
+            .envs(clock.into_iter().flat_map(clock::SetClock::environment))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -116,7 +116,7 @@ impl RedisServer {
     pub fn restart(&mut self) {
         self.stop();
         let _ = std::fs::remove_file(self.socket());
-        self.child = Self::spawn(self.dir.path(), self.port, &self.options, &self.environment);
+        self.child = Self::spawn(self.dir.path(), self.port, &self.options, self.clock.as_ref());
         self.await_ready();
     }
 

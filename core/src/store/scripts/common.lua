@@ -50,9 +50,6 @@ if foreign then
     end
     mode, holder, fence, since, start, lease, previous, identity = 'F', NOBODY, 0, 0, 0, 0, ' ' .. NOBODY, ''
 end
--- A lease that begins in the future: this server's clock was set back. It begins now, or a dead
--- holder's would last for as long as the clock is behind.
-start = math.min(start, now_us)
 -- When the exclusive holder's lease runs out, in ms.
 local function expiry()
     return math.floor(start / 1000) + lease
