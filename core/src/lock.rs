@@ -33,7 +33,7 @@ const HOLD_OFF: (Duration, Duration) = (Duration::from_millis(2), Duration::from
 /// While a server is being replaced: how often to ask again, and for how long in a row at most.
 const FAIL_OVER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
 
-/// The same for who holds a lock, and must not be kept for long from ending.
+/// The same for who gives a lock back, and must not be kept for long from ending.
 const LET_GO: Duration = Duration::from_secs(10);
 
 /// How often an acquire whose lease is over before its answer arrives is asked again.
@@ -503,7 +503,7 @@ impl Lease {
     /// [`Error::Lost`] when the lock is no longer ours, or the answer came after the new lease had run
     /// out; or the server cannot be reached, and the lease is what it was (or `ttl`, if that is less).
     pub fn refresh(&self, ttl: Duration) -> Result<()> {
-        self.persist(|store| {
+        self.engine.persist(Instant::now() + self.remaining().min(LET_GO), |store| {
             let _one_at_a_time = self.state.renewing.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(loss) = self.state.loss() {
                 return Err(self.lost(loss));
@@ -552,7 +552,12 @@ impl Lease {
         let told = match &known {
             // The server has said so: there is nothing to release.
             Some(Loss::Broken | Loss::Forgotten | Loss::Superseded) => Ok(Standing::Ours),
-            _ => self.persist(|store| store.release(self.name(), &self.state.token)),
+            // Beyond the end of the lease, too: the server knows whether that was needed.
+            known => {
+                let limit = if known.is_none() { LET_GO } else { Duration::ZERO };
+                self.engine
+                    .persist(Instant::now() + limit, |store| store.release(self.name(), &self.state.token))
+            }
         };
         let standing = match (known, told) {
             (Some(loss), _) => Standing::Lost(loss),
@@ -587,11 +592,6 @@ impl Lease {
     /// Whether the background thread keeps it alive at present.
     pub fn is_renewed(&self) -> bool {
         self.is_held() && self.engine.0.renewer.contains(&self.state)
-    }
-
-    /// Does what only makes sense while the lease lasts.
-    fn persist<T>(&self, step: impl FnMut(&dyn Store) -> Result<T>) -> Result<T> {
-        self.engine.persist(Instant::now() + self.remaining().min(LET_GO), step)
     }
 }
 

@@ -70,7 +70,7 @@ struct Ran {
 /// Says what a failure means after which a script cannot be run again.
 fn unsettled(error: Error) -> Error {
     match error {
-        Error::Connection { server, cause } => {
+        Error::Connection { server, cause } | Error::FailingOver { server, cause } => {
             let cause = format!("{cause}; whether it was done is not known (see cluster_lock_info())");
             Error::Connection { server, cause }
         }
@@ -153,18 +153,20 @@ impl RedisStore {
                     continue;
                 }
             };
-            if tries > 1 && (tries >= TRIES || Instant::now().since(began) >= AT_ONCE) {
-                return Err(self.explain(&pool, fault, &keys));
-            }
-            pool = match self.route.after(&pool, keys.lock.as_bytes(), &fault) {
-                Next::GiveUp => return Err(self.explain(&pool, fault, &keys)),
-                Next::Fail(error) => return Err(error),
-                Next::Again(_) if matches!(fault, Fault::Broken(_)) && !script.is_idempotent() => {
-                    return Err(unsettled(self.route.explain(&pool, fault)));
+            let last = tries > 1 && (tries >= TRIES || Instant::now().since(began) >= AT_ONCE);
+            let next =
+                if last { Next::GiveUp } else { self.route.after(&pool, keys.lock.as_bytes(), &fault) };
+            let once = matches!(fault, Fault::Broken(_)) && !script.is_idempotent();
+            let error = match next {
+                Next::Again(other) if !once => {
+                    pool = other;
+                    tries += 1;
+                    continue;
                 }
-                Next::Again(pool) => pool,
+                Next::Fail(error) => error,
+                Next::Again(_) | Next::GiveUp => self.explain(&pool, fault, &keys),
             };
-            tries += 1;
+            return Err(if once { unsettled(error) } else { error });
         }
     }
 

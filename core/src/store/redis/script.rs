@@ -44,9 +44,9 @@ impl Script {
 }
 
 impl Text {
-    fn new(text: String, bit: u32) -> Self {
-        let sha1 = sha1_smol::Sha1::from(&text).digest().to_string();
-        Self { lua: text, sha1, bit }
+    fn new(lua: String, bit: u32) -> Self {
+        let sha1 = sha1_smol::Sha1::from(&lua).digest().to_string();
+        Self { lua, sha1, bit }
     }
 }
 

@@ -8,20 +8,28 @@
 //! seconds before the sentinels make it a replica, and knows nothing of its successor. So one
 //! connection to a sentinel subscribes to the news of a switch. Nobody waits for it; before a command
 //! it is looked at, without a round trip, whether something has arrived.
+//!
+//! When no sentinel can be asked nobody can be made the primary either, as far as can be known. So the
+//! one that was it stays it, as long as it says so.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use redis::Value;
 
 use super::inquiry::Inquiry;
 use super::route::{Next, Route, Servers};
+use crate::clock::Instant;
 use crate::config::Config;
 use crate::connection::{Connection, Fault};
 use crate::dsn::{Address, Sentinel};
 use crate::error::{Error, Result};
 use crate::pool::{Pool, Purpose};
 use crate::store::StoreStatus;
+
+/// When no sentinel could be asked although the primary is well: how long until the next try.
+const ON_ITS_OWN: Duration = Duration::from_secs(5);
 
 /// Refusals of a server that is not the primary, or not yet, or not for us.
 const NOT_THE_PRIMARY: [&str; 5] = ["READONLY", "MASTERDOWN", "LOADING", "UNBLOCKED", "NOREPLICAS"];
@@ -37,14 +45,18 @@ pub(crate) struct SentinelRoute {
     inquiry: Inquiry<Arc<Pool>>,
 }
 
-/// What is known as long as `news` is silent.
 struct Known {
     primary: Arc<Pool>,
-    news: News,
+    until: Until,
 }
 
-/// A connection to the sentinel with this number, on which it tells when the primary changes.
-struct News(usize, Connection);
+/// How long that holds.
+enum Until {
+    /// Until the sentinel with this number tells something on this connection.
+    News(usize, Connection),
+    /// No sentinel could be asked; then they are asked again.
+    Moment(Instant),
+}
 
 impl SentinelRoute {
     pub(crate) fn new(dsn: &Sentinel, config: &Config) -> Self {
@@ -71,8 +83,12 @@ impl SentinelRoute {
     /// The primary, unless there is news.
     fn primary(&self) -> Option<Arc<Pool>> {
         let known = self.known();
-        let Known { primary, news } = known.as_ref()?;
-        news.1.is_quiet().then(|| Arc::clone(primary))
+        let Known { primary, until } = known.as_ref()?;
+        let good = match until {
+            Until::News(_, connection) => connection.is_quiet(),
+            Until::Moment(moment) => !moment.has_passed(),
+        };
+        good.then(|| Arc::clone(primary))
     }
 
     /// Who is the primary, now that `suspect` may not be it any more?
@@ -83,10 +99,20 @@ impl SentinelRoute {
 
     fn ask(&self) -> Result<Arc<Pool>> {
         self.inquiry.answer(|| {
-            let before = self.known().take();
-            let found = self.find(before.map(|known| known.news));
-            let primary = found.as_ref().ok().map(|known| Arc::clone(&known.primary));
-            self.servers.clear_all_but(primary.as_ref());
+            let (before, news) = match self.known().take() {
+                None => (None, None),
+                Some(Known { primary, until: Until::Moment(_) }) => (Some(primary), None),
+                Some(Known { primary, until: Until::News(i, connection) }) => {
+                    (Some(primary), Some((i, connection)))
+                }
+            };
+            let found = match (self.find(news), before) {
+                (Err(Error::Connection { .. }), Some(primary)) if is_primary(&primary).is_ok() => {
+                    Ok(Known { primary, until: Until::Moment(Instant::now() + ON_ITS_OWN) })
+                }
+                (found, _) => found,
+            };
+            self.servers.clear_all_but(found.as_ref().ok().map(|known| &known.primary));
             let known = found?;
             let primary = Arc::clone(&known.primary);
             *self.known() = Some(known);
@@ -94,16 +120,16 @@ impl SentinelRoute {
         })
     }
 
-    fn find(&self, news: Option<News>) -> Result<Known> {
-        let mut news = news;
+    /// Asks the sentinels. `news` is the connection to one of them.
+    fn find(&self, mut news: Option<(usize, Connection)>) -> Result<Known> {
         let mut silent = Vec::new();
         let (mut refused, mut unusable) = (None, None);
         let mut named = Vec::new();
         let first = self.reliable.load(Ordering::Relaxed);
         for (i, sentinel) in self.sentinels.iter().enumerate().cycle().skip(first).take(self.sentinels.len())
         {
-            let old = news.take_if(|news| news.0 == i);
-            match self.named_by(sentinel, old.map(|news| news.1)) {
+            let news = news.take_if(|(number, _)| *number == i);
+            match self.named_by(sentinel, news.map(|(_, connection)| connection)) {
                 Ok((address, _)) if named.contains(&address) => {}
                 Ok((address, news)) => {
                     let pool = self.servers.at(&address);
@@ -111,7 +137,7 @@ impl SentinelRoute {
                     match is_primary(&pool) {
                         Ok(()) => {
                             self.reliable.store(i, Ordering::Relaxed);
-                            return Ok(Known { primary: pool, news: News(i, news) });
+                            return Ok(Known { primary: pool, until: Until::News(i, news) });
                         }
                         Err(error) => unusable = Some(error),
                     }
