@@ -21,6 +21,8 @@ SERVER_FAULTS = {
     "server_stop": (1, (0.1, 2.5)),
     "out_of_memory": (1, (0.2, 1.2)),
     "break": (2, None),
+    "network": (3, (0.2, 2.5)),
+    "network_once": (4, None),
 }
 
 # Server faults come in storms; between them is time to see whether everything is in order without any.
@@ -60,7 +62,7 @@ def make(seed: int, seconds: float, server_faults: dict | None = None) -> Plan:
     plan.processes = list(_deal(rng, PROCESS_FAULTS, [], LEAD_IN, end))
     begin, deck = LEAD_IN, []
     # A run that has one storm only has a heavy one.
-    every = 0.9 if end > LEAD_IN + STORM + CALM else 0.45
+    every = 0.8 if end > LEAD_IN + STORM + CALM else 0.35
     while begin < end:
         storm = min(STORM, end - begin)
         plan.servers += _deal(rng, server_faults or SERVER_FAULTS, deck, begin, begin + storm, every)

@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--fpm", type=int, default=6, help="php-fpm workers (6)")
     parser.add_argument("--keep", type=Path, default=None, help="where the histories of a seed with violations are kept")
     parser.add_argument("--php", default=shutil.which("php"), help=argparse.SUPPRESS)
+    parser.add_argument("--proxy", type=Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--extension", type=Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--sabotage", default="", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -98,7 +99,7 @@ def one(given: argparse.Namespace, seed: int) -> checker.Verdict:
 def run(given: argparse.Namespace, plan: plans.Plan, room: Path) -> None:
     """The run itself; everything that it started has ended when it returns."""
     record = Record(room / "history")
-    server = Server(room, record, plan.aof)
+    server = Server(room, record, plan.aof, given.proxy)
     rig = None
     sampling = threading.Event()
     try:
@@ -182,7 +183,7 @@ def finish(rig: Rig, server: Server, eternal: set[str], hung: list[str]) -> None
     rig.record.tell(
         "final", hung=hung, temporary=temporary, fences=fences, patience=PATIENCE, aftermath=json.loads(done.stdout),
         temporary_after=sorted(path.name for path in files.glob(".*")), eternal_keys=sorted(eternal),
-        keys=server.keys(), processes=left_behind(server.process.pid),
+        keys=server.keys(), processes=left_behind(server.process.pid, server.proxy.process.pid),
         crashes=[line for line in log.splitlines() if re.search(r"exited on signal (?!9 )", line)])
 
 

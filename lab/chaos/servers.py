@@ -1,10 +1,11 @@
-"""The Redis server of a run, and what can be done to it."""
+"""The Redis server of a run, the network in front of it, and what can be done to both."""
 
 from __future__ import annotations
 
 import os
 import random
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -14,10 +15,38 @@ from harness import servers as harness
 from record import Record
 
 
+# What the proxy can do while a fault lasts, and what it does once; see lab/fault-proxy/README.md.
+LASTING = ["delay 50", "delay 200", "delay 150 up", "delay 150 down", "drip 2 down", "hold", "hold up", "hold down",
+           "black-hole", "black-hole up", "black-hole down", "refuse"]
+ONCE = ["cut", "reset", "half-open client", "half-open server", "cut-after 100 up", "cut-after 10 down",
+        "reset-after 200 up", "reset-after 5 down", "drop-request", "drop-reply", "drop-reply", "drop-request"]
+
+
+class Proxy:
+    """lab/fault-proxy in front of a port."""
+
+    def __init__(self, binary: Path, port: int) -> None:
+        self.process = subprocess.Popen([*harness.prefix(), str(binary), "--to", f"127.0.0.1:{port}"],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.port = int(self.process.stdout.readline())
+
+    def do(self, command: str) -> None:
+        self.process.stdin.write(f"{command}\n")
+        self.process.stdin.flush()
+        # "fired" may tell of an earlier one.
+        while (line := self.process.stdout.readline().strip()) != command:
+            if line != "fired":
+                raise RuntimeError(f"fault-proxy: {line or 'has ended'}")
+
+    def stop(self) -> None:
+        self.process.stdin.close()
+        harness.stop(self.process)
+
+
 class Server(harness.Redis):
     """One server. With `aof` it survives even SIGKILL with all that it has answered; else an orderly end."""
 
-    def __init__(self, tmp: Path, record: Record, aof: bool) -> None:
+    def __init__(self, tmp: Path, record: Record, aof: bool, proxy: Path) -> None:
         self.data = tmp / "redis"
         self.data.mkdir()
         self._record, self._aof = record, aof
@@ -25,10 +54,12 @@ class Server(harness.Redis):
                          options=("--save", "", "--appendonly", "yes", "--appendfsync", "always") if aof
                          else ("--save", "", "--appendonly", "no"))
         self.control = redis.Redis(unix_socket_path=str(self.path), socket_timeout=10)
+        self.proxy = Proxy(proxy, self.port)
+        self.dsn = f"redis://127.0.0.1:{self.proxy.port}"
 
-    @property
-    def dsn(self) -> str:
-        return f"redis://127.0.0.1:{self.port}"
+    def stop(self) -> None:
+        self.proxy.stop()
+        super().stop()
 
     def start(self) -> None:
         super().start()
@@ -95,6 +126,20 @@ class Server(harness.Redis):
             self.control.config_set("maxmemory", 1)
             time.sleep(lasts)
             self.control.config_set("maxmemory", 0)
+
+    def do_network(self, lasts: float, rng: random.Random) -> None:
+        command = rng.choice(LASTING)
+        with self._record.fault("network", how=command):
+            self.proxy.do(command)
+            time.sleep(lasts)
+            self.proxy.do("pass")
+
+    def do_network_once(self, _lasts: float, rng: random.Random) -> None:
+        command = rng.choice(ONCE)
+        with self._record.fault("network_once", how=command):
+            self.proxy.do(command)
+            # What is prepared happens with the next bytes.
+            time.sleep(0.1)
 
     def keys(self) -> dict[str, int]:
         """All keys with their remaining life in ms; -1: for ever."""
