@@ -43,38 +43,18 @@ class Proxy:
         harness.stop(self.process)
 
 
-class Server(harness.Redis):
-    """One server. With `aof` it survives even SIGKILL with all that it has answered; else an orderly end."""
+class Target:
+    """What is hit: its faults are the methods do_KIND(lasts, rng), which return when it is well again."""
 
-    def __init__(self, tmp: Path, record: Record, aof: bool, proxy: Path) -> None:
-        self.data = tmp / "redis"
-        self.data.mkdir()
-        self._record, self._aof = record, aof
-        super().__init__(self.data, "redis",
-                         options=("--save", "", "--appendonly", "yes", "--appendfsync", "always") if aof
-                         else ("--save", "", "--appendonly", "no"))
-        self.control = redis.Redis(unix_socket_path=str(self.path), socket_timeout=10)
-        self.proxy = Proxy(proxy, self.port)
-        self.dsn = f"redis://127.0.0.1:{self.proxy.port}"
+    dsn: str
+    _record: Record
 
-    def stop(self) -> None:
-        self.proxy.stop()
-        super().stop()
-
-    def start(self) -> None:
-        super().start()
-        # It loads its data first.
-        for _ in range(500):
-            try:
-                with redis.Redis(unix_socket_path=str(self.path), socket_timeout=10) as client:
-                    client.ping()
-                return
-            except redis.RedisError:
-                time.sleep(0.01)
-        raise RuntimeError("redis-server does not answer")
+    @property
+    def control(self) -> redis.Redis:
+        """To whoever keeps the locks now."""
+        raise NotImplementedError
 
     def apply(self, kind: str, lasts: float, pick: int) -> None:
-        """Does it, and returns when the server is well again."""
         getattr(self, f"do_{kind}")(lasts, random.Random(pick))
 
     def do_client_kill(self, _lasts: float, rng: random.Random) -> None:
@@ -96,6 +76,55 @@ class Server(harness.Redis):
     def do_flush(self, _lasts: float, _rng: random.Random) -> None:
         with self._record.fault("flush"):
             self.control.flushall()
+
+    def keys(self) -> dict[str, int]:
+        """All keys with their remaining life in ms; -1: for ever."""
+        control = self.control
+        keys = list(control.scan_iter(count=1000))
+        pipeline = control.pipeline(transaction=False)
+        for key in keys:
+            pipeline.pttl(key)
+        lives = dict(zip((key.decode() for key in keys), pipeline.execute(), strict=True))
+        return {key: life for key, life in lives.items() if life != -2}
+
+    def pids(self) -> list[int]:
+        """Of the processes that belong to it."""
+        raise NotImplementedError
+
+
+class Server(Target, harness.Redis):
+    """One server. With `aof` it survives even SIGKILL with all that it has answered; else an orderly end."""
+
+    def __init__(self, tmp: Path, record: Record, aof: bool, proxy: Path) -> None:
+        self.data = tmp / "redis"
+        self.data.mkdir()
+        self._record, self._aof = record, aof
+        super().__init__(self.data, "redis",
+                         options=("--save", "", "--appendonly", "yes", "--appendfsync", "always") if aof
+                         else ("--save", "", "--appendonly", "no"))
+        self._control = redis.Redis(unix_socket_path=str(self.path), socket_timeout=10)
+        self.proxy = Proxy(proxy, self.port)
+        self.dsn = f"redis://127.0.0.1:{self.proxy.port}"
+
+    @property
+    def control(self) -> redis.Redis:
+        return self._control
+
+    def stop(self) -> None:
+        self.proxy.stop()
+        super().stop()
+
+    def start(self) -> None:
+        super().start()
+        # It loads its data first.
+        for _ in range(500):
+            try:
+                with redis.Redis(unix_socket_path=str(self.path), socket_timeout=10) as client:
+                    client.ping()
+                return
+            except redis.RedisError:
+                time.sleep(0.01)
+        raise RuntimeError("redis-server does not answer")
 
     def do_restart_empty(self, _lasts: float, _rng: random.Random) -> None:
         with self._record.fault("restart_empty"):
@@ -141,11 +170,5 @@ class Server(harness.Redis):
             # What is prepared happens with the next bytes.
             time.sleep(0.1)
 
-    def keys(self) -> dict[str, int]:
-        """All keys with their remaining life in ms; -1: for ever."""
-        keys = list(self.control.scan_iter(count=1000))
-        pipeline = self.control.pipeline(transaction=False)
-        for key in keys:
-            pipeline.pttl(key)
-        lives = dict(zip((key.decode() for key in keys), pipeline.execute(), strict=True))
-        return {key: life for key, life in lives.items() if life != -2}
+    def pids(self) -> list[int]:
+        return [self.process.pid, self.proxy.process.pid]
