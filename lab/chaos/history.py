@@ -13,9 +13,9 @@ SECOND = 1_000_000_000
 GRANT = int(2.2 * SECOND)
 
 # What the server forgets; what it cannot be reached during; what cuts connections.
-LOSSES = {"flush", "restart_empty", "break", "failover"}
-OUTAGES = {"restart_empty", "restart_with_data", "server_stop", "out_of_memory", "failover", "proxy"}
-CUTS = {"client_kill", "client_kill_all"} | OUTAGES
+LOSSES = {"flush", "restart_empty", "break", "divergence"}
+OUTAGES = {"restart_empty", "restart_with_data", "server_stop", "out_of_memory", "failover", "network"}
+CUTS = {"client_kill", "client_kill_all", "network_once"} | OUTAGES
 
 
 @dataclass(eq=False)

@@ -21,6 +21,22 @@ SERVER_FAULTS = {
     "server_stop": (1, (0.1, 2.5)),
     "out_of_memory": (1, (0.2, 1.2)),
     "break": (2, None),
+    "network": (3, (0.2, 2.5)),
+    "network_once": (4, None),
+}
+
+SENTINEL_FAULTS = {
+    "client_kill": (2, None),
+    "client_kill_all": (1, None),
+    "script_flush": (1, None),
+    "flush": (1, None),
+    "break": (1, None),
+    "primary_kill": (2, None),
+    "primary_stop": (1, None),
+    "fail_over": (2, None),
+    "replica_kill": (1, None),
+    "sentinel_kill": (1, (0.5, 2.0)),
+    "sentinel_stop": (1, (0.5, 2.0)),
 }
 
 # Server faults come in storms; between them is time to see whether everything is in order without any.
@@ -46,24 +62,28 @@ class Plan:
 
     seed: int
     seconds: float
+    topology: str = "single"
     processes: list[Fault] = field(default_factory=list)
     servers: list[Fault] = field(default_factory=list)
     aof: bool = False
     flock_mode: str = "gate"
 
 
-def make(seed: int, seconds: float, server_faults: dict | None = None) -> Plan:
+def make(seed: int, seconds: float, topology: str = "single") -> Plan:
     """The plan of a seed; the same whenever it is asked for."""
+    kinds = {"single": SERVER_FAULTS, "sentinel": SENTINEL_FAULTS}[topology]
     rng = random.Random(seed)
-    plan = Plan(seed, seconds, aof=rng.random() < 0.5, flock_mode=rng.choice(["gate", "replace"]))
+    plan = Plan(seed, seconds, topology, aof=rng.random() < 0.5, flock_mode=rng.choice(["gate", "replace"]))
     end = seconds - LEAD_OUT
     plan.processes = list(_deal(rng, PROCESS_FAULTS, [], LEAD_IN, end))
     begin, deck = LEAD_IN, []
-    # A run that has one storm only has a heavy one.
-    every = 0.9 if end > LEAD_IN + STORM + CALM else 0.45
+    # A run that has one storm only has a heavy one. A fail-over takes seconds.
+    every = 0.8 if end > LEAD_IN + STORM + CALM else 0.35
+    if topology == "sentinel":
+        every = 2.5
     while begin < end:
         storm = min(STORM, end - begin)
-        plan.servers += _deal(rng, server_faults or SERVER_FAULTS, deck, begin, begin + storm, every)
+        plan.servers += _deal(rng, kinds, deck, begin, begin + storm, every)
         begin += storm + CALM
     return plan
 

@@ -13,10 +13,12 @@ COUNTS = {
     "locks": ("acquired", "waited", "timed_out", "failed", "lost", "nested"),
     "processes hit": ("kills", "stops"),
     "server hit": ("client_kill", "client_kill_all", "script_flush", "flush", "restart_empty", "restart_with_data",
-                   "server_stop", "out_of_memory", "break", "failover", "proxy"),
+                   "server_stop", "out_of_memory", "break"),
+    "sentinels hit": ("failover", "replica_kill", "sentinel_kill", "sentinel_stop"),
+    "network hit": ("network", "network_once"),
     "two at once, explained": ("overlaps_by_lease", "overlaps_after_data_loss", "untold_losses"),
     "fenced writes": ("fenced_writes", "refused_fenced_writes"),
-    "files": ("writes", "refused_writes", "reads", "appends_overwritten_late", "temporary_files_of_killed"),
+    "files": ("writes", "refused_writes", "reads", "appends_overwritten_late", "overwritten_in_fail_overs", "temporary_files_of_killed"),
     "order": ("orders", "overtaken_after_faults"),
 }
 SHOWN = 8
@@ -25,6 +27,8 @@ SHOWN = 8
 def counts(verdict: Verdict) -> str:
     lines = []
     for title, names in COUNTS.items():
+        if title.endswith(" hit") and not any(name in verdict.counts for name in names):
+            continue
         shown = ", ".join(f"{verdict.counts[name]} {name.replace('_', ' ')}" for name in names if name in verdict.counts)
         lines.append(f"   {title + ':':24}{shown or 'none'}")
     longest = ", ".join(f"{what} {seconds:.2f} s" for what, seconds in verdict.longest.items())

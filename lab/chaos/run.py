@@ -28,7 +28,8 @@ import plan as plans  # noqa: E402
 import report  # noqa: E402
 from record import Record  # noqa: E402
 from rig import PHP, Rig, Tormentor, Watch  # noqa: E402
-from servers import Server  # noqa: E402
+from sentinels import Sentinels  # noqa: E402
+from servers import Server, Target  # noqa: E402
 
 NAMES = ["site", "theme-css", "a{b} c*", "ключ"]
 # Until whoever was killed last, and the waiters that died with it, are forgotten.
@@ -41,10 +42,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=120, help="of each seed (120)")
     parser.add_argument("--seed", type=int, default=None, help="one seed (1)")
     parser.add_argument("--seeds", default=None, metavar="A..B", help="one after the other")
+    parser.add_argument("--topology", choices=["single", "sentinel"], default="single",
+                        help="one server behind a proxy, or a primary with a replica and three sentinels (single)")
     parser.add_argument("--cli", type=int, default=10, help="php-cli processes at a time (10)")
     parser.add_argument("--fpm", type=int, default=6, help="php-fpm workers (6)")
     parser.add_argument("--keep", type=Path, default=None, help="where the histories of a seed with violations are kept")
     parser.add_argument("--php", default=shutil.which("php"), help=argparse.SUPPRESS)
+    parser.add_argument("--proxy", type=Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--extension", type=Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--sabotage", default="", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -78,7 +82,7 @@ def one(given: argparse.Namespace, seed: int) -> checker.Verdict:
             (room / name).mkdir()
         (room / "names.json").write_text(json.dumps(NAMES))
         os.environ[MARK] = folder
-        run(given, plans.make(seed, given.seconds), room)
+        run(given, plans.make(seed, given.seconds, given.topology), room)
         read = histories.load(room)
         verdict = checker.check(read)
         print(report.counts(verdict))
@@ -90,6 +94,7 @@ def one(given: argparse.Namespace, seed: int) -> checker.Verdict:
                 shutil.copytree(room, kept, ignore=shutil.ignore_patterns("*.sock"))
                 print(f"   kept in {kept}")
             broken = " --broken" if given.sabotage else ""
+            broken += "" if given.topology == "single" else f" --topology {given.topology}"
             print(f"   again: script/chaos{broken} --seed {seed} --seconds {given.seconds:g}")
         print(f"   seed {seed}: {len(verdict.violations)} violations", flush=True)
         return verdict
@@ -98,7 +103,8 @@ def one(given: argparse.Namespace, seed: int) -> checker.Verdict:
 def run(given: argparse.Namespace, plan: plans.Plan, room: Path) -> None:
     """The run itself; everything that it started has ended when it returns."""
     record = Record(room / "history")
-    server = Server(room, record, plan.aof)
+    server: Target = (Sentinels(room, record) if plan.topology == "sentinel"
+                      else Server(room, record, plan.aof, given.proxy))
     rig = None
     sampling = threading.Event()
     try:
@@ -118,6 +124,9 @@ def run(given: argparse.Namespace, plan: plans.Plan, room: Path) -> None:
         sampler.start()
         for fault in plan.servers:
             time.sleep(max(0.0, began + fault.at - time.monotonic()))
+            # Those before it may have taken their time.
+            if time.monotonic() > began + plan.seconds - plans.LEAD_OUT:
+                break
             if fault.kind == "break":
                 break_lock(rig, NAMES[fault.pick % len(NAMES)])
             else:
@@ -161,7 +170,7 @@ def break_lock(rig: Rig, name: str) -> None:
         told["broke"] = done.stdout.strip() == "true"
 
 
-def sample(rig: Rig, server: Server, eternal: set[str], over: threading.Event) -> None:
+def sample(rig: Rig, server: Target, eternal: set[str], over: threading.Event) -> None:
     """Once a second: keys that never expire, descriptors and memory of those that live long."""
     while not over.wait(1):
         rig.samples()
@@ -171,7 +180,7 @@ def sample(rig: Rig, server: Server, eternal: set[str], over: threading.Event) -
             continue
 
 
-def finish(rig: Rig, server: Server, eternal: set[str], hung: list[str]) -> None:
+def finish(rig: Rig, server: Target, eternal: set[str], hung: list[str]) -> None:
     """What is left when everybody has ended."""
     files = rig.room / "files"
     temporary = sorted(path.name for path in files.glob(".*"))
@@ -182,7 +191,7 @@ def finish(rig: Rig, server: Server, eternal: set[str], hung: list[str]) -> None
     rig.record.tell(
         "final", hung=hung, temporary=temporary, fences=fences, patience=PATIENCE, aftermath=json.loads(done.stdout),
         temporary_after=sorted(path.name for path in files.glob(".*")), eternal_keys=sorted(eternal),
-        keys=server.keys(), processes=left_behind(server.process.pid),
+        keys=server.keys(), processes=left_behind(*server.pids()),
         crashes=[line for line in log.splitlines() if re.search(r"exited on signal (?!9 )", line)])
 
 

@@ -1,10 +1,11 @@
-"""The Redis server of a run, and what can be done to it."""
+"""The Redis server of a run, the network in front of it, and what can be done to both."""
 
 from __future__ import annotations
 
 import os
 import random
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -14,36 +15,46 @@ from harness import servers as harness
 from record import Record
 
 
-class Server(harness.Redis):
-    """One server. With `aof` it survives even SIGKILL with all that it has answered; else an orderly end."""
+# What the proxy can do while a fault lasts, and what it does once; see lab/fault-proxy/README.md.
+LASTING = ["delay 50", "delay 200", "delay 150 up", "delay 150 down", "drip 2 down", "hold", "hold up", "hold down",
+           "black-hole", "black-hole up", "black-hole down", "refuse"]
+ONCE = ["cut", "reset", "half-open client", "half-open server", "cut-after 100 up", "cut-after 10 down",
+        "reset-after 200 up", "reset-after 5 down", "drop-request", "drop-reply", "drop-reply", "drop-request"]
 
-    def __init__(self, tmp: Path, record: Record, aof: bool) -> None:
-        self.data = tmp / "redis"
-        self.data.mkdir()
-        self._record, self._aof = record, aof
-        super().__init__(self.data, "redis",
-                         options=("--save", "", "--appendonly", "yes", "--appendfsync", "always") if aof
-                         else ("--save", "", "--appendonly", "no"))
-        self.control = redis.Redis(unix_socket_path=str(self.path), socket_timeout=10)
+
+class Proxy:
+    """lab/fault-proxy in front of a port."""
+
+    def __init__(self, binary: Path, port: int) -> None:
+        self.process = subprocess.Popen([*harness.prefix(), str(binary), "--to", f"127.0.0.1:{port}"],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.port = int(self.process.stdout.readline())
+
+    def do(self, command: str) -> None:
+        self.process.stdin.write(f"{command}\n")
+        self.process.stdin.flush()
+        # "fired" may tell of an earlier one.
+        while (line := self.process.stdout.readline().strip()) != command:
+            if line != "fired":
+                raise RuntimeError(f"fault-proxy: {line or 'has ended'}")
+
+    def stop(self) -> None:
+        self.process.stdin.close()
+        harness.stop(self.process)
+
+
+class Target:
+    """What is hit: its faults are the methods do_KIND(lasts, rng), which return when it is well again."""
+
+    dsn: str
+    _record: Record
 
     @property
-    def dsn(self) -> str:
-        return f"redis://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        super().start()
-        # It loads its data first.
-        for _ in range(500):
-            try:
-                with redis.Redis(unix_socket_path=str(self.path), socket_timeout=10) as client:
-                    client.ping()
-                return
-            except redis.RedisError:
-                time.sleep(0.01)
-        raise RuntimeError("redis-server does not answer")
+    def control(self) -> redis.Redis:
+        """To whoever keeps the locks now."""
+        raise NotImplementedError
 
     def apply(self, kind: str, lasts: float, pick: int) -> None:
-        """Does it, and returns when the server is well again."""
         getattr(self, f"do_{kind}")(lasts, random.Random(pick))
 
     def do_client_kill(self, _lasts: float, rng: random.Random) -> None:
@@ -65,6 +76,55 @@ class Server(harness.Redis):
     def do_flush(self, _lasts: float, _rng: random.Random) -> None:
         with self._record.fault("flush"):
             self.control.flushall()
+
+    def keys(self) -> dict[str, int]:
+        """All keys with their remaining life in ms; -1: for ever."""
+        control = self.control
+        keys = list(control.scan_iter(count=1000))
+        pipeline = control.pipeline(transaction=False)
+        for key in keys:
+            pipeline.pttl(key)
+        lives = dict(zip((key.decode() for key in keys), pipeline.execute(), strict=True))
+        return {key: life for key, life in lives.items() if life != -2}
+
+    def pids(self) -> list[int]:
+        """Of the processes that belong to it."""
+        raise NotImplementedError
+
+
+class Server(Target, harness.Redis):
+    """One server. With `aof` it survives even SIGKILL with all that it has answered; else an orderly end."""
+
+    def __init__(self, tmp: Path, record: Record, aof: bool, proxy: Path) -> None:
+        self.data = tmp / "redis"
+        self.data.mkdir()
+        self._record, self._aof = record, aof
+        super().__init__(self.data, "redis",
+                         options=("--save", "", "--appendonly", "yes", "--appendfsync", "always") if aof
+                         else ("--save", "", "--appendonly", "no"))
+        self._control = redis.Redis(unix_socket_path=str(self.path), socket_timeout=10)
+        self.proxy = Proxy(proxy, self.port)
+        self.dsn = f"redis://127.0.0.1:{self.proxy.port}"
+
+    @property
+    def control(self) -> redis.Redis:
+        return self._control
+
+    def stop(self) -> None:
+        self.proxy.stop()
+        super().stop()
+
+    def start(self) -> None:
+        super().start()
+        # It loads its data first.
+        for _ in range(500):
+            try:
+                with redis.Redis(unix_socket_path=str(self.path), socket_timeout=10) as client:
+                    client.ping()
+                return
+            except redis.RedisError:
+                time.sleep(0.01)
+        raise RuntimeError("redis-server does not answer")
 
     def do_restart_empty(self, _lasts: float, _rng: random.Random) -> None:
         with self._record.fault("restart_empty"):
@@ -96,11 +156,19 @@ class Server(harness.Redis):
             time.sleep(lasts)
             self.control.config_set("maxmemory", 0)
 
-    def keys(self) -> dict[str, int]:
-        """All keys with their remaining life in ms; -1: for ever."""
-        keys = list(self.control.scan_iter(count=1000))
-        pipeline = self.control.pipeline(transaction=False)
-        for key in keys:
-            pipeline.pttl(key)
-        lives = dict(zip((key.decode() for key in keys), pipeline.execute(), strict=True))
-        return {key: life for key, life in lives.items() if life != -2}
+    def do_network(self, lasts: float, rng: random.Random) -> None:
+        command = rng.choice(LASTING)
+        with self._record.fault("network", how=command):
+            self.proxy.do(command)
+            time.sleep(lasts)
+            self.proxy.do("pass")
+
+    def do_network_once(self, _lasts: float, rng: random.Random) -> None:
+        command = rng.choice(ONCE)
+        with self._record.fault("network_once", how=command):
+            self.proxy.do(command)
+            # What is prepared happens with the next bytes.
+            time.sleep(0.1)
+
+    def pids(self) -> list[int]:
+        return [self.process.pid, self.proxy.process.pid]

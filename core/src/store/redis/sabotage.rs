@@ -30,7 +30,7 @@ const MISTAKES: [(&str, &[(&str, &str)]); 4] = [
         "fence",
         &[
             ("math.max(fence + 1, now_us, floor)", "fence + 1"),
-            ("if last >= us then", "if true then"),
+            ("if last >= token then", "if true then"),
             ("'%.0f', last + 1", "'%016.0f', last + 1"),
             ("keep = keep + math.floor((token - us) / 1000)", ""),
         ],
