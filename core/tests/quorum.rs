@@ -107,7 +107,7 @@ fn a_frozen_majority_is_given_up_after_one_command_time_out() {
     for fresh in [false, true] {
         let all = servers(5);
         let mut settings = config(&quorum_dsn(&all));
-        settings.command_timeout = 500 * MS;
+        settings.command_timeout = S;
         let e = Engine::new(&settings).unwrap();
         if !fresh {
             drop(Want::default().get(&e, "x"));
@@ -117,8 +117,9 @@ fn a_frozen_majority_is_given_up_after_one_command_time_out() {
         let said = error(&e, "x");
         let took = began.elapsed();
         drop(frozen);
-        assert!(took < 700 * MS, "{took:?} (fresh: {fresh})");
-        assert!(said.contains("3 gave no answer within 0.500 s"), "{said}");
+        // One time-out, not two; `what_it_costs` measures it.
+        assert!(took < 1900 * MS, "{took:?} (fresh: {fresh})");
+        assert!(said.contains("3 gave no answer within 1.000 s"), "{said}");
         assert!(said.contains("3 of 5 servers failed"), "{said}");
         // What the frozen ones did when they woke up is undone or runs out.
         until("all is well again", || Want::now().with(|how| e.acquire(&name("x"), how)).is_ok());
@@ -383,9 +384,14 @@ fn what_it_costs() {
         drop(frozen);
         all[..minority].iter_mut().for_each(RedisServer::stop);
         let down = median(&e);
+        let majority: Vec<_> = all[minority..=2 * minority].iter().map(RedisServer::freeze).collect();
+        let began = Instant::now();
+        let _ = error(&e, "x");
+        let failed = began.elapsed();
+        drop(majority);
         let ratio = |a: Duration, b: Duration| a.as_secs_f64() / b.as_secs_f64();
         println!(
-            "quorum of {count}: lock+unlock {up:?} = {:.2} x one server; {minority} down {:.2} x, {minority} frozen {:.2} x of all up",
+            "quorum of {count}: lock+unlock {up:?} = {:.2} x one server; {minority} down {:.2} x, {minority} frozen {:.2} x of all up; no majority: {failed:?} of a command_timeout of 1 s",
             ratio(up, single),
             ratio(down, up),
             ratio(mute, up),
