@@ -267,9 +267,19 @@ bool clk_shim_hooked(void)
 
 ZEND_FUNCTION(cluster_flock)
 {
-	zval *resource, *would_block = NULL;
+	zval *would_block = NULL;
 	zend_long operation;
 	php_stream *stream;
+
+#ifdef PHP_Z_PARAM_STREAM /* PHP 8.5 and later; flock() says there which argument is not an open stream */
+	ZEND_PARSE_PARAMETERS_START(2, 3)
+		PHP_Z_PARAM_STREAM(stream)
+		Z_PARAM_LONG(operation)
+		Z_PARAM_OPTIONAL
+		Z_PARAM_ZVAL(would_block)
+	ZEND_PARSE_PARAMETERS_END();
+#else
+	zval *resource;
 
 	ZEND_PARSE_PARAMETERS_START(2, 3)
 		Z_PARAM_RESOURCE(resource)
@@ -277,8 +287,8 @@ ZEND_FUNCTION(cluster_flock)
 		Z_PARAM_OPTIONAL
 		Z_PARAM_ZVAL(would_block)
 	ZEND_PARSE_PARAMETERS_END();
-
 	php_stream_from_zval(stream, resource);
+#endif
 	locking_by_name = php_stream_is(stream, PHP_STREAM_IS_STDIO) ? stream : NULL;
 	php_flock_common(stream, operation, 2, would_block, return_value);
 	locking_by_name = NULL;

@@ -100,6 +100,9 @@ final class ContractTest extends TestCase
 
         self::assertTrue($class['final'], 'ClusterLock should be final');
         self::assertNull($class['parent'], 'ClusterLock should have no parent');
+        // What readonly implies, PHP 8.6 spells out.
+        $modifiers = &$class['properties']['name']['modifiers'];
+        $modifiers = array_values(array_diff($modifiers, ['protected(set)']));
         self::assertSame(
             ['name' => ['type' => 'string', 'modifiers' => ['public', 'readonly']]],
             $class['properties'],
