@@ -197,8 +197,9 @@ impl Server {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Self::Tcp(host, port) => write!(f, "{host}:{port}"),
+            // Sentinels and clusters tell hosts, too.
+            Self::Tcp(host, port) if host.contains(':') => write!(f, "[{}]:{port}", text::said(host)),
+            Self::Tcp(host, port) => write!(f, "{}:{port}", text::said(host)),
             Self::Unix(path) => f.write_str(&text::path(path)),
         }
     }
@@ -584,6 +585,11 @@ mod tests {
             assert!(error.contains("gives no password"), "{error}");
         }
         assert!(Dsn::parse("redis://:secret@h").is_ok());
+    }
+
+    #[test]
+    fn an_address_that_a_server_tells_cannot_forge_a_log_line() {
+        assert_eq!(Address::Tcp("a\nb".into(), 1).to_string(), "a\\nb:1");
     }
 
     #[test]
