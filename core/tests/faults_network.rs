@@ -394,6 +394,27 @@ fn an_answer_that_comes_too_late_is_nobody_elses_answer() {
     net.assert_clean();
 }
 
+#[test]
+fn a_connection_that_owes_an_answer_is_not_used_again() {
+    let net = Net::with(|config| {
+        config.command_timeout = 300 * MS;
+        config.connect_timeout = PATIENCE;
+    });
+    net.proxy.set_one_way(Direction::Down, Fault::Hold);
+    let error = net.far.list(b"", 10).unwrap_err();
+    assert!(error.to_string().contains("no answer within 0.300 s"), "{error}");
+    let sent = net.proxy.carried(Direction::Up);
+    let far = net.far.clone();
+    let asking = thread::spawn(move || Want::now().with(|how| far.acquire(&name("x"), how)));
+    until("it has sent something", || net.proxy.carried(Direction::Up) > sent);
+    // The answer to the list arrives now, and before any other.
+    net.proxy.set(Fault::Pass);
+    let lease = held(asking.join().unwrap());
+    assert_eq!(net.near.info(&name("x")).unwrap().unwrap().fence, lease.fence());
+    assert_eq!(lease.release().unwrap(), Standing::Ours);
+    net.assert_clean();
+}
+
 // ---- slow ------------------------------------------------------------------------------------------------------
 
 #[test]
