@@ -250,14 +250,14 @@ impl Pool {
                     }
                     "WRONGPASS" | "NOAUTH" => " (check user and password in cluster_lock.dsn)",
                     "NOPERM" => " (the ACL user lacks a right: see the ACL line in cluster_lock's README)",
-                    "READONLY" => " (this server is a replica: point cluster_lock.dsn at the primary)",
+                    "READONLY" => {
+                        " (this server is a replica: point cluster_lock.dsn at the primary, or at its sentinels)"
+                    }
                     "OOM" => " (the server is full: raise maxmemory, or give locks a server of their own)",
                     "LOADING" => " (the server is starting; try again)",
                     "BUSY" => " (another script blocks the server: SCRIPT KILL)",
                     "MISCONF" => " (the server cannot save to its disk and refuses writes)",
-                    "MOVED" | "ASK" | "CLUSTERDOWN" => {
-                        " (a Redis Cluster: redis:// speaks to one server only)"
-                    }
+                    "MOVED" | "ASK" | "CLUSTERDOWN" => " (a Redis Cluster: use redis+cluster://)",
                     _ => "",
                 };
                 Error::Server { server: self.label.clone(), cause: format!("{code} {text}{hint}") }

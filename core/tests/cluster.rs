@@ -127,7 +127,7 @@ fn resharding_under_load_hurts_nobody() {
     // One is held throughout, with a queue.
     let holder = engine(&dsn);
     let held: &'static str = locks[0].clone().leak();
-    let lease = Want::default().ttl(6 * S).get(&holder, held);
+    let lease = Want::default().ttl(15 * S).get(&holder, held);
     let crowd = Crowd::gather(&dsn, held);
     // The others are taken and given back all the time, by writers and readers.
     let (stop, cycles) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));

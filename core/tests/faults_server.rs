@@ -214,7 +214,7 @@ fn a_cluster_behind_a_plain_dsn_is_told() {
     };
     let ((a, bus), (b, _)) = (start(), start());
     let (to_a, to_b) = (engine(&a.tcp_dsn()), engine(&b.tcp_dsn()));
-    let hint = "a Redis Cluster: redis:// speaks to one server only";
+    let hint = "a Redis Cluster: use redis+cluster://";
     assert_tells(Want::now().fails(&to_a, "x"), "x", &to_a, &["CLUSTERDOWN", hint]);
 
     assert_eq!(a.cli(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]), "OK");

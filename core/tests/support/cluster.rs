@@ -7,6 +7,7 @@ use super::{RedisServer, free_port, until_within};
 
 pub struct ClusterSetup {
     pub servers: Vec<RedisServer>,
+    ids: Vec<String>,
 }
 
 impl ClusterSetup {
@@ -17,12 +18,13 @@ impl ClusterSetup {
     /// With options for the servers, and for redis-cli.
     pub fn with(options: &[&str], cli_options: &[&str]) -> Self {
         let servers: Vec<_> = (0..6).map(|_| node(options)).collect();
-        let mut create: Vec<_> = cli_options.iter().copied().map(str::to_owned).collect();
-        create.extend(["--cluster", "create"].map(str::to_owned));
-        create.extend(servers.iter().map(|server| format!("127.0.0.1:{}", server.port)));
-        create.extend(["--cluster-replicas", "1", "--cluster-yes"].map(str::to_owned));
-        let setup = Self { servers };
-        redis_cli(&create);
+        let hosts: Vec<_> = servers.iter().map(|server| format!("127.0.0.1:{}", server.port)).collect();
+        let mut create = [cli_options, &["--cluster", "create"]].concat();
+        create.extend(hosts.iter().map(String::as_str));
+        create.extend(["--cluster-replicas", "1", "--cluster-yes"]);
+        let ids = servers.iter().map(|server| server.cli(&["CLUSTER", "MYID"])).collect();
+        let setup = Self { servers, ids };
+        redis_cli(&create).unwrap();
         setup.await_whole();
         setup
     }
@@ -65,12 +67,9 @@ impl ClusterSetup {
     pub fn owner(&self, slot: u16) -> usize {
         let mut owner = None;
         until_within(Duration::from_secs(20), "the servers agree on a slot", || {
-            let mut said: Vec<_> = self.servers.iter().filter_map(|s| owner_by(s, slot)).collect();
+            let mut said: Vec<_> = self.servers.iter().filter_map(|s| self.owner_by(s, slot)).collect();
             said.dedup();
-            owner = match said.as_slice() {
-                [port] => self.servers.iter().position(|server| server.port == *port),
-                _ => None,
-            };
+            owner = said.first().copied().filter(|_| said.len() == 1);
             owner.is_some()
         });
         owner.unwrap()
@@ -78,8 +77,18 @@ impl ClusterSetup {
 
     /// As one of the servers says; for a cluster whose map does not change.
     pub fn owner_said(&self, slot: u16) -> usize {
-        let port = self.servers.iter().find_map(|server| owner_by(server, slot)).unwrap();
-        self.servers.iter().position(|server| server.port == port).unwrap()
+        self.servers.iter().find_map(|server| self.owner_by(server, slot)).unwrap()
+    }
+
+    fn owner_by(&self, server: &RedisServer, slot: u16) -> Option<usize> {
+        let nodes = server.cli(&["CLUSTER", "NODES"]);
+        let owner = nodes.lines().find(|line| {
+            line.split(' ').skip(8).any(|range| {
+                let (first, last) = range.split_once('-').unwrap_or((range, range));
+                matches!((first.parse(), last.parse()), (Ok(a), Ok(b)) if (a..=b).contains(&slot))
+            })
+        })?;
+        self.ids.iter().position(|id| owner.starts_with(id.as_str()))
     }
 
     /// The replica of a primary.
@@ -91,17 +100,13 @@ impl ClusterSetup {
 
     /// Waits until `witness` says that another server than this one serves the slot: when, and which?
     pub fn await_replaced(&self, slot: u16, from: usize, witness: usize) -> (Instant, &RedisServer) {
-        let (mut when, mut port) = (Instant::now(), self.servers[from].port);
+        let (mut when, mut owner) = (Instant::now(), from);
         until_within(Duration::from_secs(20), "a replica takes over", || {
             when = Instant::now();
-            port = owner_by(&self.servers[witness], slot).unwrap_or(port);
-            port != self.servers[from].port
+            owner = self.owner_by(&self.servers[witness], slot).unwrap_or(from);
+            owner != from
         });
-        (when, self.servers.iter().find(|server| server.port == port).unwrap())
-    }
-
-    pub fn id(&self, number: usize) -> String {
-        self.servers[number].cli(&["CLUSTER", "MYID"])
+        (when, &self.servers[owner])
     }
 
     /// A primary other than this one.
@@ -115,7 +120,7 @@ impl ClusterSetup {
     pub fn begin_move(&self, slot: u16, from: usize, to: usize) {
         let slot = slot.to_string();
         let set = |at: usize, state, node: usize| {
-            assert_eq!(self.servers[at].cli(&["CLUSTER", "SETSLOT", &slot, state, &self.id(node)]), "OK");
+            assert_eq!(self.servers[at].cli(&["CLUSTER", "SETSLOT", &slot, state, &self.ids[node]]), "OK");
         };
         set(to, "IMPORTING", from);
         set(from, "MIGRATING", to);
@@ -135,25 +140,25 @@ impl ClusterSetup {
             assert!(self.move_key(key, from, to), "{key}");
         }
         for at in [to, from] {
-            assert_eq!(self.servers[at].cli(&["CLUSTER", "SETSLOT", &text, "NODE", &self.id(to)]), "OK");
+            assert_eq!(self.servers[at].cli(&["CLUSTER", "SETSLOT", &text, "NODE", &self.ids[to]]), "OK");
         }
     }
 
-    /// `redis-cli --cluster reshard`: moves some slots, whichever it likes.
+    /// `redis-cli --cluster reshard`: moves the first slots of a server. If that fails in the middle (Valkey
+    /// waits for replicas, which may be slow here), as an administrator does: repairs, and does the rest.
     pub fn reshard(&self, slots: u16, from: usize, to: usize) {
-        let args = [
-            "--cluster".to_owned(),
-            "reshard".to_owned(),
-            format!("127.0.0.1:{}", self.servers[from].port),
-            "--cluster-from".to_owned(),
-            self.id(from),
-            "--cluster-to".to_owned(),
-            self.id(to),
-            "--cluster-slots".to_owned(),
-            slots.to_string(),
-            "--cluster-yes".to_owned(),
-        ];
-        redis_cli(&args);
+        let server = format!("127.0.0.1:{}", self.servers[from].port);
+        let slots = slots.to_string();
+        let mut reshard = vec!["--cluster", "reshard", &server, "--cluster-yes", "--cluster-slots", &slots];
+        reshard.extend(["--cluster-from", &self.ids[from], "--cluster-to", &self.ids[to]]);
+        let mut said = String::new();
+        until_within(Duration::from_secs(60), "slots are moved", || {
+            redis_cli(&reshard).map_err(|output| said = output).is_ok() || {
+                eprintln!("{said}");
+                let _ = redis_cli(&["--cluster", "fix", &server, "--cluster-yes"]);
+                false
+            }
+        });
     }
 }
 
@@ -162,24 +167,12 @@ pub fn key(lock: &str) -> String {
     format!("cluster_lock:{{{lock}}}")
 }
 
-fn redis_cli(args: &[String]) {
+/// Its last words, if it fails.
+fn redis_cli(args: &[&str]) -> Result<(), String> {
     let out = Command::new("redis-cli").args(args).output().expect("redis-cli");
     let text = String::from_utf8_lossy(&out.stdout);
-    assert!(out.status.success(), "{args:?}: {text}{}", String::from_utf8_lossy(&out.stderr));
-}
-
-/// The port of the server that serves a slot, as one of them says.
-fn owner_by(server: &RedisServer, slot: u16) -> Option<u16> {
-    let nodes = server.cli(&["CLUSTER", "NODES"]);
-    nodes.lines().find_map(|line| {
-        let words: Vec<&str> = line.split(' ').collect();
-        let here = words.iter().skip(8).any(|range| {
-            let (first, last) = range.split_once('-').unwrap_or((range, range));
-            matches!((first.parse::<u16>(), last.parse::<u16>()), (Ok(a), Ok(b)) if (a..=b).contains(&slot))
-        });
-        let address = words.get(1)?.split('@').next()?;
-        if here { address.rsplit_once(':')?.1.parse().ok() } else { None }
-    })
+    let last: Vec<&str> = text.lines().rev().take(3).collect();
+    if out.status.success() { Ok(()) } else { Err(format!("{args:?}: {last:?}")) }
 }
 
 fn node(options: &[&str]) -> RedisServer {

@@ -85,7 +85,7 @@ pub fn survives<'a>(
     strike: impl FnOnce() -> (Instant, &'a RedisServer),
 ) {
     let holder = engine(dsn);
-    let lease = Want::default().ttl(6 * S).get(&holder, lock);
+    let lease = Want::default().ttl(15 * S).get(&holder, lock);
     let crowd = Crowd::gather(dsn, lock);
     let began = Instant::now();
     let (replaced, server) = strike();

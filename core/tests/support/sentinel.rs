@@ -50,7 +50,7 @@ impl SentinelSetup {
         let sentinels = (0..3).map(|_| sentinel(&port, lines)).collect();
         let setup = Self { servers, sentinels, password: password.map(str::to_owned) };
         for sentinel in &setup.sentinels {
-            until("the sentinels know each other and the replicas", || {
+            until_within(Duration::from_secs(30), "the sentinels know each other and the replicas", || {
                 let known = setup.ask(sentinel, &["SENTINEL", "MASTER", MASTER]);
                 let known: Vec<&str> = known.lines().collect();
                 let value = |name| known.iter().position(|l| *l == name).map_or("", |i| known[i + 1]);
