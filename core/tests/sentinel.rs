@@ -67,6 +67,30 @@ fn a_frozen_primary_is_survived() {
     assert_eq!(lease.release().unwrap(), Standing::Ours);
 }
 
+/// Whoever asked before the switch, and is answered after it, by a primary that was frozen meanwhile.
+#[test]
+fn what_was_the_primary_when_it_was_asked_may_not_be_it_any_more() {
+    let setup = SentinelSetup::start(1);
+    let mut config = config(&setup.dsn());
+    config.command_timeout = 200 * MS;
+    config.connect_timeout = 10 * S;
+    let e = Engine::new(&config).unwrap();
+    drop(Want::default().get(&e, "x"));
+    let old = setup.primary();
+    let frozen = Frozen::new(setup.servers[old].pid());
+    let lease = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| Want::default().get(&e, "x"));
+        setup.await_switch(old);
+        assert_ne!(setup.primary(), old);
+        drop(frozen);
+        asking.join().unwrap()
+    });
+    let other = engine(&setup.dsn());
+    Want::now().refused(&other, "x");
+    assert_eq!(lease.release().unwrap(), Standing::Ours);
+    drop(Want::now().get(&e, "y"));
+}
+
 #[test]
 fn a_fail_over_on_purpose_is_survived() {
     let setup = SentinelSetup::start(1);

@@ -346,8 +346,9 @@ def order(c: Checker) -> Iterator[Violation]:
     for name, holds in c.by_name.items():
         if not c.is_plain(name):
             continue
-        granted = sorted((hold for hold in holds if hold.got is not None and hold.fence is not None),
-                         key=lambda hold: hold.ask)
+        # From exclusive to shared is at once: that is no arrival.
+        granted = sorted((hold for hold in holds if hold.got is not None and hold.fence is not None
+                          and not (hold.via == "convert" and hold.mode == "S")), key=lambda hold: hold.ask)
         moments = [hold.ask for hold in granted]
         for hold in holds:
             if hold.answered is None or hold.failed or hold.got is not None and hold.fence is None:

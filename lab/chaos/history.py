@@ -239,6 +239,8 @@ def _read_runner(history: History, event: dict, responses: dict[str, int]) -> No
         about = {key: value for key, value in event.items() if key not in ("t", "e", "kind", "end")}
         history.faults.append(Fault(event["kind"], at, event["end"], about))
         history.counts[event["kind"]] += 1
+    elif kind == "switch":
+        _switch(history, at, event["old"], event["new"])
     elif kind == "stall":
         history.stalls.append(Fault("stall", at, event["end"]))
     elif kind == "response":
@@ -248,6 +250,17 @@ def _read_runner(history: History, event: dict, responses: dict[str, int]) -> No
         history.samples[event["who"]].append(event)
     elif kind == "final":
         history.final = event
+
+
+def _switch(history: History, at: int, old: int, new: int) -> None:
+    """Sentinels have switched, perhaps of their own accord. It began some time before; and for ten seconds they leave
+    a server alone that believes to be the primary still."""
+    about = {"how": f"{old} -> {new}"}
+    if not any(fault.kind == "failover" and fault.about.get("how") == about["how"] and at - fault.end < 5 * SECOND
+               for fault in history.faults):
+        history.counts["switches"] += 1
+    history.faults += [Fault("failover", at - 3 * SECOND, at, about),
+                       Fault("divergence", at - 3 * SECOND, at + 13 * SECOND, about)]
 
 
 def _read_process(history: History, who: str, events: list[dict], responses: dict[str, int]) -> None:

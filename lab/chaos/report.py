@@ -14,7 +14,7 @@ COUNTS = {
     "processes hit": ("kills", "stops"),
     "server hit": ("client_kill", "client_kill_all", "script_flush", "flush", "restart_empty", "restart_with_data",
                    "server_stop", "out_of_memory", "break"),
-    "sentinels hit": ("failover", "replica_kill", "sentinel_kill", "sentinel_stop"),
+    "sentinels hit": ("failover", "switches", "replica_kill", "sentinel_kill", "sentinel_stop"),
     "network hit": ("network", "network_once"),
     "two at once, explained": ("overlaps_by_lease", "overlaps_after_data_loss", "untold_losses"),
     "fenced writes": ("fenced_writes", "refused_fenced_writes"),

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -51,7 +52,7 @@ class Watcher:
         self._file = tmp / f"sentinel-{number}.conf"
         self._file.write_text(
             f"port {self.port}\nbind 127.0.0.1\ndir {tmp}\nsentinel monitor {MASTER} 127.0.0.1 {primary} 2\n"
-            f"sentinel down-after-milliseconds {MASTER} 500\nsentinel failover-timeout {MASTER} 2000\n")
+            f"sentinel down-after-milliseconds {MASTER} 1000\nsentinel failover-timeout {MASTER} 2000\n")
         self.start()
         self.client = redis.Redis(port=self.port, socket_timeout=5)
 
@@ -59,6 +60,19 @@ class Watcher:
         with self._log.open("a") as log:
             self.process = subprocess.Popen([*harness.prefix(), "redis-server", str(self._file), "--sentinel"],
                                             stdout=log, stderr=subprocess.STDOUT)
+
+    def listen(self, record: Record, over: threading.Event) -> None:
+        """Notes every switch that it makes: on a busy machine sentinels make some for reasons of their own."""
+        while not over.is_set():
+            try:
+                news = self.client.pubsub(ignore_subscribe_messages=True)
+                news.subscribe("+switch-master")
+                while not over.is_set():
+                    if message := news.get_message(timeout=0.2):
+                        _, _, old, _, new = _text(message["data"]).split()
+                        record.tell("switch", old=int(old), new=int(new))
+            except redis.RedisError:
+                time.sleep(0.05)
 
     def named(self) -> int | None:
         """The port of the primary, as this one says."""
@@ -82,6 +96,9 @@ class Sentinels(Target):
         for watcher in self.watchers:
             self._until("the sentinels know each other and the replica", lambda: self._knows_all(watcher))
         self._await_whole()
+        self._over = threading.Event()
+        for watcher in self.watchers:
+            threading.Thread(target=watcher.listen, args=(record, self._over), daemon=True).start()
 
     @staticmethod
     def _knows_all(watcher: Watcher) -> bool:
@@ -122,6 +139,7 @@ class Sentinels(Target):
         return [thing.process.pid for thing in (*self.nodes, *self.watchers)]
 
     def stop(self) -> None:
+        self._over.set()
         for watcher in self.watchers:
             harness.stop(watcher.process)
         for node in self.nodes:

@@ -36,8 +36,8 @@ class Room:
         self._write(who, event, moment, more)
 
     def asks(self, who: str, hold: int, at: float, name: str = "a", mode: str = "X", timeout: float = 10.0,
-             ttl: float = 2.0, **more) -> None:
-        self.says(who, "ask", at, i=hold, n=name, m=mode, via="function", timeout=timeout, ttl=ttl, **more)
+             ttl: float = 2.0, via: str = "function", **more) -> None:
+        self.says(who, "ask", at, i=hold, n=name, m=mode, via=via, timeout=timeout, ttl=ttl, **more)
 
     def gets(self, who: str, hold: int, at: float, fence: int | None, left: float = 2.0) -> None:
         self.says(who, "got", at, i=hold, at=ns(at), fence=fence, why=None)
@@ -196,6 +196,15 @@ class CheckerTest(unittest.TestCase):
         self.room.gives("p", 1, 2.0)
         self.assert_found("exclusion")
 
+    def test_a_switch_of_the_sentinels_explains_it(self) -> None:
+        self.room.asks("p", 1, 1.0)
+        self.room.gets("p", 1, 1.001, FENCE)
+        self.room.runner("switch", 1.2, old=1, new=2)
+        self.room.runner("switch", 1.201, old=1, new=2)
+        self.room.holds("q", 2, 1.3, 1.5, FENCE + 1)
+        self.room.gives("p", 1, 2.0, ok=False, why="lost: another holder has been let in")
+        self.assertEqual(1, self.assert_clean().counts["switches"])
+
     # ---- what releases say
 
     def test_a_release_that_does_not_tell_a_loss(self) -> None:
@@ -343,6 +352,15 @@ class CheckerTest(unittest.TestCase):
         self.room.asks("early", 2, 1.5, timeout=3.5)
         self.room.says("early", "no", 5.0, i=2, why=None)
         self.assert_found("order")
+
+    def test_from_exclusive_to_shared_is_no_arrival(self) -> None:
+        self.room.asks("p", 1, 1.0)
+        self.room.gets("p", 1, 1.001, FENCE)
+        self.room.asks("p", 3, 3.0, mode="S", via="convert", **{"from": 1})
+        self.room.gets("p", 3, 3.001, FENCE + 1)
+        self.room.gives("p", 3, 4.0)
+        self.room.holds("q", 2, 4.1, 5.0, FENCE + 2, ask=1.5)
+        self.assert_clean()
 
     def test_in_order(self) -> None:
         self.room.holds("p", 1, 1.0, 4.0, FENCE)

@@ -99,7 +99,7 @@ impl ClusterRoute {
     /// Reads the map anew: from `first`, then from all that are known, and from `suspect` only when
     /// nobody else answers.
     fn refresh(&self, first: Option<&Arc<Pool>>, suspect: Option<&Arc<Pool>>) -> Result<()> {
-        self.inquiry.answer(|| {
+        let ask = || {
             let mut order: Vec<Arc<Pool>> = Vec::new();
             let known = self.map().primaries.clone();
             let is =
@@ -126,7 +126,8 @@ impl ClusterRoute {
                 server: self.label.clone(),
                 cause: format!("no server of the cluster can be reached ({})", silent.join("; ")),
             }))
-        })
+        };
+        self.inquiry.answer(ask, |()| true)
     }
 
     /// The map as one server sees it.

@@ -28,17 +28,22 @@ impl<T: Clone> Inquiry<T> {
     }
 
     /// What `ask` answers; or what somebody else was told while we waited for our turn, or a moment
-    /// ago.
+    /// ago, if that `holds` still.
     ///
     /// # Errors
     /// Those of `ask`.
-    pub(crate) fn answer(&self, ask: impl FnOnce() -> Result<T>) -> Result<T> {
+    pub(crate) fn answer(
+        &self,
+        ask: impl FnOnce() -> Result<T>,
+        holds: impl FnOnce(&T) -> bool,
+    ) -> Result<T> {
         let before = lock(&self.last).count;
         let _one_at_a_time = lock(&self.asking);
         {
             let last = lock(&self.last);
             if let Some((when, answer)) = &last.answer
                 && (last.count != before || !(*when + FRESH).has_passed())
+                && answer.as_ref().map_or(true, holds)
             {
                 return answer.clone();
             }
@@ -69,11 +74,12 @@ mod tests {
             .map(|_| {
                 let (inquiry, asked) = (Arc::clone(&inquiry), Arc::clone(&asked));
                 thread::spawn(move || {
-                    inquiry.answer(|| {
+                    let ask = || {
                         asked.fetch_add(1, Ordering::Relaxed);
                         thread::sleep(FRESH / 2);
                         Ok(7)
-                    })
+                    };
+                    inquiry.answer(ask, |_| true)
                 })
             })
             .collect();
@@ -87,8 +93,15 @@ mod tests {
     #[test]
     fn an_answer_grows_old() {
         let inquiry = Inquiry::new();
-        assert_eq!(inquiry.answer(|| Ok(1)).unwrap(), 1);
+        assert_eq!(inquiry.answer(|| Ok(1), |_| true).unwrap(), 1);
         thread::sleep(FRESH);
-        assert_eq!(inquiry.answer(|| Ok(2)).unwrap(), 2);
+        assert_eq!(inquiry.answer(|| Ok(2), |_| true).unwrap(), 2);
+    }
+
+    #[test]
+    fn an_answer_that_does_not_hold_any_more_is_not_given() {
+        let inquiry = Inquiry::new();
+        assert_eq!(inquiry.answer(|| Ok(1), |_| true).unwrap(), 1);
+        assert_eq!(inquiry.answer(|| Ok(2), |answer| *answer != 1).unwrap(), 2);
     }
 }

@@ -34,6 +34,9 @@ const ON_ITS_OWN: Duration = Duration::from_secs(5);
 /// Refusals of a server that is not the primary, or not yet, or not for us.
 const NOT_THE_PRIMARY: [&str; 5] = ["READONLY", "MASTERDOWN", "LOADING", "UNBLOCKED", "NOREPLICAS"];
 
+/// How often the sentinels are asked when there is news before they have been understood.
+const TRIES: u32 = 3;
+
 pub(crate) struct SentinelRoute {
     label: String,
     master: String,
@@ -97,8 +100,25 @@ impl SentinelRoute {
         self.primary().filter(|pool| !Arc::ptr_eq(pool, suspect)).map_or_else(|| self.ask(), Ok)
     }
 
+    /// Who was the primary when it was asked may answer late, having been frozen, and not be it any
+    /// more: then there is news.
     fn ask(&self) -> Result<Arc<Pool>> {
-        self.inquiry.answer(|| {
+        let mut found = self.ask_once()?;
+        for _ in 1..TRIES {
+            if self.is_known(&found) {
+                break;
+            }
+            found = self.ask_once()?;
+        }
+        Ok(found)
+    }
+
+    fn is_known(&self, pool: &Arc<Pool>) -> bool {
+        self.primary().is_some_and(|primary| Arc::ptr_eq(&primary, pool))
+    }
+
+    fn ask_once(&self) -> Result<Arc<Pool>> {
+        let ask = || {
             let (before, news) = match self.known().take() {
                 None => (None, None),
                 Some(Known { primary, until: Until::Moment(_) }) => (Some(primary), None),
@@ -117,7 +137,8 @@ impl SentinelRoute {
             let primary = Arc::clone(&known.primary);
             *self.known() = Some(known);
             Ok(primary)
-        })
+        };
+        self.inquiry.answer(ask, |pool| self.is_known(pool))
     }
 
     /// Asks the sentinels. `news` is the connection to one of them.
