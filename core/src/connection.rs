@@ -252,18 +252,21 @@ impl Connection {
     /// Replies to what was posted that have arrived by now, without waiting.
     pub fn gather(&mut self) -> Result<Vec<Result<Value, Fault>>, Fault> {
         let mut replies = Vec::new();
-        let mut piece = [0u8; 4096];
         while replies.len() < self.owed {
+            // Twice as much each time, since a reply that is not there whole is looked at from its start.
+            let start = self.inbox.len();
+            self.inbox.resize(start + start.max(4096), 0);
             self.io.socket().patient = false;
-            let read = self.io.read(&mut piece);
+            let read = self.io.read(self.inbox.get_mut(start..).unwrap_or_default());
             self.io.socket().patient = true;
+            self.inbox.truncate(start + read.as_ref().copied().unwrap_or(0));
             match read {
                 Ok(0) if replies.is_empty() => {
                     self.healthy = false;
                     return Err(Fault::Broken("the server closed the connection".into()));
                 }
                 Ok(0) => break,
-                Ok(length) => self.inbox.extend_from_slice(piece.get(..length).unwrap_or_default()),
+                Ok(_) => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
                 Err(e) => {
                     self.healthy = false;

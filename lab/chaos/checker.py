@@ -113,7 +113,9 @@ def exclusion(c: Checker) -> Iterator[Violation]:
             for _, _, earlier in active:
                 if not hold.excludes(earlier) or hold.who == earlier.who and hold.source == earlier.id:
                     continue
-                if c.lost_data(name, earlier.ask, hold.got):
+                # Who stood still when it was handed the lock may hear of it after the next one.
+                first, second = sorted((earlier, hold), key=lambda hold: hold.fence)
+                if c.lost_data(name, first.ask, second.got):
                     c.counts["overlaps_after_data_loss"] += 1
                 else:
                     yield Violation("exclusion", f"two hold \"{name}\" at once, and both are sure of it",

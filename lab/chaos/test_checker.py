@@ -171,6 +171,16 @@ class CheckerTest(unittest.TestCase):
         self.room.gives("p", 1, 2.0, ok=False, why="lost: the server no longer knows it")
         self.assertEqual(1, self.assert_clean().counts["overlaps_after_data_loss"])
 
+    def test_who_was_handed_the_lock_before_may_hear_of_it_later(self) -> None:
+        self.room.asks("p", 1, 1.0)
+        self.room.fault("flush", 1.4, 1.41)
+        self.room.asks("q", 2, 1.5)
+        self.room.gets("q", 2, 1.6, FENCE + 1)
+        self.room.gets("p", 1, 1.7, FENCE)
+        self.room.gives("p", 1, 1.8, ok=False, why="lost: another holder has been let in")
+        self.room.gives("q", 2, 2.0)
+        self.assert_clean()
+
     def test_breaking_another_lock_does_not(self) -> None:
         self.room.asks("p", 1, 1.0)
         self.room.gets("p", 1, 1.001, FENCE)

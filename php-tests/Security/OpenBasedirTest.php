@@ -34,7 +34,10 @@ final class OpenBasedirTest extends FileTestCase
         $swap->tell($this->dir);
         $swap->tell($outside);
         $swap->expect('begins');
-        $writer = $this->writer(['open_basedir' => $this->dir . ':' . dirname(__DIR__), 'cluster_lock.durable_writes' => 0]);
+        $writer = $this->writer([
+            'open_basedir' => $this->dir . ':' . dirname(__DIR__),
+            'cluster_lock.durable_writes' => 0,
+        ]);
         [$written, $refused] = $writer->run('
             set_error_handler(static fn () => true);
             $written = $refused = 0;

@@ -76,7 +76,8 @@ final class TenantsTest extends TestCase
                 $client->do(...$command);
                 self::fail(implode(' ', $command) . ' should be refused');
             } catch (RuntimeException $refusal) {
-                self::assertMatchesRegularExpression("/NOPERM|can't access/", $refusal->getMessage(), implode(' ', $command));
+                $why = $refusal->getMessage();
+                self::assertMatchesRegularExpression("/NOPERM|can't access/", $why, implode(' ', $command));
             }
         }
         $client->close();

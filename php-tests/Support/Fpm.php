@@ -45,7 +45,8 @@ final class Fpm
             $conf .= "$name = $value\n";
         }
         file_put_contents("$dir/fpm.conf", $conf);
-        $command = [self::binary(), '-F', '-R', '-y', "$dir/fpm.conf", ...($ini ? ['-c', $ini] : []), ...Php::options($settings + [
+        $ini = $ini === null ? [] : ['-c', $ini];
+        $command = [self::binary(), '-F', '-R', '-y', "$dir/fpm.conf", ...$ini, ...Php::options($settings + [
             'display_errors' => 1,
             'auto_prepend_file' => dirname(__DIR__) . '/fixtures/prelude.php',
         ], $extensions)];
