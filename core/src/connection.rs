@@ -119,7 +119,40 @@ impl Connection {
         name: &str,
     ) -> Result<(Self, Greeting), Fault> {
         let deadline = Instant::now() + connect_timeout;
-        let raw = connect(&server.address, deadline, connect_timeout).map_err(|e| broken(&e))?;
+        let mut outcome = Self::open_once(server, tls, deadline, connect_timeout, name);
+        // A connection that was made and broke at once (CLIENT KILL, a proxy that restarts) says nothing
+        // of the next one.
+        if let Err((true, Fault::Broken(_))) = outcome
+            && !deadline.has_passed()
+        {
+            outcome = Self::open_once(server, tls, deadline, connect_timeout, name);
+        }
+        let (mut connection, greeting) = outcome.map_err(|(_, fault)| fault)?;
+        connection.timeout = command_timeout;
+        connection.io.socket().raw.set_timeouts(command_timeout).map_err(|e| broken(&e))?;
+        Ok((connection, greeting))
+    }
+
+    /// An error comes with whether the connection had been made.
+    fn open_once(
+        server: &Server,
+        tls: Option<&Arc<ClientConfig>>,
+        deadline: Instant,
+        connect_timeout: Duration,
+        name: &str,
+    ) -> Result<(Self, Greeting), (bool, Fault)> {
+        let raw = connect(&server.address, deadline, connect_timeout).map_err(|e| (false, broken(&e)))?;
+        Self::shake_hands(raw, server, tls, deadline, connect_timeout, name).map_err(|fault| (true, fault))
+    }
+
+    fn shake_hands(
+        raw: Raw,
+        server: &Server,
+        tls: Option<&Arc<ClientConfig>>,
+        deadline: Instant,
+        connect_timeout: Duration,
+        name: &str,
+    ) -> Result<(Self, Greeting), Fault> {
         // Handshake and greeting belong to the connect.
         let left = deadline.remaining().max(Duration::from_millis(1));
         raw.set_timeouts(left).map_err(|e| broken(&e))?;
@@ -146,8 +179,6 @@ impl Connection {
             inbox: Vec::new(),
         };
         let greeting = connection.greet(server, name, deadline)?;
-        connection.timeout = command_timeout;
-        connection.io.socket().raw.set_timeouts(command_timeout).map_err(|e| broken(&e))?;
         Ok((connection, greeting))
     }
 
@@ -789,6 +820,29 @@ mod tests {
             let mut c = talk(replies);
             assert!(matches!(ask(&mut c), Err(Fault::Broken(_))), "{replies:?}");
             assert!(!c.is_healthy(), "{replies:?}");
+        }
+    }
+
+    #[test]
+    fn one_that_breaks_at_its_greeting_is_made_again_once() {
+        for (breaks, opens) in [(0, true), (1, true), (2, false)] {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = Address::Tcp("127.0.0.1".into(), listener.local_addr().unwrap().port());
+            let peer = thread::spawn(move || {
+                for _ in 0..breaks {
+                    drop(listener.accept().unwrap());
+                }
+                if opens {
+                    let (mut socket, _) = listener.accept().unwrap();
+                    assert!(socket.read(&mut [0; 1024]).unwrap() > 0);
+                    socket.write_all(b"*2\r\n$4\r\nrole\r\n$6\r\nmaster\r\n").unwrap();
+                }
+            });
+            let server = Server { address, tls: None, user: None, password: None, database: 0 };
+            let limit = Duration::from_secs(5);
+            let opened = Connection::open(&server, None, limit, limit, "test");
+            assert_eq!(opened.map(|(_, greeting)| greeting.role).ok(), opens.then(|| "master".into()));
+            peer.join().unwrap();
         }
     }
 
