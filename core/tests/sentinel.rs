@@ -103,7 +103,7 @@ fn a_release_in_the_middle_of_a_fail_over_arrives() {
     let dsn = setup.dsn();
     let holder = engine(&dsn);
     let lease = Want::default().get(&holder, "x");
-    let crowd = Crowd::gather(&dsn, "x");
+    let crowd = Crowd::gather(&config(&dsn), "x");
     let before = setup.primary();
     setup.servers[before].stop();
     let fence = lease.fence();

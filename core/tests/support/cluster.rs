@@ -144,20 +144,42 @@ impl ClusterSetup {
         }
     }
 
-    /// `redis-cli --cluster reshard`: moves the first slots of a server. If that fails in the middle (Valkey
-    /// waits for replicas, which may be slow here), as an administrator does: repairs, and does the rest.
-    pub fn reshard(&self, slots: u16, from: usize, to: usize) {
+    /// `redis-cli --cluster reshard`: moves slots, which are a server's first ones. When that gives up in
+    /// the middle (Valkey waits for the replicas, two seconds and no more) the slot that it leaves on the
+    /// way is brought there by hand.
+    pub fn reshard(&self, slots: std::ops::Range<u16>, from: usize, to: usize) {
         let server = format!("127.0.0.1:{}", self.servers[from].port);
-        let slots = slots.to_string();
-        let mut reshard = vec!["--cluster", "reshard", &server, "--cluster-yes", "--cluster-slots", &slots];
-        reshard.extend(["--cluster-from", &self.ids[from], "--cluster-to", &self.ids[to]]);
-        let mut said = String::new();
-        until_within(Duration::from_secs(60), "slots are moved", || {
-            redis_cli(&reshard).map_err(|output| said = output).is_ok() || {
-                eprintln!("{said}");
-                let _ = redis_cli(&["--cluster", "fix", &server, "--cluster-yes"]);
-                false
+        until_within(Duration::from_secs(120), "slots are moved", || {
+            let left = slots.clone().filter(|slot| self.owner_by(&self.servers[from], *slot) == Some(from));
+            let left = left.count().to_string();
+            let mut reshard =
+                vec!["--cluster", "reshard", &server, "--cluster-yes", "--cluster-slots", &left];
+            reshard.extend(["--cluster-from", &self.ids[from], "--cluster-to", &self.ids[to]]);
+            let Err(said) = redis_cli(&reshard) else { return true };
+            let slot = said.split("Moving slot ").last().and_then(|rest| rest.split(' ').next()).unwrap();
+            self.finish_move(slot.parse().unwrap_or_else(|_| panic!("{said}")), from, to);
+            false
+        });
+    }
+
+    /// Brings a slot that may be on the way to where it was to go.
+    fn finish_move(&self, slot: u16, from: usize, to: usize) {
+        let text = slot.to_string();
+        until_within(Duration::from_secs(60), "a slot arrives", || {
+            let set = |at: usize, state, node: usize| {
+                self.servers[at].cli(&["CLUSTER", "SETSLOT", &text, state, &self.ids[node]])
+            };
+            if self.owner_by(&self.servers[to], slot) == Some(from) {
+                set(to, "IMPORTING", from);
+                if set(from, "MIGRATING", to) != "OK" {
+                    return false;
+                }
+                let keys = self.servers[from].cli(&["CLUSTER", "GETKEYSINSLOT", &text, "1000"]);
+                if !keys.lines().filter(|key| !key.is_empty()).all(|key| self.move_key(key, from, to)) {
+                    return false;
+                }
             }
+            [to, from].iter().all(|at| set(*at, "NODE", to) == "OK")
         });
     }
 }
@@ -167,12 +189,11 @@ pub fn key(lock: &str) -> String {
     format!("cluster_lock:{{{lock}}}")
 }
 
-/// Its last words, if it fails.
+/// What it said, if it fails.
 fn redis_cli(args: &[&str]) -> Result<(), String> {
     let out = Command::new("redis-cli").args(args).output().expect("redis-cli");
     let text = String::from_utf8_lossy(&out.stdout);
-    let last: Vec<&str> = text.lines().rev().take(3).collect();
-    if out.status.success() { Ok(()) } else { Err(format!("{args:?}: {last:?}")) }
+    if out.status.success() { Ok(()) } else { Err(format!("{args:?}: {text}")) }
 }
 
 fn node(options: &[&str]) -> RedisServer {

@@ -5,9 +5,9 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
-use cluster_lock_core::{Engine, Standing};
+use cluster_lock_core::{Config, Engine, Standing};
 
-use super::{RedisServer, Want, engine, name, until};
+use super::{RedisServer, Want, config, engine, name, until};
 
 const S: Duration = Duration::from_secs(1);
 const WAITERS: usize = 20;
@@ -26,12 +26,12 @@ pub struct Crowd {
 }
 
 impl Crowd {
-    pub fn gather(dsn: &str, lock: &'static str) -> Self {
-        let observer = engine(dsn);
+    pub fn gather(config: &Config, lock: &'static str) -> Self {
+        let observer = Engine::new(config).unwrap();
         let (tell, turns) = channel();
         let threads = (0..WAITERS)
             .map(|who| {
-                let (engine, tell) = (engine(dsn), tell.clone());
+                let (engine, tell) = (Engine::new(config).unwrap(), tell.clone());
                 let thread = thread::spawn(move || {
                     let lease = Want::default().within(60 * S).get(&engine, lock);
                     let turn = Turn { who, when: Instant::now(), fence: lease.fence() };
@@ -68,7 +68,7 @@ pub fn waiting(engine: &Engine, lock: &str) -> usize {
 }
 
 /// How many waiters this server has heard of since then.
-fn heard_since(server: &RedisServer, lock: &str, when: SystemTime) -> usize {
+pub fn heard_since(server: &RedisServer, lock: &str, when: SystemTime) -> usize {
     let when = when.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
     let records = server.cli(&["HVALS", &format!("cluster_lock:{{{lock}}}:w")]);
     let heard = records.lines().filter_map(|record| record.split(' ').next()?.parse::<u128>().ok());
@@ -86,7 +86,7 @@ pub fn survives<'a>(
 ) {
     let holder = engine(dsn);
     let lease = Want::default().ttl(15 * S).get(&holder, lock);
-    let crowd = Crowd::gather(dsn, lock);
+    let crowd = Crowd::gather(&config(dsn), lock);
     let began = Instant::now();
     let (replaced, server) = strike();
     let since = SystemTime::now();
