@@ -46,7 +46,7 @@ fn text(login: &Login<'_>) -> String {
 fuzz_target!(|input: (Login<'_>, &str)| {
     let (login, any) = input;
     let Login { user, before, after, hosts, tail, .. } = &login;
-    if [user, before, after, hosts, tail].iter().any(|part| part.contains(SECRET)) {
+    if [user, before, after, hosts, tail].iter().any(|part| part.replace(char::is_control, "").contains(SECRET)) {
         return; // a secret that is written somewhere else as well
     }
     let text = text(&login);

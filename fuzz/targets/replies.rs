@@ -86,6 +86,7 @@ fuzz_target!(|input: (u8, Vec<Part<'_>>)| {
         ttl: Duration::from_secs(1),
         identity: b"{}",
         place: 0,
+        converts: 0,
     };
     match what % 7 {
         0 => {
