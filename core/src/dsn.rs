@@ -132,6 +132,12 @@ impl Dsn {
             "" => return Err(bad("it has no scheme")),
             _ => return Err(bad("its scheme is not known")),
         };
+        if has_stray_at(text) {
+            return Err(bad(
+                "an @ stands behind the host; in a user, a password or a path / ? # @ are written \
+                            %2F %3F %23 %40",
+            ));
+        }
         match kind {
             "" => one(text, tls),
             "unix" if !tls => Ok(Self::Redis(unix(text)?)),
@@ -263,6 +269,14 @@ pub fn redact(text: &str) -> String {
 
 fn bad(what: &str) -> Error {
     Error::Config(format!("cluster_lock.dsn is not usable: {what}. Allowed: {ALLOWED}"))
+}
+
+/// Whether there is an `@` behind the host, that is, very likely, a password with a slash in it, of which
+/// the rest would pass for a path, and be shown.
+fn has_stray_at(text: &str) -> bool {
+    let rest = text.split_once("://").map_or("", |(_, rest)| rest);
+    let tail = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len())).1;
+    tail.split(['?', '&', '#']).any(|part| part.contains('@') && !part.starts_with("sentinel_password="))
 }
 
 /// `scheme://[user[:password]@]host[:port],host[:port]…[/path][?options]`, taken apart.
@@ -645,5 +659,26 @@ mod tests {
         }
         let dsn = Dsn::parse("redis://u:hunter2@h").unwrap();
         assert!(!format!("{dsn:?}{}", dsn.redacted()).contains("hunter2"));
+    }
+
+    #[test]
+    fn the_rest_of_a_password_is_no_path() {
+        for dsn in [
+            "redis+sentinel://user:sec/ret@h1,h2/master",
+            "redis://h:1/ret@h",
+            "redis+unix:///:ret@/path.sock",
+            "rediss://user:6379?ca=ret@h",
+            "redis://user:6379#ret@h",
+        ] {
+            let error = Dsn::parse(dsn).unwrap_err().to_string();
+            assert!(error.contains("%2F") && !error.contains("ret@"), "{dsn}: {error}");
+            assert!(!redact(dsn).contains("ret"), "{dsn}");
+        }
+        let Dsn::Sentinel(sentinel) = Dsn::parse("redis+sentinel://h/m?sentinel_password=a@b").unwrap()
+        else {
+            panic!()
+        };
+        assert_eq!(sentinel.sentinels[0].password.as_ref().unwrap().reveal(), "a@b");
+        assert!(Dsn::parse("redis+unix:///a%40b.sock").is_ok());
     }
 }

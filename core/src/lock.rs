@@ -105,6 +105,8 @@ struct Wait {
     token: Token,
     started: Instant,
     place: u64,
+    /// [`Claim::converts`].
+    converts: u64,
     blocker: Option<Identity>,
 }
 
@@ -177,7 +179,7 @@ impl Engine {
     /// # Errors
     /// The server cannot be reached or refuses; nothing is held then, as far as it can be known.
     pub fn acquire(&self, name: &LockName, how: &Acquire<'_>) -> Result<Acquired> {
-        self.claim(name, Token::random(), how)
+        self.claim(name, Token::random(), 0, how)
     }
 
     /// Goes on waiting after an interrupt, in the same place. The time-out still counts from the
@@ -192,8 +194,8 @@ impl Engine {
         }
     }
 
-    fn claim(&self, name: &LockName, token: Token, how: &Acquire<'_>) -> Result<Acquired> {
-        self.go_on(name, Wait { token, started: Instant::now(), place: 0, blocker: None }, how)
+    fn claim(&self, name: &LockName, token: Token, converts: u64, how: &Acquire<'_>) -> Result<Acquired> {
+        self.go_on(name, Wait { token, started: Instant::now(), place: 0, converts, blocker: None }, how)
     }
 
     fn go_on(&self, name: &LockName, mut wait: Wait, how: &Acquire<'_>) -> Result<Acquired> {
@@ -247,6 +249,7 @@ impl Engine {
             ttl: how.ttl,
             identity: how.identity,
             place: wait.place,
+            converts: wait.converts,
         };
         let mut hold_off = HOLD_OFF.0;
         let mut failing_since = None;
@@ -581,7 +584,7 @@ impl Lease {
         }
         self.released.store(true, Ordering::Relaxed);
         self.engine.0.renewer.remove(&self.state);
-        self.engine.claim(self.name(), self.state.token.clone(), how)
+        self.engine.claim(self.name(), self.state.token.clone(), self.fence(), how)
     }
 
     /// Whether this process is the one that acquired it (a forked child's copies are not its own).

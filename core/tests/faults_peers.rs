@@ -20,7 +20,7 @@ const S: Duration = Duration::from_secs(1);
 
 /// An exclusive claim with a lease of 10 s, by somebody who does nothing of his own accord.
 fn claim<'a>(lock: &'a LockName, token: &'a Token) -> Claim<'a> {
-    Claim { name: lock, token, mode: Mode::Exclusive, ttl: 10 * S, identity: b"{}", place: 0 }
+    Claim { name: lock, token, mode: Mode::Exclusive, ttl: 10 * S, identity: b"{}", place: 0, converts: 0 }
 }
 
 fn store(server: &RedisServer) -> RedisStore {

@@ -104,6 +104,9 @@ impl Machine {
                 writer.expiry_ms = expiry_ms;
                 return (held(writer.fence), effects);
             }
+            if writer.fence > claim.converts {
+                return (late(claim, writer, now), effects);
+            }
             self.writer = None;
             let fence = self.grant(now, &me, false, claim.identity, claim.ttl);
             self.settle(now, None, &mut effects);
@@ -114,13 +117,17 @@ impl Machine {
                 reader.expiry_ms = expiry_ms;
                 return (held(reader.fence), effects);
             }
+            if reader.fence > claim.converts {
+                return (late(claim, reader, now), effects);
+            }
             self.readers.remove(&me);
         }
-        let queued = self.queue.iter().position(|w| w.token == me);
-        let known = queued
-            .and_then(|i| self.queue.get(i))
-            .filter(|_| if_busy != IfBusy::Yield)
-            .map_or(claim.place, |w| w.place);
+        let queued = self.queue.iter().find(|w| w.token == me).filter(|_| if_busy != IfBusy::Yield);
+        if let Some(queued) = queued.filter(|w| w.exclusive != exclusive) {
+            let (place, blocked_for) = (queued.place, WAITER_DEAD_AFTER);
+            return (Attempt::Busy { place, blocked_for, holder: Box::default() }, effects);
+        }
+        let known = queued.map_or(claim.place, |w| w.place);
         let place =
             if known == 0 { now.unix_us.max(self.queue.last().map_or(0, |w| w.place) + 1) } else { known };
         self.queue.retain(|w| w.token != me);
@@ -312,6 +319,15 @@ impl Machine {
             _ if !known => Standing::Lost(Loss::Forgotten),
             _ => Standing::Lost(Loss::Superseded),
         }
+    }
+}
+
+/// The answer to a request that was made before its claim's lock was converted, and arrives after that.
+fn late(claim: &Claim<'_>, held: &Held, now: Now) -> Attempt {
+    Attempt::Busy {
+        place: claim.place,
+        blocked_for: Duration::from_millis(held.expiry_ms.saturating_sub(now.lease_ms)),
+        holder: held.identity.clone(),
     }
 }
 

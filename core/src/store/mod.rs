@@ -70,7 +70,8 @@ pub struct Claim<'a> {
     pub name: &'a LockName,
     /// This acquisition's secret.
     pub token: &'a Token,
-    /// Exclusive or shared. A holder that presents its token with the other mode converts.
+    /// Exclusive or shared. A holder that presents its token with the other mode converts, if it names
+    /// what it [converts](Self::converts).
     pub mode: Mode,
     /// The lease asked for.
     pub ttl: Duration,
@@ -79,6 +80,9 @@ pub struct Claim<'a> {
     /// Arrival rank that an earlier attempt was given; 0 at first. Keeps the claim's turn even
     /// when the server has forgotten it.
     pub place: u64,
+    /// The fencing token of the lock that is to be converted; 0 when none is. A request that arrives
+    /// late, from before a conversion, does not know it, and so cannot undo that.
+    pub converts: u64,
 }
 
 /// What to do when the lock is not free.

@@ -69,9 +69,22 @@ enum Step {
 /// A command, so that it can be sent again.
 #[derive(Clone, Debug)]
 enum Command {
-    Attempt { client: usize, token: Token, shared: bool, if_busy: IfBusy, ttl: Duration, place: u64 },
-    Release { token: Token },
-    Renew { token: Token, ttl: Duration },
+    Attempt {
+        client: usize,
+        token: Token,
+        shared: bool,
+        if_busy: IfBusy,
+        ttl: Duration,
+        place: u64,
+        converts: u64,
+    },
+    Release {
+        token: Token,
+    },
+    Renew {
+        token: Token,
+        ttl: Duration,
+    },
     Break,
 }
 
@@ -234,7 +247,7 @@ impl<'a> History<'a> {
     fn send(&mut self, command: &Command) {
         let (now, context) = (self.now(), self.context.clone());
         match command {
-            Command::Attempt { client, token, shared, if_busy, ttl, place } => {
+            Command::Attempt { client, token, shared, if_busy, ttl, place, converts } => {
                 let claim = Claim {
                     name: &self.lock,
                     token,
@@ -242,6 +255,7 @@ impl<'a> History<'a> {
                     ttl: *ttl,
                     identity: &self.identities[*client],
                     place: *place,
+                    converts: *converts,
                 };
                 let expected = self.reference.attempt(now, &claim, *if_busy);
                 let actual = self.lab.store.attempt(&claim, *if_busy).unwrap();
@@ -284,6 +298,11 @@ impl<'a> History<'a> {
                 if_busy,
                 ttl,
                 place: self.places[client],
+                converts: self
+                    .fences
+                    .get(&reference::text(self.tokens[client].as_bytes()))
+                    .copied()
+                    .unwrap_or(0),
             },
             Step::Release { client } => Command::Release { token: self.tokens[client].clone() },
             Step::Renew { client, ttl } => Command::Renew { token: self.tokens[client].clone(), ttl },
@@ -335,6 +354,7 @@ impl<'a> History<'a> {
             ttl: Duration::from_secs(1),
             identity: &[],
             place: 0,
+            converts: 0,
         };
         let wake = self.lab.store.await_grant(&claim, Duration::from_secs(1), &|| false).unwrap();
         assert_eq!(wake, Wake::Granted(grant), "{}", self.context);

@@ -58,9 +58,20 @@ impl Reference {
             // A reader whose record was evicted has no fencing token to be told again: it is let in anew.
             self.edit(|machine| readers(machine).retain(|token, _| *token != me));
         }
+        // Nor does anybody know what a waiter waits for whose record was evicted.
+        let forgotten = |waiter: &&mut Value| waiter["token"] == *me && waiter["beat_ms"] == 0;
+        self.edit(|machine| {
+            if let Some(waiter) = waiters(machine).iter_mut().find(forgotten) {
+                waiter["exclusive"] = (claim.mode == Mode::Exclusive).into();
+            }
+        });
         self.correct_clock(now);
+        let before = self.json();
         let (answer, effects) = self.machine.attempt(now, claim, if_busy);
-        self.saved(now, &me);
+        // A late request changes nothing.
+        if matches!(answer, Attempt::Held(_)) || self.json() != before {
+            self.saved(now, &me);
+        }
         self.mail.remove(&me);
         self.post(now, effects);
         if let Attempt::Held(grant) = answer {

@@ -130,13 +130,13 @@ fn an_administrator_and_a_server_that_loses_everything() {
 
 #[test]
 fn readers_that_become_writers() {
-    holds(System { late_requests: None, ..System::new(&[&[UP], &[UP]], faults(1)) });
+    holds(System::new(&[&[UP], &[UP]], faults(1)));
 }
 
 #[test]
 fn a_writer_that_becomes_a_reader() {
-    holds(System { late_requests: None, ..System::new(&[&[DOWN], &[X]], faults(1)) });
-    holds(System { late_requests: None, ..System::new(&[&[DOWN], &[S]], faults(1)) });
+    holds(System::new(&[&[DOWN], &[X]], faults(1)));
+    holds(System::new(&[&[DOWN], &[S]], faults(1)));
 }
 
 #[test]
@@ -186,6 +186,12 @@ fn the_checker_finds_a_waiter_that_nobody_wakes() {
 fn the_checker_finds_a_dead_waiter_that_was_handed_the_lock_for_ever() {
     let system = System { kinds: &[Fault::Process], ..System::new(&[&[X], &[X], &[X]], 1) };
     finds(system, Mutant::EndlessGrant, RULES, &["the lock is of use to nobody for too long"]);
+}
+
+#[test]
+fn the_checker_finds_a_late_request_that_undoes_a_conversion() {
+    let system = System { kinds: &[Fault::Network], ..System::new(&[&[UP], &[S]], 1) };
+    finds(system, Mutant::ConvertsUnasked, EXCLUSION, &[EXCLUSION]);
 }
 
 #[test]

@@ -16,6 +16,8 @@ pub(crate) enum Mutant {
     LeaseFromReceipt,
     /// A waiter that was handed the lock has it for ever.
     EndlessGrant,
+    /// A holder's token with the other mode always converts.
+    ConvertsUnasked,
     /// Readers are let in before a writer that waits.
     ReadersFirst,
 }

@@ -254,7 +254,7 @@ impl QuorumStore {
             State::Waiting(_) => None,
         });
         let Some((mode, identity)) = held.filter(|_| !strangers.is_empty()) else { return };
-        let claim = Claim { name, token, mode, ttl, identity: &identity, place: 0 };
+        let claim = Claim { name, token, mode, ttl, identity: &identity, place: 0, converts: 0 };
         let keys = Keys::new(&self.prefix, name, false);
         script::with_acquire(&claim, IfBusy::GiveUp, None, |argv| {
             let call = Call::new(&ACQUIRE, &keys, argv);

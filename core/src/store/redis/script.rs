@@ -156,9 +156,9 @@ pub(crate) fn with_acquire<T>(
     then: impl FnOnce(&[&[u8]]) -> T,
 ) -> T {
     let (mut ttl, mut keep, mut place) = (itoa::Buffer::new(), itoa::Buffer::new(), itoa::Buffer::new());
-    let mut wanted = itoa::Buffer::new();
+    let (mut converts, mut wanted) = (itoa::Buffer::new(), itoa::Buffer::new());
     let lease = millis(claim.ttl);
-    let arguments: [&[u8]; 8] = [
+    let arguments: [&[u8]; 9] = [
         claim.token.as_bytes(),
         match claim.mode {
             Mode::Exclusive => b"X",
@@ -173,8 +173,14 @@ pub(crate) fn with_acquire<T>(
         place.format(claim.place).as_bytes(),
         claim.identity,
         keep.format(lease + RETAIN_MS).as_bytes(),
+        converts.format(claim.converts).as_bytes(),
         wanted.format(fence.unwrap_or(0)).as_bytes(),
     ];
-    let [usual @ .., _] = &arguments;
-    then(if fence.is_some() { &arguments } else { usual })
+    let [converting @ .., _] = &arguments;
+    let [usual @ .., _] = converting;
+    then(match (fence, claim.converts) {
+        (Some(_), _) => &arguments,
+        (None, 0) => usual,
+        (None, _) => converting,
+    })
 }

@@ -14,7 +14,9 @@ impl System {
         let round = s.clients[i].round;
         s.clients[i].phase = Phase::Asking { sent: s.now, place, deadline, last };
         let mode = self.mode(i, &s.clients[i]);
-        s.call(i, Line::Main, Request::Attempt { token: self.token(i, round), mode, place, last });
+        let converts = if s.clients[i].converted { s.clients[i].fence } else { 0 };
+        let token = self.token(i, round);
+        s.call(i, Line::Main, Request::Attempt { token, mode, place, last, converts });
     }
 
     pub(super) fn ask_again(&self, s: &mut State, i: usize) {
@@ -28,7 +30,8 @@ impl System {
         let now = s.now;
         let client = &mut s.clients[i];
         match (call.request, call.answer.unwrap()) {
-            (Request::Attempt { .. }, Answer::Held { .. }) => {
+            (Request::Attempt { .. }, Answer::Held { fence }) => {
+                client.fence = fence;
                 let Phase::Asking { sent, .. } = client.phase else { unreachable!() };
                 let from = if self.mutant == Some(Mutant::LeaseFromReceipt) { now } else { sent };
                 let end_ms = lease_end(from, LEASE_MS);
@@ -87,7 +90,7 @@ impl System {
     }
 
     pub(super) fn read_mail(&self, s: &mut State, i: usize) {
-        s.mail[i] = None;
+        let mail = s.mail[i].take().unwrap();
         let (now, now_ms) = (s.now, s.now_ms());
         let Phase::Queued { sent, .. } = s.clients[i].phase else { unreachable!() };
         let from = if self.mutant == Some(Mutant::LeaseFromReceipt) { now } else { sent };
@@ -95,6 +98,7 @@ impl System {
         let left = (u64::from(from) * TICK_MS + grant_ms).saturating_sub(now_ms);
         if self.renews && left > CONFIRM_NOW_MS {
             let end_ms = lease_end(from, grant_ms);
+            s.clients[i].fence = mail.fence;
             s.clients[i].phase = Phase::Holding { since: now, end_ms, due: Some(now) };
         } else {
             self.ask_again(s, i);
@@ -124,7 +128,7 @@ impl System {
         let rounds = self.wants[i].len();
         let client = &mut s.clients[i];
         client.round += 1;
-        client.converted = false;
+        (client.converted, client.fence) = (false, 0);
         (client.arrived, client.excused) = (None, false);
         if usize::from(client.round) == rounds {
             client.round -= 1;

@@ -24,6 +24,8 @@ const MARGIN_MS: u64 = 2;
 const CONFIRM_NOW_MS: u64 = 500;
 /// How long a lock may be of use to nobody because of one fault, in ticks: a lease and a second.
 const LONGEST_STUCK: u8 = 4;
+/// In how many ticks a request may still arrive whose connection has broken.
+const ORPHAN_LIFE: u8 = 2;
 /// The longest sleep, in ticks; whatever blocks, it blocks for a part of one.
 const SLICE: u8 = 1;
 
@@ -53,8 +55,6 @@ pub(crate) struct System {
     pub(crate) timeouts: Vec<Option<u8>>,
     /// The most faults in one history, and which kinds.
     pub(crate) faults: u8,
-    /// For how many ticks a request may still arrive whose connection has broken; `None`: not at all.
-    pub(crate) late_requests: Option<u8>,
     pub(crate) kinds: &'static [Fault],
     /// Whether leases are renewed, and for how many ticks a lock is held at most.
     pub(crate) renews: bool,
@@ -108,6 +108,8 @@ enum Delay {
 pub(crate) struct Client {
     round: u8,
     converted: bool,
+    /// The fencing token of the lock that it has, as it knows.
+    fence: u64,
     phase: Phase,
     call: Option<Call>,
     renewal: Option<Call>,
@@ -142,7 +144,7 @@ struct Call {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Request {
-    Attempt { token: u8, mode: Mode, place: u64, last: bool },
+    Attempt { token: u8, mode: Mode, place: u64, last: bool, converts: u64 },
     Renew { token: u8 },
     Release { token: u8 },
 }
@@ -197,7 +199,6 @@ impl System {
             wants: wants.iter().map(|w| w.to_vec()).collect(),
             timeouts: vec![None; wants.len()],
             faults,
-            late_requests: Some(2),
             kinds: &[Fault::Network, Fault::Process],
             renews: true,
             longest_hold: 2,
@@ -212,6 +213,7 @@ impl System {
         let client = Client {
             round: 0,
             converted: false,
+            fence: 0,
             phase: Phase::Idle,
             call: None,
             renewal: None,
@@ -400,10 +402,8 @@ impl System {
             Action::Break(i, line) => {
                 s.clients[i].clean = false;
                 let call = s.line(i, line).take().unwrap();
-                if call.answer.is_none()
-                    && let Some(life) = self.late_requests
-                {
-                    s.orphan(i, call.request, life);
+                if call.answer.is_none() {
+                    s.orphan(i, call.request, ORPHAN_LIFE);
                 }
                 self.broken(s, i, line, &call);
             }

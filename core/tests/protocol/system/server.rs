@@ -11,7 +11,7 @@ impl System {
     pub(super) fn serve(&self, s: &mut State, request: Request) -> Answer {
         let now = s.server_time();
         match request {
-            Request::Attempt { token, mode, place, last } => {
+            Request::Attempt { token, mode, place, last, converts } => {
                 let owner = self.owner(token);
                 let claim = Claim {
                     name: &self.name,
@@ -19,6 +19,7 @@ impl System {
                     mode,
                     ttl: LEASE,
                     identity: &self.identities[owner],
+                    converts: if self.mutant == Some(Mutant::ConvertsUnasked) { u64::MAX } else { converts },
                     place: self.mutant.map_or(place, |mutant| mutant.place(mode, place)),
                 };
                 let if_busy = if last { IfBusy::GiveUp } else { IfBusy::Queue };
