@@ -21,8 +21,8 @@ DEAD_WAITER, SLACK = 3 * SECOND, int(1.5 * SECOND)
 ORDER = 3 * SECOND // 10
 # A waiter asks again at least every second, and the circuit breaker opens for one.
 RECOVERY = int(2.5 * SECOND)
-# Longest that an answer may come after its time-out: two tries to connect and two commands, of a second each.
-LATE = 5 * SECOND
+# Longest that an answer may come after its time-out: two tries and a release, each a second to connect and one to ask.
+LATE = 6 * SECOND
 
 
 @dataclass
