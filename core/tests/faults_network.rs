@@ -8,7 +8,8 @@ use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use cluster_lock_core::{Acquired, Config, Engine, Error, Loss, Mode, Standing};
+use cluster_lock_core::store::{Attempt, Claim, IfBusy, RedisStore, Store, Token};
+use cluster_lock_core::{Acquired, Config, Dsn, Engine, Error, Loss, Mode, Standing};
 use fault_proxy::{Break, Direction, Ending, Fault, Proxy, Side};
 use support::{RedisServer, Want, assert_clean, assert_tells, config, name, patient, until, waiting};
 
@@ -301,6 +302,41 @@ fn a_lost_conversion_is_asked_again() {
         assert_eq!(lease.release().unwrap(), Standing::Ours);
         net.assert_clean();
     }
+}
+
+/// As after a time-out in a fail-over: the engine asks again later, in another call.
+#[test]
+fn a_release_without_an_answer_is_known_when_it_is_asked_for_again() {
+    let net = Net::impatient();
+    let mut config = config(&format!("redis://{}", net.proxy.address()));
+    config.command_timeout = 300 * MS;
+    config.retry_after = Duration::ZERO;
+    let Dsn::Redis(server) = config.dsn.clone() else { panic!("not redis") };
+    let store = RedisStore::new(server, &config);
+    let (lock, token) = (name("x"), Token::random());
+    let claim = Claim {
+        name: &lock,
+        token: &token,
+        mode: Mode::Exclusive,
+        ttl: 10 * S,
+        identity: b"{}",
+        place: 0,
+        converts: 0,
+    };
+    assert!(matches!(store.attempt(&claim, IfBusy::Queue), Ok(Attempt::Held(_))));
+    // It is carried out, and no answer to it or to its repetition arrives.
+    net.prepare(Direction::Down, 0, Ending::Close, Fault::Hold);
+    store.release(&lock, &token).unwrap_err();
+    until("it was carried out", || net.near.info(&lock).unwrap().is_none());
+    for _ in 0..2 {
+        drop(Want::now().get(&net.near, "x"));
+    }
+    net.proxy.set(Fault::Pass);
+    assert_eq!(store.release(&lock, &token).unwrap(), Standing::Ours);
+    // Once settled it is not believed again.
+    assert_eq!(store.release(&lock, &token).unwrap(), Standing::Lost(Loss::Superseded));
+    store.close();
+    net.assert_clean();
 }
 
 #[test]

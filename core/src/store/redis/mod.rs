@@ -15,7 +15,8 @@ pub(crate) mod script;
 mod sentinel;
 mod wait;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::Value;
@@ -53,16 +54,18 @@ pub struct RedisStore {
     prefix: String,
     /// Who must have what is granted.
     replicas: Option<Replicas>,
+    /// Releases that were sent and not answered, by token, and where the first one was sent: it may have
+    /// been carried out.
+    unanswered: Mutex<HashMap<Vec<u8>, Arc<Pool>>>,
 }
+
+/// So many unanswered releases are remembered, and then none: nobody asks again after so many.
+const UNANSWERED: usize = 1000;
 
 /// What a script returned, and how that came about.
 struct Ran {
     value: Value,
     pool: Arc<Pool>,
-    /// It took several tries, so an earlier one may have been carried out.
-    again: bool,
-    /// The last try went to another server than the first.
-    moved: bool,
     /// Too few replicas have it.
     short: Option<Fault>,
 }
@@ -102,7 +105,7 @@ impl RedisStore {
     }
 
     pub(crate) fn on(route: Box<dyn Route>, prefix: &str) -> Self {
-        Self { route, prefix: prefix.to_owned(), replicas: None }
+        Self { route, prefix: prefix.to_owned(), replicas: None, unanswered: Mutex::default() }
     }
 
     fn keys(&self, name: &LockName) -> Keys {
@@ -128,8 +131,7 @@ impl RedisStore {
         let keys = self.keys(name);
         let mut call = Call::new(script, &keys, argv);
         let began = Instant::now();
-        let first = self.route.server_of(keys.lock.as_bytes())?;
-        let mut pool = Arc::clone(&first);
+        let mut pool = self.route.server_of(keys.lock.as_bytes())?;
         let (mut tries, mut turns) = (1, 0);
         loop {
             let outcome = pool.get(purpose).map(|mut loan| match replicas {
@@ -141,10 +143,16 @@ impl RedisStore {
             });
             let fault = match outcome {
                 Ok(Ok((value, short))) => {
-                    let moved = !Arc::ptr_eq(&pool, &first);
-                    return Ok(Ran { value, pool, again: tries > 1, moved, short });
+                    return Ok(Ran { value, pool, short });
                 }
-                Ok(Err(fault)) => fault,
+                Ok(Err(fault)) => {
+                    if let (Fault::Broken(_), Some(token)) = (&fault, argv.first())
+                        && std::ptr::eq(script, &raw const *RELEASE)
+                    {
+                        self.left_unanswered(token, &pool);
+                    }
+                    fault
+                }
                 Err(error) if turns == TRIES => return Err(error),
                 Err(error) => {
                     // Nothing was sent.
@@ -168,6 +176,18 @@ impl RedisStore {
             };
             return Err(if once { unsettled(error) } else { error });
         }
+    }
+
+    fn unanswered(&self) -> MutexGuard<'_, HashMap<Vec<u8>, Arc<Pool>>> {
+        self.unanswered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn left_unanswered(&self, token: &[u8], pool: &Arc<Pool>) {
+        let mut unanswered = self.unanswered();
+        if unanswered.len() >= UNANSWERED {
+            unanswered.clear();
+        }
+        unanswered.entry(token.to_vec()).or_insert_with(|| Arc::clone(pool));
     }
 
     /// What was granted does not count, because too few replicas have it. Perhaps that is so because
@@ -339,11 +359,14 @@ impl Store for RedisStore {
 
     fn release(&self, name: &LockName, token: &Token) -> Result<Standing> {
         let ran = self.run(Purpose::Command, &RELEASE, name, &[token.as_bytes()])?;
+        let before = self.unanswered().remove(token.as_bytes());
         match Self::standing("release", &ran)? {
             // The first try, whose reply was lost, released it, and others have come and gone since.
             // (Or the server lost its data in the same moment; nobody can tell.) Another server that
             // has let others in has perhaps never known us.
-            Standing::Lost(Loss::Superseded) if ran.again && !ran.moved => Ok(Standing::Ours),
+            Standing::Lost(Loss::Superseded) if before.is_some_and(|pool| Arc::ptr_eq(&pool, &ran.pool)) => {
+                Ok(Standing::Ours)
+            }
             standing => Ok(standing),
         }
     }
