@@ -106,8 +106,9 @@ final class StatusTest extends TestCase
         $status = $alice->call('cluster_lock_status');
         self::assertGreaterThanOrEqual(1, $status['pool']['created'], 'The lock has connected');
         self::assertSame($status['pool']['open'], count($server->client()->clients()), 'The server sees as many');
+        $info = $server->client()->info('server');
         self::assertStringStartsWith(
-            $server->client()->info('server')['redis_version'],
+            $info['valkey_version'] ?? $info['redis_version'],
             (string) $status['server_version'],
             'server_version'
         );
