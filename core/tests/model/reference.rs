@@ -68,8 +68,13 @@ impl Reference {
         self.correct_clock(now);
         let before = self.json();
         let (answer, effects) = self.machine.attempt(now, claim, if_busy);
-        // A late request changes nothing.
-        if matches!(answer, Attempt::Held(_)) || self.json() != before {
+        // A late request changes nothing, whether its token holds or waits.
+        let holds = before["writer"]["token"] == *me || before["readers"].get(&me).is_some();
+        let waits =
+            |waiter: &Value| waiter["token"] == *me && waiter["exclusive"] != (claim.mode == Mode::Exclusive);
+        let other = holds || before["queue"].as_array().unwrap().iter().any(waits);
+        let late = other && matches!(answer, Attempt::Busy { .. }) && self.json() == before;
+        if !late {
             self.saved(now, &me);
         }
         self.mail.remove(&me);
