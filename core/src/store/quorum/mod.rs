@@ -318,7 +318,8 @@ impl Store for QuorumStore {
         if votes.count() >= self.majority() {
             return self.hold(claim, &votes.granted);
         }
-        if if_busy == IfBusy::GiveUp {
+        if if_busy == IfBusy::GiveUp && votes.busy.len() < self.nodes.len() {
+            // Some have granted it, or may do so when they get to it.
             self.part_with(claim.name, claim.token);
         }
         let blocked_for = self.blocked_for(&votes);
@@ -391,8 +392,10 @@ impl Store for QuorumStore {
             ours >= majority || ours + round.pending() < majority
         });
         let standing = self.verdict(&round, false)?;
-        if standing == Standing::Ours {
-            self.heal(name, token, ttl, &round);
+        match standing {
+            Standing::Ours => self.heal(name, token, ttl, &round),
+            // Nobody has to release it.
+            Standing::Lost(_) => drop(self.claims().remove(token)),
         }
         Ok(standing)
     }
