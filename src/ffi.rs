@@ -19,7 +19,7 @@ use ext_php_rs::zend::ModuleEntry;
 use crate::file_lock::{Asking, Handle};
 use crate::functions::Answer;
 use crate::reply::{Class, Reply, Trouble, Value};
-use crate::{file_lock, file_write, functions, info, lock_object, request, settings};
+use crate::{file_lock, file_write, functions, hidden_dsn, info, lock_object, request, settings};
 
 /// `clk_bytes`
 #[repr(C)]
@@ -259,9 +259,7 @@ extern "C" fn clk_process_begin() {
 extern "C" fn clk_process_end() {
     quietly((), || {
         request::gone();
-        if let Some(engine) = process::existing() {
-            engine.shutdown();
-        }
+        process::shutdown();
     });
 }
 
@@ -295,6 +293,18 @@ extern "C" fn clk_identity(sapi: Bytes, script: Bytes, uri: Bytes) {
 unsafe extern "C" fn clk_setting(name: Bytes, value: Bytes, out: *mut RawReply) {
     // SAFETY: `out` is the shim's.
     unsafe { reply(out, || settings::update(name.or_empty(), value.or_empty())) }
+}
+
+/// What PHP is to show of a DSN in its configuration; none: it may stay. Valid until the next call.
+#[unsafe(no_mangle)]
+extern "C" fn clk_hide_dsn(dsn: Bytes) -> Bytes {
+    quietly(Bytes::NONE, || {
+        let shown = std::str::from_utf8(dsn.or_empty()).ok().and_then(hidden_dsn::hide);
+        TEXTS.with_borrow_mut(|texts| {
+            texts.message = shown;
+            Bytes::of(texts.message.as_deref().map(str::as_bytes))
+        })
+    })
 }
 
 /// The DSN that PHP is to keep; valid until the next setting.

@@ -397,7 +397,7 @@ impl Taking {
         if let Some(refusal) = refusal {
             return Ok((None, refusal.into()));
         }
-        Ok(request.ask(&self.wish, &self.name, |how| request::engine()?.acquire(&self.name, how)))
+        Ok(request.ask(&self.wish, &self.name, |how| settings::engine()?.acquire(&self.name, how)))
     }
 
     /// The lock that the file had is not ours any more; the kernel's is given back with it.

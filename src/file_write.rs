@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use cluster_lock_core::replace::{Committed, Existing, Options, Replacement, Target};
-use cluster_lock_core::{Error, LockName, Mode};
+use cluster_lock_core::{Error, LockName, Mode, text};
 
 use crate::functions::{self, Answer, default_ttl, name_argument};
 use crate::info;
@@ -144,7 +144,7 @@ pub(crate) fn commit(id: u64) -> Reply {
             }
             Err(error) => Reply::failed(match failed {
                 Some(name) => {
-                    format!("{} is unchanged: {}", target.path().display(), about(&name, error))
+                    format!("{} is unchanged: {}", text::path(target.path()), about(&name, error))
                 }
                 None => error.to_string(),
             }),

@@ -118,7 +118,7 @@ pub(crate) fn fence(name: &[u8]) -> Answer {
 /// `cluster_lock_break()`
 pub(crate) fn break_lock(name: &[u8]) -> Answer {
     let name = name_argument(1, name)?;
-    Ok(match request::engine().and_then(|engine| engine.break_lock(&name)) {
+    Ok(match settings::engine().and_then(|engine| engine.break_lock(&name)) {
         Ok(broken) => broken.into(),
         Err(error) => Reply::failed(about(&name, error)),
     })

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cluster_lock_core::store::StoreStatus;
-use cluster_lock_core::{Counters, Engine, Holder, Identity, Lease, LockReport, Waiter, process};
+use cluster_lock_core::{Counters, Engine, Holder, Identity, Lease, LockReport, Waiter};
 use ext_php_rs::binary::Binary;
 use ext_php_rs::boxed::ZBox;
 use ext_php_rs::error::Result;
@@ -42,7 +42,7 @@ fn array(table: Table) -> Reply {
 /// `cluster_lock_info()`
 pub(crate) fn info(name: &[u8]) -> Answer {
     let name = name_argument(1, name)?;
-    Ok(match request::engine().and_then(|engine| engine.info(&name)) {
+    Ok(match settings::engine().and_then(|engine| engine.info(&name)) {
         Ok(Some(lock)) => array(report(lock)),
         Ok(None) => Value::Null.into(),
         Err(error) => Reply::from(Value::Null).warn(about(&name, error)),
@@ -55,7 +55,7 @@ pub(crate) fn list(prefix: &[u8], limit: i64) -> Answer {
         .ok()
         .filter(|limit| *limit > 0)
         .ok_or_else(|| BadArgument { number: 2, message: "must be greater than or equal to 1".into() })?;
-    Ok(match request::engine().and_then(|engine| engine.list(prefix, limit)) {
+    Ok(match settings::engine().and_then(|engine| engine.list(prefix, limit)) {
         Ok(locks) => array(tables(locks.into_iter().map(report))),
         Err(error) => {
             let message = format!("The locks cannot be listed: {error}");
@@ -109,7 +109,7 @@ fn waiter(waiter: Waiter) -> Table {
 /// `cluster_lock_status()`. Neither connects nor makes an engine.
 pub(crate) fn status() -> Reply {
     let held = request::with(|request| request.leases().map(Hold::of).collect());
-    let engine = process::existing();
+    let engine = settings::existing_engine();
     let store = engine.map(Engine::status).unwrap_or_default();
     let unused = Counters::default();
     let counters = engine.map_or(&unused, |engine| engine.counters());

@@ -8,6 +8,7 @@
 //! * `file_write`: `cluster_file_put_contents()`.
 //! * `request`: what this request holds; given back when it ends, in whatever way.
 //! * `settings`: php.ini.
+//! * `hidden_dsn`: what PHP may show of a DSN.
 //! * `info`: reports and the status, as arrays.
 //! * `reply`: what a call answers.
 //! * `ffi`: the border to the C shim (`zend_*.c`), where arguments are parsed and errors raised.
@@ -31,6 +32,7 @@ mod ffi;
 mod file_lock;
 mod file_write;
 mod functions;
+mod hidden_dsn;
 mod info;
 mod lock_object;
 mod module;

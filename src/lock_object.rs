@@ -10,6 +10,7 @@ use crate::functions::{
 use crate::info;
 use crate::reply::{Class, Reply, Value, about};
 use crate::request::{self, Asked, Given, Request, Turn, Wish};
+use crate::settings;
 
 /// The state of one object.
 pub(crate) struct Object {
@@ -72,7 +73,7 @@ fn acquire_in(request: &mut Request, id: u64, timeout: Option<Duration>, resume:
     } else if let Some(refusal) = request.refusal(&name, &wish, Some(id)) {
         (None, refusal.into())
     } else {
-        request.ask(&wish, &name, |how| request::engine()?.acquire(&name, how))
+        request.ask(&wish, &name, |how| settings::engine()?.acquire(&name, how))
     };
     let Asked { turn, log, .. } = asked;
     let reply = match turn {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use cluster_lock_core::{Error, Identity, LockName};
+use cluster_lock_core::{Error, Identity, LockName, text};
 use ext_php_rs::boxed::ZBox;
 use ext_php_rs::types::ZendHashTable;
 
@@ -38,7 +38,7 @@ impl Class {
     /// The class of what the core reports.
     pub(crate) fn of(error: &Error) -> Self {
         match error {
-            Error::Connection { .. } => Self::Connection,
+            Error::Connection { .. } | Error::FailingOver { .. } => Self::Connection,
             Error::Lost(_) => Self::Lost,
             _ => Self::Lock,
         }
@@ -120,20 +120,20 @@ pub(crate) fn about(name: &LockName, what: impl std::fmt::Display) -> String {
     format!("Lock \"{name}\": {what}")
 }
 
-/// A holder, for people: `node web2, pid 123 (fpm-fcgi) /srv/compile.php /compile`. Escaped, since
-/// another node wrote it and it goes to the log.
+/// A holder, for people: `node web2, pid 123 (fpm-fcgi) /srv/compile.php /compile`. Escaped and
+/// cut, since another node wrote it and it goes to the log.
 pub(crate) fn who(identity: &Identity) -> String {
-    let mut text = format!("node {}, pid {}", identity.node, identity.pid);
+    let mut out = format!("node {}, pid {}", text::said(&identity.node), identity.pid);
     if !identity.sapi.is_empty() {
-        text = format!("{text} ({})", identity.sapi);
+        out = format!("{out} ({})", text::said(&identity.sapi));
     }
     for part in [&identity.script, &identity.request_uri] {
         if !part.is_empty() {
-            text.push(' ');
-            text.push_str(part);
+            out.push(' ');
+            out.push_str(&text::said(part));
         }
     }
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    out
 }
 
 /// Who was in the way of a lock.
@@ -161,11 +161,6 @@ pub(crate) fn slow(
     blocker: Option<&Blocker>,
 ) -> String {
     let by = blocker.map(|blocker| format!("; {blocker}")).unwrap_or_default();
-    let path = path.map(|path| format!(" ({})", printable(path))).unwrap_or_default();
+    let path = path.map(|path| format!(" ({})", text::path(path))).unwrap_or_default();
     format!("cluster_lock: waited {:.1} s for lock \"{name}\"{path}{by}", waited.as_secs_f64())
-}
-
-/// A path for the log: no control character can forge another line.
-fn printable(path: &Path) -> String {
-    path.to_string_lossy().chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }

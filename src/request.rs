@@ -10,7 +10,7 @@ use std::time::Duration;
 use cluster_lock_core::file_lock::Intercept;
 use cluster_lock_core::{
     Acquire, Acquired, Engine, Error, Identity, Lease, LockName, Loss, Mode, PathMap, Pending, Result,
-    Standing, process,
+    Standing,
 };
 
 use crate::file_lock::{FileLock, Taking};
@@ -62,6 +62,10 @@ impl From<Result<Turn>> for Asked {
         Self { turn, lost: None, blocker: None, log: None }
     }
 }
+
+/// The most bytes told of a request's script and path. Whoever makes the requests chooses the latter, and
+/// it stands in the server's memory once for every waiter.
+const MAX_WHO: usize = 1024;
 
 /// For [`Request::refusal`]: asked by something that is neither an object nor `cluster_lock()`.
 pub(crate) const NO_OBJECT: u64 = 0;
@@ -165,11 +169,6 @@ pub(crate) fn with<T>(work: impl FnOnce(&mut Request) -> T) -> T {
     })
 }
 
-/// The engine of this process.
-pub(crate) fn engine() -> Result<&'static Engine> {
-    process::engine(|| settings::with(settings::Settings::config))
-}
-
 impl Request {
     /// An id that this process has never used: a stale one finds nothing.
     pub(crate) fn new_id(&mut self) -> u64 {
@@ -179,7 +178,7 @@ impl Request {
 
     /// Who asks. Given once for each request, by the first call that may wait.
     pub(crate) fn identify(&mut self, sapi: &[u8], script: &[u8], uri: &[u8]) {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes.get(..MAX_WHO).unwrap_or(bytes)).into_owned();
         // The query string may hold secrets, and says little about who holds a lock.
         let path = uri.split(|&byte| byte == b'?').next().unwrap_or_default();
         let identity = Identity {
@@ -238,7 +237,7 @@ impl Request {
         if let Some(refusal) = self.refusal(name, wish, None) {
             return refusal.into();
         }
-        let (lease, asked) = self.ask(wish, name, |how| engine()?.acquire(name, how));
+        let (lease, asked) = self.ask(wish, name, |how| settings::engine()?.acquire(name, how));
         self.keep(name, lease, 1, None, asked)
     }
 

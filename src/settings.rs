@@ -3,14 +3,14 @@
 //! Kept for each thread, because PHP's ini entries are: with ZTS every thread is told every value.
 
 use std::cell::RefCell;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use cluster_lock_core::config::{check_prefix, hostname};
 use cluster_lock_core::dsn::redact;
 use cluster_lock_core::file_lock::{Exclude, Intercept};
-use cluster_lock_core::{Config, Dsn, Error, PathMap};
+use cluster_lock_core::{Config, Dsn, Engine, Error, PathMap, process};
 
+use crate::hidden_dsn;
 use crate::reply::{Reply, Trouble};
 
 /// The shortest lease, in seconds.
@@ -64,6 +64,8 @@ pub(crate) struct Settings {
     connect_timeout: Duration,
     command_timeout: Duration,
     retry_after: Duration,
+    /// The engine for all this, once it was asked for.
+    engine: Option<&'static Engine>,
 }
 
 impl Settings {
@@ -90,10 +92,11 @@ impl Settings {
             connect_timeout: Duration::from_secs(1),
             command_timeout: Duration::from_secs(1),
             retry_after: Duration::from_secs(1),
+            engine: None,
         }
     }
 
-    /// The configuration of the process's engine.
+    /// The configuration of the engine.
     pub(crate) fn config(&self) -> Result<Config, Error> {
         Ok(Config {
             dsn: self.dsn.clone()?,
@@ -108,11 +111,7 @@ impl Settings {
 
     /// The kind of backend, and the DSN without credentials.
     pub(crate) fn backend(&self) -> (&'static str, &str) {
-        let kind = match self.dsn {
-            Ok(Dsn::Redis(_)) => "redis",
-            Ok(Dsn::Local(_)) => "local",
-            Err(_) => "none",
-        };
+        let kind = self.dsn.as_ref().map_or("none", Dsn::backend);
         (kind, &self.dsn_redacted)
     }
 
@@ -150,18 +149,36 @@ impl Settings {
 
     /// A bad DSN is kept, too: the extension loads, and every call says what is wrong.
     fn set_dsn(&mut self, text: &str) -> Option<String> {
-        let real = recall(text);
-        let redacted = redact(&real);
+        let real = hidden_dsn::reveal(text);
         self.dsn = Dsn::parse(&real);
-        // Without credentials the value stays as it was written.
-        let secret = real.contains('@') || self.dsn.is_err();
-        self.dsn_shown = (secret && redacted != real).then(|| redacted.clone());
-        self.dsn_redacted = redacted;
-        if self.dsn_shown.is_some() {
-            remember(&self.dsn_redacted, &real);
-        }
+        self.dsn_redacted = redact(&real);
+        self.dsn_shown = hidden_dsn::hide(&real);
         self.dsn.as_ref().err().map(ToString::to_string)
     }
+}
+
+/// What [`Settings::config`] is made of.
+const OF_THE_ENGINE: [&str; 7] =
+    ["dsn", "prefix", "connect_timeout", "command_timeout", "pool_size", "retry_after", "node"];
+
+/// The engine of this process for these settings.
+///
+/// # Errors
+/// The settings are not usable.
+pub(crate) fn engine() -> Result<&'static Engine, Error> {
+    SETTINGS.with_borrow_mut(|settings| {
+        if let Some(engine) = settings.engine.filter(|engine| engine.is_own()) {
+            return Ok(engine);
+        }
+        let engine = process::engine(&settings.config()?)?;
+        settings.engine = Some(engine);
+        Ok(engine)
+    })
+}
+
+/// The same, if it has been made.
+pub(crate) fn existing_engine() -> Option<&'static Engine> {
+    with(Settings::config).ok().as_ref().and_then(process::existing)
 }
 
 thread_local! {
@@ -179,6 +196,9 @@ pub(crate) fn update(name: &[u8], value: &[u8]) -> Reply {
     let value = String::from_utf8_lossy(value);
     let short = name.strip_prefix("cluster_lock.").unwrap_or(&name);
     SETTINGS.with_borrow_mut(|settings| {
+        if OF_THE_ENGINE.contains(&short) {
+            settings.engine = None;
+        }
         if short == "dsn" {
             let trouble = settings.set_dsn(&value).map(Trouble::Warning);
             return Reply { trouble, ..true.into() };
@@ -196,20 +216,6 @@ pub(crate) fn update(name: &[u8], value: &[u8]) -> Reply {
 /// What PHP is to keep as the DSN instead of what was set; `None`: that may stay.
 pub(crate) fn dsn_shown<T>(read: impl FnOnce(Option<&str>) -> T) -> T {
     SETTINGS.with_borrow(|settings| read(settings.dsn_shown.as_deref()))
-}
-
-/// Real DSNs by their redacted forms: PHP keeps only the latter, and hands them back.
-static REAL: Mutex<Vec<(String, String)>> = Mutex::new(Vec::new());
-
-fn recall(text: &str) -> String {
-    let known = REAL.lock().unwrap_or_else(PoisonError::into_inner);
-    known.iter().find(|(shown, _)| shown == text).map_or(text, |(_, real)| real).to_owned()
-}
-
-fn remember(shown: &str, real: &str) {
-    let mut known = REAL.lock().unwrap_or_else(PoisonError::into_inner);
-    known.retain(|(other, _)| other != shown);
-    known.push((shown.into(), real.into()));
 }
 
 fn number(text: &str) -> Option<f64> {

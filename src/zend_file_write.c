@@ -28,6 +28,13 @@ zend_string *clk_local_path(const char *filename, bool use_include_path, const c
 		}
 		return NULL;
 	}
+	/* The kernel would say so, too; but not before it was copied. */
+	if (strlen(path) >= MAXPATHLEN) {
+		if (warning) {
+			php_error_docref(NULL, E_WARNING, "The path is too long: more than %d bytes", MAXPATHLEN - 1);
+		}
+		return NULL;
+	}
 	if (use_include_path) {
 		zend_string *wanted = zend_string_init(path, strlen(path), 0);
 		zend_string *found = zend_resolve_path(wanted);

@@ -81,17 +81,33 @@ static void hide_password(void)
 	entry->value = hidden;
 }
 
-/* The same for get_cfg_var(). */
-static void hide_password_in_configuration(void)
+static void hide_password_in(HashTable *configuration)
 {
-	zval *value = cfg_get_entry(ZEND_STRL("cluster_lock.dsn"));
-	clk_bytes shown = clk_dsn_shown();
+	zval *value = zend_hash_str_find(configuration, ZEND_STRL("cluster_lock.dsn"));
 
-	if (value && Z_TYPE_P(value) == IS_STRING && shown.ptr) {
+	if (!value || Z_TYPE_P(value) != IS_STRING) {
+		return;
+	}
+	clk_bytes shown = clk_hide_dsn(clk_bytes_of_str(Z_STR_P(value)));
+	if (shown.ptr) {
 		zend_string *old = Z_STR_P(value);
 		ZVAL_NEW_STR(value, zend_string_init((const char *) shown.ptr, shown.len, 1));
 		zend_string_release(old);
 	}
+}
+
+/* The same for get_cfg_var(), which also shows the sections [HOST=...] and [PATH=...] as arrays. */
+static void hide_passwords_in_configuration(void)
+{
+	HashTable *configuration = php_ini_get_configuration_hash();
+	zval *section;
+
+	hide_password_in(configuration);
+	ZEND_HASH_FOREACH_VAL(configuration, section) {
+		if (Z_TYPE_P(section) == IS_ARRAY) {
+			hide_password_in(Z_ARRVAL_P(section));
+		}
+	} ZEND_HASH_FOREACH_END();
 }
 
 /* Life cycle. */
@@ -118,7 +134,7 @@ int clk_shim_minit(int type, int module_number)
 {
 	clk_process_begin();
 	REGISTER_INI_ENTRIES();
-	hide_password_in_configuration();
+	hide_passwords_in_configuration();
 	hide_password();
 	if (zend_register_functions(NULL, ext_functions, NULL, type) == FAILURE) {
 		return FAILURE;

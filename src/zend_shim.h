@@ -71,6 +71,7 @@ bool clk_identity_known(void);
 void clk_identity(clk_bytes sapi, clk_bytes script, clk_bytes uri);
 void clk_setting(clk_bytes name, clk_bytes value, clk_reply *reply);
 clk_bytes clk_dsn_shown(void);
+clk_bytes clk_hide_dsn(clk_bytes dsn);
 
 /* Those that may wait take `resume`: 0, or the id of the CLK_AGAIN reply after which they go on. */
 void clk_lock(clk_bytes name, clk_seconds timeout, int64_t mode, clk_seconds ttl, uint64_t resume, clk_reply *reply);

@@ -41,7 +41,8 @@
  * @param float|null $ttl the lease in seconds, which is how long a dead holder blocks the others;
  *     null: cluster_lock.ttl; at least 0.1, else ValueError
  * @return bool true: held. false without a warning: the time is up. false with E_WARNING: the server
- *     cannot be reached or refuses
+ *     cannot be reached or refuses; or (sentinels, cluster) the time is up and no other server has
+ *     taken its place
  */
 function cluster_lock(string $name, ?float $timeout = null, int $mode = LOCK_EX, ?float $ttl = null): bool {}
 
@@ -51,7 +52,8 @@ function cluster_lock(string $name, ?float $timeout = null, int $mode = LOCK_EX,
  * @param string $name 1 to 1024 bytes; else ValueError
  * @return bool true only if the lock was ours from acquire to release. false with E_WARNING: it is
  *     not held by this request; or was lost meanwhile, and how; or the server cannot be reached (the
- *     lock comes free when its lease runs out). Whatever the answer, this request holds it once less.
+ *     lock comes free when its lease runs out; while sentinels or a cluster are replacing the server
+ *     this is tried for 10 s). Whatever the answer, this request holds it once less.
  */
 function cluster_unlock(string $name): bool {}
 
@@ -287,7 +289,7 @@ final class ClusterLockLostException extends ClusterLockException
 {
 }
 
-/** The server cannot be reached. */
+/** The server cannot be reached, and no other has taken its place in time. */
 final class ClusterLockConnectionException extends ClusterLockException
 {
 }

@@ -21,17 +21,42 @@ def _pair(name: str, value: str) -> bytes:
     return length(len(name)) + length(len(value)) + name.encode() + value.encode()
 
 
+def _request(script: Path, query: str, flags: int) -> bytes:
+    params = b"".join(_pair(k, v) for k, v in {
+        "SCRIPT_FILENAME": str(script), "SCRIPT_NAME": f"/{script.name}", "REQUEST_METHOD": "GET",
+        "REQUEST_URI": f"/{script.name}", "DOCUMENT_ROOT": str(script.parent), "SERVER_PROTOCOL": "HTTP/1.1",
+        "GATEWAY_INTERFACE": "CGI/1.1", "REMOTE_ADDR": "127.0.0.1", "SERVER_NAME": "bench", "QUERY_STRING": query,
+    }.items())
+    begin = struct.pack(">HB5x", 1, flags)
+    return _record(BEGIN, begin) + _record(PARAMS, params) + _record(PARAMS, b"") + _record(STDIN, b"")
+
+
+def ask_once(path: Path, script: Path, query: str, timeout: float) -> bool:
+    """One request over a connection of its own. True when php-fpm has answered it to its end."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(timeout)
+        data = b""
+        try:
+            connection.connect(str(path))
+            connection.sendall(_request(script, query, 0))
+            while chunk := connection.recv(1 << 16):
+                data += chunk
+        except OSError:
+            return False
+    offset = 0
+    while len(data) >= offset + 8:
+        _, kind, _, length, padding, _ = struct.unpack_from(">BBHHBB", data, offset)
+        if kind == END:
+            return True
+        offset += 8 + length + padding
+    return False
+
+
 class Client:
     """Asks one page of one php-fpm over and over."""
 
     def __init__(self, path: Path, script: Path) -> None:
-        params = b"".join(_pair(k, v) for k, v in {
-            "SCRIPT_FILENAME": str(script), "SCRIPT_NAME": f"/{script.name}", "REQUEST_METHOD": "GET",
-            "REQUEST_URI": f"/{script.name}", "DOCUMENT_ROOT": str(script.parent), "SERVER_PROTOCOL": "HTTP/1.1",
-            "GATEWAY_INTERFACE": "CGI/1.1", "REMOTE_ADDR": "127.0.0.1", "SERVER_NAME": "bench", "QUERY_STRING": "",
-        }.items())
-        begin = struct.pack(">HB5x", 1, KEEP_CONNECTION)
-        self._request = _record(BEGIN, begin) + _record(PARAMS, params) + _record(PARAMS, b"") + _record(STDIN, b"")
+        self._request = _request(script, "", KEEP_CONNECTION)
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(30)
         self._socket.connect(str(path))

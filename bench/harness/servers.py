@@ -22,6 +22,13 @@ def before_exec(cpu: int | None = None) -> None:
         os.sched_setaffinity(0, {cpu})
 
 
+def prefix(cpu: int | None = None) -> list[str]:
+    """The same for a command line: for programs with threads, where nothing may run between fork and exec. The
+    parent to end with is the thread that starts it."""
+    pinned = [] if cpu is None else ["taskset", "-c", str(cpu)]
+    return ["setpriv", "--pdeathsig", "TERM", "--", *pinned]
+
+
 def free_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -51,20 +58,28 @@ def wait_for(what: str, process: subprocess.Popen, attempt) -> None:
             time.sleep(0.02)
 
 
-class Redis:
-    """A Redis server without persistence, on TCP and on a unix socket; on one CPU when `cpu` is given."""
+NO_PERSISTENCE = ("--save", "", "--appendonly", "no")
 
-    def __init__(self, tmp: Path, name: str, cpu: int | None = None) -> None:
+
+class Redis:
+    """A Redis server, on TCP and on a unix socket; on one CPU when `cpu` is given."""
+
+    def __init__(self, tmp: Path, name: str, cpu: int | None = None,
+                 options: tuple[str, ...] = NO_PERSISTENCE) -> None:
         self.port = free_port()
         self.path = tmp / f"{name}.sock"
         self.tcp = f"tcp://127.0.0.1:{self.port}"
         self.unix = f"unix://{self.path}"
+        self._cpu, self._log, self._dir, self._options = cpu, tmp / f"{name}.log", tmp, options
+        self.start()
 
-        self.process = subprocess.Popen(
-            ["redis-server", "--bind", "127.0.0.1", "--port", str(self.port), "--unixsocket", str(self.path),
-             "--save", "", "--appendonly", "no", "--dir", str(tmp), "--daemonize", "no"],
-            stdout=(tmp / f"{name}.log").open("w"), stderr=subprocess.STDOUT,
-            preexec_fn=lambda: before_exec(cpu))
+    def start(self) -> None:
+        """Also once more, after a stop: on the same addresses, with the data that it finds."""
+        with self._log.open("a") as log:
+            self.process = subprocess.Popen(
+                [*prefix(self._cpu), "redis-server", "--bind", "127.0.0.1", "--port", str(self.port),
+                 "--unixsocket", str(self.path), "--dir", str(self._dir), "--daemonize", "no", *self._options],
+                stdout=log, stderr=subprocess.STDOUT)
         wait_for("redis-server", self.process, lambda: socket.create_connection(("127.0.0.1", self.port), 1).close())
         self._monitor = socket.create_connection(("127.0.0.1", self.port), 5)
 
@@ -108,16 +123,16 @@ class DelayProxy:
 
 
 class Fpm:
-    """A php-fpm master with one worker that stays, reached over a unix socket."""
+    """A php-fpm master with workers that stay, one by default, reached over a unix socket."""
 
     def __init__(self, fpm: str, ini: Path, tmp: Path, name: str, options: list[str],
-                 cpu: int | None = None) -> None:
+                 cpu: int | None = None, children: int = 1) -> None:
         self.path = tmp / f"{name}.sock"
         conf = tmp / f"{name}.conf"
         conf.write_text(
             f"[global]\nerror_log = {tmp}/{name}.log\ndaemonize = no\n"
-            f"[www]\nuser = root\ngroup = root\nlisten = {self.path}\npm = static\npm.max_children = 1\n"
-            "pm.max_requests = 0\ncatch_workers_output = yes\n")
+            f"[www]\nuser = root\ngroup = root\nlisten = {self.path}\npm = static\npm.max_children = {children}\n"
+            "pm.max_requests = 0\ncatch_workers_output = yes\nclear_env = no\n")
         self.process = subprocess.Popen(
             [fpm, "-R", "-F", "-c", str(ini), "-y", str(conf), *options],
             env=php_environment(tmp), stdout=subprocess.DEVNULL, stderr=(tmp / f"{name}.err").open("w"),
@@ -131,18 +146,18 @@ class Fpm:
         self.worker = self._worker()
 
     def _worker(self) -> int:
-        """The pid of the one child."""
+        """The pid of the first child."""
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
-            for stat in Path("/proc").glob("[0-9]*/stat"):
-                try:
-                    pid, ppid = stat.parent.name, stat.read_text().rpartition(")")[2].split()[1]
-                except OSError:
-                    continue
-                if int(ppid) == self.process.pid:
-                    return int(pid)
+            for pid in self.workers():
+                return pid
             time.sleep(0.02)
         raise RuntimeError("php-fpm has no worker")
+
+    def workers(self) -> list[int]:
+        """The pids of the children that there are now."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(pid) for pid in children.read_text().split()]
 
     def stop(self) -> None:
         stop(self.process)

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::dsn::Dsn;
 
-/// Where the locks live and how the server is spoken to. Fixed for the life of a process.
-#[derive(Clone, Debug)]
+/// Where the locks live and how the server is spoken to. Each has an engine of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Which backend, and where.
     pub dsn: Dsn,

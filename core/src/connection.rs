@@ -9,8 +9,9 @@
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use crate::clock::Instant;
 use crate::dsn::{Address, Server, TlsFiles};
+use crate::text;
 
 /// Why an exchange failed. After anything but [`Fault::Refused`] the connection is unusable.
 #[derive(Debug, Clone)]
@@ -31,6 +33,19 @@ pub enum Fault {
     Broken(String),
     /// The server answered with an error: its code (`NOSCRIPT`, `WRONGPASS`, …) and text.
     Refused(String, String),
+}
+
+impl Fault {
+    /// Whether the server answered with this error code.
+    pub fn is(&self, code: &str) -> bool {
+        matches!(self, Self::Refused(other, _) if other == code)
+    }
+
+    /// Something else has written to the keys of a lock. Redis 6 says so in the text of another error.
+    pub fn is_foreign_key(&self) -> bool {
+        matches!(self, Self::Refused(code, text)
+            if code == "NOTALOCK" || code == "WRONGTYPE" || text.contains("WRONGTYPE"))
+    }
 }
 
 /// What the server said of itself when the connection was made.
@@ -53,6 +68,10 @@ pub enum Readiness {
     Interrupted,
 }
 
+/// The longest reply, in bytes: tens of thousands of waiters. What a server sends beyond that is a
+/// mistake, or an attack on this process's memory.
+const MAX_REPLY: u64 = 16 << 20;
+
 /// A connection that has been authenticated.
 pub struct Connection {
     io: Io,
@@ -61,17 +80,29 @@ pub struct Connection {
     timeout: Duration,
     healthy: bool,
     idle_since: Instant,
+    /// Commands that were posted and not answered yet, and since when one is due.
+    owed: usize,
+    owed_since: Instant,
+    /// Parts of their replies.
+    inbox: Vec<u8>,
 }
 
-/// A server that does not know HELLO repeats what it was sent, and the password with it.
-fn without_arguments(fault: Fault, server: &Server) -> Fault {
-    let Fault::Refused(code, text) = fault else { return fault };
-    let mut text = text.split(", with args").next().unwrap_or_default().to_owned();
-    if let Some(password) = server.password.as_ref().map(crate::dsn::Secret::reveal).filter(|p| !p.is_empty())
-    {
-        text = text.replace(password, "***");
+/// What a server's error says, fit for a message. A server that does not know a command repeats what it
+/// was sent: passwords and tokens.
+fn refused(code: &str, details: &str) -> Fault {
+    let details = details.split(", with args").next().unwrap_or_default();
+    Fault::Refused(text::said(code), text::said(details))
+}
+
+/// A greeting's failure, in which the password may be repeated.
+fn without_password(fault: Fault, server: &Server) -> Fault {
+    let password = server.password.as_ref().map(crate::dsn::Secret::reveal).filter(|p| !p.is_empty());
+    match (fault, password) {
+        (Fault::Refused(code, details), Some(password)) => {
+            Fault::Refused(code.replace(password, "***"), details.replace(password, "***"))
+        }
+        (fault, _) => fault,
     }
-    Fault::Refused(code, text)
 }
 
 impl Connection {
@@ -88,11 +119,44 @@ impl Connection {
         name: &str,
     ) -> Result<(Self, Greeting), Fault> {
         let deadline = Instant::now() + connect_timeout;
-        let raw = connect(&server.address, deadline, connect_timeout).map_err(|e| broken(&e))?;
+        let mut outcome = Self::open_once(server, tls, deadline, connect_timeout, name);
+        // A connection that was made and broke at once (CLIENT KILL, a proxy that restarts) says nothing
+        // of the next one.
+        if let Err((true, Fault::Broken(_))) = outcome
+            && !deadline.has_passed()
+        {
+            outcome = Self::open_once(server, tls, deadline, connect_timeout, name);
+        }
+        let (mut connection, greeting) = outcome.map_err(|(_, fault)| fault)?;
+        connection.timeout = command_timeout;
+        connection.io.socket().raw.set_timeouts(command_timeout).map_err(|e| broken(&e))?;
+        Ok((connection, greeting))
+    }
+
+    /// An error comes with whether the connection had been made.
+    fn open_once(
+        server: &Server,
+        tls: Option<&Arc<ClientConfig>>,
+        deadline: Instant,
+        connect_timeout: Duration,
+        name: &str,
+    ) -> Result<(Self, Greeting), (bool, Fault)> {
+        let raw = connect(&server.address, deadline, connect_timeout).map_err(|e| (false, broken(&e)))?;
+        Self::shake_hands(raw, server, tls, deadline, connect_timeout, name).map_err(|fault| (true, fault))
+    }
+
+    fn shake_hands(
+        raw: Raw,
+        server: &Server,
+        tls: Option<&Arc<ClientConfig>>,
+        deadline: Instant,
+        connect_timeout: Duration,
+        name: &str,
+    ) -> Result<(Self, Greeting), Fault> {
         // Handshake and greeting belong to the connect.
         let left = deadline.remaining().max(Duration::from_millis(1));
         raw.set_timeouts(left).map_err(|e| broken(&e))?;
-        let socket = Socket { raw, deadline, check: true };
+        let socket = Socket { raw, deadline, check: true, patient: true };
         let io = match (tls, &server.address) {
             (Some(config), Address::Tcp(host, _)) => {
                 let host =
@@ -110,10 +174,11 @@ impl Connection {
             timeout: connect_timeout,
             healthy: true,
             idle_since: Instant::now(),
+            owed: 0,
+            owed_since: deadline,
+            inbox: Vec::new(),
         };
         let greeting = connection.greet(server, name, deadline)?;
-        connection.timeout = command_timeout;
-        connection.io.socket().raw.set_timeouts(command_timeout).map_err(|e| broken(&e))?;
         Ok((connection, greeting))
     }
 
@@ -133,7 +198,7 @@ impl Connection {
         self.write()?;
         // Its buffer has held the password.
         self.packed = Vec::new();
-        let greeting = greeting(&self.read().map_err(|fault| without_arguments(fault, server))?);
+        let greeting = greeting(&self.read().map_err(|fault| without_password(fault, server))?);
         if server.database != 0 {
             self.read()?;
         }
@@ -162,8 +227,7 @@ impl Connection {
         if received.is_empty() {
             return Err(Fault::Broken("the server closed the connection".into()));
         }
-        let reply = self.parser.parse_value(received.chain(&mut self.io));
-        self.judge(reply)
+        self.parse(received)
     }
 
     /// Starts a batch of commands.
@@ -199,6 +263,95 @@ impl Connection {
     pub fn receive(&mut self) -> Result<Value, Fault> {
         self.io.socket().deadline = Instant::now() + self.timeout;
         self.read()
+    }
+
+    /// Sends a command whose reply is [`Connection::gather`]ed, perhaps much later. The server answers
+    /// what was posted in this order.
+    pub fn post(&mut self, command: &[&[u8]]) -> Result<(), Fault> {
+        self.begin();
+        self.add(command);
+        self.send()?;
+        // It is outstanding, but it is known what comes before it.
+        self.healthy = true;
+        if self.owed == 0 {
+            self.owed_since = self.idle_since;
+        }
+        self.owed += 1;
+        Ok(())
+    }
+
+    /// Replies to what was posted that have arrived by now, without waiting.
+    pub fn gather(&mut self) -> Result<Vec<Result<Value, Fault>>, Fault> {
+        let mut replies = Vec::new();
+        while replies.len() < self.owed {
+            // Twice as much each time, since a reply that is not there whole is looked at from its start.
+            let start = self.inbox.len();
+            self.inbox.resize(start + start.max(4096), 0);
+            self.io.socket().patient = false;
+            let read = self.io.read(self.inbox.get_mut(start..).unwrap_or_default());
+            self.io.socket().patient = true;
+            self.inbox.truncate(start + read.as_ref().copied().unwrap_or(0));
+            match read {
+                Ok(0) if replies.is_empty() => {
+                    self.healthy = false;
+                    return Err(Fault::Broken("the server closed the connection".into()));
+                }
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(e) => {
+                    self.healthy = false;
+                    return Err(broken(&e));
+                }
+            }
+            self.split(&mut replies)?;
+        }
+        if !replies.is_empty() {
+            self.owed = self.owed.saturating_sub(replies.len());
+            self.owed_since = Instant::now();
+        }
+        Ok(replies)
+    }
+
+    /// Takes whole replies out of the inbox.
+    fn split(&mut self, replies: &mut Vec<Result<Value, Fault>>) -> Result<(), Fault> {
+        loop {
+            let length = match reply_length(&self.inbox, 0) {
+                Ok(Some(length)) => length,
+                Ok(None) if self.inbox.len() as u64 <= MAX_REPLY => return Ok(()),
+                _ => {
+                    self.healthy = false;
+                    return Err(Fault::Broken("the reply could not be read".into()));
+                }
+            };
+            let reply = redis::parse_redis_value(self.inbox.get(..length).unwrap_or_default());
+            self.inbox.drain(..length);
+            match self.judge(reply) {
+                Err(broken @ Fault::Broken(_)) => {
+                    self.healthy = false;
+                    return Err(broken);
+                }
+                reply => replies.push(reply),
+            }
+        }
+    }
+
+    /// How many posted commands are unanswered.
+    pub fn owed(&self) -> usize {
+        self.owed
+    }
+
+    /// For how long the server has owed an answer; zero when it owes none.
+    pub fn late_by(&self) -> Duration {
+        if self.owed == 0 { Duration::ZERO } else { Instant::now().since(self.owed_since) }
+    }
+
+    /// Its socket, to wait for.
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        match &self.io {
+            Io::Plain(socket) => socket.raw.as_fd(),
+            Io::Tls(tls) => tls.sock.raw.as_fd(),
+        }
     }
 
     /// Sleeps until a reply arrives, for at most `limit`. `interrupted` is looked at whenever a
@@ -239,10 +392,9 @@ impl Connection {
     }
 
     /// Looks, without a round trip, whether the peer closed it or sent what nobody asked for.
-    pub fn is_quiet(&mut self) -> bool {
+    pub fn is_quiet(&self) -> bool {
         let mut byte = [0u8; 1];
-        let fd = self.io.socket().raw.as_fd();
-        rustix::net::recv(fd, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT)
+        rustix::net::recv(self.socket(), &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT)
             .is_err_and(|e| e == rustix::io::Errno::AGAIN)
     }
 
@@ -255,15 +407,24 @@ impl Connection {
 
     fn read(&mut self) -> Result<Value, Fault> {
         self.io.socket().check = false;
-        let reply = self.parser.parse_value(&mut self.io);
-        self.judge(reply)
+        self.parse(&[])
+    }
+
+    /// Reads a reply that may have begun with `received`.
+    fn parse(&mut self, received: &[u8]) -> Result<Value, Fault> {
+        let mut reply = received.chain(&mut self.io).take(MAX_REPLY);
+        let parsed = self.parser.parse_value(&mut reply);
+        if parsed.is_err() && reply.limit() == 0 {
+            return Err(Fault::Broken(format!("the reply is too long: more than {MAX_REPLY} bytes")));
+        }
+        self.judge(parsed)
     }
 
     fn judge(&mut self, reply: RedisResult<Value>) -> Result<Value, Fault> {
         match reply {
             Ok(Value::ServerError(e)) => {
                 self.healthy = true;
-                Err(Fault::Refused(e.code().to_owned(), e.details().unwrap_or_default().to_owned()))
+                Err(refused(e.code(), e.details().unwrap_or_default()))
             }
             Ok(value) => {
                 self.healthy = true;
@@ -273,7 +434,9 @@ impl Connection {
             Err(e) if e.is_connection_dropped() => {
                 Err(Fault::Broken("the server closed the connection".into()))
             }
-            Err(e) => Err(Fault::Broken(format!("the reply could not be read: {e}"))),
+            Err(e) => {
+                Err(Fault::Broken(format!("the reply could not be read: {}", text::said(&e.to_string()))))
+            }
         }
     }
 
@@ -295,7 +458,7 @@ impl Connection {
 pub fn tls_config(files: &TlsFiles) -> Result<Arc<ClientConfig>, String> {
     let mut roots = RootCertStore::empty();
     if let Some(ca) = &files.ca {
-        let pem = |e: &dyn std::fmt::Display| format!("TLS: ca={}: {e}", ca.display());
+        let pem = |e: &dyn std::fmt::Display| format!("TLS: ca={}: {e}", text::path(ca));
         for certificate in CertificateDer::pem_file_iter(ca).map_err(|e| pem(&e))? {
             roots.add(certificate.map_err(|e| pem(&e))?).map_err(|e| pem(&e))?;
         }
@@ -320,14 +483,41 @@ pub fn tls_config(files: &TlsFiles) -> Result<Arc<ClientConfig>, String> {
         (Some(cert), Some(key)) => {
             let chain = CertificateDer::pem_file_iter(cert)
                 .and_then(Iterator::collect)
-                .map_err(|e| format!("TLS: cert={}: {e}", cert.display()))?;
-            let private =
-                PrivateKeyDer::from_pem_file(key).map_err(|e| format!("TLS: key={}: {e}", key.display()))?;
+                .map_err(|e| format!("TLS: cert={}: {e}", text::path(cert)))?;
+            let private = PrivateKeyDer::from_pem_file(key)
+                .map_err(|e| format!("TLS: key={}: {e}", text::path(key)))?;
             builder.with_client_auth_cert(chain, private).map_err(|e| format!("TLS: {e}"))?
         }
         _ => builder.with_no_client_auth(),
     };
     Ok(Arc::new(config))
+}
+
+/// The length of the first whole reply in `bytes`; `None` while it is not there whole.
+fn reply_length(bytes: &[u8], depth: u8) -> Result<Option<usize>, ()> {
+    let Some(line) = bytes.windows(2).position(|pair| pair == b"\r\n") else { return Ok(None) };
+    let (kind, text) = bytes.get(..line).and_then(<[u8]>::split_first).ok_or(())?;
+    let mut end = line + 2;
+    let number = || std::str::from_utf8(text).ok().and_then(|text| text.parse::<i64>().ok()).ok_or(());
+    match kind {
+        b'+' | b'-' | b':' => {}
+        b'$' => {
+            // Nil has no body.
+            if let Ok(length) = usize::try_from(number()?) {
+                end = end.checked_add(length).and_then(|end| end.checked_add(2)).ok_or(())?;
+            }
+        }
+        b'*' if depth < 8 => {
+            for _ in 0..number()? {
+                match reply_length(bytes.get(end..).unwrap_or_default(), depth + 1)? {
+                    Some(length) => end += length,
+                    None => return Ok(None),
+                }
+            }
+        }
+        _ => return Err(()),
+    }
+    Ok((end <= bytes.len()).then_some(end))
 }
 
 /// A whole integer reply: `:123\r\n`.
@@ -341,7 +531,7 @@ fn greeting(hello: &Value) -> Greeting {
     if let Value::Array(items) = hello {
         for pair in items.chunks_exact(2) {
             if let [Value::BulkString(name), Value::BulkString(value)] = pair {
-                let value = String::from_utf8_lossy(value).into_owned();
+                let value = text::said(&String::from_utf8_lossy(value));
                 match name.as_slice() {
                     b"version" => greeting.version = value,
                     b"role" => greeting.role = value,
@@ -356,12 +546,12 @@ fn greeting(hello: &Value) -> Greeting {
 fn broken(error: &io::Error) -> Fault {
     // "Connection refused (os error 111)" reads better without the number.
     let text = error.to_string();
-    Fault::Broken(text.split(" (os error").next().unwrap_or_default().to_owned())
+    Fault::Broken(text::said(text.split(" (os error").next().unwrap_or_default()))
 }
 
 fn connect(address: &Address, deadline: Instant, limit: Duration) -> io::Result<Raw> {
     let (host, port) = match address {
-        Address::Unix(path) => return Ok(Raw::Unix(UnixStream::connect(path)?)),
+        Address::Unix(path) => return connect_unix(path, deadline, limit),
         Address::Tcp(host, port) => (host.as_str(), *port),
     };
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
@@ -383,13 +573,31 @@ fn connect(address: &Address, deadline: Instant, limit: Duration) -> io::Result<
             Err(e) => last = e,
         }
     }
-    if last.kind() == io::ErrorKind::TimedOut {
-        last = io::Error::new(
-            io::ErrorKind::ConnectionAborted,
-            format!("no connection within {:.3} s (cluster_lock.connect_timeout)", limit.as_secs_f64()),
-        );
+    Err(if last.kind() == io::ErrorKind::TimedOut { not_connected(limit) } else { last })
+}
+
+/// A server that does not get round to accepting lets connect(2) wait for as long as a send may take.
+fn connect_unix(path: &Path, deadline: Instant, limit: Duration) -> io::Result<Raw> {
+    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
+    let address = socket2::SockAddr::unix(path)?;
+    loop {
+        let left = deadline.remaining();
+        if left.is_zero() {
+            return Err(not_connected(limit));
+        }
+        socket.set_write_timeout(Some(left))?;
+        match socket.connect(&address) {
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            outcome => return outcome.map(|()| Raw::Unix(OwnedFd::from(socket).into())),
+        }
     }
-    Err(last)
+}
+
+fn not_connected(limit: Duration) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::ConnectionAborted,
+        format!("no connection within {:.3} s (cluster_lock.connect_timeout)", limit.as_secs_f64()),
+    )
 }
 
 fn readable(fd: BorrowedFd<'_>, limit: Duration) -> rustix::io::Result<bool> {
@@ -431,6 +639,8 @@ struct Socket {
     deadline: Instant,
     /// Not the first step of an exchange: look at the clock.
     check: bool,
+    /// Whether a read waits for data.
+    patient: bool,
 }
 
 impl Socket {
@@ -449,6 +659,9 @@ impl Socket {
 
 impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if !self.patient {
+            return Ok(rustix::net::recv(self.raw.as_fd(), buffer, RecvFlags::DONTWAIT)?.0);
+        }
         self.until_deadline(|raw| match raw {
             Raw::Tcp(s) => s.read(buffer),
             Raw::Unix(s) => s.read(buffer),
@@ -534,12 +747,15 @@ mod tests {
         raw.set_timeouts(Duration::from_millis(300)).unwrap();
         let deadline = Instant::now();
         Connection {
-            io: Io::Plain(Socket { raw, deadline, check: false }),
+            io: Io::Plain(Socket { raw, deadline, check: false, patient: true }),
             parser: Parser::new(),
             packed: Vec::new(),
             timeout: Duration::from_millis(300),
             healthy: true,
             idle_since: deadline,
+            owed: 0,
+            owed_since: deadline,
+            inbox: Vec::new(),
         }
     }
 
@@ -579,6 +795,24 @@ mod tests {
     }
 
     #[test]
+    fn an_error_reply_is_escaped_cut_and_says_nothing_that_was_sent() {
+        let mut c = talk(&[
+            &[b"-ERR unknown command 'EVALSHA', with args beginning with: 'my-token'\r\n"],
+            &[b"-B\x1b[2JAD a\nb \xc2\x9b ", &[b'x'; 4000], b"\r\n"],
+            &[b"-", &[b'C'; 4000], b"\r\n"],
+        ]);
+        let mut refusal = || match ask(&mut c) {
+            Err(Fault::Refused(code, text)) => (code, text),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(refusal(), ("ERR".into(), "unknown command 'EVALSHA'".into()));
+        let (code, text) = refusal();
+        assert_eq!(code, "B\\u{1b}[2JAD");
+        assert!(text.starts_with("a\\nb \\u{9b} xxx") && text.len() < 500, "{text}");
+        assert!(refusal().0.len() < 500);
+    }
+
+    #[test]
     fn what_breaks_it_breaks_it_for_good() {
         // Cut in the middle, no answer, nonsense.
         let broken: [Replies; 4] = [&[&[b":1"]], &[&[b"$5\r\nab"]], &[], &[&[b"?what\r\n"]]];
@@ -590,12 +824,152 @@ mod tests {
     }
 
     #[test]
+    fn one_that_breaks_at_its_greeting_is_made_again_once() {
+        for (breaks, opens) in [(0, true), (1, true), (2, false)] {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = Address::Tcp("127.0.0.1".into(), listener.local_addr().unwrap().port());
+            let peer = thread::spawn(move || {
+                for _ in 0..breaks {
+                    drop(listener.accept().unwrap());
+                }
+                if opens {
+                    let (mut socket, _) = listener.accept().unwrap();
+                    assert!(socket.read(&mut [0; 1024]).unwrap() > 0);
+                    socket.write_all(b"*2\r\n$4\r\nrole\r\n$6\r\nmaster\r\n").unwrap();
+                }
+            });
+            let server = Server { address, tls: None, user: None, password: None, database: 0 };
+            let limit = Duration::from_secs(5);
+            let opened = Connection::open(&server, None, limit, limit, "test");
+            assert_eq!(opened.map(|(_, greeting)| greeting.role).ok(), opens.then(|| "master".into()));
+            peer.join().unwrap();
+        }
+    }
+
+    #[test]
+    fn posted_commands_are_answered_in_order_and_later() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut c = talk(&[]);
+        c.io =
+            Io::Plain(Socket { raw: Raw::Unix(ours), deadline: Instant::now(), check: false, patient: true });
+        c.post(&[b"A"]).unwrap();
+        assert!(c.gather().unwrap().is_empty());
+        c.post(&[b"B"]).unwrap();
+        c.post(&[b"C"]).unwrap();
+        assert_eq!(c.owed(), 3);
+        theirs.write_all(b":1\r\n*2\r\n$1\r\na\r\n").unwrap();
+        let first: Vec<_> = c.gather().unwrap().into_iter().map(Result::unwrap).collect();
+        assert_eq!(first, [Value::Int(1)]);
+        theirs.write_all(b":7\r\n-ERR no\r\n").unwrap();
+        let rest = c.gather().unwrap();
+        let pair = Value::Array(vec![Value::BulkString(b"a".to_vec()), Value::Int(7)]);
+        assert_eq!(rest[0].as_ref().unwrap(), &pair);
+        assert!(rest[1].as_ref().unwrap_err().is("ERR"));
+        assert!(c.owed() == 0 && c.is_healthy() && c.late_by().is_zero());
+        drop(theirs);
+        c.post(&[b"D"]).unwrap_err();
+        assert!(!c.is_healthy());
+    }
+
+    #[test]
+    fn the_length_of_a_reply() {
+        let whole: [&[u8]; 6] = [
+            b"+OK\r\n",
+            b":-1\r\n",
+            b"$-1\r\n",
+            b"$3\r\na\r\n\r\n",
+            b"*-1\r\n",
+            b"*2\r\n*1\r\n:1\r\n$0\r\n\r\n",
+        ];
+        for reply in whole {
+            let more = [reply, b"+next"].concat();
+            assert_eq!(reply_length(&more, 0), Ok(Some(reply.len())), "{reply:?}");
+            for cut in 0..reply.len() {
+                assert_eq!(reply_length(&reply[..cut], 0), Ok(None), "{reply:?} {cut}");
+            }
+        }
+        let wrong: [&[u8]; 4] = [b"?\r\n", b"\r\n", b"$x\r\n", b"*1\r\n!\r\n"];
+        for reply in wrong {
+            assert_eq!(reply_length(reply, 0), Err(()), "{reply:?}");
+        }
+        assert_eq!(reply_length(&b"*1\r\n".repeat(9), 0), Err(()));
+    }
+
+    #[test]
+    fn a_unix_socket_that_accepts_nobody_does_not_outlast_the_time_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("full.sock");
+        let listener = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+        listener.bind(&socket2::SockAddr::unix(&path).unwrap()).unwrap();
+        listener.listen(0).unwrap();
+        let _waiting = UnixStream::connect(&path).unwrap();
+        let limit = Duration::from_millis(200);
+        let (said, answer) = std::sync::mpsc::channel();
+        thread::spawn(move || {
+            let outcome = connect(&Address::Unix(path), Instant::now() + limit, limit);
+            said.send(outcome.err().map(|e| e.to_string()))
+        });
+        let error = answer.recv_timeout(Duration::from_secs(10)).unwrap().unwrap();
+        assert!(error.contains("connect_timeout"), "{error}");
+    }
+
+    #[test]
+    fn a_reply_without_end_is_not_kept() {
+        let endless = [
+            ("$9999999999\r\n", "x".repeat(1 << 16)),
+            ("*9999999999\r\n", format!("$1000\r\n{}\r\n", "x".repeat(1000))),
+        ];
+        for (begin, more) in endless {
+            let mut c = talk(&[]);
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            let limit = Duration::from_secs(20);
+            ours.set_read_timeout(Some(limit)).unwrap();
+            c.io = Io::Plain(Socket {
+                raw: Raw::Unix(ours),
+                deadline: Instant::now(),
+                check: false,
+                patient: true,
+            });
+            c.timeout = limit;
+            let flood = thread::spawn(move || {
+                let mut sent = begin.len();
+                theirs.write_all(begin.as_bytes()).unwrap();
+                while theirs.write_all(more.as_bytes()).is_ok() {
+                    sent += more.len();
+                }
+                sent
+            });
+            let Err(Fault::Broken(why)) = ask(&mut c) else { panic!("{begin:?} has an answer") };
+            assert!(why.contains("too long"), "{begin:?}: {why}");
+            assert!(!c.is_healthy());
+            drop(c);
+            assert!(u64::try_from(flood.join().unwrap()).unwrap() < 2 * MAX_REPLY, "{begin:?}");
+        }
+    }
+
+    #[test]
+    fn a_reply_nested_without_end_does_not_exhaust_the_renewal_threads_stack() {
+        let nested = |kind: &str| kind.repeat(1_000).into_bytes();
+        for reply in [
+            nested("*1\r\n"),
+            nested("*2\r\n:1\r\n"),
+            nested("%1\r\n:1\r\n"),
+            nested(">2\r\n+a\r\n"),
+            nested("|1\r\n:1\r\n"),
+        ] {
+            let parse = move || Parser::new().parse_value(reply.as_slice()).is_err();
+            let thread = thread::Builder::new().stack_size(crate::process::STACK).spawn(parse).unwrap();
+            assert!(thread.join().unwrap());
+        }
+    }
+
+    #[test]
     fn a_peer_that_drips_does_not_outlast_the_time_out() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let mut c = talk(&[]);
         let raw = Raw::Unix(ours);
         raw.set_timeouts(Duration::from_millis(300)).unwrap();
-        c.io = Io::Plain(Socket { raw, deadline: Instant::now(), check: false });
+        c.io = Io::Plain(Socket { raw, deadline: Instant::now(), check: false, patient: true });
         let drip = thread::spawn(move || {
             theirs.write_all(b"$1000\r\n").unwrap();
             while theirs.write_all(b"x").is_ok() {

@@ -30,6 +30,16 @@ pub enum Error {
         cause: String,
     },
 
+    /// The server that keeps the lock is being replaced by another, or its slot is being moved. An
+    /// acquire with time left goes on asking, and so does a release.
+    #[error("{server}: {cause}")]
+    FailingOver {
+        /// The server, without credentials.
+        server: String,
+        /// Why it cannot be used now, and what is waited for.
+        cause: String,
+    },
+
     /// The server answered, and refused.
     #[error("{server}: {cause}")]
     Server {

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::key::as_written_and_real;
 use crate::nfs;
 use crate::report::Mode;
+use crate::text;
 
 /// How a try for the kernel's lock ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,7 +155,8 @@ impl Intercept {
                 path if path.starts_with('/') => rules.prefixes.push(path.into()),
                 other => {
                     return Err(Error::Invalid(format!(
-                        "\"{other}\" is neither an absolute path nor @network"
+                        "\"{}\" is neither an absolute path nor @network",
+                        text::said(other)
                     )));
                 }
             }
@@ -194,7 +196,8 @@ impl Exclude {
     pub fn parse(text: &str) -> Result<Self> {
         let globs = text.split(':').map(str::trim).filter(|glob| !glob.is_empty());
         let parse = |glob: &str| {
-            Pattern::new(glob).map_err(|e| Error::Invalid(format!("\"{glob}\" is no glob: {}", e.msg)))
+            Pattern::new(glob)
+                .map_err(|e| Error::Invalid(format!("\"{}\" is no glob: {}", text::said(glob), e.msg)))
         };
         globs.map(parse).collect::<Result<_>>().map(Self)
     }

@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::text;
 
 /// The longest lock name, in bytes.
 pub const MAX_NAME: usize = 1024;
@@ -89,7 +90,7 @@ impl fmt::Display for LockName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for chunk in self.0.utf8_chunks() {
             for c in chunk.valid().chars() {
-                if c.is_control() || c == '"' || c == '\\' {
+                if text::is_unprintable(c) || c == '"' || c == '\\' {
                     write!(f, "{}", c.escape_default())?;
                 } else {
                     write!(f, "{c}")?;
@@ -148,7 +149,8 @@ impl PathMap {
                 }
                 _ => {
                     return Err(Error::Invalid(format!(
-                        "\"{entry}\" is not of the form /local/prefix=/shared/name (both absolute)"
+                        "\"{}\" is not of the form /local/prefix=/shared/name (both absolute)",
+                        text::said(entry)
                     )));
                 }
             }

@@ -13,8 +13,13 @@ use crate::report::Mode;
 use crate::store::Token;
 
 /// What is taken off a lease for clocks that run at different speeds: a hundredth and 2 ms.
-fn margin(lease: Duration) -> Duration {
+pub(crate) fn margin(lease: Duration) -> Duration {
     lease / 100 + Duration::from_millis(2)
+}
+
+/// When a lease of `lease` that began at `sent` ends, by the holder's clock.
+pub(crate) fn end(sent: Instant, lease: Duration) -> Instant {
+    sent + lease.saturating_sub(margin(lease))
 }
 
 /// Shared by the holder and the renewal thread.
@@ -61,8 +66,13 @@ impl LeaseState {
 
     /// A lease of `lease` began at `sent`, the moment before the command left.
     pub(crate) fn extend(&self, sent: Instant, lease: Duration) {
-        let end = sent + lease.saturating_sub(margin(lease));
-        self.deadline.store(end.as_nanos(), Ordering::Release);
+        self.deadline.store(end(sent, lease).as_nanos(), Ordering::Release);
+    }
+
+    /// A lease of `lease` is about to be asked for. If it is shorter, it counts from now on: the
+    /// server may set it and the answer be lost.
+    pub(crate) fn shorten(&self, sent: Instant, lease: Duration) {
+        self.deadline.fetch_min(end(sent, lease).as_nanos(), Ordering::AcqRel);
     }
 
     pub(crate) fn deadline(&self) -> Instant {

@@ -3,13 +3,13 @@
 //!
 //! # Layout
 //! * [`lock`]: [`Engine`] and [`Lease`]: acquire, wait, renew, release, on any store.
-//! * [`process`]: the one engine of a process, and what happens to it at a fork.
+//! * [`process`]: the engines of a process, and what happens to them at a fork.
 //! * [`store`]: where locks live: Redis (Lua scripts in `store/scripts`), or this host's kernel.
 //! * [`pool`] and [`connection`]: connections to Redis.
 //! * [`replace`]: atomic file replacement.
 //! * [`file_lock`] and [`nfs`]: what a lock on an open file needs besides: its name, the kernel's
 //!   lock, and the cache of a network file system's client.
-//! * [`config`], [`dsn`], [`key`], [`report`], [`error`], [`clock`]: the words the others use.
+//! * [`config`], [`dsn`], [`key`], [`report`], [`error`], [`text`], [`clock`]: the words the others use.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
@@ -27,6 +27,7 @@ pub mod process;
 pub mod replace;
 pub mod report;
 pub mod store;
+pub mod text;
 
 mod lease;
 mod renewal;

@@ -8,9 +8,9 @@ use std::time::Duration;
 use crate::clock::Instant;
 use crate::config::Config;
 use crate::error::{Error, Loss, Result};
-use crate::key::LockName;
-use crate::lease::LeaseState;
-use crate::renewal::Renewer;
+use crate::key::{LockName, MAX_NAME};
+use crate::lease::{self, LeaseState};
+use crate::renewal::{Renewer, retry_after};
 use crate::report::{Identity, LockReport, Mode};
 use crate::store::{self, Attempt, Claim, Grant, IfBusy, Standing, Store, StoreStatus, Token, Wake};
 
@@ -29,6 +29,15 @@ const CONFIRM_NOW: Duration = Duration::from_millis(500);
 /// every such wait in a row, so that where waiting is cut off (a proxy that forbids it, say) a waiter
 /// asks twice a second instead of ten thousand times.
 const HOLD_OFF: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(500));
+
+/// While a server is being replaced: how often to ask again, and for how long in a row at most.
+const FAIL_OVER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
+
+/// The same for who gives a lock back, and must not be kept for long from ending.
+const LET_GO: Duration = Duration::from_secs(10);
+
+/// How often an acquire whose lease is over before its answer arrives is asked again.
+const TOO_LATE: u32 = 3;
 
 /// How a lock is wanted.
 #[derive(Clone, Copy)]
@@ -96,6 +105,8 @@ struct Wait {
     token: Token,
     started: Instant,
     place: u64,
+    /// [`Claim::converts`].
+    converts: u64,
     blocker: Option<Identity>,
 }
 
@@ -134,6 +145,7 @@ struct Inner {
     renewer: Renewer,
     /// Longest time that a renewal under way can take.
     patience: Duration,
+    command_timeout: Duration,
     pid: u32,
 }
 
@@ -151,6 +163,7 @@ impl Engine {
             counters,
             renewer: Renewer::new(Box::new(move |lease| renew(&*renewing, &counted, lease))),
             patience: config.connect_timeout + config.command_timeout,
+            command_timeout: config.command_timeout,
             pid: std::process::id(),
         })))
     }
@@ -166,7 +179,7 @@ impl Engine {
     /// # Errors
     /// The server cannot be reached or refuses; nothing is held then, as far as it can be known.
     pub fn acquire(&self, name: &LockName, how: &Acquire<'_>) -> Result<Acquired> {
-        self.claim(name, Token::random(), how)
+        self.claim(name, Token::random(), 0, how)
     }
 
     /// Goes on waiting after an interrupt, in the same place. The time-out still counts from the
@@ -181,8 +194,8 @@ impl Engine {
         }
     }
 
-    fn claim(&self, name: &LockName, token: Token, how: &Acquire<'_>) -> Result<Acquired> {
-        self.go_on(name, Wait { token, started: Instant::now(), place: 0, blocker: None }, how)
+    fn claim(&self, name: &LockName, token: Token, converts: u64, how: &Acquire<'_>) -> Result<Acquired> {
+        self.go_on(name, Wait { token, started: Instant::now(), place: 0, converts, blocker: None }, how)
     }
 
     fn go_on(&self, name: &LockName, mut wait: Wait, how: &Acquire<'_>) -> Result<Acquired> {
@@ -236,18 +249,46 @@ impl Engine {
             ttl: how.ttl,
             identity: how.identity,
             place: wait.place,
+            converts: wait.converts,
         };
         let mut hold_off = HOLD_OFF.0;
+        let mut failing_since = None;
+        let mut too_late = 0;
         loop {
             let sent = store::lease_start();
             let last = deadline.is_some_and(|deadline| deadline <= sent);
             let if_busy = if last { IfBusy::GiveUp } else { IfBusy::Queue };
-            let (place, blocked_for, holder) = match store.attempt(&claim, if_busy)? {
-                Attempt::Held(grant) => {
+            let (place, blocked_for, holder) = match store.attempt(&claim, if_busy) {
+                // This process, or the server, stood still for longer than the lease: is it still ours?
+                Ok(Attempt::Held(_)) if lease::end(sent, how.ttl).has_passed() => {
+                    too_late += 1;
+                    if too_late < TOO_LATE {
+                        continue;
+                    }
+                    return Err(Error::Connection {
+                        server: store.server().to_owned(),
+                        cause: format!("answers take longer than the lease of {} s", how.ttl.as_secs_f64()),
+                    });
+                }
+                Ok(Attempt::Held(grant)) => {
                     return Ok(Turn::Mine(Granted { grant, sent, due: sent + how.ttl / 3 }));
                 }
-                Attempt::Busy { place, blocked_for, holder } => (place, blocked_for, holder),
+                Ok(Attempt::Busy { place, blocked_for, holder }) => (place, blocked_for, holder),
+                Err(error @ Error::FailingOver { .. }) => {
+                    let since = *failing_since.get_or_insert(sent);
+                    if last || (since + FAIL_OVER.1).has_passed() {
+                        return Err(error);
+                    }
+                    if (how.interrupted)() {
+                        return Ok(Turn::Interrupted);
+                    }
+                    let pause = deadline.map_or(FAIL_OVER.0, |d| FAIL_OVER.0.min(d.remaining()));
+                    std::thread::sleep(pause);
+                    continue;
+                }
+                Err(error) => return Err(error),
             };
+            failing_since = None;
             wait.blocker.get_or_insert_with(|| Identity::decode(&holder));
             if last {
                 return Ok(Turn::TimeUp);
@@ -260,9 +301,11 @@ impl Engine {
                 slice = slice.min(deadline.remaining());
             }
             match store.await_grant(&claim, slice, how.interrupted) {
-                Ok(Wake::Granted(grant)) => {
+                Ok(Wake::Granted(mut grant)) => {
                     // The grant came after the attempt that found the lock busy, so its lease is
-                    // counted from there. With too little left the next attempt confirms it.
+                    // counted from there. With too little left the next attempt confirms it. No more
+                    // than what was asked for is believed in: the confirmation sets that.
+                    grant.lease = grant.lease.min(how.ttl);
                     let left = (sent + grant.lease).remaining();
                     if how.auto_renew && left > CONFIRM_NOW {
                         let due = Instant::now() + CONFIRM_AFTER;
@@ -303,7 +346,7 @@ impl Engine {
     /// # Errors
     /// The server cannot be reached or refuses.
     pub fn info(&self, name: &LockName) -> Result<Option<LockReport>> {
-        self.counted(self.0.store.info(name))
+        self.soon(|store| store.info(name))
     }
 
     /// All held locks whose names start with `prefix`, at most `limit`, sorted by name. One round
@@ -312,7 +355,10 @@ impl Engine {
     /// # Errors
     /// The server cannot be reached or refuses.
     pub fn list(&self, prefix: &[u8], limit: usize) -> Result<Vec<LockReport>> {
-        self.counted(self.0.store.list(prefix, limit))
+        if prefix.len() > MAX_NAME {
+            return Ok(Vec::new()); // no name is that long
+        }
+        self.soon(|store| store.list(prefix, limit))
     }
 
     /// Takes a lock away from whoever holds it. `false` when nobody did. One round trip.
@@ -320,14 +366,28 @@ impl Engine {
     /// # Errors
     /// The server cannot be reached or refuses.
     pub fn break_lock(&self, name: &LockName) -> Result<bool> {
-        self.counted(self.0.store.break_lock(name))
+        self.soon(|store| store.break_lock(name))
     }
 
-    fn counted<T>(&self, result: Result<T>) -> Result<T> {
-        if result.is_err() {
-            count(&self.0.counters.errors);
+    fn soon<T>(&self, step: impl FnMut(&dyn Store) -> Result<T>) -> Result<T> {
+        self.persist(Instant::now() + self.0.command_timeout, step)
+    }
+
+    /// Takes a step, again and again while a server is being replaced, until `deadline`.
+    fn persist<T>(&self, deadline: Instant, mut step: impl FnMut(&dyn Store) -> Result<T>) -> Result<T> {
+        loop {
+            match step(&*self.0.store) {
+                Err(Error::FailingOver { .. }) if !deadline.has_passed() => {
+                    std::thread::sleep(FAIL_OVER.0.min(deadline.remaining()));
+                }
+                Ok(done) => return Ok(done),
+                Err(lost @ Error::Lost(_)) => return Err(lost),
+                Err(error) => {
+                    count(&self.0.counters.errors);
+                    return Err(error);
+                }
+            }
         }
-        result
     }
 
     /// What has been done so far.
@@ -393,10 +453,9 @@ fn renew(store: &dyn Store, counters: &Counters, lease: &LeaseState) -> Option<I
             lease.lose(loss);
             None
         }
-        // Try again soon: the lease is not lost before it has run out.
         Err(_) => {
             count(&counters.errors);
-            Some(Instant::now() + (ttl / 10).clamp(Duration::from_millis(20), SLICE))
+            Some(Instant::now() + retry_after(ttl))
         }
     }
 }
@@ -444,22 +503,26 @@ impl Lease {
     /// Sets the lease to `ttl` from now, and later renewals to `ttl`. One round trip.
     ///
     /// # Errors
-    /// [`Error::Lost`] when the lock is no longer ours; or the server cannot be reached, and the
-    /// lease is what it was.
+    /// [`Error::Lost`] when the lock is no longer ours, or the answer came after the new lease had run
+    /// out; or the server cannot be reached, and the lease is what it was (or `ttl`, if that is less).
     pub fn refresh(&self, ttl: Duration) -> Result<()> {
-        let _one_at_a_time = self.state.renewing.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(loss) = self.state.loss() {
-            return Err(self.lost(loss));
-        }
-        let sent = store::lease_start();
-        match self.engine.counted(self.store().renew(self.name(), &self.state.token, ttl))? {
-            Standing::Ours => {
-                self.state.set_ttl(ttl);
-                self.state.extend(sent, ttl);
-                Ok(())
+        self.engine.persist(Instant::now() + self.remaining().min(LET_GO), |store| {
+            let _one_at_a_time = self.state.renewing.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(loss) = self.state.loss() {
+                return Err(self.lost(loss));
             }
-            Standing::Lost(loss) => Err(self.lost(loss)),
-        }
+            let sent = store::lease_start();
+            self.state.shorten(sent, ttl);
+            match store.renew(self.name(), &self.state.token, ttl)? {
+                Standing::Ours => {
+                    self.state.set_ttl(ttl);
+                    self.state.extend(sent, ttl);
+                    // An answer that was long on its way says what was.
+                    self.state.loss().map_or(Ok(()), |loss| Err(self.lost(loss)))
+                }
+                Standing::Lost(loss) => Err(self.lost(loss)),
+            }
+        })
     }
 
     /// Asks the server whether the lock is still ours, and extends it by its own ttl. One round
@@ -492,7 +555,12 @@ impl Lease {
         let told = match &known {
             // The server has said so: there is nothing to release.
             Some(Loss::Broken | Loss::Forgotten | Loss::Superseded) => Ok(Standing::Ours),
-            _ => self.engine.counted(self.store().release(self.name(), &self.state.token)),
+            // Beyond the end of the lease, too: the server knows whether that was needed.
+            known => {
+                let limit = if known.is_none() { LET_GO } else { Duration::ZERO };
+                self.engine
+                    .persist(Instant::now() + limit, |store| store.release(self.name(), &self.state.token))
+            }
         };
         let standing = match (known, told) {
             (Some(loss), _) => Standing::Lost(loss),
@@ -516,7 +584,7 @@ impl Lease {
         }
         self.released.store(true, Ordering::Relaxed);
         self.engine.0.renewer.remove(&self.state);
-        self.engine.claim(self.name(), self.state.token.clone(), how)
+        self.engine.claim(self.name(), self.state.token.clone(), self.fence(), how)
     }
 
     /// Whether this process is the one that acquired it (a forked child's copies are not its own).
@@ -527,10 +595,6 @@ impl Lease {
     /// Whether the background thread keeps it alive at present.
     pub fn is_renewed(&self) -> bool {
         self.is_held() && self.engine.0.renewer.contains(&self.state)
-    }
-
-    fn store(&self) -> &dyn Store {
-        &*self.engine.0.store
     }
 }
 

@@ -17,8 +17,9 @@ use rustls::ClientConfig;
 use crate::clock::Instant;
 use crate::config::Config;
 use crate::connection::{Connection, Fault, Greeting, tls_config};
-use crate::dsn::Server;
+use crate::dsn::{Address, Server};
 use crate::error::{Error, Result};
+use crate::text;
 
 /// An idle connection is looked at before use when it has lain for longer than this. Short, because
 /// a command that was sent into a connection closed before has an unknown outcome for no reason.
@@ -50,6 +51,8 @@ pub struct Pool {
 #[derive(Default)]
 struct State {
     idle: VecDeque<Connection>,
+    /// Those that owe answers, oldest first: [`Connection::post`].
+    late: VecDeque<Connection>,
     open: usize,
     commands: usize,
     /// Callers that wait for one of those to end. Waking nobody would be a system call, too.
@@ -102,9 +105,19 @@ impl Pool {
         }
     }
 
+    /// Where the server listens.
+    pub fn address(&self) -> &Address {
+        &self.server.address
+    }
+
     /// The server, without credentials.
     pub fn label(&self) -> &str {
         &self.label
+    }
+
+    /// The longest wait for the answer to one command.
+    pub fn command_timeout(&self) -> Duration {
+        self.command_timeout
     }
 
     /// Borrows a connection, making one where none is idle.
@@ -133,7 +146,7 @@ impl Pool {
         }
         // From here on dropping the loan undoes the count.
         let mut loan = Loan { pool: self, connection: None, purpose };
-        while let Some(mut connection) = state.idle.pop_back() {
+        while let Some(connection) = state.idle.pop_back() {
             if connection.idle_for() < CHECK_AFTER || connection.is_quiet() {
                 loan.connection = Some(connection);
                 return Ok(loan);
@@ -155,6 +168,44 @@ impl Pool {
         drop(state);
         loan.connection = Some(self.connect()?);
         Ok(loan)
+    }
+
+    /// A connection that is there, or `None`; no round trip. One that owes answers comes first:
+    /// what is posted behind another command is carried out after it.
+    ///
+    /// `free`: only one that owes none.
+    pub fn at_hand(&self, free: bool) -> Option<Loan<'_>> {
+        let mut state = self.lock();
+        let connection = loop {
+            let owing = if free { None } else { state.late.pop_front() };
+            if let Some(mut late) = owing {
+                // What has arrived meanwhile nobody waits for any more.
+                let alive = late.gather().is_ok();
+                if alive && late.late_by() <= self.command_timeout {
+                    break late;
+                }
+                if alive {
+                    let cause = format!("no answer within {:.3} s", late.late_by().as_secs_f64());
+                    state.broken_circuit = Some((Instant::now(), cause));
+                }
+            } else {
+                let idle = state.idle.pop_back()?;
+                if idle.idle_for() < CHECK_AFTER || idle.is_quiet() {
+                    break idle;
+                }
+            }
+            state.open -= 1;
+            state.discarded += 1;
+        };
+        Some(Loan { pool: self, connection: Some(connection), purpose: Purpose::Apart })
+    }
+
+    /// Why no connection is tried at present, if so: one has failed a short while ago.
+    pub fn shunned(&self) -> Option<Error> {
+        let state = self.lock();
+        let (when, cause) = state.broken_circuit.as_ref()?;
+        let recent = !(*when + self.retry_after).has_passed();
+        recent.then(|| self.error(cause.clone()))
     }
 
     fn connect(&self) -> Result<Connection> {
@@ -189,24 +240,36 @@ impl Pool {
 
     /// Says in words what a fault means, and what to do about it where that is known.
     pub fn explain(&self, fault: Fault) -> Error {
+        let foreign = fault.is_foreign_key();
         match fault {
             Fault::Broken(cause) => self.error(cause),
             Fault::Refused(code, text) => {
                 let hint = match code.as_str() {
+                    _ if foreign => {
+                        " (something else has written to this lock's keys: cluster_lock_break() clears them)"
+                    }
                     "WRONGPASS" | "NOAUTH" => " (check user and password in cluster_lock.dsn)",
                     "NOPERM" => " (the ACL user lacks a right: see the ACL line in cluster_lock's README)",
-                    "READONLY" => " (this server is a replica: point cluster_lock.dsn at the primary)",
+                    "READONLY" => {
+                        " (this server is a replica: point cluster_lock.dsn at the primary, or at its sentinels)"
+                    }
                     "OOM" => " (the server is full: raise maxmemory, or give locks a server of their own)",
                     "LOADING" => " (the server is starting; try again)",
                     "BUSY" => " (another script blocks the server: SCRIPT KILL)",
                     "MISCONF" => " (the server cannot save to its disk and refuses writes)",
-                    "MOVED" | "ASK" | "CLUSTERDOWN" => {
-                        " (a Redis Cluster: redis:// speaks to one server only)"
-                    }
+                    "MOVED" | "ASK" | "CLUSTERDOWN" => " (a Redis Cluster: use redis+cluster://)",
                     _ => "",
                 };
                 Error::Server { server: self.label.clone(), cause: format!("{code} {text}{hint}") }
             }
+        }
+    }
+
+    /// An answer that no server of the kind that we know gives.
+    pub fn nonsense(&self, what: &str, answer: &redis::Value) -> Error {
+        Error::Server {
+            server: self.label.clone(),
+            cause: format!("unexpected answer to {what}: {}", text::said(&format!("{answer:?}"))),
         }
     }
 
@@ -217,10 +280,11 @@ impl Pool {
     /// Drops idle connections: one of their kind just failed, so the server may have restarted.
     pub fn clear(&self) {
         let mut state = self.lock();
-        let gone = state.idle.len();
+        let gone = state.idle.len() + state.late.len();
         state.open -= gone;
         state.discarded += u64::try_from(gone).unwrap_or_default();
         state.idle.clear();
+        state.late.clear();
     }
 
     /// The numbers of now.
@@ -240,11 +304,22 @@ impl Pool {
     }
 }
 
+impl Loan<'_> {
+    /// Takes the connection out of the pool, for good.
+    #[allow(clippy::expect_used, clippy::missing_panics_doc)] // a loan holds one until it is dropped
+    pub fn keep(mut self) -> Connection {
+        self.pool.lock().open -= 1;
+        self.connection.take().expect("a loan holds a connection")
+    }
+}
+
 impl Drop for Loan<'_> {
     fn drop(&mut self) {
         let mut state = self.pool.lock();
         if let Some(connection) = self.connection.take() {
-            if connection.is_healthy() && state.idle.len() < self.pool.size {
+            if connection.is_healthy() && connection.owed() > 0 && state.late.len() < self.pool.size {
+                state.late.push_back(connection);
+            } else if connection.is_healthy() && connection.owed() == 0 && state.idle.len() < self.pool.size {
                 state.idle.push_back(connection);
             } else {
                 state.open -= 1;

@@ -1,8 +1,15 @@
-//! The one engine of a process, and what a fork does to it.
+//! The engines of a process, one for each configuration, what a fork does to them; and threads that PHP
+//! does not notice.
+//!
+//! Most processes have one. A process that serves virtual hosts with configurations of their own has
+//! one for each of them, so that none uses the server, the user or the prefix of another.
 //!
 //! Engines are leaked on purpose: a `&'static` survives a fork that must not close its parent's
 //! sockets, and the renewal thread may hold it while the process ends.
 
+use std::thread::{Builder, JoinHandle};
+
+use nix::sys::signal::{SigSet, SigmaskHow};
 use once_cell::sync::OnceCell;
 
 use crate::config::Config;
@@ -12,39 +19,100 @@ use crate::lock::Engine;
 /// The engines made by this process and by those it was forked from, oldest first. Append-only
 /// and lock-free to read, so that a child finds it usable whatever its parent's threads did at
 /// the moment of the fork.
-static FIRST: OnceCell<Link> = OnceCell::new();
+static FIRST: OnceCell<Box<Link>> = OnceCell::new();
 
 struct Link {
+    config: Config,
     engine: Engine,
     next: OnceCell<Box<Link>>,
 }
 
-fn last() -> Option<&'static Link> {
-    let mut link = FIRST.get()?;
-    while let Some(next) = link.next.get() {
-        link = next;
-    }
-    Some(link)
+/// The engines that this process (not its parent) has made.
+fn own() -> impl Iterator<Item = &'static Link> {
+    let links = std::iter::successors(FIRST.get(), |link| link.next.get());
+    links.map(Box::as_ref).filter(|link| link.engine.is_own())
 }
 
-/// The engine of this process, made at the first call from what `config` returns. A forked child
-/// gets a new one and leaves its parent's alone.
+/// The engine of this process for a configuration, made at the first call. A forked child makes new
+/// ones and leaves its parent's alone.
 ///
 /// # Errors
-/// What `config` or [`Engine::new`] says; the next call tries again.
-pub fn engine(config: impl FnOnce() -> Result<Config>) -> Result<&'static Engine> {
-    if let Some(engine) = existing() {
+/// What [`Engine::new`] says; the next call tries again.
+pub fn engine(config: &Config) -> Result<&'static Engine> {
+    if let Some(engine) = existing(config) {
         return Ok(engine);
     }
-    let engine = Engine::new(&config()?)?;
-    let link = match last() {
-        None => FIRST.get_or_init(|| Link { engine, next: OnceCell::new() }),
-        Some(parents) => parents.next.get_or_init(|| Box::new(Link { engine, next: OnceCell::new() })),
-    };
-    Ok(&link.engine)
+    let engine = Engine::new(config)?;
+    let mut new = Box::new(Link { config: config.clone(), engine, next: OnceCell::new() });
+    let mut end: &'static OnceCell<Box<Link>> = &FIRST;
+    loop {
+        match end.try_insert(new) {
+            Ok(link) => return Ok(&link.engine),
+            // Another thread's, perhaps for the same configuration.
+            Err((link, _)) if link.engine.is_own() && link.config == *config => return Ok(&link.engine),
+            Err((link, mine)) => (end, new) = (&link.next, mine),
+        }
+    }
 }
 
-/// The engine, if this process (not its parent) has made one.
-pub fn existing() -> Option<&'static Engine> {
-    last().map(|link| &link.engine).filter(|engine| engine.is_own())
+/// The engine for a configuration, if this process (not its parent) has made one.
+pub fn existing(config: &Config) -> Option<&'static Engine> {
+    own().find(|link| link.config == *config).map(|link| &link.engine)
+}
+
+/// Ends all that this process has made. It is about to end.
+pub fn shutdown() {
+    own().for_each(|link| link.engine.shutdown());
+}
+
+/// The stack of a background thread, in bytes; the kernel gives what is used. A hundred levels of a
+/// nested reply, which is what the parser takes, need half of it in a debug build.
+pub(crate) const STACK: usize = 2 << 20;
+
+/// Starts a thread with all signals blocked from its first instruction on: PHP's timers and handlers
+/// belong to the threads that run PHP.
+pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+    let spawned = Builder::new().name(name.into()).stack_size(STACK).spawn(run);
+    before.thread_set_mask()?;
+    spawned
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dsn::Dsn;
+
+    #[test]
+    fn a_configuration_has_one_engine_and_another_has_another() {
+        let config = |dsn: &str| Config::new(Dsn::parse(dsn).unwrap());
+        let first = config("redis://u:one@127.0.0.1");
+        // The same server and user, as far as any message tells.
+        let second = config("redis://u:two@127.0.0.1");
+        let third = Config { prefix: "other:".into(), ..first.clone() };
+        assert!(existing(&first).is_none());
+        let engines = [&first, &second, &third].map(|config| engine(config).unwrap());
+        for (config, made) in [&first, &second, &third].into_iter().zip(engines) {
+            assert!(std::ptr::eq(engine(config).unwrap(), made));
+            assert!(std::ptr::eq(existing(config).unwrap(), made));
+        }
+        for (a, b) in [(0, 1), (1, 2), (0, 2)] {
+            assert!(!std::ptr::eq(engines[a], engines[b]));
+        }
+    }
+
+    #[test]
+    fn threads_that_ask_at_once_get_the_same_engine() {
+        let config = Config { prefix: "threads:".into(), ..Config::new(Dsn::Local(None)) };
+        let (config, barrier) = (&config, &std::sync::Barrier::new(8));
+        let ask = || {
+            barrier.wait();
+            std::ptr::from_ref(engine(config).unwrap()) as usize
+        };
+        let engines: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(ask)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(engines.iter().all(|engine| *engine == engines[0]), "{engines:?}");
+    }
 }

@@ -5,14 +5,14 @@
 //! renewed when a third of it has passed. Adding a lease wakes the thread only when that lease is
 //! due before the moment for which the thread sleeps anyway, so that short locks cost no wake-up.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use nix::sys::signal::{SigSet, SigmaskHow};
-
 use crate::clock::Instant;
 use crate::lease::LeaseState;
+use crate::process;
 
 /// Renews one lease and says when it is due again; `None` when it is not to be renewed any more.
 pub(crate) type Renew = Box<dyn Fn(&LeaseState) -> Option<Instant> + Send + Sync>;
@@ -58,7 +58,7 @@ impl Renewer {
     pub(crate) fn add(&self, lease: &Arc<LeaseState>, due: Instant) -> std::io::Result<()> {
         let mut state = self.shared.lock();
         if !state.running {
-            *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(spawn(&self.shared)?);
+            *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.start()?);
             state.running = true;
         }
         state.leases.push((Arc::clone(lease), due));
@@ -68,6 +68,11 @@ impl Renewer {
             self.shared.changed.notify_one();
         }
         Ok(())
+    }
+
+    fn start(&self) -> std::io::Result<JoinHandle<()>> {
+        let shared = Arc::clone(&self.shared);
+        process::spawn("cluster_lock", move || shared.run())
     }
 
     /// Stops keeping a lease alive. A renewal that is under way may still arrive at the server.
@@ -107,6 +112,12 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// One renewal. A panic, which would be a mistake of ours, must not end those of all other leases.
+    fn renew(&self, lease: &LeaseState) -> Option<Instant> {
+        catch_unwind(AssertUnwindSafe(|| (self.renew)(lease)))
+            .unwrap_or_else(|_| Some(Instant::now() + retry_after(lease.ttl())))
+    }
+
     fn run(&self) {
         let mut state = self.lock();
         while !state.stop {
@@ -122,7 +133,7 @@ impl Shared {
                 state.leases.iter().filter(|(_, due)| *due <= now).map(|(l, _)| Arc::clone(l)).collect();
             if !due.is_empty() {
                 drop(state);
-                let outcomes: Vec<_> = due.into_iter().map(|lease| ((self.renew)(&lease), lease)).collect();
+                let outcomes: Vec<_> = due.into_iter().map(|lease| (self.renew(&lease), lease)).collect();
                 state = self.lock();
                 for (next, lease) in outcomes {
                     state.reschedule(&lease, next);
@@ -150,14 +161,47 @@ impl State {
     }
 }
 
-/// Starts the thread with all signals blocked from its first instruction on.
-fn spawn(shared: &Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
-    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
-    let shared = Arc::clone(shared);
-    let spawned = std::thread::Builder::new()
-        .name("cluster_lock".into())
-        .stack_size(256 * 1024)
-        .spawn(move || shared.run());
-    before.thread_set_mask()?;
-    spawned
+/// How long after a renewal that failed the next is tried: the lease is not lost before it has run out.
+pub(crate) fn retry_after(ttl: Duration) -> Duration {
+    (ttl / 10).clamp(Duration::from_millis(20), Duration::from_secs(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    use crate::key::LockName;
+    use crate::report::Mode;
+    use crate::store::Token;
+
+    #[test]
+    fn a_panic_in_a_renewal_ends_neither_its_leases_renewals_nor_those_of_others() {
+        let (said, renewed) = mpsc::channel();
+        let said = Mutex::new(said);
+        let mut panics = 3;
+        let panics = Mutex::new(move || {
+            panics -= 1;
+            panics >= 0
+        });
+        let thread = Renewer::new(Box::new(move |lease| {
+            let name = lease.name.to_string();
+            let panics = name == "bad" && panics.lock().unwrap_or_else(PoisonError::into_inner)();
+            assert!(!panics, "as the test wants it");
+            said.lock().unwrap().send(name).unwrap();
+            None
+        }));
+        let ttl = Duration::from_millis(100);
+        let leases = ["bad", "good"].map(|name| {
+            let name = LockName::new(name.as_bytes()).unwrap();
+            Arc::new(LeaseState::new(name, Token::random(), Mode::Exclusive, 1, ttl, None))
+        });
+        for lease in &leases {
+            thread.add(lease, Instant::now()).unwrap();
+        }
+        let patience = Duration::from_secs(10);
+        assert_eq!(renewed.recv_timeout(patience).as_deref(), Ok("good"));
+        assert_eq!(renewed.recv_timeout(patience).as_deref(), Ok("bad"));
+        thread.stop(patience);
+    }
 }

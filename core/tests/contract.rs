@@ -10,13 +10,16 @@
 
 mod support;
 
+use std::any::Any;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use cluster_lock_core::{Acquired, Engine, Error, LockName, Loss, Mode, Standing};
-use support::{RedisServer, Want, engine, name, until};
+use support::cluster::ClusterSetup;
+use support::sentinel::SentinelSetup;
+use support::{RedisServer, Want, engine, name, quorum_dsn, until};
 
 const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
@@ -24,19 +27,33 @@ const S: Duration = Duration::from_secs(1);
 /// A backend, and what keeps it alive.
 struct Backend {
     dsn: String,
-    _redis: Option<RedisServer>,
-    _dir: tempfile::TempDir,
+    _alive: Box<dyn Any>,
 }
 
 impl Backend {
     fn redis() -> Self {
         let server = RedisServer::start(&[]);
-        Self { dsn: server.unix_dsn(), _redis: Some(server), _dir: tempfile::tempdir().unwrap() }
+        Self { dsn: server.unix_dsn(), _alive: Box::new(server) }
+    }
+
+    fn sentinel(options: &str) -> Self {
+        let setup = SentinelSetup::start(1);
+        Self { dsn: setup.dsn() + options, _alive: Box::new(setup) }
+    }
+
+    fn cluster() -> Self {
+        let setup = ClusterSetup::start();
+        Self { dsn: setup.dsn(), _alive: Box::new(setup) }
+    }
+
+    fn quorum() -> Self {
+        let servers: Vec<_> = (0..3).map(|_| RedisServer::start(&[])).collect();
+        Self { dsn: quorum_dsn(&servers), _alive: Box::new(servers) }
     }
 
     fn local() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self { dsn: format!("local://{}", dir.path().display()), _redis: None, _dir: dir }
+        Self { dsn: format!("local://{}", dir.path().display()), _alive: Box::new(dir) }
     }
 
     /// Two nodes.
@@ -388,8 +405,25 @@ macro_rules! on_each_backend {
         mod redis {
             $(#[test] fn $test() { super::$test(&super::Backend::redis()); })*
         }
+        // What takes long to set up is set up once.
+        mod sentinel {
+            #[test] fn everything() { super::everything(&super::Backend::sentinel("")); }
+            #[test] fn everything_acknowledged() { super::everything(&super::Backend::sentinel("?wait=1")); }
+        }
+        mod cluster {
+            #[test] fn everything() { super::everything(&super::Backend::cluster()); }
+        }
+        mod quorum {
+            $(#[test] fn $test() { super::$test(&super::Backend::quorum()); })*
+        }
         mod local {
             $(#[test] fn $test() { super::$test(&super::Backend::local()); })*
+        }
+        fn everything(b: &Backend) {
+            $(
+                eprintln!("{}", stringify!($test));
+                $test(b);
+            )*
         }
     };
 }

@@ -117,7 +117,24 @@ fn what_cannot_be_kept_gives_nobody_more_rights() {
     // The owner is kept, the group is not.
     let (_dir, path) = shared_file(0o6674, NOBODY, 0);
     assert_eq!(Helper::run("replace", &path, Some(NOBODY)), "done");
-    assert_eq!((owner(&path), mode(&path)), ((NOBODY, NOBODY), 0o4644));
+    assert_eq!((owner(&path), mode(&path)), ((NOBODY, NOBODY), 0o644));
+}
+
+#[test]
+fn set_user_id_is_taken_from_whom_plain_writing_would_take_it() {
+    if !is_root() {
+        return;
+    }
+    for (old, new) in [(0o4755, 0o755), (0o2755, 0o755), (0o6711, 0o711), (0o2644, 0o2644)] {
+        for job in ["replace", "write plainly"] {
+            let (_dir, path) = shared_file(old, NOBODY, NOBODY);
+            assert_eq!(Helper::run(job, &path, Some(NOBODY)), "done");
+            assert_eq!(mode(&path), new, "{job}: {old:o}");
+        }
+    }
+    let (_dir, path) = shared_file(0o6755, NOBODY, NOBODY);
+    replace(&path, b"by root").unwrap();
+    assert_eq!(mode(&path), 0o6755);
 }
 
 #[test]

@@ -49,6 +49,7 @@ final class ForkTest extends TestCase
             self::assertSame(0, $process->wait(), $process->transcript());
             self::assertSame('', $process->errors(), 'There is nothing to warn of');
             $cluster->assertFree('job', 'The parent has unlocked');
+            $cluster->assertClean($process);
         }
     }
 
@@ -214,6 +215,7 @@ final class ForkTest extends TestCase
         $process->expect('true');
         self::assertSame(0, $process->wait(), $process->transcript());
         self::assertSame('', $process->errors(), 'There is nothing to warn of');
+        $cluster->assertClean($process);
     }
 
     /** @dataProvider backends */

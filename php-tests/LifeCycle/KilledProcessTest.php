@@ -25,6 +25,8 @@ final class KilledProcessTest extends TestCase
 
         self::assertTrue($bob->end(), 'The lease of a dead holder runs out');
         self::assertWithin(0.0, 2.2, Until::now() - $killed, 'A lease of 1 s and at most one more');
+        $bob->call('cluster_unlock', 'job');
+        $cluster->assertClean($alice);
     }
 
     /** @dataProvider backends */
@@ -41,6 +43,8 @@ final class KilledProcessTest extends TestCase
 
         self::assertTrue($writer->end(), 'The lease of a dead reader runs out');
         self::assertWithin(0.0, 2.2, Until::now() - $killed, 'A lease of 1 s and at most one more');
+        $writer->call('cluster_unlock', 'job');
+        $cluster->assertClean($alice);
     }
 
     /** @dataProvider backends */
@@ -58,6 +62,8 @@ final class KilledProcessTest extends TestCase
 
         self::assertTrue($bob->end(), 'Bob comes after the dead waiter');
         self::assertWithin(0.0, 3.2, Until::now() - $unlocked, 'A dead waiter in front');
+        $bob->call('cluster_unlock', 'job');
+        $cluster->assertClean($dead);
     }
 
     /** @dataProvider backends */
@@ -79,6 +85,8 @@ final class KilledProcessTest extends TestCase
 
         self::assertTrue($bob->end(), 'Bob comes after the dead waiters');
         self::assertWithin(0.0, 3.5, Until::now() - $unlocked, 'Four dead waiters in front');
+        $bob->call('cluster_unlock', 'job');
+        $cluster->assertClean(...$actors);
     }
 
     /** @dataProvider backends */
@@ -93,6 +101,7 @@ final class KilledProcessTest extends TestCase
         $cluster->awaitWaiters('job', 0, 4.0);
         self::assertTrue($alice->call('cluster_unlock', 'job'), 'The holder is not disturbed');
         $cluster->assertFree('job', 'Nobody waits any more');
+        $cluster->assertClean($dead);
     }
 
     /** @dataProvider backends */
@@ -128,6 +137,7 @@ final class KilledProcessTest extends TestCase
         $cluster->assertHeld('job', 'Waking up must not disturb Bob');
         self::assertGreaterThan($fence, $bob->call('cluster_lock_fence', 'job'), "Bob's fence is greater");
         self::assertTrue($bob->call('cluster_unlock', 'job'), 'Bob held it throughout');
+        $cluster->assertClean();
     }
 
     /** @dataProvider backends */
@@ -149,5 +159,7 @@ final class KilledProcessTest extends TestCase
         self::assertFalse($stopped->isDone(), 'Bob has it: an old grant must not be believed');
         self::assertTrue($bob->call('cluster_unlock', 'job'), 'Bob held it throughout');
         self::assertTrue($stopped->end(), 'Then it is the turn of the one who woke up');
+        $stopped->call('cluster_unlock', 'job');
+        $cluster->assertClean();
     }
 }

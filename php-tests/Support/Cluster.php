@@ -19,8 +19,11 @@ final class Cluster
     private ?Actor $observer = null;
 
     /** @param callable(): array<string, string|int|float> $makeSettings */
-    private function __construct(private readonly string $backend, private $makeSettings)
-    {
+    private function __construct(
+        private readonly string $backend,
+        private $makeSettings,
+        private readonly ?RedisServer $server = null,
+    ) {
     }
 
     /**
@@ -41,7 +44,7 @@ final class Cluster
         return new self('redis', static fn () => [
             'cluster_lock.dsn' => ($server ?? RedisServer::shared())->dsn(),
             'cluster_lock.prefix' => "t$number:",
-        ]);
+        ], $server);
     }
 
     public static function local(): self
@@ -164,5 +167,46 @@ final class Cluster
             $this->observer()->call('cluster_unlock', $name),
             $why . ', but the next holder could not unlock'
         );
+    }
+
+    /**
+     * When all is over: nothing is held, nobody waits, every key expires by itself, and those who were killed
+     * have no connection left. What they left behind may take the 2.2 s in which a hand-off has to be confirmed.
+     */
+    public function assertClean(Actor|PhpProcess ...$killed): void
+    {
+        Until::true(
+            fn () => $this->leftBehind($killed) === null,
+            fn () => 'the dead should leave nothing behind: ' . $this->leftBehind($killed),
+            4.0
+        );
+    }
+
+    /** @param array<Actor|PhpProcess> $killed */
+    private function leftBehind(array $killed): ?string
+    {
+        $held = $this->observer()->call('cluster_lock_list');
+        if ($held !== []) {
+            return json_encode($held);
+        }
+        if (!$this->isRedis()) {
+            return null;
+        }
+        $redis = ($this->server ?? RedisServer::shared())->client();
+        foreach ($redis->do('KEYS', $this->settings()['cluster_lock.prefix'] . '*') as $key) {
+            if (!str_ends_with($key, '}') || $redis->do('PTTL', $key) === -1) {
+                return "the key $key";
+            }
+        }
+        foreach ($killed as $process) {
+            $pid = ($process instanceof Actor ? $process->process() : $process)->pid();
+            foreach ($redis->clients() as $client) {
+                if (str_ends_with($client['name'], ":$pid")) {
+                    return "the connection {$client['name']}";
+                }
+            }
+        }
+
+        return null;
     }
 }

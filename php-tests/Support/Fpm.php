@@ -21,14 +21,15 @@ final class Fpm
      * @param array<string, string|int|float> $settings  php.ini
      * @param array<string, string|int>       $pool      php-fpm.conf, section of the pool
      * @param list<string>                    $extensions
+     * @param string|null                     $ini       a php.ini, for what is not a setting: its sections
      */
     public function __construct(
         array $settings,
         int $workers = 1,
         array $pool = [],
-        array $extensions = ['posix', 'pcntl']
-    )
-    {
+        array $extensions = ['posix', 'pcntl'],
+        ?string $ini = null
+    ) {
         $dir = TempDir::forTest();
         $this->dir = $dir;
         $pool += [
@@ -44,7 +45,8 @@ final class Fpm
             $conf .= "$name = $value\n";
         }
         file_put_contents("$dir/fpm.conf", $conf);
-        $command = [self::binary(), '-F', '-R', '-y', "$dir/fpm.conf", ...Php::options($settings + [
+        $ini = $ini === null ? [] : ['-c', $ini];
+        $command = [self::binary(), '-F', '-R', '-y', "$dir/fpm.conf", ...$ini, ...Php::options($settings + [
             'display_errors' => 1,
             'auto_prepend_file' => dirname(__DIR__) . '/fixtures/prelude.php',
         ], $extensions)];
@@ -70,8 +72,9 @@ final class Fpm
      * Sends a request for a script with this code, which sees $arguments as $_GET.
      *
      * @param array<string, string|int> $arguments
+     * @param array<string, string>     $server    more of what the web server tells
      */
-    public function begin(string $code, array $arguments = []): FastCgiRequest
+    public function begin(string $code, array $arguments = [], array $server = []): FastCgiRequest
     {
         // A file for each code, so that no cache can mix them up.
         $file = sprintf('%s/%s.php', $this->dir, md5($code));
@@ -79,15 +82,18 @@ final class Fpm
             file_put_contents($file, "<?php\n" . $code);
         }
 
-        return $this->beginFile($file, $arguments);
+        return $this->beginFile($file, $arguments, $server);
     }
 
-    /** @param array<string, string|int> $arguments */
-    public function beginFile(string $file, array $arguments = []): FastCgiRequest
+    /**
+     * @param array<string, string|int> $arguments
+     * @param array<string, string>     $server
+     */
+    public function beginFile(string $file, array $arguments = [], array $server = []): FastCgiRequest
     {
         $query = http_build_query($arguments);
 
-        return new FastCgiRequest("{$this->dir}/fpm.sock", [
+        return new FastCgiRequest("{$this->dir}/fpm.sock", $server + [
             'SCRIPT_FILENAME' => $file,
             'SCRIPT_NAME' => '/' . basename($file),
             'REQUEST_METHOD' => 'GET',
@@ -103,10 +109,11 @@ final class Fpm
      * The whole way: request, response.
      *
      * @param array<string, string|int> $arguments
+     * @param array<string, string>     $server
      */
-    public function get(string $code, array $arguments = []): string
+    public function get(string $code, array $arguments = [], array $server = []): string
     {
-        return $this->begin($code, $arguments)->body();
+        return $this->begin($code, $arguments, $server)->body();
     }
 
     /** @return list<int> */

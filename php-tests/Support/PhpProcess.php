@@ -93,6 +93,16 @@ final class PhpProcess
         return new self([PHP_BINARY, ...Php::options($settings), ...$arguments], false);
     }
 
+    /**
+     * Runs another program that talks in lines.
+     *
+     * @param list<string> $command
+     */
+    public static function program(array $command): self
+    {
+        return new self($command, false);
+    }
+
     public function pid(): int
     {
         return $this->pid;

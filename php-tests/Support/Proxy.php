@@ -4,8 +4,10 @@ declare(strict_types=1);
 
 namespace ClusterLock\Tests\Support;
 
+use RuntimeException;
+
 /**
- * A proxy in front of a Redis server that loses a reply on order, or a command.
+ * The fault proxy (lab/fault-proxy) in front of a Redis server: it loses a reply on order, or a command.
  */
 final class Proxy
 {
@@ -14,31 +16,26 @@ final class Proxy
 
     public function __construct(RedisServer $server)
     {
-        $this->process = PhpProcess::file(dirname(__DIR__) . '/fixtures/proxy.php', [], [$server->address()]);
-        $this->address = $this->process->line();
+        $this->process = PhpProcess::program([self::program(), '--to', $server->address()]);
+        $this->address = '127.0.0.1:' . $this->process->line();
     }
 
-    /** Loses the next reply, or half of it, and from then on holds all connections until pass(). */
+    /** Loses the next reply, or all but its start, and from then on holds all connections until pass(). */
     public function lose(bool $half = false): void
     {
-        $this->order($half ? 'halve' : 'lose');
+        $this->order(($half ? 'cut-after 3 down' : 'drop-reply') . ' then hold');
     }
 
     /** Loses the next command, and from then on holds all connections until pass(). */
     public function cut(): void
     {
-        $this->order('cut');
+        $this->order('drop-request then hold');
     }
 
     /** Waits until the reply, or the command, is lost. */
     public function awaitLoss(): void
     {
-        $this->process->expect('lost');
-    }
-
-    public function hold(): void
-    {
-        $this->order('hold');
+        $this->process->expect('fired');
     }
 
     public function pass(): void
@@ -50,5 +47,13 @@ final class Proxy
     {
         $this->process->tell($order);
         $this->process->expect($order);
+    }
+
+    private static function program(): string
+    {
+        $path = getenv('CLUSTER_LOCK_FAULT_PROXY') ?: dirname(__DIR__, 2) . '/target/release/fault-proxy';
+
+        return realpath($path)
+            ?: throw new RuntimeException("There is no $path: build first, or set CLUSTER_LOCK_FAULT_PROXY.");
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! "Where permitted": a process that may not give files away cannot keep a foreign owner. What
 //! cannot be kept is lost safely, that is, nobody gets a right that the old file did not give:
-//! * The owner cannot be kept: set-user-ID, set-group-ID and sticky bits are dropped.
+//! * The owner cannot be kept: set-user-ID, set-group-ID and sticky bits are dropped. The first two
+//!   also where writing into the old file would have dropped them, that is, for all but root.
 //! * The group cannot be kept: the new group's members were "others" before, and the old group's
 //!   members are "others" now. Both get what group *and* others had: 0664 becomes 0644, 0640
 //!   becomes 0600. An `NFSv4` ACL is not copied then.
@@ -14,12 +15,13 @@ use std::os::fd::OwnedFd;
 
 use rustix::fs::{
     Gid, Mode, Uid, XattrFlags, fchmod, fchown, fgetxattr, fgetxattr_query, flistxattr, flistxattr_query,
-    fremovexattr, fsetxattr, fstat,
+    fremovexattr, fsetxattr, fstat, ftruncate,
 };
 use rustix::io::Errno;
 
 use super::target::Place;
 use crate::error::Result;
+use crate::text;
 
 /// The attributes that hold an ACL; a file system has one kind at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +101,7 @@ impl Metadata {
             }
             let outcome = fsetxattr(file, name.as_c_str(), value, XattrFlags::empty());
             tolerate(outcome).map_err(|e| {
-                let step = format!("cannot keep the attribute {}", name.to_string_lossy());
+                let step = format!("cannot keep the attribute {}", text::said(&name.to_string_lossy()));
                 place.failed(step, e)
             })?;
         }
@@ -125,6 +127,10 @@ impl Metadata {
         let special = self.mode & if group_kept { 0o7000 } else { 0o5000 };
         if owner_kept && special != 0 {
             tolerate(chmod(permissions | special)).map_err(|e| place.failed("cannot keep the mode", e))?;
+            // The kernel takes them away again from those from whom writing into the file takes them:
+            // other content must not inherit the trust.
+            let size = u64::try_from(examine()?.st_size).unwrap_or_default();
+            ftruncate(file, size).map_err(|e| place.failed("cannot keep the mode", e))?;
         }
         Ok(())
     }

@@ -23,7 +23,6 @@ mod target;
 use std::ffi::CString;
 use std::fmt::Display;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 use std::process;
 use std::sync::Arc;
 
@@ -31,7 +30,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, fstat, openat, renameat, statat, unlinka
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::error::{Error, Result};
-use crate::nfs;
+use crate::{nfs, text};
 use metadata::Metadata;
 use target::Place;
 
@@ -176,7 +175,7 @@ impl Temp {
             Errno::ACCESS | Errno::PERM => " (the directory must be writable for an atomic replace)",
             _ => "",
         };
-        let step = format!("cannot create a temporary file in {}", printable(place.dir_path()));
+        let step = format!("cannot create a temporary file in {}", text::path(place.dir_path()));
         Err(place.error(format!("{step}: {}{hint}", reason(outcome))))
     }
 
@@ -225,15 +224,6 @@ fn reason(errno: Errno) -> String {
         Some((words, _)) => words.to_owned(),
         None => text,
     }
-}
-
-/// A path for messages: no control character of its can forge a log line.
-fn printable(path: &Path) -> String {
-    let mut out = String::new();
-    for c in path.to_string_lossy().chars() {
-        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
-    }
-    out
 }
 
 #[cfg(test)]

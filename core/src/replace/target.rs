@@ -1,21 +1,26 @@
 //! Where a write goes.
+//!
+//! Whoever may write to a directory on the way can swap what stands in it, at any moment. So what is
+//! checked is what has been opened, never a path: the kernel opens the directory in one step and then
+//! tells where it is, a link is read through the descriptor that its owner was read from, and all that
+//! follows is relative to the open directory.
 
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fmt::Display;
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{
-    Access, AtFlags, CWD, FileType, Mode, OFlags, Stat, StatxFlags, accessat, fstat, openat, readlinkat,
-    statat, statx,
+    Access, AtFlags, CWD, FileType, Mode, OFlags, Stat, StatxFlags, accessat, fstat, openat, readlink,
+    readlinkat, statat, statx,
 };
 use rustix::io::{Errno, retry_on_intr};
 
-use super::{Existing, printable, reason};
+use super::{Existing, reason};
 use crate::error::{Error, Result};
-use crate::nfs;
+use crate::{nfs, text};
 
 /// As many links as the kernel follows.
 const MAX_LINKS: usize = 40;
@@ -32,39 +37,32 @@ impl Target {
     /// # Errors
     /// When the directory does not exist or cannot be reached, when links go in circles, and when
     /// the path leads to something that must not be replaced: a directory, a device, a FIFO, a
-    /// socket.
+    /// socket. Nor is a link followed that somebody else has put into a directory that everybody may
+    /// write to: `fs.protected_symlinks`, also where the kernel has it switched off.
     pub fn resolve(path: &Path) -> Result<Self> {
-        let error = |cause| Error::File { path: printable(path), cause };
+        let error = |cause| Error::File { path: text::path(path), cause };
         if path.as_os_str().is_empty() {
             return Err(error("the path is empty".into()));
         }
-        // The kernel first, for all that it knows better: fs.protected_symlinks, links that only
-        // look like paths (/proc/self/fd/1), loops.
+        // The kernel first, for all that it knows better: links that only look like paths
+        // (/proc/self/fd/1), loops.
         match statat(CWD, path, AtFlags::empty()) {
             Ok(stat) => check_type(&stat).map_err(error)?,
             Err(Errno::NOENT) => {}
             Err(e) => return Err(error(format!("cannot be reached: {}", reason(e)))),
         }
-        let mut path = path.to_path_buf();
+        let mut place = Place::open(None, path).map_err(error)?;
         for _ in 0..=MAX_LINKS {
-            let place = Place::open(&path).map_err(error)?;
-            match place.read_link() {
-                Ok(link) => path = place.dir_path.join(OsStr::from_bytes(link.as_bytes())),
-                Err(Errno::NOENT) => return Ok(Self(Arc::new(place))),
-                // Not a link.
-                Err(Errno::INVAL) => {
-                    if let Ok(stat) = statat(&place.dir, &place.name, AtFlags::SYMLINK_NOFOLLOW) {
-                        check_type(&stat).map_err(error)?;
-                    }
-                    return Ok(Self(Arc::new(place)));
-                }
-                Err(e) => return Err(error(format!("cannot be reached: {}", reason(e)))),
+            match place.link().map_err(error)? {
+                Some(link) => place = Place::open(Some(&place), &link).map_err(error)?,
+                None => return Ok(Self(Arc::new(place))),
             }
         }
         Err(error(format!("cannot be reached: {}", reason(Errno::LOOP))))
     }
 
-    /// The absolute path of the file itself, without symlinks: what a lock is named after.
+    /// The absolute path of the file itself, without symlinks: what a lock is named after, and what
+    /// `open_basedir` is to be asked about.
     pub fn path(&self) -> &Path {
         &self.0.path
     }
@@ -84,8 +82,9 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Opens the directory of `path`. The error is the cause in words.
-    fn open(path: &Path) -> std::result::Result<Self, String> {
+    /// Opens the directory of `path`, which is relative to that of `from`, or to the working directory.
+    /// The error is the cause in words.
+    fn open(from: Option<&Self>, path: &Path) -> std::result::Result<Self, String> {
         let bytes = path.as_os_str().as_bytes();
         let (parent, name) = match bytes.iter().rposition(|&b| b == b'/') {
             Some(slash) => bytes.split_at(slash + 1),
@@ -96,17 +95,22 @@ impl Place {
         }
         let parent = Path::new(OsStr::from_bytes(parent));
         let unreachable =
-            |e: Errno| format!("its directory {} cannot be reached: {}", printable(parent), reason(e));
-        let dir_path = std::fs::canonicalize(parent)
-            .map_err(|e| unreachable(Errno::from_io_error(&e).unwrap_or(Errno::IO)))?;
+            |e: Errno| format!("its directory {} cannot be reached: {}", text::path(parent), reason(e));
+        let at = from.map_or(CWD, |from| from.dir.as_fd());
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let dir = match openat(CWD, &dir_path, flags | OFlags::RDONLY, Mode::empty()) {
+        let dir = match openat(at, parent, flags | OFlags::RDONLY, Mode::empty()) {
             // Files can be made in a directory that may not be listed; only syncing it needs that.
-            Err(Errno::ACCESS) => openat(CWD, &dir_path, flags | OFlags::PATH, Mode::empty()),
+            Err(Errno::ACCESS) => openat(at, parent, flags | OFlags::PATH, Mode::empty()),
             outcome => outcome,
         };
+        let dir = dir.map_err(unreachable)?;
+        let dir_path = path_of(&dir)
+            .or_else(|_| {
+                path_without_proc(&dir, &from.map_or(parent.into(), |from| from.dir_path.join(parent)))
+            })
+            .map_err(unreachable)?;
         Ok(Self {
-            dir: dir.map_err(unreachable)?,
+            dir,
             path: dir_path.join(OsStr::from_bytes(name)),
             dir_path,
             name: CString::new(name).map_err(|_| "the path contains a NUL byte")?,
@@ -125,8 +129,26 @@ impl Place {
         &self.name
     }
 
-    fn read_link(&self) -> std::result::Result<CString, Errno> {
-        self.coherently(|| readlinkat(&self.dir, &self.name, Vec::new()))
+    /// Where the link under this name leads; `None` when there is no link. The error is the cause in
+    /// words: something that is not to be replaced, or followed.
+    fn link(&self) -> std::result::Result<Option<PathBuf>, String> {
+        let unreachable = |e| format!("cannot be reached: {}", reason(e));
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let found = match self.coherently(|| openat(&self.dir, &self.name, flags, Mode::empty())) {
+            Err(Errno::NOENT) => return Ok(None),
+            outcome => outcome.map_err(unreachable)?,
+        };
+        let link = fstat(&found).map_err(unreachable)?;
+        if FileType::from_raw_mode(link.st_mode) != FileType::Symlink {
+            return check_type(&link).map(|()| None);
+        }
+        if !may_follow(&link, &fstat(&self.dir).map_err(unreachable)?) {
+            return Err("is a symbolic link that another user has put into a directory that everybody may \
+                        write to, so it is not followed"
+                .into());
+        }
+        let leads_to = readlinkat(&found, c"", Vec::new()).map_err(unreachable)?;
+        Ok(Some(OsString::from_vec(leads_to.into_bytes()).into()))
     }
 
     /// Does a look-up that may say "no such file", and believes that only after asking the server:
@@ -201,19 +223,44 @@ impl Place {
                 Some(format!(
                     "the new file is in place, but its directory {} could not be synced: {why}; \
                      a power failure now could bring the old file back",
-                    printable(&self.dir_path)
+                    text::path(&self.dir_path)
                 ))
             }
         }
     }
 
     pub(super) fn error(&self, cause: String) -> Error {
-        Error::File { path: printable(&self.path), cause }
+        Error::File { path: text::path(&self.path), cause }
     }
 
     pub(super) fn failed(&self, step: impl Display, errno: Errno) -> Error {
         self.error(format!("{step}: {}", reason(errno)))
     }
+}
+
+/// Where an open directory is.
+fn path_of(dir: &OwnedFd) -> std::result::Result<PathBuf, Errno> {
+    let link = readlink(format!("/proc/self/fd/{}", dir.as_raw_fd()), Vec::new())?;
+    let path = PathBuf::from(OsString::from_vec(link.into_bytes()));
+    // A directory that this process cannot reach by any path has something else there.
+    if path.is_absolute() { Ok(path) } else { Err(Errno::NOENT) }
+}
+
+/// The same where /proc is not mounted, as in a chroot: where `opened_by` leads to, if it still leads
+/// to this directory.
+fn path_without_proc(dir: &OwnedFd, opened_by: &Path) -> std::result::Result<PathBuf, Errno> {
+    let path = std::fs::canonicalize(opened_by).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
+    let (opened, there) = (fstat(dir)?, statat(CWD, &path, AtFlags::SYMLINK_NOFOLLOW)?);
+    let same = (opened.st_dev, opened.st_ino) == (there.st_dev, there.st_ino);
+    if same { Ok(path) } else { Err(Errno::NOENT) }
+}
+
+/// What `fs.protected_symlinks` says.
+fn may_follow(link: &Stat, dir: &Stat) -> bool {
+    const SHARED: u32 = 0o1002; // sticky, and writable for everybody
+    dir.st_mode & SHARED != SHARED
+        || link.st_uid == rustix::process::geteuid().as_raw()
+        || link.st_uid == dir.st_uid
 }
 
 /// Only regular files are replaced: a device turned into a file would be a disaster.
@@ -228,4 +275,26 @@ fn check_type(stat: &Stat) -> std::result::Result<(), String> {
         FileType::Unknown => "a special file",
     };
     Err(format!("is {what}: only a regular file can be replaced"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, File};
+
+    #[test]
+    fn without_proc_a_directory_is_known_by_the_path_that_opened_it_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| fs::canonicalize(dir.path()).unwrap().join(name);
+        fs::create_dir(at("real")).unwrap();
+        fs::create_dir(at("other")).unwrap();
+        std::os::unix::fs::symlink("real", at("link")).unwrap();
+        let open = OwnedFd::from(File::open(at("link")).unwrap());
+        assert_eq!(path_of(&open), Ok(at("real")));
+        assert_eq!(path_without_proc(&open, &at("link")), Ok(at("real")));
+        fs::remove_file(at("link")).unwrap();
+        std::os::unix::fs::symlink("other", at("link")).unwrap();
+        assert_eq!(path_without_proc(&open, &at("link")), Err(Errno::NOENT));
+        assert_eq!(path_of(&open), Ok(at("real")));
+    }
 }

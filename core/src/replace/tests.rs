@@ -1,5 +1,7 @@
 //! What needs a look inside; the behaviour is tested in `core/tests/replace.rs`.
 
+use std::path::Path;
+
 use super::*;
 
 fn entries(dir: &Path) -> usize {
@@ -43,7 +45,6 @@ fn a_rename_whose_answer_got_lost_counts_as_done() {
 }
 
 #[test]
-fn messages_have_no_control_characters_and_no_error_numbers() {
-    assert_eq!(printable(Path::new("/a\nb/ü")), "/a\\nb/ü");
+fn messages_have_no_error_numbers() {
     assert_eq!(reason(Errno::NOSPC), "No space left on device");
 }

@@ -4,19 +4,26 @@
 //! (`flock(2)`, held for microseconds), and one named pipe a waiter, in which it sleeps. The rules
 //! are [`Machine`]'s, the same as in Redis. A process that dies in a step leaves the old state:
 //! the kernel frees its lock.
+//!
+//! The default directory is one in /tmp, where everybody may make another when it is gone (a cleaner of old
+//! files, say). So each step opens it, checks whose it is, and does all else relative to what it has opened.
 
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File};
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use once_cell::sync::OnceCell;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{CWD, FileType, FlockOperation, Mode as FileMode, OFlags, flock, mknodat, openat};
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, FlockOperation, Mode as FileMode, OFlags, flock, fstat, mknodat, openat,
+    renameat, statat, unlinkat,
+};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::machine::{Effects, Machine, Now};
@@ -26,17 +33,21 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::key::LockName;
 use crate::report::LockReport;
+use crate::text;
 
-/// How long an idle lock remembers its last fencing token.
-const RETAIN: Duration = Duration::from_secs(60);
+/// How long an idle lock remembers its last fencing token, in seconds.
+const RETAIN: i64 = 60;
+
+/// All files are the user's own.
+const PRIVATE: FileMode = FileMode::from_raw_mode(0o600);
 
 /// See [`Store`].
 pub struct LocalStore {
     dir: PathBuf,
     label: String,
     prefix: String,
-    /// The directory's lock file and the kernel's boot id, once the directory is there.
-    opened: OnceCell<String>,
+    /// The kernel's boot id, once it was asked for.
+    boot: OnceCell<String>,
     /// The pipes of this process' waiters. Open from before a claim is queued until it is settled:
     /// a hand-over between two sleeps finds a reader.
     pipes: Mutex<HashMap<Vec<u8>, OwnedFd>>,
@@ -53,6 +64,7 @@ struct Record {
 /// The directory, locked. Unlocked when it is dropped.
 struct Locked<'a> {
     store: &'a LocalStore,
+    dir: OwnedFd,
     boot: &'a str,
     now: Now,
     _lock: File,
@@ -62,117 +74,147 @@ impl LocalStore {
     /// A store in a directory, by default one of the user's own under the system's temporary
     /// directory. No I/O.
     pub fn new(dir: Option<PathBuf>, config: &Config) -> Self {
-        let label = dir.as_ref().map_or("local:".to_owned(), |d| format!("local://{}", d.display()));
+        let label = dir.as_ref().map_or("local:".to_owned(), |d| format!("local://{}", text::path(d)));
         let dir = dir.unwrap_or_else(|| {
             let user = rustix::process::geteuid().as_raw();
             std::env::temp_dir().join(format!("cluster_lock-{user}"))
         });
-        Self { dir, label, prefix: config.prefix.clone(), opened: OnceCell::new(), pipes: Mutex::default() }
+        Self { dir, label, prefix: config.prefix.clone(), boot: OnceCell::new(), pipes: Mutex::default() }
     }
 
     /// Locks the directory, which is made if it is missing.
     fn lock(&self) -> Result<Locked<'_>> {
-        let boot = self.opened.get_or_try_init(|| self.prepare())?;
-        let path = self.dir.join("lock");
-        let file = openat(
-            CWD,
-            &path,
-            OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW,
-            FileMode::from_raw_mode(0o600),
-        )
-        .map_err(|e| self.failed("open", &path, e))?;
+        let (dir, file) = match self.open() {
+            // It was removed this instant.
+            Err((_, Errno::NOENT)) => self.open(),
+            outcome => outcome,
+        }
+        .map_err(|(error, _)| error)?;
         while let Err(e) = flock(&file, FlockOperation::LockExclusive) {
-            if e != rustix::io::Errno::INTR {
-                return Err(self.failed("lock", &path, e));
+            if e != Errno::INTR {
+                return Err(self.failed("lock", "lock", e));
             }
         }
+        let boot = self.boot.get_or_init(|| {
+            fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+        });
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = Now {
             lease_ms: Instant::now().as_nanos() / 1_000_000,
             unix_us: u64::try_from(unix.as_micros()).unwrap_or_default(),
         };
-        Ok(Locked { store: self, boot, now, _lock: file.into() })
+        Ok(Locked { store: self, dir, boot, now, _lock: file.into() })
     }
 
-    /// Makes the directory, or checks that nobody else can write to it.
-    fn prepare(&self) -> Result<String> {
-        let made = DirBuilder::new().mode(0o700).recursive(true).create(&self.dir);
-        made.map_err(|e| self.failed("create", &self.dir, e))?;
-        let meta = fs::symlink_metadata(&self.dir).map_err(|e| self.failed("look at", &self.dir, e))?;
-        let me = rustix::process::geteuid().as_raw();
-        if !meta.is_dir() || meta.uid() != me || meta.mode() & 0o022 != 0 {
-            return Err(Error::Config(format!(
-                "{}: {} must be a directory that belongs to the user of this process and that nobody \
-                 else can write to",
-                self.label,
-                self.dir.display()
-            )));
+    /// Opens the directory, which must be ours alone, and the file in it that stands for its lock.
+    fn open(&self) -> std::result::Result<(OwnedFd, OwnedFd), (Error, Errno)> {
+        let told = |what, name| move |e| (self.failed(what, name, e), e);
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut dir = openat(CWD, &self.dir, flags, FileMode::empty());
+        if matches!(dir, Err(Errno::NOENT)) {
+            let made = DirBuilder::new().mode(0o700).recursive(true).create(&self.dir);
+            made.map_err(|e| told("create", "")(Errno::from_io_error(&e).unwrap_or(Errno::IO)))?;
+            dir = openat(CWD, &self.dir, flags, FileMode::empty());
         }
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        Ok(boot.trim().to_owned())
+        let dir = match dir {
+            Err(e @ (Errno::NOTDIR | Errno::LOOP)) => return Err((self.not_ours(), e)),
+            outcome => outcome.map_err(told("open", ""))?,
+        };
+        let stat = fstat(&dir).map_err(told("look at", ""))?;
+        if stat.st_uid != rustix::process::geteuid().as_raw() || stat.st_mode & 0o022 != 0 {
+            return Err((self.not_ours(), Errno::PERM));
+        }
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file = openat(&dir, "lock", flags, PRIVATE).map_err(told("open", "lock"))?;
+        Ok((dir, file))
     }
 
-    fn failed(&self, what: &str, path: &Path, error: impl Into<std::io::Error>) -> Error {
+    fn not_ours(&self) -> Error {
+        Error::Config(format!(
+            "{}: {} must be a directory that belongs to the user of this process and that nobody else can \
+             write to",
+            self.label,
+            text::path(&self.dir)
+        ))
+    }
+
+    fn failed(&self, what: &str, name: &str, error: impl Into<std::io::Error>) -> Error {
+        let path = text::path(&if name.is_empty() { self.dir.clone() } else { self.dir.join(name) });
         Error::Connection {
             server: self.label.clone(),
-            cause: format!("cannot {what} {}: {}", path.display(), error.into()),
+            cause: format!("cannot {what} {path}: {}", error.into()),
         }
     }
 
-    /// The file of a lock. Its name is a digest, because a lock's name may be longer than a file's.
-    fn path(&self, name: &LockName) -> PathBuf {
+    /// The file of a lock. It is named by a digest, because a lock's name may be longer than a file's.
+    fn file(&self, name: &LockName) -> String {
         let mut digest = sha1_smol::Sha1::from(&self.prefix);
         digest.update(b"\0");
         digest.update(name.as_bytes());
-        self.dir.join(format!("{}.lock", digest.digest()))
-    }
-
-    fn pipe_path(&self, token: &[u8]) -> PathBuf {
-        self.dir.join(format!("{}.wait", String::from_utf8_lossy(token)))
+        format!("{}.lock", digest.digest())
     }
 
     fn pipes(&self) -> std::sync::MutexGuard<'_, HashMap<Vec<u8>, OwnedFd>> {
         self.pipes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn close_pipe(&self, token: &Token) {
+        if self.pipes().remove(token.as_bytes()).is_some() {
+            let _ = fs::remove_file(self.dir.join(pipe(token.as_bytes())));
+        }
+    }
+}
+
+/// The name of a waiter's pipe.
+fn pipe(token: &[u8]) -> String {
+    format!("{}.wait", String::from_utf8_lossy(token))
+}
+
+impl Locked<'_> {
     /// Makes the pipe in which a claim will sleep, or empties it: a grant that its waiter slept
     /// through must not be believed later.
     fn open_pipe(&self, token: &Token) -> Result<()> {
-        let mut pipes = self.pipes();
+        let mut pipes = self.store.pipes();
         if let Some(pipe) = pipes.get(token.as_bytes()) {
             let mut old = [0u8; 512];
             while rustix::io::read(pipe, &mut old).is_ok_and(|n| n > 0) {}
         } else {
-            let path = self.pipe_path(token.as_bytes());
-            mknodat(CWD, &path, FileType::Fifo, FileMode::from_raw_mode(0o600), 0)
-                .map_err(|e| self.failed("create", &path, e))?;
+            let name = pipe(token.as_bytes());
+            mknodat(&self.dir, &name, FileType::Fifo, PRIVATE, 0)
+                .map_err(|e| self.store.failed("create", &name, e))?;
             let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-            let pipe =
-                openat(CWD, &path, flags, FileMode::empty()).map_err(|e| self.failed("open", &path, e))?;
+            let pipe = openat(&self.dir, &name, flags, FileMode::empty())
+                .map_err(|e| self.store.failed("open", &name, e))?;
             pipes.insert(token.as_bytes().to_vec(), pipe);
         }
         Ok(())
     }
 
-    fn close_pipe(&self, token: &Token) {
-        if self.pipes().remove(token.as_bytes()).is_some() {
-            let _ = fs::remove_file(self.pipe_path(token.as_bytes()));
+    /// Wakes a waiter. One that is dead has no reader on its pipe; its grant will run out.
+    fn deliver(&self, token: &str, grant: Grant) {
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        if let Ok(pipe) = openat(&self.dir, pipe(token.as_bytes()), flags, FileMode::empty()) {
+            // Less than PIPE_BUF is written whole or not at all.
+            let _ = writeln!(File::from(pipe), "{} {}", grant.fence, grant.lease.as_millis());
         }
     }
 
     /// Files of this store's locks.
-    fn lock_files(&self) -> Vec<PathBuf> {
-        let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
-        entries.map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "lock")).collect()
+    fn lock_files(&self) -> Vec<String> {
+        let entries = Dir::read_from(&self.dir).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned));
+        names.filter(|name| name.strip_suffix(".lock").is_some()).collect()
     }
-}
 
-impl Locked<'_> {
+    fn remove(&self, name: &str) {
+        let _ = unlinkat(&self.dir, name, AtFlags::empty());
+    }
+
     /// One step on a lock: read, change, write. The second value given to `step` tells whether
     /// there was a record.
     fn step<T>(&self, name: &LockName, step: impl FnOnce(&mut Machine, bool) -> (T, Effects)) -> Result<T> {
-        let path = self.store.path(name);
-        let found = self.read(&path)?;
+        let file = self.store.file(name);
+        let found = self.read(&file)?;
         let known = found.is_some();
         let mut record = found.unwrap_or_else(|| Record {
             name: name.as_bytes().into(),
@@ -180,24 +222,32 @@ impl Locked<'_> {
             machine: Machine::default(),
         });
         let (result, effects) = step(&mut record.machine, known);
-        self.write(&path, &record, known)?;
+        self.write(&file, &record, known)?;
         for (token, grant) in effects.mail {
-            self.store.deliver(&token, grant);
+            self.deliver(&token, grant);
         }
         for token in effects.forgotten {
-            let _ = fs::remove_file(self.store.pipe_path(token.as_bytes()));
+            self.remove(&pipe(token.as_bytes()));
         }
         Ok(result)
     }
 
-    fn read(&self, path: &Path) -> Result<Option<Record>> {
-        let bytes = match fs::read(path) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(self.store.failed("read", path, e)),
+    fn read(&self, name: &str) -> Result<Option<Record>> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut bytes = Vec::new();
+        let read = match openat(&self.dir, name, flags, FileMode::empty()) {
+            Ok(file) => File::from(file).read_to_end(&mut bytes),
+            Err(Errno::NOENT) => return Ok(None),
+            Err(e) => Err(e.into()),
         };
-        let mut record: Record = serde_json::from_slice(&bytes)
-            .map_err(|e| self.store.failed("understand", path, std::io::Error::other(e)))?;
+        read.map_err(|e| self.store.failed("read", name, e))?;
+        let mut record: Record = serde_json::from_slice(&bytes).map_err(|e| {
+            self.store.failed(
+                "understand",
+                name,
+                std::io::Error::other(format!("{e}; cluster_lock_break() clears it")),
+            )
+        })?;
         if record.boot != self.boot {
             record.machine.reboot();
             self.boot.clone_into(&mut record.boot);
@@ -205,42 +255,32 @@ impl Locked<'_> {
         Ok(Some(record))
     }
 
-    fn write(&self, path: &Path, record: &Record, known: bool) -> Result<()> {
+    fn write(&self, name: &str, record: &Record, known: bool) -> Result<()> {
         if !known && record.machine.is_idle() {
             return Ok(());
         }
         if !known {
             self.sweep();
         }
-        let temp = self.store.dir.join("new");
-        let written = serde_json::to_vec(record)
-            .map_err(std::io::Error::other)
-            .and_then(|bytes| fs::write(&temp, bytes))
-            .and_then(|()| fs::rename(&temp, path));
-        written.map_err(|e| self.store.failed("write", path, e))
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let written = serde_json::to_vec(record).map_err(std::io::Error::other).and_then(|bytes| {
+            File::from(openat(&self.dir, "new", flags, PRIVATE)?).write_all(&bytes)?;
+            Ok(renameat(&self.dir, "new", &self.dir, name)?)
+        });
+        written.map_err(|e| self.store.failed("write", name, e))
     }
 
     /// Removes what idle locks left, when a new lock appears.
     fn sweep(&self) {
-        for path in self.store.lock_files() {
-            let age = fs::metadata(&path).and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
-            if age.is_some_and(|age| age > RETAIN)
-                && let Ok(Some(record)) = self.read(&path)
+        let now = i64::try_from(self.now.unix_us / 1_000_000).unwrap_or(i64::MAX);
+        for name in self.lock_files() {
+            let written = statat(&self.dir, &name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| stat.st_mtime);
+            if written.is_ok_and(|written| now.saturating_sub(written) > RETAIN)
+                && let Ok(Some(record)) = self.read(&name)
                 && record.machine.is_idle()
             {
-                let _ = fs::remove_file(&path);
+                self.remove(&name);
             }
-        }
-    }
-}
-
-impl LocalStore {
-    /// Wakes a waiter. One that is dead has no reader on its pipe; its grant will run out.
-    fn deliver(&self, token: &str, grant: Grant) {
-        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        if let Ok(pipe) = openat(CWD, self.pipe_path(token.as_bytes()), flags, FileMode::empty()) {
-            // Less than PIPE_BUF is written whole or not at all.
-            let _ = writeln!(File::from(pipe), "{} {}", grant.fence, grant.lease.as_millis());
         }
     }
 }
@@ -248,8 +288,8 @@ impl LocalStore {
 impl Store for LocalStore {
     fn attempt(&self, claim: &Claim<'_>, if_busy: IfBusy) -> Result<Attempt> {
         let locked = self.lock()?;
-        if if_busy == IfBusy::Queue {
-            self.open_pipe(claim.token)?;
+        if if_busy != IfBusy::GiveUp {
+            locked.open_pipe(claim.token)?;
         }
         let attempt = locked.step(claim.name, |m, _| m.attempt(locked.now, claim, if_busy))?;
         if if_busy == IfBusy::GiveUp || matches!(attempt, Attempt::Held(_)) {
@@ -284,7 +324,7 @@ impl Store for LocalStore {
                 Err(rustix::io::Errno::INTR) if interrupted() => return Ok(Wake::Interrupted),
                 Ok(0) | Err(rustix::io::Errno::INTR) => {}
                 Ok(_) => break,
-                Err(e) => return Err(self.failed("wait in", &self.dir, e)),
+                Err(e) => return Err(self.failed("wait in", "", e)),
             }
         }
         let mut mail = [0u8; 128];
@@ -314,18 +354,18 @@ impl Store for LocalStore {
 
     fn info(&self, name: &LockName) -> Result<Option<LockReport>> {
         let locked = self.lock()?;
-        let record = locked.read(&self.path(name))?;
+        let record = locked.read(&self.file(name))?;
         Ok(record.and_then(|r| r.machine.report(locked.now, name)))
     }
 
     fn list(&self, prefix: &[u8], limit: usize) -> Result<Vec<LockReport>> {
         let locked = self.lock()?;
         let mut reports = Vec::new();
-        for path in self.lock_files() {
-            if let Some(record) = locked.read(&path)?
+        for file in locked.lock_files() {
+            if let Ok(Some(record)) = locked.read(&file)
                 && record.name.starts_with(prefix)
                 && let Ok(name) = LockName::new(&record.name)
-                && self.path(&name) == path
+                && self.file(&name) == file
             {
                 reports.extend(record.machine.report(locked.now, &name));
             }
@@ -337,6 +377,11 @@ impl Store for LocalStore {
 
     fn break_lock(&self, name: &LockName) -> Result<bool> {
         let locked = self.lock()?;
+        let file = self.file(name);
+        if locked.read(&file).is_err() {
+            locked.remove(&file);
+            return Ok(true);
+        }
         locked.step(name, |m, _| m.break_lock(locked.now))
     }
 

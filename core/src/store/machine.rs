@@ -29,7 +29,7 @@ pub struct Now {
 }
 
 /// One lock.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Machine {
     fence: u64,
     writer: Option<Held>,
@@ -38,7 +38,7 @@ pub struct Machine {
     previous: Previous,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct Held {
     token: String,
     fence: u64,
@@ -47,7 +47,7 @@ struct Held {
     identity: Box<[u8]>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct Queued {
     token: String,
     place: u64,
@@ -56,14 +56,20 @@ struct Queued {
     identity: Box<[u8]>,
 }
 
+impl Held {
+    fn is_alive(&self, now: Now) -> bool {
+        self.expiry_ms > now.lease_ms
+    }
+}
+
 impl Queued {
     fn is_dead(&self, now: Now) -> bool {
-        self.beat_ms + millis(WAITER_DEAD_AFTER) < now.lease_ms
+        self.beat_ms.abs_diff(now.lease_ms) > millis(WAITER_DEAD_AFTER)
     }
 }
 
 /// How the last holder before the present one ended.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 enum Previous {
     #[default]
     Nobody,
@@ -89,10 +95,17 @@ impl Machine {
         let exclusive = claim.mode == Mode::Exclusive;
         let expiry_ms = now.lease_ms + millis(claim.ttl);
         let held = |fence| Attempt::Held(Grant { fence, lease: claim.ttl });
+        if if_busy == IfBusy::Yield {
+            self.writer = self.writer.take().filter(|writer| writer.token != me);
+            self.readers.remove(&me);
+        }
         if let Some(writer) = self.writer.as_mut().filter(|w| w.token == me) {
             if exclusive {
                 writer.expiry_ms = expiry_ms;
                 return (held(writer.fence), effects);
+            }
+            if writer.fence > claim.converts {
+                return (late(claim, writer, now), effects);
             }
             self.writer = None;
             let fence = self.grant(now, &me, false, claim.identity, claim.ttl);
@@ -104,10 +117,17 @@ impl Machine {
                 reader.expiry_ms = expiry_ms;
                 return (held(reader.fence), effects);
             }
+            if reader.fence > claim.converts {
+                return (late(claim, reader, now), effects);
+            }
             self.readers.remove(&me);
         }
-        let queued = self.queue.iter().position(|w| w.token == me);
-        let known = queued.and_then(|i| self.queue.get(i)).map_or(claim.place, |w| w.place);
+        let queued = self.queue.iter().find(|w| w.token == me).filter(|_| if_busy != IfBusy::Yield);
+        if let Some(queued) = queued.filter(|w| w.exclusive != exclusive) {
+            let (place, blocked_for) = (queued.place, WAITER_DEAD_AFTER);
+            return (Attempt::Busy { place, blocked_for, holder: Box::default() }, effects);
+        }
+        let known = queued.map_or(claim.place, |w| w.place);
         let place =
             if known == 0 { now.unix_us.max(self.queue.last().map_or(0, |w| w.place) + 1) } else { known };
         self.queue.retain(|w| w.token != me);
@@ -178,17 +198,17 @@ impl Machine {
     /// `break.lua`.
     pub fn break_lock(&mut self, now: Now) -> (bool, Effects) {
         let mut effects = Effects::default();
-        self.settle(now, None, &mut effects);
-        if let Some(writer) = self.writer.take() {
+        let mut held = true;
+        if let Some(writer) = self.writer.take_if(|writer| writer.is_alive(now)) {
             self.previous = Previous::Broken(writer.token);
-        } else if self.readers.is_empty() {
-            return (false, effects);
-        } else {
+        } else if self.readers.values().any(|reader| reader.is_alive(now)) {
             self.readers.clear();
             self.previous = Previous::BrokenReaders;
+        } else {
+            held = false;
         }
         self.settle(now, None, &mut effects);
-        (true, effects)
+        (held, effects)
     }
 
     /// `inspect.lua`, read.
@@ -197,7 +217,7 @@ impl Machine {
             .writer
             .iter()
             .chain(self.readers.values())
-            .filter(|h| h.expiry_ms > now.lease_ms)
+            .filter(|h| h.is_alive(now))
             .map(|h| Holder {
                 identity: Identity::decode(&h.identity),
                 since: seconds(h.since_us),
@@ -265,9 +285,8 @@ impl Machine {
     }
 
     fn settle(&mut self, now: Now, me: Option<(&str, Duration)>, effects: &mut Effects) -> Option<u64> {
-        let alive = |held: &Held| held.expiry_ms > now.lease_ms;
-        self.writer = self.writer.take().filter(alive);
-        self.readers.retain(|_, reader| alive(reader));
+        self.writer = self.writer.take().filter(|writer| writer.is_alive(now));
+        self.readers.retain(|_, reader| reader.is_alive(now));
         let mut mine = None;
         while self.writer.is_none() {
             let Some(head) = self.queue.first() else { break };
@@ -300,6 +319,15 @@ impl Machine {
             _ if !known => Standing::Lost(Loss::Forgotten),
             _ => Standing::Lost(Loss::Superseded),
         }
+    }
+}
+
+/// The answer to a request that was made before its claim's lock was converted, and arrives after that.
+fn late(claim: &Claim<'_>, held: &Held, now: Now) -> Attempt {
+    Attempt::Busy {
+        place: claim.place,
+        blocked_for: Duration::from_millis(held.expiry_ms.saturating_sub(now.lease_ms)),
+        holder: held.identity.clone(),
     }
 }
 

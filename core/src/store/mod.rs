@@ -4,6 +4,7 @@
 
 mod local;
 pub mod machine;
+mod quorum;
 mod redis;
 
 use std::time::Duration;
@@ -13,9 +14,11 @@ use crate::config::Config;
 use crate::dsn::Dsn;
 use crate::error::{Loss, Result};
 use crate::key::LockName;
+use crate::pool::Pool;
 use crate::report::{LockReport, Mode};
 
 pub use local::LocalStore;
+pub use quorum::QuorumStore;
 pub use redis::RedisStore;
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
@@ -67,7 +70,8 @@ pub struct Claim<'a> {
     pub name: &'a LockName,
     /// This acquisition's secret.
     pub token: &'a Token,
-    /// Exclusive or shared. A holder that presents its token with the other mode converts.
+    /// Exclusive or shared. A holder that presents its token with the other mode converts, if it names
+    /// what it [converts](Self::converts).
     pub mode: Mode,
     /// The lease asked for.
     pub ttl: Duration,
@@ -76,6 +80,9 @@ pub struct Claim<'a> {
     /// Arrival rank that an earlier attempt was given; 0 at first. Keeps the claim's turn even
     /// when the server has forgotten it.
     pub place: u64,
+    /// The fencing token of the lock that is to be converted; 0 when none is. A request that arrives
+    /// late, from before a conversion, does not know it, and so cannot undo that.
+    pub converts: u64,
 }
 
 /// What to do when the lock is not free.
@@ -85,6 +92,9 @@ pub enum IfBusy {
     Queue,
     /// Give up: remove the claim from the queue if it is there. The last try of a time-out.
     GiveUp,
+    /// Queue at exactly [`Claim::place`], even what the claim holds: of several servers that are to
+    /// agree on one holder, each then gives the lock to whoever came first.
+    Yield,
 }
 
 /// The answer to an attempt.
@@ -153,6 +163,23 @@ pub struct StoreStatus {
     pub discarded: u64,
 }
 
+impl StoreStatus {
+    /// The numbers of several servers together. Version and role are those of the first that told.
+    pub(crate) fn of<'a>(backend: &'static str, dsn: &str, pools: impl Iterator<Item = &'a Pool>) -> Self {
+        let mut all = Self { backend, dsn: dsn.to_owned(), ..Self::default() };
+        let known = |text: String| if text.is_empty() { None } else { Some(text) };
+        for pool in pools.map(Pool::status) {
+            all.server_version = all.server_version.or_else(|| known(pool.greeting.version));
+            all.server_role = all.server_role.or_else(|| known(pool.greeting.role));
+            all.open += pool.open;
+            all.idle += pool.idle;
+            all.created += pool.created;
+            all.discarded += pool.discarded;
+        }
+        all
+    }
+}
+
 /// A backend. All methods may be called from many threads at once.
 pub trait Store: Send + Sync {
     /// One atomic try. One round trip.
@@ -207,6 +234,9 @@ pub trait Store: Send + Sync {
 pub fn open(config: &Config) -> Result<Box<dyn Store>> {
     match &config.dsn {
         Dsn::Redis(server) => Ok(Box::new(RedisStore::new(server.clone(), config))),
+        Dsn::Quorum(servers) => Ok(Box::new(QuorumStore::new(servers, config))),
+        Dsn::Sentinel(sentinel) => Ok(Box::new(RedisStore::watched(sentinel, config))),
+        Dsn::Cluster(cluster) => Ok(Box::new(RedisStore::sharded(cluster, config)?)),
         Dsn::Local(directory) => Ok(Box::new(LocalStore::new(directory.clone(), config))),
     }
 }

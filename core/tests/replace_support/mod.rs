@@ -140,6 +140,11 @@ pub(crate) fn help() {
             rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o027));
             replace(&path, b"new")
         }
+        "write plainly" => {
+            fs::write(&path, b"new").unwrap();
+            println!("says: done");
+            return;
+        }
         "append" => put(&path, Existing::Append, b"new"),
         _ => replace(&path, b"new"),
     };

@@ -9,12 +9,25 @@
     missing_docs
 )]
 
+pub mod certificates;
+mod clock;
+pub mod cluster;
+pub mod crowd;
+pub mod sentinel;
+
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use cluster_lock_core::{Acquire, Acquired, Config, Dsn, Engine, Identity, Lease, LockName, Mode};
+use cluster_lock_core::{
+    Acquire, Acquired, Config, Dsn, Engine, Error, Identity, Lease, LockError, LockName, Mode,
+};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// In an option: the port of the server.
+pub const PORT: &str = "%PORT%";
 
 /// A redis-server of its own, on a free port and a socket in a temporary directory.
 pub struct RedisServer {
@@ -22,20 +35,55 @@ pub struct RedisServer {
     pub dir: tempfile::TempDir,
     pub port: u16,
     options: Vec<String>,
+    clock: Option<clock::SetClock>,
 }
 
 impl RedisServer {
     pub fn start(options: &[&str]) -> Self {
+        Self::start_on(free_port(), options)
+    }
+
+    /// On this port.
+    pub fn start_on(port: u16, options: &[&str]) -> Self {
+        Self::start_at(port, tempfile::tempdir().unwrap(), options, None)
+    }
+
+    /// One whose wall clock stands still until [`RedisServer::set_clock`] moves it.
+    pub fn start_with_clock(unix_us: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let clock = clock::SetClock::new(dir.path());
+        clock.stand(unix_us);
+        Self::start_at(free_port(), dir, &[], Some(clock))
+    }
+
+    /// One whose wall clock runs, and can be made to jump.
+    pub fn start_with_running_clock() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = clock::SetClock::new(dir.path());
+        Self::start_at(free_port(), dir, &[], Some(clock))
+    }
+
+    fn start_at(port: u16, dir: tempfile::TempDir, options: &[&str], clock: Option<clock::SetClock>) -> Self {
         let options: Vec<String> = options.iter().map(ToString::to_string).collect();
-        let child = Self::spawn(dir.path(), port, &options);
-        let server = Self { child, dir, port, options };
+        let child = Self::spawn(dir.path(), port, &options, clock.as_ref());
+        let server = Self { child, dir, port, options, clock };
         server.await_ready();
         server
     }
 
-    fn spawn(dir: &Path, port: u16, options: &[String]) -> Child {
+    pub fn set_clock(&self, unix_us: u64) {
+        self.clock.as_ref().expect("a server started with a clock").stand(unix_us);
+    }
+
+    /// The clock jumps to so many seconds ahead of this machine's.
+    pub fn set_clock_ahead(&self, seconds: i64) {
+        let now = || redis::cmd("TIME").query::<(i64, i64)>(&mut self.redis()).unwrap().0;
+        let before = now();
+        self.clock.as_ref().expect("a server started with a clock").run(seconds);
+        assert!((now() - before).abs() > 60, "the clock did not jump");
+    }
+
+    fn spawn(dir: &Path, port: u16, options: &[String], clock: Option<&clock::SetClock>) -> Child {
         Command::new("redis-server")
             .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no"])
             .args(["--enable-debug-command", "yes"])
@@ -43,7 +91,8 @@ impl RedisServer {
             .arg(dir.join("redis.sock"))
             .arg("--dir")
             .arg(dir)
-            .args(options)
+            .args(options.iter().map(|option| option.replace(PORT, &port.to_string())))
+            .envs(clock.into_iter().flat_map(clock::SetClock::environment))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -63,12 +112,17 @@ impl RedisServer {
         let _ = self.child.wait();
     }
 
-    /// Starts again, empty.
+    /// Starts again: empty, or with what was saved.
     pub fn restart(&mut self) {
         self.stop();
         let _ = std::fs::remove_file(self.socket());
-        self.child = Self::spawn(self.dir.path(), self.port, &self.options);
+        self.child = Self::spawn(self.dir.path(), self.port, &self.options, self.clock.as_ref());
         self.await_ready();
+    }
+
+    /// Stops it for as long as the result lives, as a machine that hangs: it accepts, and answers nothing.
+    pub fn freeze(&self) -> Frozen {
+        Frozen::new(self.pid())
     }
 
     pub fn pid(&self) -> u32 {
@@ -88,17 +142,125 @@ impl RedisServer {
     }
 
     pub fn cli(&self, args: &[&str]) -> String {
-        let out =
-            Command::new("redis-cli").arg("-s").arg(self.socket()).args(args).output().expect("redis-cli");
-        String::from_utf8_lossy(&out.stdout).trim().to_owned()
+        cli(&self.socket(), args)
+    }
+
+    /// A connection of the test's own.
+    pub fn redis(&self) -> redis::Connection {
+        redis::Client::open(format!("unix://{}", self.socket().display())).unwrap().get_connection().unwrap()
     }
 
     pub fn keys(&self) -> Vec<String> {
-        let mut keys: Vec<String> =
-            self.cli(&["KEYS", "*"]).lines().filter(|l| !l.is_empty()).map(str::to_owned).collect();
+        let mut keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut self.redis()).unwrap();
         keys.sort();
         keys
     }
+
+    /// Lines of CLIENT LIST: connections of engines, except of those that only look.
+    pub fn clients(&self) -> Vec<String> {
+        let list: String = redis::cmd("CLIENT").arg("LIST").query(&mut self.redis()).unwrap();
+        let ours = |line: &&str| line.contains("name=cluster_lock@") && !line.contains(OBSERVER);
+        list.lines().filter(ours).map(str::to_owned).collect()
+    }
+
+    /// What is wrong with the server, were it left alone by all: something is held, somebody waits,
+    /// a key would stay.
+    fn left_behind(&self) -> Option<String> {
+        let observer = self.observer();
+        let held = observer.list(b"", 10).unwrap();
+        observer.shutdown();
+        if !held.is_empty() {
+            return Some(format!("held: {held:?}"));
+        }
+        let keys = self.keys();
+        if let Some(key) = keys.iter().find(|key| !key.ends_with('}')) {
+            return Some(format!("{key} is more than the record of an idle lock"));
+        }
+        let mut redis = self.redis();
+        let lives = |key: &&String| redis::cmd("PTTL").arg(*key).query::<i64>(&mut redis).unwrap() == -1;
+        keys.iter().find(lives).map(|key| format!("{key} would stay for ever"))
+    }
+
+    /// An engine that looks, and does not count.
+    pub fn observer(&self) -> Engine {
+        let mut config = config(&self.unix_dsn());
+        config.node = "observer".into();
+        Engine::new(&config).unwrap()
+    }
+}
+
+const OBSERVER: &str = "name=cluster_lock@observer:";
+
+/// A process that is stopped for as long as this lives.
+pub struct Frozen(Pid);
+
+impl Frozen {
+    pub fn new(pid: u32) -> Self {
+        let pid = Pid::from_raw(pid.cast_signed());
+        kill(pid, Signal::SIGSTOP).unwrap();
+        Self(pid)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let _ = kill(self.0, Signal::SIGCONT);
+    }
+}
+
+/// When the engines have done their work: nothing is held, nobody waits, all keys expire, and no connections
+/// are open but the idle ones of the pools; after the engines' end, none.
+#[track_caller]
+pub fn assert_clean(server: &RedisServer, engines: &[&Engine]) {
+    // What the dead leave runs out within 2.2 s at the latest, in which a hand-off has to be confirmed.
+    let patience = Instant::now() + Duration::from_secs(4);
+    let look = |what: &str, mut wrong: Box<dyn FnMut() -> Option<String> + '_>| {
+        while let Some(wrong) = wrong() {
+            assert!(Instant::now() < patience, "{what}: {wrong}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    look("the server is not clean", Box::new(|| server.left_behind()));
+    let mut idle = 0;
+    for engine in engines {
+        let status = engine.status();
+        assert_eq!(status.open, status.idle, "connections are still lent: {status:?}");
+        idle += status.idle;
+    }
+    let more_than = |most: usize| {
+        move || Some(server.clients()).filter(|c| c.len() > most).map(|c| format!("{most} expected: {c:?}"))
+    };
+    look("connections beyond the idle ones", Box::new(more_than(idle)));
+    for engine in engines {
+        engine.shutdown();
+    }
+    look("connections after the end", Box::new(more_than(0)));
+}
+
+/// The whole message that a user gets; fails unless it names the lock, the server, and all of `words`.
+#[track_caller]
+pub fn assert_tells(error: Error, lock: &str, engine: &Engine, words: &[&str]) {
+    let told = LockError { name: name(lock), error }.to_string();
+    for word in [format!("lock \"{lock}\"").as_str(), engine.server()].iter().chain(words) {
+        assert!(told.contains(word), "\"{word}\" is missing in: {told}");
+    }
+}
+
+/// On which nobody listens now.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// What redis-cli prints, over a Unix socket.
+pub fn cli(socket: &Path, args: &[&str]) -> String {
+    let out = Command::new("redis-cli").arg("-s").arg(socket).args(args).output().expect("redis-cli");
+    String::from_utf8_lossy(&out.stdout).trim().to_owned()
+}
+
+/// Sends `STOP`, `KILL` …
+pub fn signal(pid: u32, signal: &str) {
+    let signal: Signal = format!("SIG{signal}").parse().unwrap();
+    kill(Pid::from_raw(pid.cast_signed()), signal).unwrap();
 }
 
 impl Drop for RedisServer {
@@ -107,8 +269,23 @@ impl Drop for RedisServer {
     }
 }
 
+pub fn quorum_dsn(servers: &[RedisServer]) -> String {
+    let hosts: Vec<_> = servers.iter().map(|server| format!("127.0.0.1:{}", server.port)).collect();
+    format!("redis+quorum://{}", hosts.join(","))
+}
+
 pub fn engine(dsn: &str) -> Engine {
     Engine::new(&config(dsn)).unwrap()
+}
+
+/// One that takes a loaded machine for slow, not for broken.
+pub fn patient(dsn: &str) -> Engine {
+    Engine::new(&patient_config(dsn)).unwrap()
+}
+
+pub fn patient_config(dsn: &str) -> Config {
+    let patience = Duration::from_secs(10);
+    Config { connect_timeout: patience, command_timeout: patience, ..config(dsn) }
 }
 
 pub fn config(dsn: &str) -> Config {
@@ -191,6 +368,16 @@ impl Want {
         self.with(|how| engine.acquire(&name(lock), how)).unwrap()
     }
 
+    /// The error, when asking must fail.
+    #[track_caller]
+    pub fn fails(&self, engine: &Engine, lock: &str) -> Error {
+        match self.with(|how| engine.acquire(&name(lock), how)) {
+            Err(error) => error,
+            Ok(other) => panic!("expected a failure for {lock}, but: {other:?}"),
+        }
+    }
+
+    #[track_caller]
     pub fn get(&self, engine: &Engine, lock: &str) -> Lease {
         match self.ask(engine, lock) {
             Acquired::Held { lease, .. } => lease,
@@ -198,6 +385,7 @@ impl Want {
         }
     }
 
+    #[track_caller]
     pub fn refused(&self, engine: &Engine, lock: &str) {
         match self.ask(engine, lock) {
             Acquired::TimedOut { .. } => {}
@@ -206,11 +394,22 @@ impl Want {
     }
 }
 
+/// How many wait for a lock.
+pub fn waiting(engine: &Engine, lock: &str) -> usize {
+    engine.info(&name(lock)).unwrap().map_or(0, |r| r.waiters.len())
+}
+
 /// Waits until something is true, for at most ten seconds.
-pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+#[track_caller]
+pub fn until(what: &str, condition: impl FnMut() -> bool) {
+    until_within(Duration::from_secs(10), what, condition);
+}
+
+#[track_caller]
+pub fn until_within(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + limit;
     while !condition() {
-        assert!(Instant::now() < deadline, "still not true after 10 s: {what}");
+        assert!(Instant::now() < deadline, "still not true after {limit:?}: {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }

@@ -6,7 +6,7 @@
 --                      TOKEN: of the exclusive holder, 32 characters
 --                      FENCE: the newest fencing token, 16 digits
 --                      SINCE, START: when it was let in and when the lease began, us, this
---                      server's clock. LEASE: ms
+--                      server's clock; START of a shared one: the last step. LEASE: ms
 --                      PREVIOUS: token of the last release, 32 characters; ! instead of the blank
 --                      before it: not released but broken
 --                    In a free one TOKEN is PREVIOUS, and what follows FENCE is void: to release is
@@ -39,8 +39,16 @@ if state and string.byte(state) == 70 then
     fence = tonumber(fence)
 elseif state then
     mode, holder, fence, since, start, lease, previous, identity =
-        string.match(state, '^(%u). (%S+) (%d+) (%d+) (%d+) (%d+)([ !]%S+) (.*)$')
+        string.match(state, '^([XS]). (%S+) (%d+) (%d+) (%d+) (%d+)([ !]%S+) (.*)$')
     fence, since, start, lease = tonumber(fence), tonumber(since), tonumber(start), tonumber(lease)
+end
+-- Something else has written to this key. Only break.lua, which has no token, goes on.
+local foreign = state and not (fence and fence < 1e16 and since < 1e16 and start < 1e16 and lease < 1e13)
+if foreign then
+    if ARGV[1] then
+        return redis.error_reply('NOTALOCK the record of this lock cannot be read')
+    end
+    mode, holder, fence, since, start, lease, previous, identity = 'F', NOBODY, 0, 0, 0, 0, ' ' .. NOBODY, ''
 end
 -- When the exclusive holder's lease runs out, in ms.
 local function expiry()
@@ -52,7 +60,7 @@ local function save()
     if mode == 'X' then
         keep = keep + math.max(0, expiry() - now)
     elseif mode == 'S' then
-        keep = keep + math.max(0, tonumber(redis.call('ZRANGE', READERS, -1, -1, 'WITHSCORES')[2]) - now)
+        keep = keep + math.max(0, tonumber(redis.call('ZRANGE', READERS, -1, -1, 'WITHSCORES')[2] or now) - now)
         redis.call('PEXPIRE', READERS, keep)
         redis.call('PEXPIRE', INFO, keep)
     end
@@ -71,9 +79,22 @@ local function save()
         record = string.format('X%s %s %016.0f %.0f %.0f %.0f%s %s',
             flag, holder, fence, since, start, lease, previous, identity)
     else
-        record = string.format('S%s %s %016.0f 0 0 0%s ', flag, NOBODY, fence, previous)
+        record = string.format('S%s %s %016.0f 0 %.0f 0%s ', flag, NOBODY, fence, now_us, previous)
     end
     redis.call('SET', key, record, 'PX', keep)
+end
+
+-- This server's clock was set back: a holder that has died must not block for the difference, too. An
+-- exclusive lease begins anew; from the readers' leases goes what the clock has lost, as far as it is seen.
+if start > now_us then
+    if mode == 'S' then
+        local all, lost = redis.call('ZRANGE', READERS, 0, -1, 'WITHSCORES'), math.floor(start / 1000) - now
+        for i = 1, #all, 2 do
+            redis.call('ZADD', READERS, all[i + 1] - lost, all[i])
+        end
+    end
+    start = now_us
+    save()
 end
 
 local function forget(token)
@@ -82,11 +103,18 @@ local function forget(token)
     return redis.call('ZREM', QUEUE, token) == 1
 end
 
+-- What a fencing token must reach, when its holder asks for that (acquire.lua).
+local floor = 0
+
 local function grant(token, wanted, who, ttl)
-    fence = math.max(fence + 1, now_us)
+    fence = math.max(fence + 1, now_us, floor)
     if wanted == 'X' then
         mode, holder, since, start, lease, identity = 'X', token, now_us, now_us, ttl, who
     else
+        if mode ~= 'S' then
+            -- Readers whose lock was forgotten (its record alone was evicted) must not come back.
+            redis.call('DEL', READERS, INFO)
+        end
         mode = 'S'
         redis.call('ZADD', READERS, now + ttl, token)
         redis.call('HSET', INFO, token, string.format('%.0f %.0f %s', fence, now_us, who))
@@ -128,11 +156,9 @@ local function settle(me, ttl)
             break
         end
         local record = redis.call('HGET', WAITERS, head)
-        local beat, wanted, who
-        if record then
-            beat, wanted, who = string.match(record, '^(%d+) (%u) %d+ (.*)$')
-        end
-        if not record or tonumber(beat) + DEAD < now then
+        local beat, wanted, who = string.match(record or '', '^(%d+) ([XS]) %d+ (.*)$')
+        -- A heartbeat from the future: the clock was set back, and whoever lives will be heard of again.
+        if not beat or math.abs(now - tonumber(beat)) > DEAD then
             forget(head)
         elseif wanted == 'X' and mode == 'S' then
             break

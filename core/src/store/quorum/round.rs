@@ -1,0 +1,448 @@
+//! One question to several servers at once.
+//!
+//! The question is sent to all of them before any answer is read, so that it costs the time of the
+//! slowest that is waited for, and not the sum. Answers that come later than that are read when the
+//! connection is used next. A connection that has yet to be made is made by a thread of its own:
+//! nobody waits for a server that does not answer while others do. If what it was wanted for was to
+//! give a lock back, the thread says that, too.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use redis::Value;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::io::Errno;
+
+use crate::clock::Instant;
+use crate::connection::Fault;
+use crate::error::{Error, Result};
+use crate::pool::{Loan, Pool, Purpose};
+use crate::process;
+use crate::store::redis::script::Call;
+
+/// How long a connection that is being made is waited for when enough servers have answered: so that a
+/// process's first lock is not held by the barest majority.
+const TO_JOIN: Duration = Duration::from_millis(20);
+
+/// How long the others' mail is waited for when there is enough: what all holders release at once
+/// arrives almost at once, and a connection that still waits for mail is lost.
+const MAIL_TOGETHER: Duration = Duration::from_millis(10);
+
+/// When mail has come, but not from enough servers, how long until there is reason to ask.
+const MAIL_APART: Duration = Duration::from_millis(30);
+
+/// One of the servers.
+pub(super) struct Node {
+    pub(super) pool: Arc<Pool>,
+    maker: Arc<Mutex<Maker>>,
+    /// The scripts that it was sent in full: nobody may be there any more to send one again when it
+    /// says that it does not know the digest.
+    told: AtomicU32,
+}
+
+/// The thread that makes a connection, and who waits for it.
+#[derive(Default)]
+struct Maker {
+    /// Since when there is one.
+    running: Option<Instant>,
+    watchers: Vec<Arc<OwnedFd>>,
+    /// Commands to send once there is a connection.
+    last_words: Vec<Vec<Vec<u8>>>,
+}
+
+/// Ends the making of a connection, also when it panics.
+struct Made(Arc<Mutex<Maker>>);
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        let mut maker = lock(&self.0);
+        maker.running = None;
+        maker.last_words.clear();
+        for watcher in maker.watchers.drain(..) {
+            let _ = rustix::io::write(&*watcher, &1u64.to_ne_bytes());
+        }
+    }
+}
+
+fn lock(maker: &Mutex<Maker>) -> MutexGuard<'_, Maker> {
+    maker.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Node {
+    pub(super) fn new(pool: Pool) -> Self {
+        Self { pool: Arc::new(pool), maker: Arc::default(), told: AtomicU32::new(0) }
+    }
+
+    /// Has a connection made, and `watcher` told of the end of that, good or bad.
+    fn connect(&self, watcher: &Arc<OwnedFd>) {
+        let mut maker = lock(&self.maker);
+        maker.watchers.push(Arc::clone(watcher));
+        if maker.running.is_some() {
+            return;
+        }
+        maker.running = Some(Instant::now());
+        drop(maker);
+        let (pool, made) = (Arc::clone(&self.pool), Made(Arc::clone(&self.maker)));
+        // When there can be no thread, dropping `made` says that it is over.
+        let _ = process::spawn("cluster_lock", move || {
+            // What went wrong the pool knows.
+            if let Ok(mut loan) = pool.get(Purpose::Apart) {
+                for command in std::mem::take(&mut lock(&made.0).last_words) {
+                    let words: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
+                    if loan.post(&words).is_err() {
+                        break;
+                    }
+                }
+            }
+        });
+    }
+
+    /// Sends a command behind what the connection owes.
+    fn post(&self, loan: &mut Loan<'_>, call: &Call<'_>) -> std::result::Result<(), Fault> {
+        if call.bit() == 0 || self.told.fetch_or(call.bit(), Ordering::Relaxed) & call.bit() != 0 {
+            return loan.post(call.words());
+        }
+        let mut call = call.clone();
+        call.spell_out();
+        loan.post(call.words())
+    }
+
+    /// For how long a connection has been being made.
+    fn connecting_for(&self) -> Duration {
+        lock(&self.maker).running.map_or(Duration::ZERO, |since| Instant::now().since(since))
+    }
+
+    /// Has it said as soon as there is a connection. Not if that fails: then the server is down.
+    fn say_later(&self, call: &Call<'_>) {
+        let mut maker = lock(&self.maker);
+        if maker.running.is_some() {
+            maker.last_words.push(call.words().iter().map(|word| word.to_vec()).collect());
+        }
+    }
+}
+
+/// What kind of question it is.
+#[derive(Clone, Copy)]
+pub(super) enum Kind<'a> {
+    /// A step on a lock.
+    Step,
+    /// The same, where it is good to know what all of them say.
+    Renewal,
+    /// The last word on it: it goes to all servers that can be reached, if need be later, and those
+    /// that have been silent for long are not waited for.
+    Parting,
+    /// A wait for mail, which ends when this is true after a signal.
+    Sleep(&'a dyn Fn() -> bool),
+}
+
+/// What one server said.
+pub(super) struct Answer {
+    pub(super) said: Result<Value>,
+    /// It was asked twice, and may have carried it out twice.
+    pub(super) again: bool,
+}
+
+/// How a round stands.
+#[derive(Default)]
+pub(super) struct Round {
+    /// In the servers' order; `None` while one has not answered.
+    pub(super) answers: Vec<Option<Answer>>,
+    /// The wait was interrupted.
+    pub(super) interrupted: bool,
+    /// The time ran out before there were enough.
+    pub(super) timed_out: bool,
+}
+
+impl Round {
+    /// What was answered.
+    pub(super) fn values(&self) -> impl Iterator<Item = (usize, &Value)> {
+        self.answers
+            .iter()
+            .enumerate()
+            .filter_map(|(i, answer)| Some((i, answer.as_ref()?.said.as_ref().ok()?)))
+    }
+
+    /// What went wrong.
+    pub(super) fn errors(&self) -> impl Iterator<Item = &Error> {
+        self.answers.iter().flatten().filter_map(|answer| answer.said.as_ref().err())
+    }
+
+    /// How many have not answered yet.
+    pub(super) fn pending(&self) -> usize {
+        self.answers.iter().filter(|answer| answer.is_none()).count()
+    }
+}
+
+/// Where one server is in a round.
+#[allow(clippy::large_enum_variant)] // there are a handful of them
+enum Seat<'a> {
+    /// Its connection is being made.
+    Connecting,
+    /// It was asked; `skip` answers to earlier questions come first.
+    Asked { loan: Loan<'a>, skip: usize, silent: bool },
+    /// There is an answer, good or bad.
+    Done,
+}
+
+struct Table<'a> {
+    nodes: &'a [&'a Node],
+    call: &'a Call<'a>,
+    kind: Kind<'a>,
+    seats: Vec<Seat<'a>>,
+    retried: Vec<bool>,
+    round: Round,
+    /// Wakes this round when a connection has been made.
+    made: Option<Arc<OwnedFd>>,
+}
+
+/// Asks `nodes`, for at most `limit`, until `enough`. Who has not answered by then is `None`.
+pub(super) fn ask(
+    nodes: &[&Node],
+    call: &Call<'_>,
+    kind: Kind<'_>,
+    limit: Duration,
+    enough: impl Fn(&Round) -> bool,
+) -> Round {
+    let mut table = Table {
+        nodes,
+        call,
+        kind,
+        seats: nodes.iter().map(|_| Seat::Done).collect(),
+        retried: vec![false; nodes.len()],
+        round: Round { answers: nodes.iter().map(|_| None).collect(), ..Round::default() },
+        made: None,
+    };
+    for i in 0..nodes.len() {
+        table.begin(i);
+    }
+    let mut deadline = Instant::now() + limit;
+    let (mut sufficed, mut mailed) = (false, false);
+    while !table.all_done() {
+        let first = !sufficed && enough(&table.round);
+        sufficed |= first;
+        let mut alarm = deadline;
+        match kind {
+            Kind::Step if sufficed => match table.joining() {
+                Some(left) => alarm = deadline.min(Instant::now() + left),
+                None => break,
+            },
+            Kind::Parting if table.is_known(sufficed) => break,
+            Kind::Renewal if first => {
+                deadline = deadline.min(Instant::now() + TO_JOIN);
+                alarm = deadline;
+            }
+            Kind::Step | Kind::Renewal | Kind::Parting => {}
+            Kind::Sleep(_) => {
+                if first {
+                    deadline = deadline.min(Instant::now() + MAIL_TOGETHER);
+                } else if !mailed && !sufficed && table.some_mail() {
+                    mailed = true;
+                    let jitter = Duration::from_nanos(Instant::now().as_nanos() % 20_000_000);
+                    deadline = deadline.min(Instant::now() + MAIL_APART + jitter);
+                }
+                alarm = deadline;
+            }
+        }
+        if deadline.has_passed() {
+            table.round.timed_out = !sufficed;
+            break;
+        }
+        if !table.step(alarm) {
+            break;
+        }
+    }
+    table.end()
+}
+
+impl<'a> Table<'a> {
+    fn seat(&mut self, i: usize, seat: Seat<'a>) {
+        if let Some(place) = self.seats.get_mut(i) {
+            *place = seat;
+        }
+    }
+
+    fn answer(&mut self, i: usize, said: Result<Value>) {
+        let again = self.retried.get(i).copied().unwrap_or_default();
+        if let Some(place) = self.round.answers.get_mut(i) {
+            *place = Some(Answer { said, again });
+        }
+        self.seat(i, Seat::Done);
+    }
+
+    /// Asks one server, or has a connection to it made.
+    fn begin(&mut self, i: usize) {
+        let Some(node) = self.nodes.get(i) else { return };
+        let sleep = matches!(self.kind, Kind::Sleep(_));
+        if let Some(mut loan) = node.pool.at_hand(sleep) {
+            let (skip, late_by) = (loan.owed(), loan.late_by());
+            match node.post(&mut loan, self.call) {
+                Ok(()) => {
+                    let silent = late_by > node.pool.command_timeout() / 2;
+                    self.seat(i, Seat::Asked { loan, skip, silent });
+                }
+                Err(fault) => {
+                    drop(loan);
+                    self.broken(i, fault);
+                }
+            }
+        } else if let Some(error) = node.pool.shunned() {
+            self.answer(i, Err(error));
+        } else {
+            match self.bell() {
+                Ok(made) => {
+                    node.connect(&made);
+                    self.seat(i, Seat::Connecting);
+                }
+                Err(e) => self.answer(i, Err(node.pool.explain(Fault::Broken(e.to_string())))),
+            }
+        }
+    }
+
+    fn bell(&mut self) -> rustix::io::Result<Arc<OwnedFd>> {
+        if let Some(made) = &self.made {
+            return Ok(Arc::clone(made));
+        }
+        let made = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        self.made = Some(Arc::clone(&made));
+        Ok(made)
+    }
+
+    /// A connection broke: the question is put once more, on a new one.
+    fn broken(&mut self, i: usize, fault: Fault) {
+        let Some(node) = self.nodes.get(i) else { return };
+        node.pool.clear();
+        node.told.store(0, Ordering::Relaxed);
+        match self.retried.get_mut(i) {
+            Some(retried) if !*retried && self.call.is_idempotent() => {
+                *retried = true;
+                self.begin(i);
+            }
+            _ => self.answer(i, Err(node.pool.explain(fault))),
+        }
+    }
+
+    /// Sleeps until something arrives, and reads it. False: the wait was interrupted, or cannot go on.
+    fn step(&mut self, deadline: Instant) -> bool {
+        let mut places = Vec::with_capacity(self.seats.len() + 1);
+        let mut fds = Vec::with_capacity(self.seats.len() + 1);
+        let mut connecting = false;
+        for (i, seat) in self.seats.iter().enumerate() {
+            match seat {
+                Seat::Asked { loan, .. } => {
+                    places.push(i);
+                    fds.push(PollFd::from_borrowed_fd(loan.socket(), PollFlags::IN));
+                }
+                Seat::Connecting => connecting = true,
+                Seat::Done => {}
+            }
+        }
+        if let Some(made) = self.made.as_ref().filter(|_| connecting) {
+            fds.push(PollFd::from_borrowed_fd(made.as_fd(), PollFlags::IN));
+        }
+        let left = deadline.remaining();
+        let limit = Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        };
+        match (poll(&mut fds, Some(&limit)), self.kind) {
+            (Err(Errno::INTR), Kind::Sleep(interrupted)) if interrupted() => {
+                self.round.interrupted = true;
+                return false;
+            }
+            (Err(Errno::INTR), _) => return true,
+            (Err(_), _) => return false,
+            (Ok(_), _) => {}
+        }
+        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        drop(fds);
+        for (i, _) in places.iter().zip(&ready).filter(|(_, ready)| **ready) {
+            self.read(*i);
+        }
+        if ready.len() > places.len() && ready.last() == Some(&true) {
+            if let Some(made) = &self.made {
+                let _ = rustix::io::read(&**made, &mut [0u8; 8]);
+            }
+            for i in 0..self.seats.len() {
+                if matches!(self.seats.get(i), Some(Seat::Connecting)) {
+                    self.begin(i);
+                }
+            }
+        }
+        true
+    }
+
+    fn read(&mut self, i: usize) {
+        let (Some(Seat::Asked { loan, skip, .. }), Some(node)) = (self.seats.get_mut(i), self.nodes.get(i))
+        else {
+            return;
+        };
+        let replies = match loan.gather() {
+            Ok(replies) => replies,
+            Err(fault) => {
+                self.seat(i, Seat::Done);
+                return self.broken(i, fault);
+            }
+        };
+        let mine = replies.len().checked_sub(*skip + 1);
+        *skip = skip.saturating_sub(replies.len());
+        if mine.is_none() {
+            return;
+        }
+        match replies.into_iter().next_back() {
+            Some(Err(fault)) if fault.is("NOSCRIPT") => {
+                node.told.store(0, Ordering::Relaxed);
+                if let Err(fault) = node.post(loan, self.call) {
+                    self.seat(i, Seat::Done);
+                    self.broken(i, fault);
+                }
+            }
+            Some(reply) => self.answer(i, reply.map_err(|fault| node.pool.explain(fault))),
+            None => {}
+        }
+    }
+
+    fn all_done(&self) -> bool {
+        self.seats.iter().all(|seat| matches!(seat, Seat::Done))
+    }
+
+    /// How much longer to wait for connections that have just begun to be made.
+    fn joining(&self) -> Option<Duration> {
+        let seats = self.seats.iter().zip(self.nodes).filter(|(seat, _)| matches!(seat, Seat::Connecting));
+        seats
+            .map(|(_, node)| TO_JOIN.saturating_sub(node.connecting_for()))
+            .max()
+            .filter(|left| !left.is_zero())
+    }
+
+    /// There are enough answers, or none is left that is worth waiting for.
+    fn is_known(&self, enough: bool) -> bool {
+        enough
+            || self.seats.iter().zip(self.nodes).all(|(seat, node)| match seat {
+                Seat::Connecting => node.connecting_for() > node.pool.command_timeout() / 2,
+                Seat::Asked { silent, .. } => *silent,
+                Seat::Done => true,
+            })
+    }
+
+    fn some_mail(&self) -> bool {
+        self.round.values().any(|(_, value)| *value != Value::Nil)
+    }
+
+    /// Who has not answered keeps its connection, unless that sleeps.
+    fn end(mut self) -> Round {
+        for (seat, node) in self.seats.iter_mut().zip(self.nodes) {
+            match (seat, self.kind) {
+                (Seat::Asked { loan, .. }, Kind::Sleep(_)) => loan.poison(),
+                (Seat::Connecting, Kind::Parting) => {
+                    let mut call = self.call.clone();
+                    call.spell_out();
+                    node.say_later(&call);
+                }
+                _ => {}
+            }
+        }
+        self.round
+    }
+}

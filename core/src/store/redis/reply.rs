@@ -1,0 +1,174 @@
+//! What the scripts return, read.
+
+use std::time::Duration;
+
+use redis::Value;
+
+use crate::error::Loss;
+use crate::key::LockName;
+use crate::report::{Holder, Identity, LockReport, Mode, Waiter};
+use crate::store::machine::WAITER_DEAD_AFTER;
+use crate::store::{Attempt, Grant, Standing};
+
+pub(crate) fn millis(d: Duration) -> u64 {
+    u64::try_from(d.as_millis()).unwrap_or(u64::MAX).min(1 << 40)
+}
+
+pub(crate) fn unsigned(n: i64) -> u64 {
+    u64::try_from(n).unwrap_or_default()
+}
+
+/// What `acquire.lua` returns to a claim for `ttl`; `None` when it makes no sense.
+pub(crate) fn attempt(value: &Value, ttl: Duration) -> Option<Attempt> {
+    match value {
+        Value::Int(fence) => Some(Attempt::Held(Grant { fence: unsigned(*fence), lease: ttl })),
+        Value::Array(items) => match items.as_slice() {
+            [Value::Int(place), Value::Int(left), Value::BulkString(holder)] => Some(Attempt::Busy {
+                place: unsigned(*place),
+                blocked_for: Duration::from_millis(unsigned(*left)),
+                holder: holder.as_slice().into(),
+            }),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// What `release.lua` and `renew.lua` return; `None` when it makes no sense.
+pub(crate) fn standing(value: &Value) -> Option<Standing> {
+    match value {
+        Value::Int(1) => Some(Standing::Ours),
+        Value::Int(2) => Some(Standing::Lost(Loss::Broken)),
+        Value::Int(3) => Some(Standing::Lost(Loss::Forgotten)),
+        Value::Int(4) => Some(Standing::Lost(Loss::Superseded)),
+        _ => None,
+    }
+}
+
+/// What a waiter reads from its mailbox: `FENCE LEASE`, as `common.lua` puts it there.
+pub(crate) fn mail(reply: &Value) -> Option<Grant> {
+    let Value::Array(items) = reply else { return None };
+    let [_, Value::BulkString(mail)] = items.as_slice() else { return None };
+    let (fence, lease) = std::str::from_utf8(mail).ok()?.split_once(' ')?;
+    Some(Grant { fence: fence.parse().ok()?, lease: Duration::from_millis(lease.parse().ok()?) })
+}
+
+/// What stands in a key is not what the scripts write there.
+#[derive(Debug)]
+pub(crate) struct NotALock;
+
+/// A cursor over `word word … rest`, as the scripts write their records.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    fn word(&mut self) -> Result<&'a str, NotALock> {
+        // An exclamation mark in place of a blank says something of the word behind it.
+        let end = self.0.iter().position(|&b| b == b' ' || b == b'!').ok_or(NotALock)?;
+        let (word, rest) = self.0.split_at_checked(end).ok_or(NotALock)?;
+        self.0 = rest.get(1..).ok_or(NotALock)?;
+        std::str::from_utf8(word).map_err(|_| NotALock)
+    }
+
+    fn number(&mut self) -> Result<u64, NotALock> {
+        self.word()?.parse().map_err(|_| NotALock)
+    }
+}
+
+/// Reads what `inspect.lua` returns; `None` when nobody holds the lock.
+pub(crate) fn report(name: &LockName, value: &Value) -> Result<Option<LockReport>, NotALock> {
+    let Value::Array(parts) = value else { return Err(NotALock) };
+    let [Value::Int(now), Value::BulkString(state), readers, info, queue, waiting] = parts.as_slice() else {
+        return Err(NotALock);
+    };
+    if state.is_empty() {
+        return Ok(None);
+    }
+    let now = unsigned(*now);
+    let left = |expiry: u64| Duration::from_millis(expiry.saturating_sub(now));
+    let mut fields = Fields(state);
+    let kind = fields.word()?;
+    if kind.starts_with('F') {
+        return Ok(None);
+    }
+    let (_token, fence) = (fields.word()?, fields.number()?);
+    let (since, start) = (fields.number()?, fields.number()?);
+    let (lease, _previous) = (fields.number()?, fields.word()?);
+    let expiry = (start / 1000).saturating_add(lease);
+    let mut holders = Vec::new();
+    let mode = if kind.starts_with('X') {
+        if expiry > now {
+            holders.push(Holder {
+                identity: Identity::decode(fields.0),
+                since: seconds(since),
+                fence,
+                lease_left: left(expiry),
+            });
+        }
+        Mode::Exclusive
+    } else if kind.starts_with('S') {
+        let records = pairs(info);
+        for (token, expiry) in pairs(readers) {
+            let expiry = std::str::from_utf8(expiry).ok().and_then(|e| e.parse().ok()).unwrap_or(0);
+            let record = records.iter().find(|(t, _)| *t == token);
+            let mut fields = Fields(record.map_or(&[], |(_, record)| record));
+            if expiry > now
+                && let (Ok(fence), Ok(since)) = (fields.number(), fields.number())
+            {
+                holders.push(Holder {
+                    identity: Identity::decode(fields.0),
+                    since: seconds(since),
+                    fence,
+                    lease_left: left(expiry),
+                });
+            }
+        }
+        holders.sort_by_key(|h| h.fence);
+        Mode::Shared
+    } else {
+        return Err(NotALock);
+    };
+    let Some(since) = holders.first().map(|first| first.since) else { return Ok(None) };
+    let records = pairs(waiting);
+    let waiters = items(queue)
+        .filter_map(|token| {
+            let (_, record) = records.iter().find(|(t, _)| *t == token)?;
+            let mut fields = Fields(record);
+            let (beat, wanted, place) = (fields.number().ok()?, fields.word().ok()?, fields.number().ok()?);
+            let dead_after = millis(WAITER_DEAD_AFTER);
+            (beat.abs_diff(now) <= dead_after).then(|| Waiter {
+                identity: Identity::decode(fields.0),
+                // A place is the moment of arrival.
+                since: seconds(place),
+                mode: if wanted == "X" { Mode::Exclusive } else { Mode::Shared },
+            })
+        })
+        .collect();
+    Ok(Some(LockReport {
+        name: name.clone(),
+        mode,
+        fence,
+        ttl: holders.iter().map(|h| h.lease_left).max().unwrap_or_default(),
+        since,
+        holders,
+        waiters,
+    }))
+}
+
+#[allow(clippy::cast_precision_loss)] // microseconds since 1970 fit a double for 285 years
+fn seconds(micros: u64) -> f64 {
+    micros as f64 / 1e6
+}
+
+fn items(value: &Value) -> impl Iterator<Item = &[u8]> {
+    let list = if let Value::Array(list) = value { list.as_slice() } else { &[] };
+    list.iter().filter_map(|item| if let Value::BulkString(b) = item { Some(b.as_slice()) } else { None })
+}
+
+fn pairs(value: &Value) -> Vec<(&[u8], &[u8])> {
+    let mut flat = items(value);
+    let mut out = Vec::new();
+    while let (Some(a), Some(b)) = (flat.next(), flat.next()) {
+        out.push((a, b));
+    }
+    out
+}

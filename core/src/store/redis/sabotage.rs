@@ -1,0 +1,51 @@
+//! Breaks the protocol on purpose, for the chaos run's own test (`script/chaos --broken`) and for
+//! nothing else: a checker that finds nothing has to be shown that it can find something. Compiled
+//! with the feature `sabotage` only, which a release build refuses.
+//!
+//! `CLUSTER_LOCK_SABOTAGE` names the mistake; each is one that such scripts have been seen to make.
+
+#[cfg(not(debug_assertions))]
+compile_error!("the feature \"sabotage\" is for the chaos run's own test: no release may have it");
+
+/// What a mistake replaces in the scripts.
+const MISTAKES: [(&str, &[(&str, &str)]); 4] = [
+    // Whoever releases frees the lock, as `DEL` does: also one whose lease has run out.
+    (
+        "release",
+        &[
+            (
+                "redis.call('GETRANGE', KEYS[1], 0, #mine - 1) == mine",
+                "redis.call('GETRANGE', KEYS[1], 0, 1) == 'X-'",
+            ),
+            (
+                "if mode == 'X' and holder == me then\n    mode, previous =",
+                "if mode == 'X' then\n    mode, previous =",
+            ),
+        ],
+    ),
+    // A holder is given up long before its lease has run out.
+    ("lease", &[("expiry() <= now", "expiry() - lease / 2 <= now")]),
+    // Fencing tokens are counted: a server that forgets begins again.
+    (
+        "fence",
+        &[
+            ("math.max(fence + 1, now_us, floor)", "fence + 1"),
+            ("if last >= token then", "if true then"),
+            ("'%.0f', last + 1", "'%016.0f', last + 1"),
+            ("keep = keep + math.floor((token - us) / 1000)", ""),
+        ],
+    ),
+    // The last one to come is served first.
+    ("order", &[("redis.call('ZRANGE', QUEUE, 0, 0)", "redis.call('ZRANGE', QUEUE, -1, -1)")]),
+];
+
+/// The script with the mistake in it, if it has a place there.
+pub(super) fn spoil(mut text: String) -> String {
+    let wanted = std::env::var("CLUSTER_LOCK_SABOTAGE").unwrap_or_default();
+    for (_, replacements) in MISTAKES.iter().filter(|(name, _)| *name == wanted) {
+        for (right, wrong) in *replacements {
+            text = text.replace(right, wrong);
+        }
+    }
+    text
+}

@@ -1,0 +1,186 @@
+//! The Lua scripts, and the commands that run them.
+
+use once_cell::sync::Lazy;
+use redis::Value;
+
+use super::reply::millis;
+use crate::connection::{Connection, Fault};
+use crate::key::LockName;
+use crate::report::Mode;
+use crate::store::{Claim, IfBusy, Token};
+
+/// How long an idle name remembers its last fencing token: `RETAIN` of `common.lua`.
+const RETAIN_MS: u64 = 60_000;
+
+/// A Lua script.
+pub(crate) struct Script {
+    plain: Text,
+    /// For a cluster: behind `guard.lua`.
+    guarded: Text,
+}
+
+/// What is sent of a script, and the digest by which a server knows it.
+struct Text {
+    lua: String,
+    sha1: String,
+    /// A number with one bit set, of its own.
+    bit: u32,
+}
+
+impl Script {
+    fn new(text: &str, bit: u32) -> Self {
+        let text = text.replace("--#include common.lua", include_str!("../scripts/common.lua"));
+        #[cfg(feature = "sabotage")]
+        let text = super::sabotage::spoil(text);
+        let guarded = [include_str!("../scripts/guard.lua"), &text].concat();
+        Self { plain: Text::new(text, bit), guarded: Text::new(guarded, bit) }
+    }
+
+    /// Whether a second run, by the same caller, does what the first one did. A second break would take
+    /// the lock from whoever was let in by the first.
+    pub(crate) fn is_idempotent(&self) -> bool {
+        self.plain.bit != BREAK_BIT
+    }
+}
+
+impl Text {
+    fn new(lua: String, bit: u32) -> Self {
+        let sha1 = sha1_smol::Sha1::from(&lua).digest().to_string();
+        Self { lua, sha1, bit }
+    }
+}
+
+const BREAK_BIT: u32 = 8;
+
+macro_rules! script {
+    ($name:ident, $file:literal, $bit:expr) => {
+        pub(crate) static $name: Lazy<Script> = Lazy::new(|| Script::new(include_str!($file), $bit));
+    };
+}
+script!(ACQUIRE, "../scripts/acquire.lua", 1);
+script!(RELEASE, "../scripts/release.lua", 2);
+script!(RENEW, "../scripts/renew.lua", 4);
+script!(BREAK, "../scripts/break.lua", BREAK_BIT);
+script!(INSPECT, "../scripts/inspect.lua", 16);
+
+/// The keys of one lock, all in one hash slot.
+pub(crate) struct Keys {
+    /// Its record: `PREFIX{NAME}`. The scripts make the others from it.
+    pub(crate) lock: String,
+    /// The slot may be moved to another server.
+    movable: bool,
+}
+
+impl Keys {
+    pub(crate) fn new(prefix: &str, name: &LockName, movable: bool) -> Self {
+        let mut lock = String::with_capacity(prefix.len() + name.as_bytes().len() + 8);
+        lock.push_str(prefix);
+        lock.push('{');
+        lock.push_str(&name.encoded());
+        lock.push('}');
+        Self { lock, movable }
+    }
+
+    /// The list in which a waiter sleeps.
+    pub(crate) fn mailbox(&self, token: &Token) -> Vec<u8> {
+        let mut key = self.lock.clone().into_bytes();
+        key.extend_from_slice(b":m:");
+        key.extend_from_slice(token.as_bytes());
+        key
+    }
+}
+
+/// A script with what it is run on. Made on the stack for each command.
+#[derive(Clone)]
+pub(crate) struct Call<'a> {
+    /// `None`: a plain command.
+    script: Option<&'a Text>,
+    /// `EVALSHA digest number-of-keys key… argument…`
+    words: Vec<&'a [u8]>,
+}
+
+impl<'a> Call<'a> {
+    /// On one lock.
+    pub(crate) fn new(script: &'a Script, keys: &'a Keys, arguments: &[&'a [u8]]) -> Self {
+        let script = if keys.movable { &script.guarded } else { &script.plain };
+        let mut words = Vec::with_capacity(4 + arguments.len());
+        words.extend([b"EVALSHA", script.sha1.as_bytes(), b"1", keys.lock.as_bytes()]);
+        words.extend(arguments);
+        Self { script: Some(script), words }
+    }
+
+    /// A command that is no script.
+    pub(crate) fn plain(words: &[&'a [u8]]) -> Self {
+        Self { script: None, words: words.to_vec() }
+    }
+
+    /// The bit of its script; 0 for a plain command.
+    pub(crate) fn bit(&self) -> u32 {
+        self.script.map_or(0, |script| script.bit)
+    }
+
+    /// [`Script::is_idempotent`].
+    pub(crate) fn is_idempotent(&self) -> bool {
+        self.bit() != BREAK_BIT
+    }
+
+    /// The command's words.
+    pub(crate) fn words(&self) -> &[&'a [u8]] {
+        &self.words
+    }
+
+    /// The server does not know the digest: from now on send the text.
+    pub(crate) fn spell_out(&mut self) {
+        if let ([verb, text, ..], Some(script)) = (self.words.as_mut_slice(), self.script) {
+            (*verb, *text) = (b"EVAL", script.lua.as_bytes());
+        }
+    }
+
+    /// Runs it: by digest, and by text when the server does not know the digest.
+    pub(crate) fn run(&mut self, connection: &mut Connection) -> Result<Value, Fault> {
+        match connection.call(self.words()) {
+            Err(fault) if fault.is("NOSCRIPT") => {
+                self.spell_out();
+                connection.call(self.words())
+            }
+            other => other,
+        }
+    }
+}
+
+/// The arguments of `acquire.lua`, for as long as `then` runs. A quorum wants a certain fencing token.
+pub(crate) fn with_acquire<T>(
+    claim: &Claim<'_>,
+    if_busy: IfBusy,
+    fence: Option<u64>,
+    then: impl FnOnce(&[&[u8]]) -> T,
+) -> T {
+    let (mut ttl, mut keep, mut place) = (itoa::Buffer::new(), itoa::Buffer::new(), itoa::Buffer::new());
+    let (mut converts, mut wanted) = (itoa::Buffer::new(), itoa::Buffer::new());
+    let lease = millis(claim.ttl);
+    let arguments: [&[u8]; 9] = [
+        claim.token.as_bytes(),
+        match claim.mode {
+            Mode::Exclusive => b"X",
+            Mode::Shared => b"S",
+        },
+        ttl.format(lease).as_bytes(),
+        match if_busy {
+            IfBusy::Queue => b"Q",
+            IfBusy::GiveUp => b"G",
+            IfBusy::Yield => b"Y",
+        },
+        place.format(claim.place).as_bytes(),
+        claim.identity,
+        keep.format(lease + RETAIN_MS).as_bytes(),
+        converts.format(claim.converts).as_bytes(),
+        wanted.format(fence.unwrap_or(0)).as_bytes(),
+    ];
+    let [converting @ .., _] = &arguments;
+    let [usual @ .., _] = converting;
+    then(match (fence, claim.converts) {
+        (Some(_), _) => &arguments,
+        (None, 0) => usual,
+        (None, _) => converting,
+    })
+}

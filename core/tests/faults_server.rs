@@ -1,0 +1,409 @@
+//! What a server can answer instead of doing as it is told, what it can forget, and what must come of it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+mod support;
+
+use std::net::TcpListener;
+use std::sync::atomic::Ordering;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use cluster_lock_core::{Acquired, Engine, Error, Loss, Standing};
+use support::{
+    RedisServer, Want, assert_clean, assert_tells, config, name, patient, patient_config, until, waiting,
+};
+
+const MS: Duration = Duration::from_millis(1);
+const S: Duration = Duration::from_secs(1);
+
+fn free_port() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
+}
+
+/// Fails at once, and is asked again at once.
+fn patient_with_none(dsn: &str) -> Engine {
+    let mut config = patient_config(dsn);
+    config.retry_after = Duration::ZERO;
+    Engine::new(&config).unwrap()
+}
+
+/// Asks in a thread of its own; returns when it waits in the queue.
+fn waits(e: &Engine, lock: &'static str) -> JoinHandle<Result<Acquired, Error>> {
+    let before = waiting(e, lock);
+    let other = e.clone();
+    let waiter = thread::spawn(move || Want::default().with(|how| other.acquire(&name(lock), how)));
+    until("it waits", || waiting(e, lock) == before + 1);
+    waiter
+}
+
+fn gets(waiter: JoinHandle<Result<Acquired, Error>>) {
+    match waiter.join().unwrap().unwrap() {
+        Acquired::Held { lease, .. } => assert_eq!(lease.release().unwrap(), Standing::Ours),
+        other => panic!("expected to get it, but: {other:?}"),
+    }
+}
+
+// ---- answers ---------------------------------------------------------------------------------------------------
+
+#[test]
+fn scripts_that_the_server_does_not_know_are_sent_again() {
+    let server = RedisServer::start(&[]);
+    let (a, b) = (patient(&server.unix_dsn()), patient(&server.unix_dsn()));
+    let flush = || assert_eq!(server.cli(&["SCRIPT", "FLUSH"]), "OK");
+    let lease = Want::default().ttl(600 * MS).get(&a, "x");
+    flush();
+    lease.verify().unwrap();
+    flush();
+    assert_eq!(b.list(b"", 10).unwrap().len(), 1);
+    flush();
+    let waiter = waits(&b, "x");
+    flush();
+    until("it is renewed", || a.counters().renewals.load(Ordering::Relaxed) > 1);
+    flush();
+    assert_eq!(lease.release().unwrap(), Standing::Ours);
+    gets(waiter);
+    let lease = Want::default().get(&a, "x");
+    flush();
+    assert!(b.break_lock(&name("x")).unwrap());
+    flush();
+    assert_eq!(lease.release().unwrap(), Standing::Lost(Loss::Broken));
+    assert_eq!([&a, &b].map(|e| e.counters().errors.load(Ordering::Relaxed)), [0, 0]);
+    assert_clean(&server, &[&a, &b]);
+}
+
+#[test]
+fn a_server_that_loads_is_told_and_what_it_loaded_is_still_held() {
+    let mut server = RedisServer::start(&[
+        "--key-load-delay",
+        "1000",
+        "--loading-process-events-interval-bytes",
+        "1024",
+        "--rdbcompression",
+        "no",
+    ]);
+    let e = patient_with_none(&server.tcp_dsn());
+    let lease = Want::default().ttl(60 * S).get(&e, "held");
+    let fill = "for i = 1, 2500 do redis.call('SET', 'other:' .. i, string.rep('x', 1000), 'EX', 100) end";
+    server.cli(&["EVAL", fill, "0"]);
+    assert_eq!(server.cli(&["SAVE"]), "OK");
+    server.restart();
+    let hint = "the server is starting; try again";
+    assert_tells(Want::now().fails(&e, "x"), "x", &e, &["LOADING", hint]);
+    until("it has loaded", || Want::now().with(|how| e.acquire(&name("x"), how)).is_ok());
+    lease.verify().unwrap();
+    Want::now().refused(&e, "held");
+    assert_eq!(lease.release().unwrap(), Standing::Ours);
+    server.cli(&["EVAL", "for i = 1, 2500 do redis.call('DEL', 'other:' .. i) end", "0"]);
+    assert_clean(&server, &[&e]);
+}
+
+#[test]
+fn a_primary_that_was_replaced_says_so_to_holders_and_waiters() {
+    let old = RedisServer::start(&["--repl-diskless-sync-delay", "0"]);
+    let new = RedisServer::start(&[
+        "--repl-diskless-sync-delay",
+        "0",
+        "--replicaof",
+        "127.0.0.1",
+        &old.port.to_string(),
+    ]);
+    let (a, b) = (patient(&old.tcp_dsn()), patient(&new.tcp_dsn()));
+    let hint = ["READONLY", "point cluster_lock.dsn at the primary"];
+    assert_tells(Want::now().fails(&b, "x"), "x", &b, &hint);
+    let lease = Want::default().ttl(5 * S).get(&a, "x");
+    let other = Want::default().ttl(5 * S).get(&a, "y");
+    let waiter = waits(&a, "x");
+    until("the replica knows", || old.cli(&["WAIT", "1", "1000"]) == "1" && waiting(&b, "x") == 1);
+    // The fail-over.
+    assert_eq!(new.cli(&["REPLICAOF", "NO", "ONE"]), "OK");
+    assert_eq!(old.cli(&["REPLICAOF", "127.0.0.1", &new.port.to_string()]), "OK");
+    assert_tells(waiter.join().unwrap().unwrap_err(), "x", &a, &hint);
+    match other.verify() {
+        Err(error @ Error::Server { .. }) => assert_tells(error, "y", &a, &hint),
+        unexpected => panic!("{unexpected:?}"),
+    }
+    assert_tells(lease.release().unwrap_err(), "x", &a, &hint);
+    // The replica had it all: nobody gets in before the leases are over, and fences go on.
+    Want::now().refused(&b, "x");
+    let next = Want::default().get(&b, "y");
+    assert!(next.fence() > other.fence());
+    assert!(matches!(other.release(), Ok(Standing::Lost(_))));
+    for lease in [Want::default().get(&b, "x"), next] {
+        assert_eq!(lease.release().unwrap(), Standing::Ours);
+    }
+    a.shutdown();
+    assert_clean(&new, &[&b]);
+}
+
+#[test]
+fn a_server_out_of_memory_refuses_new_locks_and_lets_holders_keep_and_release() {
+    let server = RedisServer::start(&[]);
+    let (a, b) = (patient(&server.unix_dsn()), patient(&server.unix_dsn()));
+    let alone = Want::default().ttl(S).get(&a, "alone");
+    let reader = Want::default().ttl(S).shared().get(&a, "shared");
+    let awaited = Want::default().ttl(S).get(&a, "awaited");
+    let waiter = thread::spawn(move || (Want::default().get(&b, "awaited"), b));
+    until("b waits", || waiting(&a, "awaited") == 1);
+    assert_eq!(server.cli(&["CONFIG", "SET", "maxmemory", "1"]), "OK");
+    assert_tells(Want::now().fails(&a, "new"), "new", &a, &["OOM", "raise maxmemory"]);
+    for lease in [&alone, &reader, &awaited] {
+        lease.verify().unwrap();
+    }
+    let fence = alone.fence();
+    for lease in [alone, reader, awaited] {
+        assert_eq!(lease.release().unwrap(), Standing::Ours);
+    }
+    let (granted, b) = waiter.join().unwrap();
+    assert_eq!(granted.release().unwrap(), Standing::Ours);
+    server.cli(&["CONFIG", "SET", "maxmemory", "0"]);
+    assert!(Want::now().get(&a, "alone").fence() > fence);
+    assert_clean(&server, &[&a, &b]);
+}
+
+#[test]
+fn a_server_that_cannot_save_is_told() {
+    let server = RedisServer::start(&[]);
+    let e = patient(&server.tcp_dsn());
+    let lease = Want::default().ttl(2 * S).get(&e, "held");
+    let waiter = waits(&e, "held");
+    // Not even root can write a file where a directory is.
+    std::fs::create_dir(server.dir.path().join("dump.rdb")).unwrap();
+    server.cli(&["CONFIG", "SET", "save", "3600 1"]);
+    server.cli(&["BGSAVE"]);
+    until("saving fails", || server.cli(&["INFO", "persistence"]).contains("rdb_last_bgsave_status:err"));
+    let hint = ["MISCONF", "the server cannot save to its disk"];
+    assert_tells(Want::now().fails(&e, "x"), "x", &e, &hint);
+    match lease.verify() {
+        Err(error @ Error::Server { .. }) => assert_tells(error, "held", &e, &hint),
+        unexpected => panic!("{unexpected:?}"),
+    }
+    assert_tells(lease.release().unwrap_err(), "held", &e, &hint);
+    assert_tells(waiter.join().unwrap().unwrap_err(), "held", &e, &hint);
+    server.cli(&["CONFIG", "SET", "save", ""]);
+    // What could not be released runs out.
+    assert_eq!(Want::default().get(&e, "held").release().unwrap(), Standing::Ours);
+    assert_clean(&server, &[&e]);
+}
+
+#[test]
+fn a_server_that_is_busy_with_a_script_is_told() {
+    let server = RedisServer::start(&["--busy-reply-threshold", "50"]);
+    let e = patient(&server.tcp_dsn());
+    let lease = Want::default().ttl(60 * S).get(&e, "kept");
+    let lost = Want::default().ttl(60 * S).get(&e, "lost");
+    let (mut redis, mut killer) = (server.redis(), server.redis());
+    let script = thread::spawn(move || {
+        redis::cmd("EVAL").arg("while true do end").arg(0).query::<redis::Value>(&mut redis).unwrap_err()
+    });
+    let busy = |e: redis::RedisError| e.code() == Some("BUSY");
+    until("it is busy", || redis::cmd("PING").exec(&mut killer).is_err_and(busy));
+    let hint = "another script blocks the server: SCRIPT KILL";
+    assert_tells(Want::now().fails(&e, "x"), "x", &e, &["BUSY", hint]);
+    assert_tells(lost.release().unwrap_err(), "lost", &e, &["BUSY"]);
+    redis::cmd("SCRIPT").arg("KILL").exec(&mut killer).unwrap();
+    script.join().unwrap();
+    assert_eq!(lease.release().unwrap(), Standing::Ours);
+    assert!(e.break_lock(&name("lost")).unwrap(), "its lease would have run out");
+    assert_clean(&server, &[&e]);
+}
+
+#[test]
+fn a_cluster_behind_a_plain_dsn_is_told() {
+    let start = || {
+        let bus = free_port();
+        let options = ["--cluster-enabled", "yes", "--cluster-port", &bus];
+        (RedisServer::start(&options), bus)
+    };
+    let ((a, bus), (b, _)) = (start(), start());
+    let (to_a, to_b) = (patient(&a.tcp_dsn()), patient(&b.tcp_dsn()));
+    let hint = "a Redis Cluster: use redis+cluster://";
+    assert_tells(Want::now().fails(&to_a, "x"), "x", &to_a, &["CLUSTERDOWN", hint]);
+
+    assert_eq!(a.cli(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]), "OK");
+    assert_eq!(b.cli(&["CLUSTER", "MEET", "127.0.0.1", &a.port.to_string(), &bus]), "OK");
+    until("they know each other", || {
+        [&a, &b].iter().all(|s| s.cli(&["CLUSTER", "INFO"]).contains("cluster_state:ok"))
+    });
+    assert_tells(Want::now().fails(&to_b, "x"), "x", &to_b, &["MOVED", hint]);
+
+    let lease = Want::now().get(&to_a, "y");
+    let slot = a.cli(&["CLUSTER", "KEYSLOT", "cluster_lock:{x}"]);
+    let other = b.cli(&["CLUSTER", "MYID"]);
+    assert_eq!(a.cli(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &other]), "OK");
+    assert_tells(Want::now().fails(&to_a, "x"), "x", &to_a, &["ASK", hint]);
+    assert_eq!(lease.release().unwrap(), Standing::Ours);
+    assert_clean(&a, &[&to_a]);
+    assert_clean(&b, &[&to_b]);
+}
+
+// ---- rights ----------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_wrong_password_is_told_and_not_shown() {
+    let server = RedisServer::start(&["--requirepass", "hunter2"]);
+    let dsn = |password: &str| format!("redis://:{password}@127.0.0.1:{}", server.port);
+    let wrong = patient(&dsn("wr0ng"));
+    let error = Want::now().fails(&wrong, "x");
+    assert!(!error.to_string().contains("wr0ng"), "{error}");
+    assert_tells(error, "x", &wrong, &["WRONGPASS", "check user and password in cluster_lock.dsn"]);
+    let none = patient(&server.tcp_dsn());
+    assert_tells(Want::now().fails(&none, "x"), "x", &none, &["NOAUTH", "cluster_lock.dsn"]);
+
+    // Changed under our feet: connections that are there go on, new ones are refused.
+    let right = patient_with_none(&dsn("hunter2"));
+    let lease = Want::now().ttl(S).get(&right, "x");
+    let cli = |words: &[&str]| server.cli(&[&["-a", "hunter2", "--no-auth-warning"], words].concat());
+    assert_eq!(cli(&["CONFIG", "SET", "requirepass", "hunter3"]), "OK");
+    lease.verify().unwrap();
+    let killed = server.cli(&["-a", "hunter3", "--no-auth-warning", "CLIENT", "KILL", "TYPE", "normal"]);
+    assert!(killed.parse::<usize>().unwrap() > 0, "{killed}");
+    let error = lease.release().unwrap_err();
+    assert!(!error.to_string().contains("hunter2"), "{error}");
+    assert_tells(error, "x", &right, &["WRONGPASS"]);
+    let changed = patient(&dsn("hunter3"));
+    assert_eq!(Want::default().get(&changed, "x").release().unwrap(), Standing::Ours);
+    server.cli(&["-a", "hunter3", "--no-auth-warning", "CONFIG", "SET", "requirepass", ""]);
+    assert_clean(&server, &[&wrong, &none, &right, &changed]);
+}
+
+#[test]
+fn missing_rights_are_told() {
+    let server = RedisServer::start(&[]);
+    let rights = |words: &[&str]| assert_eq!(server.cli(&[&["ACL", "SETUSER", "bob"], words].concat()), "OK");
+    rights(&["on", ">secret", "~cluster_lock:*", "+@all"]);
+    let e = patient(&format!("redis://bob:secret@127.0.0.1:{}", server.port));
+    let hint = ["NOPERM", "see the ACL line in cluster_lock's README"];
+
+    let lease = Want::now().get(&e, "x");
+    rights(&["-blpop"]);
+    assert_tells(Want::default().fails(&e, "x"), "x", &e, &hint);
+    assert_eq!(waiting(&e, "x"), 0, "who cannot wait leaves the queue");
+    assert_eq!(lease.release().unwrap(), Standing::Ours);
+
+    let lease = Want::now().ttl(S).get(&e, "x");
+    rights(&["-evalsha"]);
+    assert_tells(lease.release().unwrap_err(), "x", &e, &hint);
+    assert_tells(Want::now().fails(&e, "x"), "x", &e, &hint);
+    rights(&["+evalsha", "+blpop"]);
+    assert_eq!(Want::default().get(&e, "x").release().unwrap(), Standing::Ours);
+    assert_clean(&server, &[&e]);
+}
+
+// ---- data loss -------------------------------------------------------------------------------------------------
+
+#[test]
+fn flushall_while_held_is_noticed_and_tokens_still_grow() {
+    let server = RedisServer::start(&[]);
+    let e = patient(&server.unix_dsn());
+    let lease = Want::default().get(&e, "x");
+    let fence = lease.fence();
+    server.cli(&["FLUSHALL"]);
+    assert!(matches!(lease.release(), Ok(Standing::Lost(Loss::Forgotten))));
+    let next = Want::default().get(&e, "x");
+    assert!(next.fence() > fence);
+    server.cli(&["FLUSHALL"]);
+    let thief = Want::now().get(&e, "x");
+    assert!(thief.fence() > next.fence());
+    assert!(matches!(next.release(), Ok(Standing::Lost(Loss::Superseded))));
+    assert_eq!(thief.release().unwrap(), Standing::Ours);
+    assert_eq!(e.counters().lost.load(Ordering::Relaxed), 2);
+    assert_clean(&server, &[&e]);
+}
+
+#[test]
+fn the_renewal_thread_notices_a_loss() {
+    let server = RedisServer::start(&[]);
+    let e = patient(&server.unix_dsn());
+    let lease = Want::default().ttl(300 * MS).get(&e, "x");
+    server.cli(&["FLUSHALL"]);
+    until("the loss is known", || lease.loss() == Some(Loss::Forgotten));
+    assert!(matches!(lease.verify(), Err(Error::Lost(Loss::Forgotten))));
+    drop(lease);
+    assert_clean(&server, &[&e]);
+}
+
+#[test]
+fn flushall_while_they_wait_loses_no_waiter() {
+    let server = RedisServer::start(&[]);
+    let (a, b) = (patient(&server.unix_dsn()), patient(&server.unix_dsn()));
+    let lease = Want::default().get(&a, "x");
+    let waiters = [1, 2, 3].map(|count| {
+        let b = b.clone();
+        let waiter = thread::spawn(move || Want::default().get(&b, "x").release().unwrap());
+        until("it waits", || waiting(&a, "x") == count);
+        waiter
+    });
+    server.cli(&["FLUSHALL"]);
+    for waiter in waiters {
+        assert_eq!(waiter.join().unwrap(), Standing::Ours);
+    }
+    assert!(matches!(lease.release(), Ok(Standing::Lost(Loss::Superseded))));
+    assert_clean(&server, &[&a, &b]);
+}
+
+#[test]
+fn a_restart_without_data_is_noticed_by_the_holder_and_told_to_waiters() {
+    let mut server = RedisServer::start(&[]);
+    let (a, b) = (patient_with_none(&server.tcp_dsn()), patient_with_none(&server.tcp_dsn()));
+    let lease = Want::default().get(&a, "x");
+    let fence = lease.fence();
+    let waiter = waits(&b, "x");
+    server.stop();
+    match waiter.join().unwrap() {
+        Err(error @ Error::Connection { .. }) => assert_tells(error, "x", &b, &["Connection refused"]),
+        unexpected => panic!("{unexpected:?}"),
+    }
+    server.restart();
+    assert_eq!(lease.release().unwrap(), Standing::Lost(Loss::Forgotten));
+    let next = Want::default().get(&a, "x");
+    assert!(next.fence() > fence);
+    assert_eq!(next.release().unwrap(), Standing::Ours);
+    assert_eq!(a.status().open, 1);
+    assert_clean(&server, &[&a, &b]);
+}
+
+#[test]
+fn a_restart_costs_an_idle_process_no_error() {
+    let mut server = RedisServer::start(&[]);
+    let e = patient(&server.tcp_dsn());
+    drop(Want::default().get(&e, "x"));
+    for _ in 0..3 {
+        server.restart();
+        assert_eq!(Want::now().get(&e, "x").release().unwrap(), Standing::Ours);
+    }
+    assert_eq!(e.counters().errors.load(Ordering::Relaxed), 0);
+    assert_clean(&server, &[&e]);
+}
+
+// ---- a server that hangs ---------------------------------------------------------------------------------------
+
+#[test]
+fn a_frozen_server_fails_the_call_within_its_time_outs() {
+    let server = RedisServer::start(&[]);
+    let mut config = config(&server.tcp_dsn());
+    config.command_timeout = 500 * MS;
+    config.connect_timeout = 500 * MS;
+    let e = Engine::new(&config).unwrap();
+    let lease = Want::default().ttl(3 * S).get(&e, "held");
+    let waiter = waits(&e, "held");
+    let frozen = server.freeze();
+    let start = Instant::now();
+    let error = Want::now().ttl(S).fails(&e, "x");
+    assert!(start.elapsed() < 3 * S, "{:?}", start.elapsed());
+    assert!(
+        error.to_string().contains("no answer") || error.to_string().contains("no connection"),
+        "{error}"
+    );
+    assert_tells(error, "x", &e, &["0.500 s"]);
+    assert_tells(waiter.join().unwrap().unwrap_err(), "held", &e, &["0.500 s"]);
+    assert!(start.elapsed() < 6 * S, "{:?}", start.elapsed());
+    until("the holder knows", || !lease.is_held());
+    drop(frozen);
+    assert!(matches!(lease.release(), Ok(Standing::Lost(Loss::Expired(_)))));
+    // What the server did with the commands when it woke up runs out, or was settled.
+    let other = patient(&server.tcp_dsn());
+    for lock in ["x", "held"] {
+        assert_eq!(Want::default().get(&other, lock).release().unwrap(), Standing::Ours);
+    }
+    assert_clean(&server, &[&e, &other]);
+}

@@ -1,0 +1,111 @@
+//! `local:` in a directory that somebody else tampers with.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+
+use cluster_lock_core::{Engine, Error};
+use support::{Want, engine, name};
+
+const NOBODY: u32 = 65534;
+
+fn store() -> (tempfile::TempDir, PathBuf, Engine) {
+    let dir = tempfile::tempdir().unwrap();
+    let locks = dir.path().join("locks");
+    let engine = engine(&format!("local://{}", locks.display()));
+    (dir, locks, engine)
+}
+
+fn ask(engine: &Engine) -> Result<(), Error> {
+    Want::now().with(|how| engine.acquire(&name("job"), how)).map(drop)
+}
+
+fn chmod(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn a_directory_that_was_removed_is_made_again() {
+    let (_dir, locks, engine) = store();
+    for _ in 0..2 {
+        ask(&engine).unwrap();
+        assert_eq!(fs::metadata(&locks).unwrap().permissions().mode() & 0o777, 0o700);
+        fs::remove_dir_all(&locks).unwrap();
+    }
+}
+
+#[test]
+fn a_directory_that_others_can_write_to_is_refused_at_any_time() {
+    let (_dir, locks, engine) = store();
+    ask(&engine).unwrap();
+    for mode in [0o777, 0o1777, 0o770] {
+        chmod(&locks, mode);
+        let error = ask(&engine).unwrap_err().to_string();
+        assert!(error.contains("nobody else can write to"), "{error}");
+    }
+    chmod(&locks, 0o700);
+    ask(&engine).unwrap();
+}
+
+#[test]
+fn a_strangers_directory_in_the_place_of_ours_leads_to_nothing_of_ours() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: needs root");
+        return;
+    }
+    let (dir, locks, engine) = store();
+    let ours = dir.path().join("ours");
+    fs::write(&ours, "old").unwrap();
+    ask(&engine).unwrap();
+    // As when a cleaner of /tmp has removed it.
+    fs::remove_dir_all(&locks).unwrap();
+    fs::create_dir(&locks).unwrap();
+    for trap in ["new", "lock"] {
+        symlink(&ours, locks.join(trap)).unwrap();
+    }
+    chown(&locks, Some(NOBODY), None).unwrap();
+    let error = ask(&engine).unwrap_err().to_string();
+    assert!(error.contains("belongs to the user"), "{error}");
+    fs::remove_dir_all(&locks).unwrap();
+    symlink(dir.path(), &locks).unwrap();
+    assert!(ask(&engine).is_err());
+    assert_eq!(fs::read(&ours).unwrap(), b"old");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn links_in_it_are_not_followed() {
+    let (dir, locks, engine) = store();
+    let ours = dir.path().join("ours");
+    fs::write(&ours, "old").unwrap();
+    ask(&engine).unwrap();
+    symlink(&ours, locks.join("new")).unwrap();
+    assert!(ask(&engine).is_err());
+    assert_eq!(fs::read(&ours).unwrap(), b"old");
+}
+
+#[test]
+fn a_record_that_is_none_is_told_and_can_be_broken() {
+    let (_dir, locks, engine) = store();
+    let held = Want::now().get(&engine, "other");
+    ask(&engine).unwrap();
+    for entry in fs::read_dir(&locks).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|end| end == "lock")
+            && !fs::read_to_string(&path).unwrap().contains("\"writer\":{")
+        {
+            fs::write(&path, "garbage").unwrap();
+        }
+    }
+    for error in [ask(&engine).unwrap_err(), engine.info(&name("job")).unwrap_err()] {
+        assert!(error.to_string().contains("cluster_lock_break()"), "{error}");
+    }
+    assert_eq!(engine.list(b"", 10).unwrap().len(), 1);
+    assert!(engine.break_lock(&name("job")).unwrap());
+    assert!(!engine.break_lock(&name("job")).unwrap());
+    ask(&engine).unwrap();
+    drop(held);
+}

@@ -1,0 +1,277 @@
+//! What a server must know: the state machine, the mailboxes, and what eviction takes away.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use cluster_lock_core::store::machine::{Effects, GRANT_LEASE, Machine, Now};
+use cluster_lock_core::store::{Attempt, Claim, Grant, IfBusy};
+use cluster_lock_core::{Identity, LockName, LockReport, Mode, Standing};
+use serde_json::Value;
+
+/// The keys of one lock, as `common.lua` names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    Record,
+    Queue,
+    Waiters,
+    Readers,
+    Info,
+}
+
+impl Part {
+    pub(crate) const ALL: [Self; 5] = [Self::Record, Self::Queue, Self::Waiters, Self::Readers, Self::Info];
+
+    pub(crate) fn suffix(self) -> &'static str {
+        match self {
+            Self::Record => "",
+            Self::Queue => ":q",
+            Self::Waiters => ":w",
+            Self::Readers => ":r",
+            Self::Info => ":i",
+        }
+    }
+}
+
+/// Of the exclusive holder. Of readers there is only the last step, as `start_us`.
+#[derive(Clone, Copy, Default)]
+struct Lease {
+    start_us: u64,
+    expiry_ms: u64,
+    length_ms: u64,
+}
+
+#[derive(Default)]
+pub(crate) struct Reference {
+    machine: Machine,
+    known: bool,
+    lease: Lease,
+    /// Unread mail: what was granted, and the last ms in which it can be read.
+    mail: BTreeMap<String, (Grant, u64)>,
+    /// Fencing tokens, and to whom the newest command gave them.
+    pub(crate) grants: Vec<(u64, String)>,
+}
+
+impl Reference {
+    pub(crate) fn attempt(&mut self, now: Now, claim: &Claim<'_>, if_busy: IfBusy) -> Attempt {
+        let me = text(claim.token.as_bytes());
+        if self.anonymous_readers().contains(&me) {
+            // A reader whose record was evicted has no fencing token to be told again: it is let in anew.
+            self.edit(|machine| readers(machine).retain(|token, _| *token != me));
+        }
+        // Nor does anybody know what a waiter waits for whose record was evicted.
+        let forgotten = |waiter: &&mut Value| waiter["token"] == *me && waiter["beat_ms"] == 0;
+        self.edit(|machine| {
+            if let Some(waiter) = waiters(machine).iter_mut().find(forgotten) {
+                waiter["exclusive"] = (claim.mode == Mode::Exclusive).into();
+            }
+        });
+        self.correct_clock(now);
+        let before = self.json();
+        let (answer, effects) = self.machine.attempt(now, claim, if_busy);
+        // A late request changes nothing.
+        if matches!(answer, Attempt::Held(_)) || self.json() != before {
+            self.saved(now, &me);
+        }
+        self.mail.remove(&me);
+        self.post(now, effects);
+        if let Attempt::Held(grant) = answer {
+            self.grants.push((grant.fence, me));
+        }
+        answer
+    }
+
+    pub(crate) fn release(&mut self, now: Now, token: &[u8]) -> Standing {
+        self.correct_clock(now);
+        let before = self.json();
+        let (standing, effects) = self.machine.release(now, token, self.known);
+        if self.json() != before {
+            self.saved(now, &text(token));
+        }
+        // Whoever released reads no more.
+        self.mail.remove(&text(token));
+        self.post(now, effects);
+        standing
+    }
+
+    pub(crate) fn renew(&mut self, now: Now, token: &[u8], ttl: Duration) -> Standing {
+        self.correct_clock(now);
+        let standing = self.machine.renew(now, token, ttl, self.known);
+        if standing == Standing::Ours {
+            self.saved(now, &text(token));
+        }
+        standing
+    }
+
+    pub(crate) fn break_lock(&mut self, now: Now) -> bool {
+        self.correct_clock(now);
+        let (broken, effects) = self.machine.break_lock(now);
+        if self.known || !effects.mail.is_empty() {
+            self.saved(now, "");
+        }
+        self.post(now, effects);
+        broken
+    }
+
+    pub(crate) fn report(&self, now: Now, name: &LockName) -> Option<LockReport> {
+        let mut report = self.machine.report(now, name)?;
+        // Nothing is known of a reader whose record was evicted, except that it is there.
+        report.holders.retain(|h| h.identity != Identity::default());
+        report.since = report.holders.first()?.since;
+        report.ttl = report.holders.iter().map(|h| h.lease_left).max()?;
+        Some(report)
+    }
+
+    /// Mail that is too old is gone for good, also when the clock is set back afterwards.
+    pub(crate) fn expire_mail(&mut self, now: Now) {
+        self.mail.retain(|_, (_, last)| now.lease_ms <= *last);
+    }
+
+    /// The mail that a waiter finds.
+    pub(crate) fn mail(&self, token: &[u8]) -> Option<Grant> {
+        self.mail.get(&text(token)).map(|(grant, _)| *grant)
+    }
+
+    pub(crate) fn lose_mail(&mut self, token: &[u8]) {
+        self.mail.remove(&text(token));
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.machine.is_idle()
+    }
+
+    pub(crate) fn flush(&mut self) {
+        *self = Self::default();
+    }
+
+    pub(crate) fn evict(&mut self, part: Part) {
+        if part == Part::Record {
+            self.known = false;
+        }
+        self.edit(|machine| match part {
+            Part::Record => {
+                let nothing = serde_json::to_value(Machine::default()).unwrap();
+                let queue = machine["queue"].take();
+                *machine = nothing;
+                machine["queue"] = queue;
+            }
+            Part::Queue => waiters(machine).clear(),
+            Part::Waiters => waiters(machine).iter_mut().for_each(|waiter| waiter["beat_ms"] = 0.into()),
+            Part::Readers => readers(machine).clear(),
+            Part::Info => {
+                readers(machine).values_mut().for_each(|reader| reader["identity"] = Value::Array(vec![]));
+            }
+        });
+    }
+
+    /// A key has expired by itself: it must not have been of use to anybody any more.
+    pub(crate) fn expire(&mut self, now: Now, part: Part) {
+        let machine = self.json();
+        let number = |value: &Value, field: &str| value[field].as_u64().unwrap();
+        let over = |held: &Value| held.is_null() || number(held, "expiry_ms") <= now.lease_ms;
+        let readers_over = machine["readers"].as_object().unwrap().values().all(over);
+        let queue_dead = machine["queue"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|w| number(w, "beat_ms").abs_diff(now.lease_ms) > 1800);
+        match part {
+            Part::Record => {
+                assert!(over(&machine["writer"]) && readers_over && queue_dead, "expired in use: {machine}");
+                assert!(number(&machine, "fence") < now.unix_us, "the next fencing token would be smaller");
+                self.known = false;
+            }
+            Part::Queue | Part::Waiters => assert!(queue_dead, "a waiter expired: {machine}"),
+            Part::Readers | Part::Info => assert!(readers_over, "a reader expired: {machine}"),
+        }
+        self.evict(part);
+    }
+
+    /// Which keys there should be.
+    pub(crate) fn has(&self, part: Part) -> bool {
+        let machine = self.json();
+        match part {
+            Part::Record => self.known,
+            Part::Queue => !machine["queue"].as_array().unwrap().is_empty(),
+            Part::Readers => !machine["readers"].as_object().unwrap().is_empty(),
+            // Their members are without use when those of the sets are gone.
+            Part::Waiters | Part::Info => false,
+        }
+    }
+
+    fn anonymous_readers(&self) -> BTreeSet<String> {
+        let machine = self.json();
+        let readers = machine["readers"].as_object().unwrap();
+        readers
+            .iter()
+            .filter(|(_, held)| held["identity"].as_array().unwrap().is_empty())
+            .map(|(token, _)| token.clone())
+            .collect()
+    }
+
+    fn post(&mut self, now: Now, effects: Effects) {
+        let last = now.lease_ms + u64::try_from(GRANT_LEASE.as_millis()).unwrap();
+        self.grants.extend(effects.mail.iter().map(|(token, grant)| (grant.fence, token.clone())));
+        self.mail.extend(effects.mail.into_iter().map(|(token, grant)| (token, (grant, last))));
+    }
+
+    fn json(&self) -> Value {
+        serde_json::to_value(&self.machine).unwrap()
+    }
+
+    /// The record was written by a command of `me`.
+    fn saved(&mut self, now: Now, me: &str) {
+        self.known = true;
+        let machine = self.json();
+        let writer = &machine["writer"];
+        let Some(expiry_ms) = writer["expiry_ms"].as_u64() else {
+            self.lease.start_us = now.unix_us;
+            return;
+        };
+        if writer["token"] == me || expiry_ms != self.lease.expiry_ms {
+            self.lease =
+                Lease { start_us: now.unix_us, expiry_ms, length_ms: expiry_ms.saturating_sub(now.lease_ms) };
+        }
+    }
+
+    /// As `common.lua` does when it finds that the clock was set back: an exclusive lease begins anew, and
+    /// the readers' leases end by so much earlier.
+    fn correct_clock(&mut self, now: Now) {
+        let lease = self.lease;
+        if !self.known || lease.start_us <= now.unix_us {
+            return;
+        }
+        self.edit(|machine| {
+            if let Some(expiry_ms) = machine["writer"].get_mut("expiry_ms") {
+                *expiry_ms = (now.lease_ms + lease.length_ms).into();
+            }
+            for reader in readers(machine).values_mut() {
+                let expiry_ms = reader["expiry_ms"].as_u64().unwrap();
+                reader["expiry_ms"] = (expiry_ms - (lease.start_us / 1000 - now.lease_ms)).into();
+            }
+        });
+        self.lease.start_us = now.unix_us;
+        self.lease.expiry_ms = now.lease_ms + lease.length_ms;
+    }
+
+    fn edit(&mut self, change: impl FnOnce(&mut Value)) {
+        let mut machine = self.json();
+        change(&mut machine);
+        self.machine = serde_json::from_value(machine).unwrap();
+    }
+}
+
+fn readers(machine: &mut Value) -> &mut serde_json::Map<String, Value> {
+    machine["readers"].as_object_mut().unwrap()
+}
+
+fn waiters(machine: &mut Value) -> &mut Vec<Value> {
+    machine["queue"].as_array_mut().unwrap()
+}
+
+pub(crate) fn text(token: &[u8]) -> String {
+    String::from_utf8_lossy(token).into_owned()
+}
+
+pub(crate) fn mode(shared: bool) -> Mode {
+    if shared { Mode::Shared } else { Mode::Exclusive }
+}

@@ -1,0 +1,200 @@
+//! The protocol between clients and server, checked exhaustively: every order of steps, with a bounded
+//! number of faults. The server is the state machine of the product.
+//!
+//! `PROTOCOL_FAULTS=3 cargo test --release --test protocol -- --ignored --nocapture` looks further.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::struct_excessive_bools,
+    missing_docs
+)]
+
+mod mutant;
+mod system;
+
+use cluster_lock_core::Mode;
+use mutant::Mutant;
+use stateright::{Checker, HasDiscoveries, Model, Property};
+use system::{Action, Fault, State, System, Want};
+
+const EXCLUSION: &str = "mutual exclusion";
+const END: &str = "a history comes to its end";
+const RULES: &str = "fenced, fair, woken, soon of use again";
+
+impl Model for System {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        vec![self.initial()]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        System::actions(self, state, actions);
+    }
+
+    fn next_state(&self, last: &State, action: Action) -> Option<State> {
+        let mut next = last.clone();
+        self.step(&mut next, action);
+        Some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always(EXCLUSION, |m: &Self, s: &State| m.excludes(s)),
+            // Fencing tokens grow in the order of the grants; nobody who waits and is heard of is overtaken;
+            // no waiter sleeps through its turn; no fault keeps the lock from everybody for more than a
+            // lease and a second.
+            Property::always(RULES, |_: &Self, s: &State| s.flaw.is_none()),
+            Property::always("clean at the end", |m: &Self, s: &State| {
+                s.faults_left < m.faults || !s.all_finished() || s.is_clean()
+            }),
+            Property::eventually("everybody is served", |_: &Self, s: &State| s.all_finished()),
+            Property::sometimes(END, |_: &Self, s: &State| s.all_finished()),
+        ]
+    }
+}
+
+/// Checks it all, up to the first flaw that ends the search; returns that.
+fn check(system: System, ends: HasDiscoveries) -> Option<String> {
+    let name = std::thread::current().name().unwrap_or_default().to_owned();
+    let began = std::time::Instant::now();
+    let checker = system.checker().finish_when(ends).threads(2).spawn_dfs().join();
+    println!(
+        "{name}: {} states, {} of them unique, depth {}, {:.1} s",
+        checker.state_count(),
+        checker.unique_state_count(),
+        checker.max_depth(),
+        began.elapsed().as_secs_f64()
+    );
+    let mut found = checker.discoveries();
+    assert!(found.remove(END).is_some(), "no history comes to its end");
+    let flaw = found.remove(EXCLUSION).map(|path| (EXCLUSION, path)).or_else(|| found.into_iter().next());
+    flaw.map(|(property, path)| {
+        let last = path.last_state().clone();
+        let actions: Vec<String> = path.into_actions().iter().map(|a| format!("{a:?}")).collect();
+        format!("{property}: {:?} after {}\n{last:?}", last.flaw, actions.join(", "))
+    })
+}
+
+fn holds(system: System) {
+    if let Some(flaw) = check(system, HasDiscoveries::AnyFailures) {
+        panic!("{flaw}");
+    }
+}
+
+const X: Want = Want { mode: Mode::Exclusive, then: None };
+const S: Want = Want { mode: Mode::Shared, then: None };
+const UP: Want = Want { mode: Mode::Shared, then: Some(Mode::Exclusive) };
+const DOWN: Want = Want { mode: Mode::Exclusive, then: Some(Mode::Shared) };
+
+/// How many faults a history has at most: more take longer.
+fn faults(at_least: u8) -> u8 {
+    std::env::var("PROTOCOL_FAULTS").map_or(at_least, |n| n.parse::<u8>().unwrap().max(at_least))
+}
+
+#[test]
+fn two_writers_with_two_faults() {
+    holds(System::new(&[&[X], &[X]], faults(2)));
+}
+
+#[test]
+fn two_writers_come_again() {
+    holds(System::new(&[&[X, X], &[X]], faults(1)));
+}
+
+#[test]
+fn a_writer_and_two_readers() {
+    let system = System::new(&[&[X], &[S], &[S]], faults(1));
+    holds(System { kinds: &[Fault::Process], ..system });
+}
+
+#[test]
+fn three_writers_one_of_which_gives_up() {
+    let system = System::new(&[&[X], &[X], &[X]], faults(1));
+    holds(System { timeouts: vec![None, None, Some(1)], kinds: &[Fault::Process], ..system });
+}
+
+#[test]
+fn leases_that_are_not_renewed() {
+    holds(System { renews: false, longest_hold: 4, ..System::new(&[&[X], &[X]], faults(2)) });
+}
+
+#[test]
+fn an_administrator_and_a_server_that_loses_everything() {
+    let system = System::new(&[&[X, X], &[X]], faults(2));
+    holds(System { kinds: &[Fault::Server], ..system });
+}
+
+#[test]
+fn readers_that_become_writers() {
+    holds(System::new(&[&[UP], &[UP]], faults(1)));
+}
+
+#[test]
+fn a_writer_that_becomes_a_reader() {
+    holds(System::new(&[&[DOWN], &[X]], faults(1)));
+    holds(System::new(&[&[DOWN], &[S]], faults(1)));
+}
+
+#[test]
+#[ignore = "minutes, and gigabytes of memory"]
+fn three_clients_with_every_kind_of_fault() {
+    holds(System::new(&[&[X], &[X], &[X]], faults(2)));
+    holds(System::new(&[&[X, X], &[X, X]], faults(2)));
+    holds(System::new(&[&[X], &[S], &[S]], faults(2)));
+    let system = System::new(&[&[X], &[X], &[X]], faults(2));
+    holds(System { timeouts: vec![None, Some(1), Some(2)], ..system });
+    let system = System::new(&[&[X], &[X], &[S]], faults(2));
+    holds(System { kinds: &[Fault::Network, Fault::Server], ..system });
+}
+
+fn finds(system: System, mutant: Mutant, property: &'static str, flaws: &[&str]) {
+    let ends = HasDiscoveries::AllOf([property].into());
+    let found = check(System { mutant: Some(mutant), ..system }, ends).expect("the checker finds nothing");
+    assert!(flaws.iter().any(|flaw| found.contains(flaw)), "{found}");
+}
+
+#[test]
+fn the_checker_finds_a_release_that_does_not_compare_the_token() {
+    let system = System { kinds: &[Fault::Process], ..System::new(&[&[X, X], &[X]], 1) };
+    finds(system, Mutant::ReleaseWithoutToken, EXCLUSION, &[EXCLUSION]);
+}
+
+#[test]
+fn the_checker_finds_a_lease_that_counts_from_the_reply() {
+    let system = System::new(&[&[X], &[X]], 2);
+    finds(system, Mutant::LeaseFromReceipt, EXCLUSION, &[EXCLUSION]);
+}
+
+#[test]
+fn the_checker_finds_mail_that_is_believed_too_late() {
+    let system = System::new(&[&[X], &[X], &[X]], 1);
+    let system = System { kinds: &[Fault::Server], ..system };
+    finds(system, Mutant::KeepsOldMail, EXCLUSION, &[EXCLUSION]);
+}
+
+#[test]
+fn the_checker_finds_a_waiter_that_nobody_wakes() {
+    let flaws = ["a waiter whose turn it is sleeps on", "the lock is of use to nobody for too long"];
+    finds(System::new(&[&[X], &[X]], 0), Mutant::GrantWithoutMail, RULES, &flaws);
+}
+
+#[test]
+fn the_checker_finds_a_dead_waiter_that_was_handed_the_lock_for_ever() {
+    let system = System { kinds: &[Fault::Process], ..System::new(&[&[X], &[X], &[X]], 1) };
+    finds(system, Mutant::EndlessGrant, RULES, &["the lock is of use to nobody for too long"]);
+}
+
+#[test]
+fn the_checker_finds_a_late_request_that_undoes_a_conversion() {
+    let system = System { kinds: &[Fault::Network], ..System::new(&[&[UP], &[S]], 1) };
+    finds(system, Mutant::ConvertsUnasked, EXCLUSION, &[EXCLUSION]);
+}
+
+#[test]
+fn the_checker_finds_readers_that_overtake_a_writer() {
+    finds(System::new(&[&[X], &[X], &[S]], 0), Mutant::ReadersFirst, RULES, &["somebody was overtaken"]);
+}

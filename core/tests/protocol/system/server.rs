@@ -1,0 +1,135 @@
+//! What the server does: the product's state machine, and mailboxes.
+
+use cluster_lock_core::store::machine::{Effects, GRANT_LEASE, Now};
+use cluster_lock_core::store::{Attempt, Claim, IfBusy};
+use cluster_lock_core::{Mode, Standing};
+
+use super::{Answer, Client, Delay, LEASE, Mail, Phase, Request, State, System};
+use crate::mutant::Mutant;
+
+impl System {
+    pub(super) fn serve(&self, s: &mut State, request: Request) -> Answer {
+        let now = s.server_time();
+        match request {
+            Request::Attempt { token, mode, place, last, converts } => {
+                let owner = self.owner(token);
+                let claim = Claim {
+                    name: &self.name,
+                    token: &self.tokens[usize::from(token)],
+                    mode,
+                    ttl: LEASE,
+                    identity: &self.identities[owner],
+                    converts: if self.mutant == Some(Mutant::ConvertsUnasked) { u64::MAX } else { converts },
+                    place: self.mutant.map_or(place, |mutant| mutant.place(mode, place)),
+                };
+                let if_busy = if last { IfBusy::GiveUp } else { IfBusy::Queue };
+                let (answer, effects) = s.machine.attempt(now, &claim, if_busy);
+                s.known = true;
+                if self.mutant != Some(Mutant::KeepsOldMail) {
+                    s.mail[owner] = s.mail[owner].take().filter(|mail| mail.popped || mail.token != token);
+                }
+                let mut grants = self.post(s, now, effects);
+                if let Attempt::Held(grant) = answer {
+                    grants.push((grant.fence, token));
+                }
+                self.granted(s, grants);
+                match answer {
+                    Attempt::Held(grant) => Answer::Held { fence: grant.fence },
+                    Attempt::Busy { place, .. } => {
+                        self.queued(s, token, last);
+                        Answer::Busy { place }
+                    }
+                }
+            }
+            Request::Renew { token } => {
+                let token = self.tokens[usize::from(token)].as_bytes();
+                match s.machine.renew(now, token, LEASE, s.known) {
+                    Standing::Ours => Answer::Ours,
+                    Standing::Lost(_) => Answer::Lost,
+                }
+            }
+            Request::Release { token } => {
+                let token = self.tokens[usize::from(token)].as_bytes().to_vec();
+                let token = self.mutant.map_or(token.clone(), |mutant| mutant.released(&s.machine, token));
+                let (standing, effects) = s.machine.release(now, &token, s.known);
+                s.known |= standing == Standing::Ours;
+                let grants = self.post(s, now, effects);
+                self.granted(s, grants);
+                if standing == Standing::Ours { Answer::Ours } else { Answer::Lost }
+            }
+        }
+    }
+
+    /// Puts the mail into its boxes; returns the fencing tokens, and whose they are.
+    pub(super) fn post(&self, s: &mut State, now: Now, effects: Effects) -> Vec<(u64, u8)> {
+        let lease_ms = u64::try_from(GRANT_LEASE.as_millis()).unwrap();
+        if let Some(mutant) = self.mutant {
+            mutant.change(&mut s.machine, &effects);
+        }
+        let mut grants = Vec::new();
+        for (token, grant) in effects.mail {
+            let token = self.tokens.iter().position(|t| t.as_bytes() == token.as_bytes()).unwrap();
+            let token = u8::try_from(token).unwrap();
+            grants.push((grant.fence, token));
+            if self.mutant == Some(Mutant::GrantWithoutMail) {
+                continue;
+            }
+            let owner = self.owner(token);
+            let client = &s.clients[owner];
+            let popped = self.waits(s, token) && matches!(client.phase, Phase::Queued { .. });
+            let until_ms = now.lease_ms + lease_ms;
+            s.mail[owner] = Some(Mail { token, fence: grant.fence, popped, until_ms, delay: Delay::None });
+        }
+        grants
+    }
+
+    /// Whether a client wants something under this token, and waits for it.
+    pub(super) fn waits(&self, s: &State, token: u8) -> bool {
+        let owner = self.owner(token);
+        let client = &s.clients[owner];
+        let waits = matches!(client.phase, Phase::Asking { .. } | Phase::Queued { .. });
+        waits && !client.dead && self.token(owner, client.round) == token
+    }
+
+    pub(super) fn queued(&self, s: &mut State, token: u8, last: bool) {
+        let owner = self.owner(token);
+        if !self.waits(s, token) {
+            return;
+        }
+        if last {
+            s.clients[owner].arrived = None;
+        } else if s.clients[owner].arrived.is_none() {
+            s.arrivals += 1;
+            s.clients[owner].arrived = Some(s.arrivals);
+        }
+    }
+
+    pub(super) fn granted(&self, s: &mut State, mut grants: Vec<(u64, u8)>) {
+        grants.sort_unstable();
+        for (fence, token) in grants {
+            let owner = self.owner(token);
+            if s.clients[owner].granted == Some((token, fence)) {
+                continue; // told again
+            }
+            if fence <= s.last_fence {
+                s.flaw = Some("a fencing token that is not greater than all before");
+            }
+            s.last_fence = fence;
+            s.clients[owner].granted = Some((token, fence));
+            if !self.waits(s, token) {
+                continue; // a late request
+            }
+            if s.clients[owner].converted && self.want(owner, &s.clients[owner]).mode == Mode::Exclusive {
+                continue; // a holder that lets readers in, too
+            }
+            let arrived = s.clients[owner].arrived.take();
+            let waits_longer = |c: &Client| match (c.arrived, arrived) {
+                (Some(theirs), Some(mine)) => theirs < mine,
+                (theirs, _) => theirs.is_some(),
+            };
+            if s.clients.iter().any(|c| c.clean && waits_longer(c)) {
+                s.flaw = Some("somebody was overtaken");
+            }
+        }
+    }
+}

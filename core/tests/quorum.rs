@@ -1,0 +1,400 @@
+//! A majority of independent servers: some of them down, slow, empty, or with clocks of their own.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use cluster_lock_core::{Acquired, Engine, Error, Loss, Standing};
+use support::{RedisServer, Want, config, engine, name, quorum_dsn, until, waiting};
+
+const MS: Duration = Duration::from_millis(1);
+const S: Duration = Duration::from_secs(1);
+
+fn servers(count: usize) -> Vec<RedisServer> {
+    (0..count).map(|_| RedisServer::start(&[])).collect()
+}
+
+fn error(engine: &Engine, lock: &str) -> String {
+    match Want::default().with(|how| engine.acquire(&name(lock), how)) {
+        Err(e) => e.to_string(),
+        Ok(other) => panic!("expected a failure: {other:?}"),
+    }
+}
+
+/// Nothing is held, nobody waits, and what remains expires by itself.
+fn assert_clean<'a>(servers: impl IntoIterator<Item = &'a RedisServer>) {
+    for server in servers {
+        let engine = engine(&server.tcp_dsn());
+        until("only fencing records remain", || {
+            server.keys().iter().all(|key| key.ends_with('}')) && engine.list(b"", 10).unwrap().is_empty()
+        });
+        for key in server.keys() {
+            assert!(server.cli(&["PTTL", &key]).parse::<i64>().unwrap() > 0, "{key}");
+        }
+    }
+}
+
+/// How many commands a server has been sent, those within scripts not counted.
+fn commands(server: &RedisServer) -> u64 {
+    let stats = server.cli(&["INFO", "commandstats"]);
+    let calls = |command: &str| -> u64 {
+        let line = stats.lines().find_map(|l| l.strip_prefix(&format!("cmdstat_{command}:calls=")));
+        line.map_or(0, |l| l.split(',').next().unwrap().parse().unwrap())
+    };
+    calls("eval") + calls("evalsha") + calls("blpop")
+}
+
+/// An engine with a connection to each server.
+fn connected(servers: &[RedisServer]) -> Engine {
+    let e = engine(&quorum_dsn(servers));
+    until("all servers are connected", || {
+        drop(Want::default().get(&e, "warm up"));
+        servers.iter().all(|server| server.cli(&["CLIENT", "LIST"]).contains("name=cluster_lock@"))
+    });
+    e
+}
+
+#[test]
+fn a_minority_may_be_down() {
+    let mut all = servers(5);
+    let (a, b) = (engine(&quorum_dsn(&all)), engine(&quorum_dsn(&all)));
+    drop(Want::default().get(&a, "x"));
+    all[1].stop();
+    all[3].stop();
+    let lease = Want::default().ttl(600 * MS).get(&a, "x");
+    Want::now().refused(&b, "x");
+    let waiter = thread::spawn(move || {
+        let lease = Want::default().get(&b, "x");
+        (Instant::now(), lease.fence(), lease.release().unwrap())
+    });
+    until("b waits", || waiting(&a, "x") == 1);
+    until("it was renewed", || a.counters().renewals.load(Ordering::Relaxed) > 2);
+    let (fence, released) = (lease.fence(), Instant::now());
+    assert_eq!(lease.release().unwrap(), Standing::Ours);
+    let (got, next, standing) = waiter.join().unwrap();
+    assert!(got - released < 300 * MS, "hand-off took {:?}", got - released);
+    assert!(next > fence);
+    assert_eq!(standing, Standing::Ours);
+    assert_clean([&all[0], &all[2], &all[4]]);
+}
+
+#[test]
+fn without_a_majority_it_fails_at_once_and_says_why() {
+    let mut all = servers(5);
+    let e = engine(&quorum_dsn(&all));
+    drop(Want::default().get(&e, "x"));
+    for server in &mut all[2..] {
+        server.stop();
+    }
+    let began = Instant::now();
+    let said = error(&e, "x");
+    assert!(began.elapsed() < S, "{:?}", began.elapsed());
+    assert!(said.starts_with("redis+quorum://127.0.0.1:"), "{said}");
+    assert!(said.contains("3 of 5 servers failed, and 3 are needed"), "{said}");
+    assert!(said.contains(&format!("redis://127.0.0.1:{}: Connection refused", all[2].port)), "{said}");
+    assert_clean(&all[..2]);
+    all[4].restart();
+    until("three are enough", || Want::now().with(|how| e.acquire(&name("x"), how)).is_ok());
+}
+
+#[test]
+fn a_frozen_majority_is_given_up_after_one_command_time_out() {
+    for fresh in [false, true] {
+        let all = servers(5);
+        let mut settings = config(&quorum_dsn(&all));
+        settings.command_timeout = S;
+        let e = Engine::new(&settings).unwrap();
+        if !fresh {
+            drop(Want::default().get(&e, "x"));
+        }
+        let frozen: Vec<_> = all[..3].iter().map(RedisServer::freeze).collect();
+        let began = Instant::now();
+        let said = error(&e, "x");
+        let took = began.elapsed();
+        drop(frozen);
+        // One time-out, not two; `what_it_costs` measures it.
+        assert!(took < 1900 * MS, "{took:?} (fresh: {fresh})");
+        assert!(said.contains("3 gave no answer within 1.000 s"), "{said}");
+        assert!(said.contains("3 of 5 servers failed"), "{said}");
+        // What the frozen ones did when they woke up is undone or runs out.
+        until("all is well again", || Want::now().with(|how| e.acquire(&name("x"), how)).is_ok());
+    }
+}
+
+#[test]
+fn a_frozen_minority_costs_nobody_a_time_out() {
+    let all = servers(5);
+    let e = engine(&quorum_dsn(&all));
+    drop(Want::default().get(&e, "x"));
+    let frozen: Vec<_> = all[..2].iter().map(RedisServer::freeze).collect();
+    let mut longest = Duration::ZERO;
+    let began = Instant::now();
+    // Long enough for connections to be given up, and made again in vain.
+    while began.elapsed() < 3500 * MS {
+        let one = Instant::now();
+        assert_eq!(Want::default().ttl(S).get(&e, "x").release().unwrap(), Standing::Ours);
+        longest = longest.max(one.elapsed());
+    }
+    drop(frozen);
+    assert!(longest < 500 * MS, "{longest:?}");
+    until("all five are asked again", || {
+        drop(Want::default().ttl(S).get(&e, "x"));
+        e.status().idle == 5
+    });
+    // What a frozen one was asked for before it was given up it does when it wakes up.
+    assert_clean(&all);
+}
+
+/// Each server's last token is raised by another year: as if their clocks had nothing in common.
+#[test]
+fn tokens_grow_whatever_the_servers_clocks_say() {
+    let all = servers(3);
+    let dsn = quorum_dsn(&all);
+    for (i, server) in all.iter().enumerate() {
+        let ahead = 1_900_000_000_000_000_u64 + (i as u64) * 31_536_000_000_000;
+        server.cli(&["SET", "cluster_lock:{x}", &format!("F- {} {ahead}", "-".repeat(32))]);
+    }
+    let mut last = 0;
+    // The majority changes: the one that knows most is away, then another, then none.
+    for away in [None, Some(2), Some(0), Some(1), None] {
+        let _away = away.map(|i| all[i].freeze());
+        for shared in [false, true] {
+            // A new engine each time: it remembers nothing.
+            let e = engine(&dsn);
+            let want = if shared { Want::default().shared() } else { Want::default() };
+            let lease = want.get(&e, "x");
+            assert!(lease.fence() > last, "{} after {last}, without {away:?}", lease.fence());
+            last = lease.fence();
+            lease.release().unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_lock_whose_majority_lost_its_data_is_lost() {
+    let mut all = servers(3);
+    let e = connected(&all);
+    let lease = Want::default().get(&e, "x");
+    all[0].restart();
+    lease.verify().unwrap();
+    // The one has learned of it again; two at once are too many.
+    all[0].restart();
+    all[1].restart();
+    assert!(matches!(lease.verify(), Err(Error::Lost(Loss::Forgotten))));
+    assert!(!lease.is_held());
+    assert_eq!(lease.release().unwrap(), Standing::Lost(Loss::Forgotten));
+    let lease = Want::default().get(&e, "y");
+    let other = engine(&quorum_dsn(&all));
+    assert!(other.break_lock(&name("y")).unwrap());
+    assert!(!other.break_lock(&name("y")).unwrap());
+    assert_eq!(lease.release().unwrap(), Standing::Lost(Loss::Broken));
+}
+
+#[test]
+fn a_server_that_was_away_learns_of_the_lock_by_its_renewal() {
+    let mut all = servers(3);
+    let (a, b) = (connected(&all), engine(&quorum_dsn(&all)));
+    for shared in [false, true] {
+        let want = Want::default().ttl(3 * S);
+        let want = if shared { want.shared() } else { want };
+        let lease = want.get(&a, "x");
+        for i in [0, 1] {
+            all[i].restart();
+            let alone = engine(&all[i].tcp_dsn());
+            until("it knows the lock again", || alone.info(&name("x")).unwrap().is_some());
+        }
+        lease.verify().unwrap();
+        Want::now().refused(&b, "x");
+        assert_eq!(lease.release().unwrap(), Standing::Ours);
+        assert_clean(&all);
+    }
+}
+
+#[test]
+fn waiters_survive_the_death_of_a_minority_and_of_the_holder() {
+    let mut all = servers(5);
+    let dsn = quorum_dsn(&all);
+    let dead = Want::default().ttl(3 * S).unrenewed().get(&connected(&all), "x");
+    let (tell, told) = std::sync::mpsc::channel();
+    let waiters: Vec<_> = (0..4)
+        .map(|i| {
+            let (e, tell) = (engine(&dsn), tell.clone());
+            let waiter = thread::spawn(move || {
+                let lease = Want::default().by(&i.to_string()).get(&e, "x");
+                tell.send((i, lease.fence())).unwrap();
+                assert_eq!(lease.release().unwrap(), Standing::Ours);
+            });
+            let observer = engine(&dsn);
+            until("it queues", || waiting(&observer, "x") == i + 1);
+            waiter
+        })
+        .collect();
+    all[0].stop();
+    all[4].stop();
+    for waiter in waiters {
+        waiter.join().unwrap();
+    }
+    let order: Vec<_> = told.try_iter().collect();
+    assert_eq!(order.iter().map(|(i, _)| *i).collect::<Vec<_>>(), [0, 1, 2, 3], "first come, first served");
+    assert!(order.windows(2).all(|pair| pair[0].1 < pair[1].1));
+    assert!(!dead.is_held());
+    std::mem::forget(dead);
+    assert_clean(&all[1..4]);
+}
+
+/// Many who come at once, over and over: no two inside, all served, tokens in order.
+#[test]
+fn a_crowd_agrees() {
+    const CLIENTS: usize = 8;
+    const EACH: usize = 40;
+    let all = servers(5);
+    let inside = Arc::new(AtomicUsize::new(0));
+    let fences = Arc::new(Mutex::new(Vec::new()));
+    let threads: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let (e, inside, fences) = (engine(&quorum_dsn(&all)), inside.clone(), fences.clone());
+            thread::spawn(move || {
+                for _ in 0..EACH {
+                    let lease = Want::default().within(30 * S).get(&e, "x");
+                    assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two holders at once");
+                    fences.lock().unwrap().push(lease.fence());
+                    assert_eq!(inside.fetch_sub(1, Ordering::SeqCst), 1);
+                    assert_eq!(lease.release().unwrap(), Standing::Ours);
+                }
+            })
+        })
+        .collect();
+    for t in threads {
+        t.join().unwrap();
+    }
+    let fences = fences.lock().unwrap();
+    assert_eq!(fences.len(), CLIENTS * EACH);
+    assert!(fences.windows(2).all(|pair| pair[0] < pair[1]));
+    assert_clean(&all);
+}
+
+/// One try each, all at once, of a lock that is free: at most one gets it, and nothing stays behind.
+#[test]
+fn those_who_do_not_wait_leave_nothing_behind() {
+    let all = servers(3);
+    for round in 0..20 {
+        let lock = format!("x{round}");
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                let (e, lock) = (engine(&quorum_dsn(&all)), lock.clone());
+                thread::spawn(move || match Want::now().ask(&e, &lock) {
+                    Acquired::Held { lease, .. } => Some(lease),
+                    _ => None,
+                })
+            })
+            .collect();
+        let held: Vec<_> = threads.into_iter().filter_map(|t| t.join().unwrap()).collect();
+        assert!(held.len() <= 1);
+    }
+    assert_clean(&all);
+}
+
+#[test]
+fn a_wait_is_no_busy_loop() {
+    let all = servers(3);
+    let (a, b) = (connected(&all), engine(&quorum_dsn(&all)));
+    let lease = Want::default().get(&a, "x");
+    // One server has forgotten the holder, and grants the lock to the waiter, which is not enough.
+    all[2].cli(&["FLUSHALL"]);
+    let waiter = thread::spawn(move || Want::default().get(&b, "x").release().unwrap());
+    until("b waits", || waiting(&a, "x") == 1);
+    let before: u64 = all.iter().map(commands).sum();
+    thread::sleep(3 * S); // the measuring time
+    let asked = all.iter().map(commands).sum::<u64>() - before;
+    assert!(asked < 60, "{asked} commands in 3 s");
+    assert_eq!(lease.release().unwrap(), Standing::Ours);
+    assert_eq!(waiter.join().unwrap(), Standing::Ours);
+}
+
+#[test]
+fn no_thread_or_connection_before_the_first_lock_and_none_left() {
+    let all = servers(3);
+    let clients = || {
+        let connected = |s: &RedisServer| s.cli(&["INFO", "clients"]).lines().nth(1).unwrap().to_owned();
+        all.iter().map(connected).collect::<Vec<_>>()
+    };
+    let before = clients();
+    let e = engine(&quorum_dsn(&all));
+    assert_eq!(clients(), before);
+    drop(Want::default().get(&e, "x"));
+    assert_eq!(e.status().backend, "quorum");
+    e.shutdown();
+    until("the connections are closed", || clients() == before);
+}
+
+#[test]
+fn the_list_shows_each_lock_once() {
+    let mut all = servers(3);
+    let e = connected(&all);
+    let leases: Vec<_> = (0..5).map(|i| Want::default().by(&i.to_string()).get(&e, &i.to_string())).collect();
+    let shared = [Want::default().shared().get(&e, "r"), Want::default().shared().get(&e, "r")];
+    // What only one server thinks is held is not.
+    let stray = format!("redis://127.0.0.1:{}", all[0].port);
+    let _stray = Want::default().get(&engine(&stray), "stray");
+    for _ in 0..2 {
+        let listed = e.list(b"", 100).unwrap();
+        let names: BTreeSet<_> = listed.iter().map(|r| r.name.to_string()).collect();
+        assert_eq!(names.into_iter().collect::<Vec<_>>(), ["0", "1", "2", "3", "4", "r"]);
+        assert_eq!(listed.len(), 6);
+        let readers = listed.iter().find(|r| r.name == name("r")).unwrap();
+        assert_eq!(readers.holders.len(), 2);
+        assert_eq!(e.list(b"", 2).unwrap().len(), 2);
+        all[0].stop();
+    }
+    for lease in leases.into_iter().chain(shared) {
+        assert_eq!(lease.release().unwrap(), Standing::Ours);
+    }
+}
+
+/// Ratios of one run. `cargo test --release -p cluster-lock-core --test quorum -- --ignored --nocapture`
+#[test]
+#[ignore = "measures; wants an idle machine"]
+fn what_it_costs() {
+    const ROUNDS: usize = 3000;
+    let median = |e: &Engine| {
+        let mut times: Vec<_> = (0..ROUNDS)
+            .map(|_| {
+                let began = Instant::now();
+                Want::default().get(e, "x").release().unwrap();
+                began.elapsed()
+            })
+            .collect();
+        times.sort_unstable();
+        times[ROUNDS / 2]
+    };
+    let one = RedisServer::start(&[]);
+    let single = median(&engine(&one.tcp_dsn()));
+    for count in [3, 5] {
+        let mut all = servers(count);
+        let e = engine(&quorum_dsn(&all));
+        let up = median(&e);
+        let minority = count / 2;
+        let frozen: Vec<_> = all[..minority].iter().map(RedisServer::freeze).collect();
+        let mute = median(&e);
+        drop(frozen);
+        all[..minority].iter_mut().for_each(RedisServer::stop);
+        let down = median(&e);
+        let majority: Vec<_> = all[minority..=2 * minority].iter().map(RedisServer::freeze).collect();
+        let began = Instant::now();
+        let _ = error(&e, "x");
+        let failed = began.elapsed();
+        drop(majority);
+        let ratio = |a: Duration, b: Duration| a.as_secs_f64() / b.as_secs_f64();
+        println!(
+            "quorum of {count}: lock+unlock {up:?} = {:.2} x one server; {minority} down {:.2} x, {minority} frozen {:.2} x of all up; no majority: {failed:?} of a command_timeout of 1 s",
+            ratio(up, single),
+            ratio(down, up),
+            ratio(mute, up),
+        );
+    }
+}

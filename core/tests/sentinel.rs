@@ -1,0 +1,236 @@
+//! A primary that sentinels watch over: killed, frozen, replaced on purpose, while locks are held
+//! and waited for.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use cluster_lock_core::{Engine, Error, Loss, Standing};
+use support::crowd::{self, Crowd};
+use support::sentinel::SentinelSetup;
+use support::{Frozen, RedisServer, Want, config, engine, name, signal};
+
+const MS: Duration = Duration::from_millis(1);
+const S: Duration = Duration::from_secs(1);
+
+fn failure(engine: &Engine, lock: &str) -> Error {
+    match Want::now().with(|how| engine.acquire(&name(lock), how)) {
+        Err(e) => e,
+        Ok(other) => panic!("expected a failure: {other:?}"),
+    }
+}
+
+/// `fault` strikes the primary.
+fn survives(setup: &SentinelSetup, what: &str, fault: impl FnOnce(&RedisServer)) {
+    crowd::survives(what, &setup.dsn(), "x", || {
+        let before = setup.primary();
+        fault(&setup.servers[before]);
+        let replaced = setup.await_switch(before);
+        (replaced, &setup.servers[setup.primary()])
+    });
+}
+
+#[test]
+fn a_killed_primary_is_survived() {
+    let mut setup = SentinelSetup::start(1);
+    let dsn = setup.dsn();
+    survives(&setup, "killed", |primary| signal(primary.pid(), "KILL"));
+    // The dead one comes back, empty, and believes to be the primary until the sentinels set it right.
+    let new = setup.primary();
+    let e = engine(&dsn);
+    let lease = Want::default().get(&e, "y");
+    setup.servers[1 - new].restart();
+    setup.await_whole();
+    assert_eq!(setup.primary(), new);
+    lease.verify().unwrap();
+    Want::now().refused(&engine(&dsn), "y");
+    assert_eq!(lease.release().unwrap(), Standing::Ours);
+}
+
+#[test]
+fn a_frozen_primary_is_survived() {
+    let setup = SentinelSetup::start(2);
+    let mut frozen = None;
+    let mut old = 0;
+    survives(&setup, "frozen", |primary| {
+        old = primary.port;
+        frozen = Some(Frozen::new(primary.pid()));
+    });
+    let (before, after) = (engine(&setup.dsn()), engine(&setup.dsn()));
+    let lease = Want::default().get(&before, "y");
+    drop(frozen);
+    Want::now().refused(&after, "y");
+    setup.await_whole();
+    assert_ne!(setup.servers[setup.primary()].port, old);
+    Want::now().refused(&after, "y");
+    assert_eq!(lease.release().unwrap(), Standing::Ours);
+}
+
+/// Whoever asked before the switch, and is answered after it, by a primary that was frozen meanwhile.
+#[test]
+fn what_was_the_primary_when_it_was_asked_may_not_be_it_any_more() {
+    let setup = SentinelSetup::start(1);
+    let mut config = config(&setup.dsn());
+    config.command_timeout = 200 * MS;
+    config.connect_timeout = 10 * S;
+    let e = Engine::new(&config).unwrap();
+    drop(Want::default().get(&e, "x"));
+    let old = setup.primary();
+    let frozen = Frozen::new(setup.servers[old].pid());
+    let lease = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| Want::default().get(&e, "x"));
+        setup.await_switch(old);
+        assert_ne!(setup.primary(), old);
+        drop(frozen);
+        asking.join().unwrap()
+    });
+    let other = engine(&setup.dsn());
+    Want::now().refused(&other, "x");
+    assert_eq!(lease.release().unwrap(), Standing::Ours);
+    drop(Want::now().get(&e, "y"));
+}
+
+#[test]
+fn a_fail_over_on_purpose_is_survived() {
+    let setup = SentinelSetup::start(1);
+    survives(&setup, "SENTINEL FAILOVER", |_| setup.fail_over());
+}
+
+#[test]
+fn a_release_in_the_middle_of_a_fail_over_arrives() {
+    let mut setup = SentinelSetup::start(1);
+    let dsn = setup.dsn();
+    let holder = engine(&dsn);
+    let lease = Want::default().get(&holder, "x");
+    let crowd = Crowd::gather(&config(&dsn), "x");
+    let before = setup.primary();
+    setup.servers[before].stop();
+    let fence = lease.fence();
+    // Nobody is there to take it back. It is given back as soon as somebody is.
+    assert_eq!(lease.release().unwrap(), Standing::Ours);
+    let released = Instant::now();
+    assert!(released <= setup.await_switch(before) + 2 * S);
+    // Those who had not asked the new primary yet may be overtaken; no one is left out.
+    let (mut order, _) = crowd.served(fence);
+    order.sort_unstable();
+    order.dedup();
+    assert_eq!(order.len(), 20);
+}
+
+#[test]
+fn what_a_fail_over_has_undone_is_told() {
+    let mut setup = SentinelSetup::start(1);
+    let (a, b) = (engine(&setup.dsn()), engine(&setup.dsn()));
+    drop(Want::default().get(&a, "x"));
+    // The replica no longer hears of what happens, and then becomes the primary.
+    let (primary, replica) = (setup.primary(), 1 - setup.primary());
+    let frozen = Frozen::new(setup.servers[replica].pid());
+    setup.servers[primary].cli(&["CLIENT", "KILL", "TYPE", "replica"]);
+    let lease = Want::default().get(&a, "x");
+    setup.servers[primary].stop();
+    drop(frozen);
+    setup.await_switch(primary);
+    let next = Want::default().get(&b, "x");
+    assert!(next.fence() > lease.fence(), "the fence tells them apart");
+    // Its first try goes to the server that is gone, the next to one that has never known it.
+    assert_eq!(lease.release().unwrap(), Standing::Lost(Loss::Superseded));
+    assert_eq!(next.release().unwrap(), Standing::Ours);
+}
+
+#[test]
+fn one_try_fails_at_once_and_says_why() {
+    let mut setup = SentinelSetup::start(1);
+    let e = engine(&setup.dsn());
+    drop(Want::default().get(&e, "x"));
+    let replica = 1 - setup.primary();
+    // Without a replica nobody can take over.
+    setup.servers[replica].stop();
+    let primary = 1 - replica;
+    setup.servers[primary].stop();
+    let began = Instant::now();
+    let error = failure(&e, "x");
+    assert!(matches!(error, Error::FailingOver { .. }), "{error:?}");
+    assert!(began.elapsed() < 2 * S, "{:?}", began.elapsed());
+    let text = error.to_string();
+    assert!(text.contains(&setup.servers[primary].port.to_string()) && text.contains("sentinels"), "{text}");
+    // With time left it asks until the time is up, and not much longer.
+    let began = Instant::now();
+    let patient = Want::default().within(S);
+    let error = patient.with(|how| e.acquire(&name("x"), how)).unwrap_err();
+    assert!(matches!(error, Error::FailingOver { .. }), "{error:?}");
+    assert!(began.elapsed() >= S && began.elapsed() < 4 * S, "{:?}", began.elapsed());
+    // The wait can be interrupted.
+    let interrupted = patient.with(|how| {
+        let how = cluster_lock_core::Acquire { timeout: None, interrupted: &|| true, ..*how };
+        e.acquire(&name("x"), &how)
+    });
+    assert!(matches!(interrupted, Ok(cluster_lock_core::Acquired::Interrupted(_))), "{interrupted:?}");
+    // It comes back as the primary that it was.
+    setup.servers[primary].restart();
+    drop(Want::default().within(20 * S).get(&e, "x"));
+}
+
+#[test]
+fn sentinels_that_are_gone_frozen_or_know_nothing() {
+    let mut setup = SentinelSetup::start(1);
+    let dsn = setup.dsn();
+    // One of three is enough, whichever it is.
+    setup.stop_sentinel(0);
+    drop(Want::default().get(&engine(&dsn), "x"));
+    let error = failure(&engine(&dsn.replace("/locks", "/lox")), "x").to_string();
+    assert!(error.contains("\"lox\"") && error.contains("cluster_lock.dsn"), "{error}");
+    let mut impatient = config(&dsn);
+    impatient.connect_timeout = 300 * MS;
+    for number in [1, 2] {
+        let frozen = Frozen::new(setup.sentinel_pid(number));
+        let e = Engine::new(&impatient).unwrap();
+        let began = Instant::now();
+        drop(Want::default().get(&e, "x"));
+        assert!(began.elapsed() < 3 * S, "{:?}", began.elapsed());
+        // It is not asked again while all is well.
+        let began = Instant::now();
+        for _ in 0..20 {
+            drop(Want::default().get(&e, "x"));
+        }
+        assert!(began.elapsed() < S, "{:?}", began.elapsed());
+        drop(frozen);
+    }
+    // None is left, and the primary is well. Who knows it goes on with it, also after an accident.
+    let e = engine(&dsn);
+    drop(Want::default().get(&e, "x"));
+    setup.stop_sentinel(1);
+    setup.stop_sentinel(2);
+    for _ in 0..3 {
+        drop(Want::default().get(&e, "x"));
+        setup.servers[0].cli(&["CLIENT", "KILL", "TYPE", "normal"]);
+    }
+    // Who does not has nothing to wait for, and neither has anyone once it is gone.
+    let began = Instant::now();
+    let fresh = engine(&dsn);
+    let error = Want::default().with(|how| fresh.acquire(&name("x"), how)).unwrap_err();
+    assert!(matches!(error, Error::Connection { .. }), "{error:?}");
+    assert!(error.to_string().contains("no sentinel"), "{error}");
+    setup.servers[0].stop();
+    let error = Want::default().with(|how| e.acquire(&name("x"), how)).unwrap_err();
+    assert!(matches!(error, Error::Connection { .. }), "{error:?}");
+    assert!(began.elapsed() < 5 * S, "{:?}", began.elapsed());
+}
+
+/// Sentinels and servers that ask for passwords, each for their own.
+#[test]
+fn passwords_of_sentinels_and_servers() {
+    let setup = SentinelSetup::with(
+        1,
+        &["--requirepass", "hunter2", "--masterauth", "hunter2"],
+        &["requirepass 0penSesame", "sentinel auth-pass locks hunter2"],
+        Some("0penSesame"),
+    );
+    let good = setup.dsn().replace("://", "://:hunter2@") + "?sentinel_password=0penSesame";
+    drop(Want::default().get(&engine(&good), "x"));
+    let text = failure(&engine(&good.replace("0penSesame", "shibboleth")), "x").to_string();
+    assert!(text.contains("WRONGPASS") && !text.contains("shibboleth"), "{text}");
+    let text = failure(&engine(&good.replace("hunter2", "hunter3")), "x").to_string();
+    assert!(text.contains("WRONGPASS") && !text.contains("hunter3"), "{text}");
+    assert!(!engine(&good).status().dsn.contains("hunter2"));
+}

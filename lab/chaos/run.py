@@ -1,0 +1,223 @@
+"""Runs one seed after the other: processes that lock, faults that hit them, and a checker that reads what they recorded."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+sys.path.insert(0, str(ROOT / "bench"))
+
+import redis  # noqa: E402
+from harness.servers import find_fpm, php_environment  # noqa: E402
+
+import checker  # noqa: E402
+import history as histories  # noqa: E402
+import plan as plans  # noqa: E402
+import report  # noqa: E402
+from record import Record  # noqa: E402
+from rig import PHP, Rig, Tormentor, Watch  # noqa: E402
+from sentinels import Sentinels  # noqa: E402
+from servers import Server, Target  # noqa: E402
+
+NAMES = ["site", "theme-css", "a{b} c*", "ключ"]
+# Until whoever was killed last, and the waiters that died with it, are forgotten.
+PATIENCE = 3.0 + 3.0 + 2.0
+MARK = "CLUSTER_LOCK_CHAOS"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="script/chaos", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=120, help="of each seed (120)")
+    parser.add_argument("--seed", type=int, default=None, help="one seed (1)")
+    parser.add_argument("--seeds", default=None, metavar="A..B", help="one after the other")
+    parser.add_argument("--topology", choices=["single", "sentinel"], default="single",
+                        help="one server behind a proxy, or a primary with a replica and three sentinels (single)")
+    parser.add_argument("--cli", type=int, default=10, help="php-cli processes at a time (10)")
+    parser.add_argument("--fpm", type=int, default=6, help="php-fpm workers (6)")
+    parser.add_argument("--keep", type=Path, default=None, help="where the histories of a seed with violations are kept")
+    parser.add_argument("--php", default=shutil.which("php"), help=argparse.SUPPRESS)
+    parser.add_argument("--proxy", type=Path, required=True, help=argparse.SUPPRESS)
+    parser.add_argument("--extension", type=Path, required=True, help=argparse.SUPPRESS)
+    parser.add_argument("--sabotage", default="", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+    if given.seeds:
+        first, _, last = given.seeds.partition("..")
+        seeds = list(range(int(first), int(last or first) + 1))
+    else:
+        seeds = [1 if given.seed is None else given.seed]
+    # A build that is broken has to be found out, with every seed and every mistake in it.
+    mistakes = given.sabotage.split(",")
+    rows = []
+    for seed in seeds:
+        for mistake in mistakes:
+            print(f"\n== seed {seed}, {given.seconds:g} s{mistake and f', mistake: {mistake}'}", flush=True)
+            os.environ["CLUSTER_LOCK_SABOTAGE"] = mistake
+            rows.append((f"{seed} {mistake}", one(given, seed)))
+    if len(rows) > 1:
+        print("\n" + table(rows))
+    bad = [title for title, verdict in rows if bool(verdict.violations) != bool(given.sabotage)]
+    what = "violations found in each run" if given.sabotage else "no violation"
+    print(f"\nChaos: ok, {what}" if not bad else f"\nChaos: FAILED, seeds {', '.join(bad)}")
+    sys.exit(1 if bad else 0)
+
+
+def one(given: argparse.Namespace, seed: int) -> checker.Verdict:
+    with tempfile.TemporaryDirectory(prefix="cluster_lock-chaos.") as folder:
+        room = Path(folder)
+        for name in ("history", "files", "registers"):
+            (room / name).mkdir()
+        (room / "names.json").write_text(json.dumps(NAMES))
+        os.environ[MARK] = folder
+        run(given, plans.make(seed, given.seconds, given.topology), room)
+        read = histories.load(room)
+        verdict = checker.check(read)
+        print(report.counts(verdict))
+        if verdict.violations:
+            print(report.violations(read, verdict, room))
+            if given.keep:
+                kept = given.keep / f"seed-{seed}"
+                shutil.rmtree(kept, ignore_errors=True)
+                shutil.copytree(room, kept, ignore=shutil.ignore_patterns("*.sock"))
+                print(f"   kept in {kept}")
+            broken = " --broken" if given.sabotage else ""
+            broken += "" if given.topology == "single" else f" --topology {given.topology}"
+            print(f"   again: script/chaos{broken} --seed {seed} --seconds {given.seconds:g}")
+        print(f"   seed {seed}: {len(verdict.violations)} violations", flush=True)
+        return verdict
+
+
+def run(given: argparse.Namespace, plan: plans.Plan, room: Path) -> None:
+    """The run itself; everything that it started has ended when it returns."""
+    record = Record(room / "history")
+    server: Target = (Sentinels(room, record) if plan.topology == "sentinel"
+                      else Server(room, record, plan.aof, given.proxy))
+    rig = None
+    sampling = threading.Event()
+    try:
+        ini = write_ini(given, plan, room, server.dsn)
+        rig = Rig(given.php, ini, room, record, plan)
+        record.tell("begin", seed=plan.seed, flock_mode=plan.flock_mode, aof=plan.aof)
+        watch = Watch(record)
+        watch.start()
+        minor = subprocess.run([given.php, "-n", "-r", "echo PHP_MAJOR_VERSION, '.', PHP_MINOR_VERSION;"],
+                               capture_output=True, text=True, check=True).stdout
+        began = time.monotonic()
+        rig.start(find_fpm(minor), given.cli, given.fpm)
+        tormentor = Tormentor(rig, began)
+        tormentor.start()
+        eternal: set[str] = set()
+        sampler = threading.Thread(target=sample, args=(rig, server, eternal, sampling), daemon=True)
+        sampler.start()
+        for fault in plan.servers:
+            time.sleep(max(0.0, began + fault.at - time.monotonic()))
+            # Those before it may have taken their time.
+            if time.monotonic() > began + plan.seconds - plans.LEAD_OUT:
+                break
+            if fault.kind == "break":
+                break_lock(rig, NAMES[fault.pick % len(NAMES)])
+            else:
+                server.apply(fault.kind, fault.lasts, fault.pick)
+        time.sleep(max(0.0, began + plan.seconds - time.monotonic()))
+        sampling.set()
+        sampler.join()
+        # Whoever stands still is woken at its time, and then ends.
+        tormentor.join()
+        hung = rig.end()
+        watch.over.set()
+        finish(rig, server, eternal, hung)
+    finally:
+        sampling.set()
+        if rig:
+            rig.stopping.set()
+            for slot in rig.slots:
+                if slot.process and slot.process.poll() is None:
+                    slot.process.kill()
+            if rig.fpm:
+                rig.fpm.stop()
+        server.stop()
+
+
+def write_ini(given: argparse.Namespace, plan: plans.Plan, room: Path, dsn: str) -> Path:
+    folder = room / "ini"
+    folder.mkdir()
+    settings = {
+        "extension": given.extension, "memory_limit": "64M", "html_errors": 0, "error_log": f'"{room}/php.log"',
+        "cluster_lock.dsn": f'"{dsn}"', "cluster_lock.ttl": 2, "cluster_lock.timeout": 15, "cluster_lock.slow_wait": 0,
+        "cluster_lock.retry_after": 0.2, "cluster_lock.flock_mode": plan.flock_mode,
+    }
+    (folder / "php.ini").write_text("".join(f"{name} = {value}\n" for name, value in settings.items()))
+    return folder / "php.ini"
+
+
+def break_lock(rig: Rig, name: str) -> None:
+    with rig.record.fault("break", name=name) as told:
+        done = subprocess.run(rig.command("break.php", name), env=php_environment(rig.room), capture_output=True,
+                              text=True, timeout=30)
+        told["broke"] = done.stdout.strip() == "true"
+
+
+def sample(rig: Rig, server: Target, eternal: set[str], over: threading.Event) -> None:
+    """Once a second: keys that never expire, descriptors and memory of those that live long."""
+    while not over.wait(1):
+        rig.samples()
+        try:
+            eternal |= {key for key, life in server.keys().items() if life == -1}
+        except redis.RedisError:
+            continue
+
+
+def finish(rig: Rig, server: Target, eternal: set[str], hung: list[str]) -> None:
+    """What is left when everybody has ended."""
+    files = rig.room / "files"
+    temporary = sorted(path.name for path in files.glob(".*"))
+    fences = {path.name: json.loads(path.read_text())["fence"] for path in files.glob("guarded-*")}
+    done = subprocess.run(rig.command("aftermath.php", str(rig.room)), env=php_environment(rig.room),
+                          capture_output=True, text=True, timeout=180)
+    log = (rig.room / "fpm.log").read_text() if rig.fpm else ""
+    rig.record.tell(
+        "final", hung=hung, temporary=temporary, fences=fences, patience=PATIENCE, aftermath=json.loads(done.stdout),
+        temporary_after=sorted(path.name for path in files.glob(".*")), eternal_keys=sorted(eternal),
+        keys=server.keys(), processes=left_behind(*server.pids()),
+        crashes=[line for line in log.splitlines() if re.search(r"exited on signal (?!9 )", line)])
+
+
+def left_behind(*known: int) -> list[str]:
+    """Every process of the run inherits the mark; who still carries it now was left."""
+    mark = f"{MARK}={os.environ[MARK]}".encode()
+    found = []
+    for environ in Path("/proc").glob("[0-9]*/environ"):
+        pid = int(environ.parent.name)
+        try:
+            if pid not in (os.getpid(), *known) and mark in environ.read_bytes().split(b"\0"):
+                found.append((environ.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+        except OSError:
+            continue
+    return [command for command in found if command]
+
+
+def table(rows: list[tuple[str, checker.Verdict]]) -> str:
+    columns = ["acquired", "waited", "timed_out", "kills", "stops", "flush", "overlaps_by_lease",
+               "overlaps_after_data_loss", "refused_fenced_writes"]
+    head = ["seed", *(column.replace("_", " ") for column in columns), "violations"]
+    lines = [head, *([title, *(str(verdict.counts[column]) for column in columns), str(len(verdict.violations))]
+                     for title, verdict in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    return "\n".join("   " + "  ".join(cell.rjust(width) for cell, width in zip(line, widths)) for line in lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,427 @@
+"""The checker against histories made by hand: what is right passes, and each thing that is wrong is found."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import checker  # noqa: E402
+import history as histories  # noqa: E402
+import plan  # noqa: E402
+
+FENCE = 1_000_000
+
+
+class Room:
+    """A room of a run, in which a test says what everybody recorded. Times in seconds."""
+
+    def __init__(self, folder: str) -> None:
+        self.path = Path(folder)
+        for name in ("history", "files", "registers"):
+            (self.path / name).mkdir()
+        self.runner("begin", 0.0, flock_mode="replace")
+
+    def runner(self, event: str, moment: float, **more) -> None:
+        self._write("runner", event, moment, more)
+
+    def fault(self, kind: str, begin: float, end: float, **more) -> None:
+        self.runner("fault", begin, kind=kind, end=ns(end), **more)
+
+    def says(self, who: str, event: str, moment: float, **more) -> None:
+        self._write(who, event, moment, more)
+
+    def asks(self, who: str, hold: int, at: float, name: str = "a", mode: str = "X", timeout: float = 10.0,
+             ttl: float = 2.0, via: str = "function", **more) -> None:
+        self.says(who, "ask", at, i=hold, n=name, m=mode, via=via, timeout=timeout, ttl=ttl, **more)
+
+    def gets(self, who: str, hold: int, at: float, fence: int | None, left: float = 2.0) -> None:
+        self.says(who, "got", at, i=hold, at=ns(at), fence=fence, why=None)
+        self.looks(who, hold, at, left)
+
+    def looks(self, who: str, hold: int, at: float, left: float) -> None:
+        self.says(who, "look", at, i=hold, at=ns(at), left=ns(left))
+
+    def gives(self, who: str, hold: int, at: float, ok: bool = True, why: str | None = None) -> None:
+        self.says(who, "give", at, i=hold)
+        self.says(who, "gave", at + 0.001, i=hold, ok=ok, why=why)
+
+    def holds(self, who: str, hold: int, begin: float, end: float, fence: int, ask: float | None = None, **more) -> None:
+        """One whole hold, kept throughout."""
+        self.asks(who, hold, begin - 0.001 if ask is None else ask, **more)
+        self.gets(who, hold, begin, fence)
+        self.gives(who, hold, end)
+
+    def acts(self, who: str, hold: int, at: float, fence: int, name: str = "a") -> None:
+        self.says(who, "act", at, i=hold)
+        with (self.path / "registers" / name).open("a") as register:
+            register.write(f"{fence} {who} {hold}\n")
+        self.says(who, "acted", at + 0.001, i=hold)
+
+    def _write(self, who: str, event: str, at: float, more: dict) -> None:
+        with (self.path / "history" / f"{who}.jsonl").open("a") as file:
+            file.write(json.dumps({"t": ns(at), "e": event, **more}) + "\n")
+
+    def verdict(self) -> checker.Verdict:
+        return checker.check(histories.load(self.path))
+
+
+def ns(seconds: float) -> int:
+    return int(seconds * histories.SECOND)
+
+
+class CheckerTest(unittest.TestCase):
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.room = Room(folder.name)
+
+    def assert_clean(self) -> checker.Verdict:
+        verdict = self.room.verdict()
+        self.assertEqual([], [(v.check, v.text) for v in verdict.violations])
+        return verdict
+
+    def assert_found(self, *checks: str) -> None:
+        found = {violation.check for violation in self.room.verdict().violations}
+        self.assertEqual(set(checks), found)
+
+    # ---- mutual exclusion
+
+    def test_one_after_the_other_is_right(self) -> None:
+        self.room.holds("p", 1, 1.0, 2.0, FENCE)
+        self.room.holds("q", 2, 2.002, 3.0, FENCE + 1, ask=1.5)
+        self.assert_clean()
+
+    def test_two_holders_at_once(self) -> None:
+        self.room.holds("p", 1, 1.0, 2.0, FENCE)
+        self.room.holds("q", 2, 1.5, 3.0, FENCE + 1)
+        self.assert_found("exclusion")
+
+    def test_another_name_is_another_lock(self) -> None:
+        self.room.holds("p", 1, 1.0, 2.0, FENCE)
+        self.room.holds("q", 2, 1.5, 3.0, FENCE - 1, name="b")
+        self.assert_clean()
+
+    def test_readers_share(self) -> None:
+        self.room.holds("p", 1, 1.0, 2.0, FENCE, mode="S")
+        self.room.holds("q", 2, 1.5, 3.0, FENCE + 1, mode="S")
+        self.assert_clean()
+
+    def test_a_writer_among_readers(self) -> None:
+        self.room.holds("p", 1, 1.0, 2.0, FENCE, mode="S")
+        self.room.holds("q", 2, 1.5, 3.0, FENCE + 1)
+        self.assert_found("exclusion")
+
+    def test_a_lease_that_has_run_out_by_its_own_clock_explains_it(self) -> None:
+        self.room.asks("p", 1, 1.0, ttl=0.4)
+        self.room.gets("p", 1, 1.001, FENCE, left=0.39)
+        self.room.holds("q", 2, 1.5, 3.0, FENCE + 1, ask=1.1)
+        self.room.gives("p", 1, 2.0, ok=False, why="lost: its lease ran out")
+        self.assertEqual(1, self.assert_clean().counts["overlaps_by_lease"])
+
+    def test_a_lease_that_has_not_does_not(self) -> None:
+        self.room.asks("p", 1, 1.0, ttl=0.4)
+        self.room.gets("p", 1, 1.001, FENCE, left=0.39)
+        self.room.looks("p", 1, 1.3, 0.39)
+        self.room.holds("q", 2, 1.5, 3.0, FENCE + 1, ask=1.1)
+        self.room.gives("p", 1, 2.0, ok=False, why="lost: its lease ran out")
+        self.assert_found("exclusion")
+
+    def test_a_shorter_lease_that_it_asked_for_replaces_what_was_left(self) -> None:
+        self.room.asks("p", 1, 1.0)
+        self.room.gets("p", 1, 1.001, FENCE, left=1.9)
+        self.room.says("p", "refresh", 1.1, i=1, ttl=0.2)
+        self.room.looks("p", 1, 1.11, 0.19)
+        self.room.holds("q", 2, 1.4, 3.0, FENCE + 1, ask=1.1)
+        self.room.gives("p", 1, 2.0, ok=False, why="lost: its lease ran out")
+        self.assert_clean()
+
+    def test_a_lease_that_is_over_when_it_begins(self) -> None:
+        self.room.asks("p", 1, 1.0)
+        self.room.gets("p", 1, 4.0, FENCE, left=0.0)
+        self.room.gives("p", 1, 5.0, ok=False, why="lost: its lease ran out")
+        # Standing still before the answer is no excuse for believing it.
+        self.room.runner("stop", 1.1, who="p", pid=1)
+        self.room.runner("cont", 3.9, who="p", pid=1)
+        self.assert_found("stillborn")
+
+    def test_told_that_it_kept_the_lock_although_it_did_not(self) -> None:
+        self.room.asks("p", 1, 1.0, ttl=0.4)
+        self.room.gets("p", 1, 1.001, FENCE, left=0.39)
+        self.room.holds("q", 2, 1.5, 3.0, FENCE + 1, ask=1.1)
+        self.room.gives("p", 1, 2.0)
+        self.assert_found("exclusion")
+
+    def test_the_dead_hold_nothing(self) -> None:
+        self.room.asks("p", 1, 1.0)
+        self.room.gets("p", 1, 1.001, FENCE)
+        self.room.runner("kill", 1.2, who="p", pid=1)
+        self.room.holds("q", 2, 1.3, 3.0, FENCE + 1)
+        self.assert_clean()
+
+    def test_a_server_that_forgets_explains_it(self) -> None:
+        self.room.asks("p", 1, 1.0)
+        self.room.gets("p", 1, 1.001, FENCE)
+        self.room.fault("flush", 1.2, 1.21)
+        self.room.holds("q", 2, 1.3, 1.5, FENCE + 1)
+        self.room.gives("p", 1, 2.0, ok=False, why="lost: the server no longer knows it")
+        self.assertEqual(1, self.assert_clean().counts["overlaps_after_data_loss"])
+
+    def test_who_was_handed_the_lock_before_may_hear_of_it_later(self) -> None:
+        self.room.asks("p", 1, 1.0)
+        self.room.fault("flush", 1.4, 1.41)
+        self.room.asks("q", 2, 1.5)
+        self.room.gets("q", 2, 1.6, FENCE + 1)
+        self.room.gets("p", 1, 1.7, FENCE)
+        self.room.gives("p", 1, 1.8, ok=False, why="lost: another holder has been let in")
+        self.room.gives("q", 2, 2.0)
+        self.assert_clean()
+
+    def test_breaking_another_lock_does_not(self) -> None:
+        self.room.asks("p", 1, 1.0)
+        self.room.gets("p", 1, 1.001, FENCE)
+        self.room.fault("break", 1.2, 1.21, name="b", broke=True)
+        self.room.holds("q", 2, 1.3, 1.5, FENCE + 1)
+        self.room.gives("p", 1, 2.0, ok=False, why="lost: it was broken")
+        self.assert_found("exclusion", "reasons")
+
+    def test_a_conversion_does_not_exclude_what_it_comes_from(self) -> None:
+        self.room.asks("p", 1, 1.0, mode="S")
+        self.room.gets("p", 1, 1.001, FENCE)
+        self.room.asks("p", 2, 1.2, **{"from": 1})
+        self.room.gets("p", 2, 1.201, FENCE + 1)
+        self.room.gives("p", 2, 1.5)
+        self.assert_clean()
+
+    def test_nesting_is_not_another_hold(self) -> None:
+        self.room.asks("p", 1, 1.0)
+        self.room.gets("p", 1, 1.001, FENCE)
+        self.room.asks("p", 2, 1.2, **{"from": 1})
+        self.room.says("p", "nested", 1.201, i=2)
+        self.room.holds("q", 3, 1.5, 1.8, FENCE + 1)
+        self.room.gives("p", 1, 2.0)
+        self.assert_found("exclusion")
+
+    def test_a_switch_of_the_sentinels_explains_it(self) -> None:
+        self.room.asks("p", 1, 1.0)
+        self.room.gets("p", 1, 1.001, FENCE)
+        self.room.runner("switch", 1.2, old=1, new=2)
+        self.room.runner("switch", 1.201, old=1, new=2)
+        self.room.holds("q", 2, 1.3, 1.5, FENCE + 1)
+        self.room.gives("p", 1, 2.0, ok=False, why="lost: another holder has been let in")
+        self.assertEqual(1, self.assert_clean().counts["switches"])
+
+    # ---- what releases say
+
+    def test_a_release_that_does_not_tell_a_loss(self) -> None:
+        self.room.fault("flush", 1.5, 1.51)
+        self.room.holds("p", 1, 1.0, 2.0, FENCE)
+        self.assert_found("told")
+
+    def test_one_whose_connection_was_cut_just_then_cannot_tell(self) -> None:
+        self.room.fault("flush", 1.5, 1.51)
+        self.room.fault("client_kill", 2.0, 2.0005)
+        self.room.holds("p", 1, 1.0, 2.0, FENCE)
+        self.assertEqual(1, self.assert_clean().counts["untold_losses"])
+
+    # ---- fencing
+
+    def test_a_smaller_token_for_a_later_holder(self) -> None:
+        self.room.holds("p", 1, 1.0, 2.0, FENCE)
+        self.room.fault("flush", 2.2, 2.3)
+        self.room.holds("q", 2, 3.0, 4.0, FENCE - 1)
+        self.assert_found("fences")
+
+    def test_the_same_token_twice(self) -> None:
+        self.room.holds("p", 1, 1.0, 2.0, FENCE)
+        self.room.holds("q", 2, 3.0, 4.0, FENCE)
+        self.assert_found("fences")
+
+    def test_tokens_of_two_that_came_at_once_may_be_either_way_round(self) -> None:
+        self.room.holds("p", 1, 1.0, 2.0, FENCE + 1, ask=0.5, mode="S")
+        self.room.holds("q", 2, 1.1, 2.0, FENCE, ask=0.5, mode="S")
+        self.assert_clean()
+
+    def test_a_late_write_is_refused(self) -> None:
+        self.room.asks("p", 1, 1.0, ttl=0.4)
+        self.room.gets("p", 1, 1.001, FENCE, left=0.39)
+        self.room.asks("q", 2, 1.1)
+        self.room.gets("q", 2, 1.5, FENCE + 1)
+        self.room.acts("q", 2, 1.6, FENCE + 1)
+        self.room.acts("p", 1, 1.7, FENCE)
+        self.room.gives("p", 1, 2.0, ok=False, why="lost: its lease ran out")
+        self.room.gives("q", 2, 2.1)
+        counts = self.assert_clean().counts
+        self.assertEqual((1, 1), (counts["fenced_writes"], counts["refused_fenced_writes"]))
+
+    def test_a_write_refused_to_one_who_was_sure(self) -> None:
+        self.room.asks("q", 2, 1.0, ttl=0.3)
+        self.room.gets("q", 2, 1.05, FENCE + 1, left=0.005)
+        self.room.acts("q", 2, 1.1, FENCE + 1)
+        self.room.asks("p", 1, 1.02)
+        self.room.gets("p", 1, 1.06, FENCE)
+        self.room.acts("p", 1, 1.2, FENCE)
+        self.room.gives("p", 1, 2.0)
+        self.room.gives("q", 2, 2.0, ok=False, why="lost: its lease ran out")
+        self.assert_found("registers")
+
+    def test_what_was_written_before_is_no_excuse(self) -> None:
+        for who, hold, begin, end in (("late", 1, 1.0, 5.0), ("q", 2, 2.0, 2.1)):
+            self.room.says(who, "append", begin, i=hold, f="appended-0")
+            self.room.says(who, "appended", end, i=hold, ok=True, why=None)
+        (self.room.path / "files" / "appended-0").write_text("late 1\n")
+        self.assert_found("whole files")
+        # It had looked at its lease, and stood still before it put its copy in place.
+        self.room.runner("stop", 1.5, who="late", pid=1)
+        self.room.runner("cont", 4.5, who="late", pid=1)
+        self.assertEqual(1, self.assert_clean().counts["appends_overwritten_late"])
+
+    def test_an_older_holders_file_over_a_newer_ones(self) -> None:
+        for who, hold, fence, begin in (("q", 1, FENCE + 1, 1.0), ("p", 2, FENCE, 2.0)):
+            self.room.says(who, "write", begin, i=hold, f="guarded", fence=fence, hold=hold)
+            self.room.says(who, "wrote", begin + 0.1, i=hold, ok=True, why=None)
+        self.assert_found("guarded writes")
+
+    # ---- files
+
+    def test_half_a_file(self) -> None:
+        self.room.says("p", "read", 1.0, f="plain", ok=False)
+        self.assert_found("whole files")
+
+    def test_a_lost_and_a_doubled_append(self) -> None:
+        for hold in (1, 2):
+            self.room.says("p", "append", hold, i=hold, f="appended-0")
+            self.room.says("p", "appended", hold + 0.1, i=hold, ok=True, why=None)
+        (self.room.path / "files" / "appended-0").write_text("p 1\np 1\n")
+        self.assertEqual(2, len(self.room.verdict().violations))
+        self.assert_found("whole files")
+
+    # ---- progress
+
+    def test_a_wake_up_that_is_lost(self) -> None:
+        self.room.holds("p", 1, 1.0, 2.0, FENCE)
+        self.room.holds("q", 2, 7.5, 8.0, FENCE + 1, ask=1.5)
+        self.assert_found("progress")
+
+    def test_a_dead_holder_blocks_for_its_lease(self) -> None:
+        self.room.asks("p", 1, 1.0, ttl=4.0)
+        self.room.gets("p", 1, 1.001, FENCE, left=4.0)
+        self.room.runner("kill", 2.0, who="p", pid=1)
+        self.room.holds("q", 2, 6.5, 8.0, FENCE + 1, ask=1.5)
+        self.assert_clean()
+
+    def test_a_dead_holder_blocks_no_longer(self) -> None:
+        self.room.asks("p", 1, 1.0, ttl=4.0)
+        self.room.gets("p", 1, 1.001, FENCE, left=4.0)
+        self.room.runner("kill", 2.0, who="p", pid=1)
+        self.room.holds("q", 2, 11.0, 12.0, FENCE + 1, ask=1.5, timeout=20.0)
+        self.assert_found("progress")
+
+    def test_the_end_of_a_request_gives_back(self) -> None:
+        self.room.says("p", "request", 0.9, request="1")
+        self.room.asks("p", 1, 1.0)
+        self.room.gets("p", 1, 1.001, FENCE)
+        self.room.says("p", "end", 1.1, way="exit")
+        self.room.runner("response", 1.2, request="1", ok=True)
+        self.room.holds("q", 2, 7.0, 8.0, FENCE + 1, ask=1.05)
+        self.assert_found("progress")
+
+    def test_a_time_out_before_its_time(self) -> None:
+        self.room.holds("p", 1, 1.0, 2.0, FENCE)
+        self.room.asks("q", 2, 1.1, timeout=0.5)
+        self.room.says("q", "no", 1.3, i=2, why=None)
+        self.assert_found("time-outs")
+
+    def test_an_answer_long_after_its_time_out(self) -> None:
+        self.room.holds("p", 1, 1.0, 9.0, FENCE)
+        self.room.asks("q", 2, 1.1, timeout=0.5)
+        self.room.says("q", "no", 8.0, i=2, why=None)
+        self.assert_found("time-outs")
+
+    def test_who_stood_still_may_answer_late(self) -> None:
+        self.room.holds("p", 1, 1.0, 9.0, FENCE)
+        self.room.asks("q", 2, 1.1, timeout=0.5)
+        self.room.runner("stop", 1.2, who="q", pid=1)
+        self.room.runner("cont", 7.9, who="q", pid=1)
+        self.room.says("q", "no", 8.0, i=2, why=None)
+        self.assert_clean()
+
+    def test_somebody_pushes_in(self) -> None:
+        self.room.holds("p", 1, 1.0, 4.0, FENCE)
+        self.room.holds("late", 3, 4.1, 5.5, FENCE + 1, ask=3.0)
+        self.room.holds("early", 2, 5.6, 7.0, FENCE + 2, ask=1.5)
+        self.assert_found("order")
+
+    def test_who_gives_up_may_have_been_overtaken_as_well(self) -> None:
+        self.room.holds("p", 1, 1.0, 4.0, FENCE)
+        self.room.holds("late", 3, 4.1, 5.5, FENCE + 1, ask=3.0)
+        self.room.asks("early", 2, 1.5, timeout=3.5)
+        self.room.says("early", "no", 5.0, i=2, why=None)
+        self.assert_found("order")
+
+    def test_from_exclusive_to_shared_is_no_arrival(self) -> None:
+        self.room.asks("p", 1, 1.0)
+        self.room.gets("p", 1, 1.001, FENCE)
+        self.room.asks("p", 3, 3.0, mode="S", via="convert", **{"from": 1})
+        self.room.gets("p", 3, 3.001, FENCE + 1)
+        self.room.gives("p", 3, 4.0)
+        self.room.holds("q", 2, 4.1, 5.0, FENCE + 2, ask=1.5)
+        self.assert_clean()
+
+    def test_in_order(self) -> None:
+        self.room.holds("p", 1, 1.0, 4.0, FENCE)
+        self.room.holds("early", 2, 4.1, 5.5, FENCE + 1, ask=1.5)
+        self.room.holds("late", 3, 5.6, 7.0, FENCE + 2, ask=3.0)
+        self.assert_clean()
+
+    def test_a_failure_without_a_reason(self) -> None:
+        self.room.asks("p", 1, 1.0)
+        self.room.says("p", "no", 1.1, i=1, why="redis://…: Connection refused")
+        self.assert_found("reasons")
+
+    def test_a_failure_while_the_server_is_away(self) -> None:
+        self.room.fault("server_stop", 0.9, 2.0)
+        self.room.asks("p", 1, 1.0)
+        self.room.says("p", "no", 1.1, i=1, why="redis://…: Connection refused")
+        self.assert_clean()
+
+    # ---- leftovers
+
+    def test_what_is_left(self) -> None:
+        self.room.runner("kill", 1.0, who="p", pid=7)
+        self.room.runner(
+            "final", 9.0, patience=8, hung=["cli-1"], processes=["php"], crashes=["exited on signal 11"],
+            eternal_keys=["k"], keys={"cluster_lock:{a}:q": 5000, "cluster_lock:{b}": -1, "cluster_lock:{c}": 50_000},
+            temporary=[".f.00000000.7.0.cluster_lock.tmp", ".f.00000000.8.0.cluster_lock.tmp"], temporary_after=["t"],
+            aftermath={"waited": {"a": None, "b": 0.1}, "held": [{"name": "a"}], "messages": ["m"]})
+        self.assertEqual(11, len(self.room.verdict().violations))
+        self.assert_found("leftovers")
+
+    def test_a_crash(self) -> None:
+        self.room.runner("exit", 1.0, who="p", pid=1, code=-11)
+        self.assert_found("leftovers")
+
+    def test_growth(self) -> None:
+        for second in range(20):
+            self.room.runner("sample", second, who="p", fds=5 + second, resident=1 << 20)
+        self.assert_found("leftovers")
+
+
+class PlanTest(unittest.TestCase):
+    def test_the_same_seed_is_the_same_plan(self) -> None:
+        self.assertEqual(plan.make(7, 120), plan.make(7, 120))
+        self.assertNotEqual(plan.make(7, 120).servers, plan.make(8, 120).servers)
+
+    def test_two_minutes_have_every_kind_of_fault(self) -> None:
+        for seed in range(50):
+            made = plan.make(seed, 120)
+            self.assertEqual(set(plan.SERVER_FAULTS), {fault.kind for fault in made.servers})
+            self.assertEqual(set(plan.PROCESS_FAULTS), {fault.kind for fault in made.processes})
+
+
+if __name__ == "__main__":
+    unittest.main()
