@@ -431,7 +431,7 @@ impl Request {
         for (_, waiting) in self.waits.drain() {
             std::mem::forget(waiting);
         }
-        self.file_locks.drain(..).for_each(std::mem::forget);
+        self.file_locks.drain(..).for_each(|lock| std::mem::forget(lock.lease));
         self.takings.drain().for_each(|(_, taking)| std::mem::forget(taking));
         self.identity = None;
     }

