@@ -344,8 +344,9 @@ def time_outs(c: Checker) -> Iterator[Violation]:
 
 def order(c: Checker) -> Iterator[Violation]:
     """First come, first served. Fencing tokens tell in which order they were let in."""
-    # Who asks a sentinel that does not answer comes to the primary later.
-    kinds = OUTAGES | {"flush", "sentinel_stop", "sentinel_kill"}
+    # Who asks a sentinel that does not answer comes to the primary later; and a request that the network has
+    # swallowed comes after a time-out, when it is sent again.
+    kinds = OUTAGES | {"flush", "sentinel_stop", "sentinel_kill", "network_once"}
     disturbed = [fault for fault in c.history.faults if fault.kind in kinds]
     for name, holds in c.by_name.items():
         if not c.is_plain(name):

@@ -356,6 +356,13 @@ class CheckerTest(unittest.TestCase):
         self.room.holds("early", 2, 5.6, 7.0, FENCE + 2, ask=1.5)
         self.assert_found("order")
 
+    def test_whose_request_was_swallowed_comes_later(self) -> None:
+        self.room.fault("network_once", 1.45, 1.55, how="half-open server")
+        self.room.holds("p", 1, 1.0, 3.0, FENCE)
+        self.room.holds("late", 3, 3.1, 4.5, FENCE + 1, ask=2.0)
+        self.room.holds("early", 2, 4.6, 6.0, FENCE + 2, ask=1.5)
+        self.assert_clean()
+
     def test_who_gives_up_may_have_been_overtaken_as_well(self) -> None:
         self.room.holds("p", 1, 1.0, 4.0, FENCE)
         self.room.holds("late", 3, 4.1, 5.5, FENCE + 1, ask=3.0)
