@@ -30,9 +30,12 @@ fetch_php_source() {
     (cd "$folder" && apt-get update -qq "${own[@]}" && apt-get source -qq --download-only "${own[@]}" php8.2)
 }
 
-# make_php NAME OPTION...: builds it with these options of configure; at once when it is there
+# make_php NAME OPTION...: builds it with these options of configure, and its programs with the object file
+# $with_object; at once when it is there
 make_php() {
     local tree=$cache/php-$1
+    local -a linking=()
+    if [[ -n ${with_object:-} ]]; then linking=("EXTRA_LDFLAGS_PROGRAM=$with_object"); fi
     shift
     [[ -x $tree/installed/bin/php-config ]] && return
     need_packages autoconf bison re2c libtool pkg-config dpkg-dev gcc make libxml2-dev libffi-dev
@@ -48,15 +51,20 @@ make_php() {
             --with-libxml --enable-dom --enable-xml --enable-xmlwriter --enable-xmlreader --enable-simplexml \
             --enable-mbstring --disable-mbregex --enable-tokenizer --enable-ctype --enable-filter --enable-phar \
             --with-ffi "$@"
-        make -j"$(nproc)"
-        make install
+        make -j"$(nproc)" "${linking[@]}"
+        make install "${linking[@]}"
     )
 }
 
 # For finding leaks and wild accesses: threads, PHP's own checks of its heap.
 make_php_debug() { make_php zts-debug --enable-zts --enable-debug; }
 # AddressSanitizer, which is slow, and slower without any optimisation.
-make_php_asan() { CFLAGS='-g1 -O1' make_php asan --enable-zts --enable-address-sanitizer; }
+make_php_asan() {
+    local with_object=$cache/lsan_children.o
+    mkdir -p "$cache"
+    gcc -O1 -c -o "$with_object" "$ROOT/lab/builds/lsan_children.c"
+    CFLAGS='-g1 -O1' make_php asan --enable-zts --enable-address-sanitizer
+}
 
 # with_php NAME COMMAND...: with that PHP and a target directory of its own. Debug information is what a finding
 # is told with; whole-program optimisation would only cost time.

@@ -42,8 +42,10 @@ check(cluster_lock('parent', 0, LOCK_EX, LEASE), 'the parent locks');
 $fence = cluster_lock_fence('parent');
 $early = null;
 $start = hrtime(true);
-for ($started = $ended = $running = 0; $ended < $children;) {
-    while ($running < AT_ONCE && $started < $children) {
+$seconds = static fn () => (hrtime(true) - $start) / 1e9;
+// Until the lease was renewed several times, however fast the machine is.
+for ($started = $ended = $running = 0; $running > 0 || $started < $children || $seconds() < 3 * LEASE;) {
+    while ($running < AT_ONCE && ($started < $children || $seconds() < 3 * LEASE)) {
         $pid = pcntl_fork();
         check($pid >= 0, 'a process is to be had');
         if ($pid === 0) {
@@ -58,11 +60,12 @@ for ($started = $ended = $running = 0; $ended < $children;) {
     $killed = pcntl_wifsignaled($status) && pcntl_wtermsig($status) === SIGKILL;
     check($status === 0 || $killed, "a child failed ($status)");
     $running--;
-    if (++$ended === intdiv($children, 10)) {
+    $ended++;
+    // The renewal has opened a connection of its own by then.
+    if ($early === null && $ended >= $children / 10 && $seconds() > LEASE) {
         $early = size_of_process();
     }
 }
-printf("%d children in %.0f s\n", $children, (hrtime(true) - $start) / 1e9);
+printf("%d children in %.0f s\n", $ended, $seconds());
 check_growth($early, size_of_process(), 1.05);
-check((hrtime(true) - $start) / 1e9 > 2 * LEASE, 'the lease had to be renewed meanwhile');
 check(cluster_lock_fence('parent') === $fence && cluster_unlock('parent'), 'the parent held its lock throughout');
