@@ -141,12 +141,32 @@ fn a_writer_that_becomes_a_reader() {
 
 #[test]
 #[ignore = "minutes, and gigabytes of memory"]
-fn three_clients_with_every_kind_of_fault() {
+fn further_three_writers() {
     holds(System::new(&[&[X], &[X], &[X]], faults(2)));
+}
+
+#[test]
+#[ignore = "minutes, and gigabytes of memory"]
+fn further_two_writers_twice_each() {
     holds(System::new(&[&[X, X], &[X, X]], faults(2)));
+}
+
+#[test]
+#[ignore = "minutes, and gigabytes of memory"]
+fn further_a_writer_and_two_readers() {
     holds(System::new(&[&[X], &[S], &[S]], faults(2)));
+}
+
+#[test]
+#[ignore = "minutes, and gigabytes of memory"]
+fn further_two_that_give_up() {
     let system = System::new(&[&[X], &[X], &[X]], faults(2));
     holds(System { timeouts: vec![None, Some(1), Some(2)], ..system });
+}
+
+#[test]
+#[ignore = "minutes, and gigabytes of memory"]
+fn further_an_administrator_and_a_network() {
     let system = System::new(&[&[X], &[X], &[S]], faults(2));
     holds(System { kinds: &[Fault::Network, Fault::Server], ..system });
 }

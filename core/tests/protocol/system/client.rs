@@ -129,7 +129,7 @@ impl System {
         let client = &mut s.clients[i];
         client.round += 1;
         (client.converted, client.fence) = (false, 0);
-        (client.arrived, client.excused) = (None, false);
+        (client.arrived, client.gave_up, client.excused) = (None, false, false);
         if usize::from(client.round) == rounds {
             client.round -= 1;
             client.phase = Phase::Finished;

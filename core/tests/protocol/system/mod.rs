@@ -120,6 +120,7 @@ pub(crate) struct Client {
     /// An administrator or the server's loss took its lock away, and it cannot know yet.
     excused: bool,
     arrived: Option<u8>,
+    gave_up: bool,
     granted: Option<(u8, u64)>,
 }
 
@@ -222,6 +223,7 @@ impl System {
             clean: true,
             excused: false,
             arrived: None,
+            gave_up: false,
             granted: None,
         };
         State {
