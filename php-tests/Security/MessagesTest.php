@@ -106,6 +106,9 @@ final class MessagesTest extends TestCase
 
     public function testHugeInputsCostNothing(): void
     {
+        if (getenv('ASAN_OPTIONS') !== false) {
+            self::markTestSkipped('A sanitizer keeps what was freed.');
+        }
         $actor = Cluster::redis()->actor(['memory_limit' => '1G']);
         $actor->call('cluster_lock', 'job');
         $before = self::peak($actor);
