@@ -119,7 +119,8 @@ fn a_frozen_majority_is_given_up_after_one_command_time_out() {
         drop(frozen);
         // One time-out, not two; `what_it_costs` measures it.
         assert!(took < 1900 * MS, "{took:?} (fresh: {fresh})");
-        assert!(said.contains("3 gave no answer within 1.000 s"), "{said}");
+        // Those of which not even the connection came say so themselves.
+        assert!(said.contains("no answer within 1.000 s"), "{said}");
         assert!(said.contains("3 of 5 servers failed"), "{said}");
         // What the frozen ones did when they woke up is undone or runs out.
         until("all is well again", || Want::now().with(|how| e.acquire(&name("x"), how)).is_ok());
