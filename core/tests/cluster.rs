@@ -254,7 +254,7 @@ fn a_cluster_that_is_down_is_waited_for_and_found_again() {
     // The others notice, and then serve nobody.
     let other = (0..100).map(|i| i.to_string()).find(|l| setup.owner_said(setup.slot(l)) != primary).unwrap();
     let mut text = String::new();
-    until("the cluster is down", || {
+    until_within(60 * S, "the cluster is down", || {
         let asked = Want::now().with(|how| e.acquire(&name(&other), how));
         text = asked.err().map_or_else(String::new, |error| error.to_string());
         text.contains("CLUSTERDOWN")
