@@ -62,7 +62,7 @@ pub struct RedisStore {
 /// So many unanswered releases are remembered, and then none: nobody asks again after so many.
 const UNANSWERED: usize = 1000;
 
-/// What a script returned, and how that came about.
+/// What a script returned, and where.
 struct Ran {
     value: Value,
     pool: Arc<Pool>,
@@ -164,7 +164,7 @@ impl RedisStore {
             let last = tries > 1 && (tries >= TRIES || Instant::now().since(began) >= AT_ONCE);
             let next =
                 if last { Next::GiveUp } else { self.route.after(&pool, keys.lock.as_bytes(), &fault) };
-            let once = matches!(fault, Fault::Broken(_)) && !script.is_idempotent();
+            let once = matches!(fault, Fault::Broken(_)) && !call.is_idempotent();
             let error = match next {
                 Next::Again(other) if !once => {
                     pool = other;

@@ -35,12 +35,6 @@ impl Script {
         let guarded = [include_str!("../scripts/guard.lua"), &text].concat();
         Self { plain: Text::new(text, bit), guarded: Text::new(guarded, bit) }
     }
-
-    /// Whether a second run, by the same caller, does what the first one did. A second break would take
-    /// the lock from whoever was let in by the first.
-    pub(crate) fn is_idempotent(&self) -> bool {
-        self.plain.bit != BREAK_BIT
-    }
 }
 
 impl Text {
@@ -119,7 +113,8 @@ impl<'a> Call<'a> {
         self.script.map_or(0, |script| script.bit)
     }
 
-    /// [`Script::is_idempotent`].
+    /// Whether a second run, by the same caller, does what the first one did. A second break would take
+    /// the lock from whoever was let in by the first.
     pub(crate) fn is_idempotent(&self) -> bool {
         self.bit() != BREAK_BIT
     }
