@@ -10,7 +10,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 
 /** As root, servers and PHP run as the user that Debian made for web servers; else as whoever runs this. */
-const asWebServer =
+export const asWebServer =
     process.getuid() === 0 ? ['--reuid', 'www-data', '--regid', 'www-data', '--init-groups'] : [];
 
 /** Where a program is; servers live in sbin, which is not on everybody's PATH. */

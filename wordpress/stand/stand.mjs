@@ -9,6 +9,7 @@ import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { Holder } from './holder.mjs';
 import { freePort, run, Server, which } from './processes.mjs';
 
 const HERE = dirname(fileURLToPath(import.meta.url));
@@ -83,21 +84,26 @@ export class Stand {
         await this.redisServer.start(() => this.redis('PING'));
     }
 
-    /** Runs PHP code as a node does, WordPress loaded. */
-    async php(code, { options = [], args = [] } = {}) {
-        const load = `require '${this.site}/wp-load.php';`;
-        return run(process.env.PHP || which('php'), [...this.#phpOptions(options), '-r', load + code, '--', ...args], {
-            webServer: true,
-            env: this.#scan(true),
-        });
+    /** Runs PHP code with WordPress loaded, and returns what it prints. */
+    async php(code) {
+        return this.#runPhp(['-r', `require '${this.site}/wp-load.php'; ${code}`]);
+    }
+
+    /** The locks as the extension lists them: name, mode, fence, holders, waiters … */
+    async locks(prefix = '') {
+        const code = 'echo json_encode(cluster_lock_list($argv[1]), JSON_INVALID_UTF8_SUBSTITUTE | JSON_THROW_ON_ERROR);';
+        return JSON.parse(await this.#runPhp(['-r', code, '--', prefix]));
+    }
+
+    /** Takes locks in a process of its own, on a node that may be none of the web server's. */
+    hold(names, options) {
+        const command = [php(), ...this.#phpOptions([`cluster_lock.node=${options?.node ?? 'node-a'}`]), join(this.dir, 'hold.php')];
+        return Holder.start(this, command, this.#scan(true), names, options);
     }
 
     /** What a crontab does on a site whose wp-config.php says DISABLE_WP_CRON. */
     async runScheduledEvents() {
-        await run(process.env.PHP || which('php'), [...this.#phpOptions([]), join(this.site, 'wp-cron.php')], {
-            webServer: true,
-            env: this.#scan(true),
-        });
+        await this.#runPhp([join(this.site, 'wp-cron.php')]);
     }
 
     /**
@@ -155,7 +161,9 @@ export class Stand {
         }
         // Copies, because the web server's user may have no business in this checkout.
         cpSync(extension(), this.#values.EXTENSION);
-        cpSync(join(HERE, 'install.php'), join(this.dir, 'install.php'));
+        for (const script of ['install.php', 'hold.php']) {
+            cpSync(join(HERE, script), join(this.dir, script));
+        }
         this.#copySite();
         await this.#certify();
         for (const file of ['nginx.conf', 'site.conf', 'php.ini', 'redis.conf']) {
@@ -246,14 +254,14 @@ export class Stand {
     }
 
     async #install() {
-        const options = [...this.#phpOptions([]), join(this.dir, 'install.php'), this.site];
-        const output = await run(process.env.PHP || which('php'), options, {
-            webServer: true,
-            env: this.#scan(false),
-            input: JSON.stringify(this.passwords),
-        });
+        const input = JSON.stringify(this.passwords);
+        const output = await this.#runPhp([join(this.dir, 'install.php'), this.site], { extension: false, input });
         await this.runScheduledEvents();
         return output.trim();
+    }
+
+    #runPhp(args, { extension = true, input } = {}) {
+        return run(php(), [...this.#phpOptions([]), ...args], { webServer: true, env: this.#scan(extension), input });
     }
 
     #server(name, command, options) {
@@ -284,6 +292,8 @@ export class Stand {
         return { PHP_INI_SCAN_DIR: extension ? join(this.dir, 'conf.d') : '' };
     }
 }
+
+const php = () => process.env.PHP || which('php');
 
 /** The built extension. */
 function extension() {

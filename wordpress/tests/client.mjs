@@ -102,10 +102,10 @@ export class FontServer {
         });
     }
 
-    /** Answers those who wait, and with `always` those who come later at once. */
-    answer({ always = false } = {}) {
+    /** Answers those who wait, or the first `count` of them; with `always` those who come later at once. */
+    answer({ count = Infinity, always = false } = {}) {
         this.#open = always;
-        for (const answer of this.#waiting.splice(0)) {
+        for (const answer of this.#waiting.splice(0, count)) {
             answer.end('/* a font */');
         }
     }
