@@ -105,8 +105,10 @@ final class Object_Cache {
 	private static function of_hosts( string $hosts, int $database ): array {
 		$found = array();
 		foreach ( explode( ',', $hosts ) as $host ) {
-			preg_match( '~^(\[[^\]]*\]|[^:]*)(?::(\d+))?$~', $host, $parts );
-			$found[] = self::endpoint( $parts[1] ?? $host, (int) ( $parts[2] ?? 6379 ), $database );
+			// What is no host may be a piece of a password.
+			if ( preg_match( '~^(\[[0-9a-f:.]+\]|[\w.-]+)(?::(\d+))?$~i', $host, $parts ) ) {
+				$found[] = self::endpoint( $parts[1], (int) ( $parts[2] ?? 6379 ), $database );
+			}
 		}
 		return $found;
 	}
