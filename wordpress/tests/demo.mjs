@@ -1,0 +1,116 @@
+/**
+ * A lock held on one node and a waiter on the other, photographed; then Site Health. See script/wordpress-demo.
+ *
+ *     node demo.mjs SCREENSHOT-DIRECTORY [--keep]
+ */
+
+import { mkdirSync } from 'node:fs';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { Stand } from '../stand/stand.mjs';
+import { launch, loggedIn, LOCKS, siteHealth } from './browser.mjs';
+import { Client, FontServer } from './client.mjs';
+
+const [screenshots, ...options] = process.argv.slice(2);
+const keep = options.includes('--keep');
+const heading = (text) => console.log(`\n== ${text}`);
+const say = (text) => console.log(`   ${text}`);
+
+const open = [];
+async function closeAll() {
+    for (const close of open.splice(0).reverse()) {
+        await close();
+    }
+}
+for (const [signal, number] of Object.entries({ SIGINT: 2, SIGTERM: 15, SIGHUP: 1 })) {
+    process.once(signal, async () => {
+        await closeAll();
+        process.exit(128 + number);
+    });
+}
+
+async function demo() {
+    heading('A WordPress site on two nodes');
+    const stand = await Stand.start(say);
+    open.push(() => stand.stop());
+    say(`all of it in     ${stand.dir}`);
+
+    heading('Two administrators press Save');
+    const fonts = await FontServer.start();
+    open.push(() => fonts.stop());
+    const client = await Client.loggedIn(stand);
+    open.push(() => client.close());
+    // Some saves before, so that there is something to tell about waits.
+    fonts.answer({ always: true });
+    const busy = Array.from({ length: 12 }, (_, i) =>
+        client.save(i % 2 ? 'node-a' : 'node-b', 'stand_compile', { way: 'flock', property: `--page-${i}--accent`, value: '#123456' }),
+    );
+    await Promise.all(busy);
+    fonts.answer({ always: false });
+    const save = (node, value) =>
+        client.save(node, 'stand_compile', { way: 'flock', property: '--page-home--accent', value, font: fonts.url });
+    const onA = save('node-a', '#aa0000');
+    await fonts.waiting(1);
+    say('node A compiles the theme under flock() and waits for a web font: it holds the lock');
+    const onB = save('node-b', '#0000bb');
+    const browser = await launch();
+    open.push(() => browser.close());
+    const page = await loggedIn(browser, stand, { node: 'node-b' });
+    await page.goto(LOCKS);
+    const row = page.locator('#cluster-lock-table tr[data-lock]');
+    await row.locator('[data-node="node-a"]').waitFor();
+    await row.locator('[data-waiter="node-b"]').waitFor();
+    say('node B waits for it, and the page says so');
+    await photograph(page, 'locks.png');
+    fonts.answer({ always: true });
+    const versions = await Promise.all([onA, onB]);
+    await row.waitFor({ state: 'detached' });
+    say(`released: node A has saved version ${versions[0]}, node B then ${versions[1]}, and the page is empty again`);
+
+    heading('Site Health');
+    const answers = await siteHealth(page);
+    const bad = [...answers].filter(([, { status }]) => status !== 'good');
+    say(`${answers.size} tests, ${answers.size - bad.length} passed`);
+    for (const [test, { status, label }] of bad) {
+        say(`${status}: ${test}: ${label}`);
+    }
+    await showPassed(page);
+    await photograph(page, 'site-health.png');
+    if (bad.length > 0) {
+        throw new Error('Site Health is not all green');
+    }
+    await browser.close();
+
+    if (keep) {
+        heading('It stays until Ctrl-C');
+        for (const node of ['node-a', 'node-b']) {
+            say(`${node}           ${stand.url(node)}${LOCKS}`);
+        }
+        say(`both in turn     ${stand.url()}/`);
+        say(`user             admin, password ${stand.passwords.admin}`);
+        say('The certificate is the stand\'s own: your browser will ask.');
+        await once(process, 'SIGINT');
+    }
+}
+
+/** Opens the list of passed tests, so that they can be seen. */
+async function showPassed(page) {
+    await page.click('.site-health-view-passed');
+    await page.locator('#health-check-issues-good').waitFor({ state: 'visible' });
+}
+
+async function photograph(page, name) {
+    mkdirSync(screenshots, { recursive: true });
+    const path = join(screenshots, name);
+    await page.screenshot({ path, fullPage: true });
+    say(`photographed     ${path}`);
+}
+
+try {
+    await demo();
+    await closeAll();
+} catch (error) {
+    await closeAll();
+    console.error(error.message);
+    process.exitCode = 1;
+}
