@@ -247,12 +247,13 @@
 
 	const chart = byId( 'chart' );
 	const SVG = 'http://www.w3.org/2000/svg';
-	// In the units of the drawing: its size, and the room for the labels.
-	const WIDTH = 960;
+	// In pixels: its height, and the room for the labels.
 	const HEIGHT = 190;
 	const LEFT = 56;
+	const RIGHT = 16;
 	const BOTTOM = 24;
 	const TOP = 14;
+	let series = settings.series;
 
 	function draw( parent, name, attributes, text ) {
 		const node = document.createElementNS( SVG, name );
@@ -272,29 +273,30 @@
 		return [ 1, 2, 5, 10 ].map( ( step ) => step * power ).find( ( top ) => top >= value * 0.999 );
 	}
 
-	function showChart( series ) {
+	function showChart() {
+		const width = Math.max( 280, chart.querySelector( 'figcaption' ).clientWidth );
 		const longest = Math.max( ...series.map( ( hour ) => hour.seconds ) );
 		const top = longest > 0 ? rounded( longest ) : 1;
 		const height = HEIGHT - BOTTOM - TOP;
-		const step = ( WIDTH - LEFT ) / series.length;
+		const step = ( width - LEFT - RIGHT ) / series.length;
 		const y = ( seconds ) => TOP + height * ( 1 - seconds / top );
 		const label = longest > 0
 			? __( 'Bar chart of the time that requests waited in each of the last 48 hours; the table after it has the numbers.', 'cluster-lock' )
 			: __( 'No request has waited in the last 48 hours.', 'cluster-lock' );
 		const svg = document.createElementNS( SVG, 'svg' );
-		svg.setAttribute( 'viewBox', `0 0 ${ WIDTH } ${ HEIGHT }` );
+		svg.setAttribute( 'viewBox', `0 0 ${ width } ${ HEIGHT }` );
 		svg.setAttribute( 'role', 'img' );
 		svg.setAttribute( 'aria-label', label );
 
 		for ( const part of [ 0, 0.5, 1 ] ) {
-			draw( svg, 'line', { x1: LEFT, x2: WIDTH, y1: y( top * part ), y2: y( top * part ), class: 'grid' } );
+			draw( svg, 'line', { x1: LEFT, x2: width - RIGHT, y1: y( top * part ), y2: y( top * part ), class: 'grid' } );
 			/* translators: %s: a number of seconds. */
 			const text = sprintf( __( '%s s', 'cluster-lock' ), Number( ( top * part ).toPrecision( 3 ) ).toLocaleString() );
 			draw( svg, 'text', { x: LEFT - 8, y: y( top * part ) + 4, class: 'scale' }, text );
 		}
 		series.forEach( ( hour, index ) => {
 			const x = LEFT + index * step;
-			if ( 0 === ( series.length - 1 - index ) % 6 ) {
+			if ( 0 === ( series.length - 1 - index ) % ( step < 10 ? 12 : 6 ) ) {
 				draw( svg, 'text', { x: x + step / 2, y: HEIGHT - 6, class: 'clock' }, hour.clock );
 			}
 			if ( hour.requests > 0 ) {
@@ -302,14 +304,14 @@
 				draw( bar, 'title', {}, hour.title );
 				// At least a line: an hour with short waits is not an hour without.
 				const from = Math.min( y( hour.seconds ), y( 0 ) - 2 );
-				draw( bar, 'rect', { x: x + 1.5, y: from, width: step - 3, height: y( 0 ) - from, rx: 1 } );
+				draw( bar, 'rect', { x: x + step * 0.1, y: from, width: step * 0.8, height: y( 0 ) - from, rx: 1 } );
 				if ( hour.timed_out > 0 ) {
 					draw( bar, 'text', { x: x + step / 2, y: from - 3, class: 'mark' }, '!' );
 				}
 			}
 		} );
 		if ( 0 === longest ) {
-			draw( svg, 'text', { x: ( WIDTH + LEFT ) / 2, y: TOP + height / 2 + 4, class: 'empty' }, label );
+			draw( svg, 'text', { x: ( width - RIGHT + LEFT ) / 2, y: TOP + height / 2 + 4, class: 'empty' }, label );
 		}
 		const old = chart.querySelector( 'svg' );
 		if ( old ) {
@@ -320,14 +322,15 @@
 	}
 
 	function showWaits( answer ) {
-		showChart( answer.series );
+		series = answer.series;
+		showChart();
 		byId( 'figures' ).innerHTML = answer.html.figures;
 		byId( 'hours' ).tBodies[ 0 ].innerHTML = answer.html.hours;
 		byId( 'slow' ).tBodies[ 0 ].innerHTML = answer.html.slow;
 	}
 
 	waitsAt = Date.now();
-	showChart( settings.series );
+	new ResizeObserver( showChart ).observe( chart.querySelector( 'figcaption' ) );
 	if ( ! isPaused() ) {
 		refresh();
 	}
