@@ -190,7 +190,7 @@ final class Page {
 				?>
 			</tr></thead>
 			<tbody>
-				<tr class="no-items"<?php echo '' === $rows ? '' : ' hidden'; ?>><td colspan="<?php echo count( Lock_Table::columns() ); ?>"><?php esc_html_e( 'No lock is held.', 'cluster-lock' ); ?></td></tr>
+				<tr class="no-items"<?php echo '' === $rows && '' === $error ? '' : ' hidden'; ?>><td colspan="<?php echo count( Lock_Table::columns() ); ?>"><?php esc_html_e( 'No lock is held.', 'cluster-lock' ); ?></td></tr>
 				<?php echo $rows; // phpcs:ignore WordPress.Security.EscapeOutput -- Lock_Table escapes. ?>
 			</tbody>
 		</table>

@@ -80,7 +80,7 @@ final class Site_Health {
 				)
 				->say( __( 'To do without it for good, remove cluster-lock.php and the folder cluster-lock from mu-plugins.', 'cluster-lock' ) );
 		}
-		return $verdict->result( 'cluster_lock_extension', self::link_to_page() );
+		return $verdict->result( 'cluster_lock_extension' );
 	}
 
 	/**
@@ -161,9 +161,9 @@ final class Site_Health {
 	private static function fields(): array {
 		$status = Extension::status();
 		$fields = array(
-			'version' => self::field( __( 'Extension', 'cluster-lock' ), $status['version'] ),
-			'backend' => self::field( __( 'Kind of server', 'cluster-lock' ), $status['backend'] ),
-			'node'    => self::field( __( 'This web server', 'cluster-lock' ), Extension::node(), true ),
+			'version'   => self::field( __( 'Extension', 'cluster-lock' ), $status['version'] ),
+			'backend'   => self::field( __( 'Kind of server', 'cluster-lock' ), $status['backend'] ),
+			'this_node' => self::field( __( 'This web server', 'cluster-lock' ), Extension::node(), true ),
 		);
 		foreach ( self::servers() as $number => $server ) {
 			$fields[ "server_$number" ] = self::field( __( 'Server', 'cluster-lock' ), Server_Checks::description( $server ), true );

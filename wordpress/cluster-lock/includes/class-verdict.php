@@ -89,7 +89,9 @@ final class Verdict {
 	 * @param string $code Plain text.
 	 */
 	public function code( string $code ): self {
-		$this->paragraphs[] = '<p><code>' . nl2br( esc_html( $code ) ) . '</code></p>';
+		$lines = array_map( 'esc_html', explode( "\n", $code ) );
+
+		$this->paragraphs[] = '<p><code>' . implode( '</code><br><code>', $lines ) . '</code></p>';
 		return $this;
 	}
 
