@@ -289,7 +289,7 @@ final class Command {
 			);
 		};
 		// A name that nobody else has: this is to work on a busy site.
-		$name   = 'wordpress:test:' . bin2hex( random_bytes( 8 ) );
+		$name   = 'wp:test:' . bin2hex( random_bytes( 8 ) );
 		$first  = new \ClusterLock( $name );
 		$second = new \ClusterLock( $name );
 		$fence  = 0;
@@ -361,7 +361,10 @@ final class Command {
 	 * @param string $value Its value.
 	 */
 	private static function item( string $field, string $value ): array {
-		return compact( 'field', 'value' );
+		return array(
+			'field' => $field,
+			'value' => $value,
+		);
 	}
 
 	/**

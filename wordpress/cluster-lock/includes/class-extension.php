@@ -43,17 +43,12 @@ final class Extension {
 	}
 
 	/**
-	 * What the servers say of themselves, one entry each: see cluster_lock_status(true)['servers'].
+	 * What the servers say of themselves, one entry each: see cluster_lock_servers().
 	 *
 	 * @return array[]|null Null: this version of the extension cannot ask.
 	 */
 	public static function servers(): ?array {
-		// Older versions throw when they get an argument.
-		$function = new \ReflectionFunction( 'cluster_lock_status' );
-		if ( 0 === $function->getNumberOfParameters() ) {
-			return null;
-		}
-		return self::call( 'cluster_lock_status', true )['servers'] ?? null;
+		return function_exists( 'cluster_lock_servers' ) ? self::call( 'cluster_lock_servers' ) : null;
 	}
 
 	/**
@@ -62,9 +57,9 @@ final class Extension {
 	 * @throws Server_Error The server cannot be reached, or refuses.
 	 */
 	public static function round_trip(): float {
-		self::lock( 'wordpress:site-health' ); // The first one may have to connect.
+		self::lock( 'wp:site-health' ); // The first one may have to connect.
 		$began = microtime( true );
-		self::lock( 'wordpress:site-health' );
+		self::lock( 'wp:site-health' );
 		return microtime( true ) - $began;
 	}
 
@@ -168,6 +163,7 @@ final class Extension {
 			restore_error_handler();
 		}
 		if ( null !== $warning ) {
+			// phpcs:ignore WordPress.Security.EscapeOutput.ExceptionNotEscaped -- Whoever shows it escapes it.
 			throw new Server_Error( (string) preg_replace( '/^' . $callee . '\(\): /', '', $warning ) );
 		}
 		return $result;

@@ -57,7 +57,7 @@ final class Lock_Table {
 		return array(
 			'id'      => Text::id( $lock['name'] ),
 			'title'   => Text::shortened( $name, self::LONG ),
-			// A string: JavaScript's numbers end at 2^53.
+			// As text, because numbers of JavaScript are exact up to 2^53 only.
 			'fence'   => (string) $lock['fence'],
 			'held_by' => self::held_by( $lock, $now ),
 			'cells'   => array(
@@ -206,7 +206,7 @@ final class Lock_Table {
 		}
 		$html = '';
 		foreach ( array_slice( $waiters, 0, self::MANY ) as $waiter ) {
-			$how   = 'shared' === $waiter['mode']
+			$how = 'shared' === $waiter['mode']
 				/* translators: %s: a duration. */
 				? __( 'shared, for %s', 'cluster-lock' )
 				/* translators: %s: a duration. */

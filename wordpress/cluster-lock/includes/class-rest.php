@@ -97,7 +97,11 @@ final class Rest {
 					},
 					'permission_callback' => static function () use ( $test ): bool {
 						/** This filter is documented in wp-includes/rest-api/endpoints/class-wp-rest-site-health-controller.php */
-						$capability = apply_filters( "site_health_test_rest_capability_cluster_lock_$test", 'view_site_health_checks', "cluster_lock_$test" );
+						$capability = apply_filters(
+							"site_health_test_rest_capability_cluster_lock_$test", // phpcs:ignore WordPress.NamingConventions.PrefixAllGlobals
+							'view_site_health_checks',
+							"cluster_lock_$test"
+						);
 						return current_user_can( $capability );
 					},
 				)

@@ -27,8 +27,8 @@ final class Server_Checks {
 	/**
 	 * Is it there?
 	 *
-	 * @param array      $status     cluster_lock_status().
-	 * @param array[]    $servers    Extension::servers(), or a stand-in of it by an older extension.
+	 * @param array   $status     cluster_lock_status().
+	 * @param array[] $servers    Extension::servers(), or a stand-in of it by an older extension.
 	 */
 	public static function reachable( array $status, array $servers ): Verdict {
 		if ( 'none' === $status['backend'] ) {
@@ -64,7 +64,7 @@ final class Server_Checks {
 	/**
 	 * May it forget locks to make room?
 	 *
-	 * @param array      $status  cluster_lock_status().
+	 * @param array        $status  cluster_lock_status().
 	 * @param array[]|null $servers Extension::servers().
 	 */
 	public static function eviction( array $status, ?array $servers ): Verdict {
@@ -103,9 +103,9 @@ final class Server_Checks {
 	/**
 	 * Who else writes to its database?
 	 *
-	 * @param array      $status  cluster_lock_status().
+	 * @param array        $status  cluster_lock_status().
 	 * @param array[]|null $servers Extension::servers().
-	 * @param string[]   $caches  Object_Cache::endpoints_of_this_site().
+	 * @param string[]     $caches  Object_Cache::endpoints_of_this_site().
 	 */
 	public static function database( array $status, ?array $servers, array $caches ): Verdict {
 		$fine = __( 'The locks have a database of their own', 'cluster-lock' );

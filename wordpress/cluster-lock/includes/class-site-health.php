@@ -41,7 +41,7 @@ final class Site_Health {
 			'label' => __( 'Cluster locks: leases and time limits', 'cluster-lock' ),
 			'test'  => array( self::class, 'test_limits' ),
 		);
-		$labels = array(
+		$labels                                  = array(
 			'server'   => __( 'Cluster locks: server', 'cluster-lock' ),
 			'eviction' => __( 'Cluster locks: eviction', 'cluster-lock' ),
 			'database' => __( 'Cluster locks: database', 'cluster-lock' ),

@@ -86,7 +86,7 @@ final class Wait_Recorder {
 		try {
 			// No time to wait: it is better to lose a count than to keep a visitor.
 			Extension::if_free(
-				'wordpress:' . self::OPTION,
+				'wp:' . self::OPTION,
 				static function () use ( $request, $slow ): void {
 					// What another node wrote a moment ago is in the database, not in this request's cache.
 					wp_cache_delete( self::OPTION, 'options' );

@@ -77,7 +77,7 @@ final class Waits_View {
 	private static function figures( array $totals ): string {
 		$figures = array(
 			_n( 'request waited', 'requests waited', $totals['requests'], 'cluster-lock' ) => number_format_i18n( $totals['requests'] ),
-			__( 'in all', 'cluster-lock' )  => Text::duration( $totals['seconds'] ),
+			__( 'in all', 'cluster-lock' )      => Text::duration( $totals['seconds'] ),
 			__( 'the longest', 'cluster-lock' ) => Text::duration( $totals['longest'] ),
 			_n( 'time-out', 'time-outs', $totals['timed_out'], 'cluster-lock' ) => number_format_i18n( $totals['timed_out'] ),
 		);
