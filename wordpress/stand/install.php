@@ -16,6 +16,11 @@ require $argv[1] . '/wp-load.php';
 require_once ABSPATH . 'wp-admin/includes/upgrade.php';
 
 wp_install( 'Cluster', 'admin', 'admin@example.org', true, '', $passwords['admin'] );
+// What WordPress tries by itself, but only with a web server that it can guess.
+$wp_rewrite->set_permalink_structure( '/%year%/%monthnum%/%postname%/' );
+$wp_rewrite->flush_rules();
+// Avatars come from the internet.
+update_option( 'show_avatars', 0 );
 $subscriber = wp_create_user( 'subscriber', $passwords['subscriber'], 'subscriber@example.org' );
 if ( is_wp_error( $subscriber ) ) {
 	fwrite( STDERR, $subscriber->get_error_message() . "\n" );

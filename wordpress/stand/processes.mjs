@@ -41,6 +41,8 @@ export async function run(program, args, { webServer = false, env = {}, input, t
         maxBuffer: 64 << 20,
         timeout,
     });
+    // A program that has ended already says why by itself.
+    running.child.stdin.on('error', () => {});
     running.child.stdin.end(input);
     try {
         return (await running).stdout;

@@ -16,8 +16,9 @@ const save = (node, way, fonts) =>
     admin.save(node, 'stand_compile', { way, property: `--page-${node}--accent`, value: '#00aa00', font: fonts.url });
 
 /** A save on node A that holds its lock, and one on node B that waits for it. */
-async function heldAndAwaited(way = 'cluster_lock') {
+async function heldAndAwaited(t, way = 'cluster_lock') {
     const fonts = await FontServer.start();
+    t.after(() => fonts.stop());
     const onA = save('node-a', way, fonts).then((version) => ({ version }), (error) => ({ error }));
     await fonts.waiting(1);
     const onB = save('node-b', way, fonts).then((version) => ({ version }), (error) => ({ error }));
@@ -62,9 +63,9 @@ describe('The locks page', () => {
         assert.match(await page.title(), /Cluster locks/);
     });
 
-    it('follows holder and waiter without a reload', async () => {
+    it('follows holder and waiter without a reload', async (t) => {
         await page.evaluate(() => (window.sameDocument = true));
-        const { fonts, onA, onB } = await heldAndAwaited('flock');
+        const { fonts, onA, onB } = await heldAndAwaited(t, 'flock');
         const lock = page.locator('#cluster-lock-table tr[data-lock^="file:"]');
         await lock.locator('[data-node="node-a"]').waitFor();
         await lock.locator('[data-waiter="node-b"]').waitFor();
@@ -89,22 +90,20 @@ describe('The locks page', () => {
         assert.equal(b.version, a.version + 1);
         assert.equal(await page.evaluate(() => window.sameDocument), true);
         assert.deepEqual(errors, []);
-        await fonts.stop();
     });
 
-    it('counts what waited, and draws it', async () => {
-        const { fonts, onA, onB } = await heldAndAwaited();
+    it('counts what waited, and draws it', async (t) => {
+        const { fonts, onA, onB } = await heldAndAwaited(t);
         await row(page).locator('[data-waiter]').waitFor();
         fonts.answer({ always: true });
         await Promise.all([onA, onB]);
-        await fonts.stop();
         await page.goto(LOCKS);
         await page.locator('#cluster-lock-chart svg').waitFor();
         assert.match(await page.locator('#cluster-lock-figures').innerText(), /[1-9]/);
     });
 
-    it('breaks a lock after a confirmation: the waiter gets it, the former holder can write no more', async () => {
-        const { fonts, onA, onB } = await heldAndAwaited();
+    it('breaks a lock after a confirmation: the waiter gets it, the former holder can write no more', async (t) => {
+        const { fonts, onA, onB } = await heldAndAwaited(t);
         await row(page).locator('[data-waiter="node-b"]').waitFor();
         const fence = await row(page).getAttribute('data-fence');
         await row(page).locator('button[data-break]').click();
@@ -123,7 +122,6 @@ describe('The locks page', () => {
         assert.ok(b.version > 0);
         await row(page).waitFor({ state: 'detached' });
         assert.match(stand.phpLog, /Lock "theme-css" \(fence \d+\) was broken by user "admin"/);
-        await fonts.stop();
     });
 
     for (const [how, dismiss] of [
@@ -239,9 +237,9 @@ describe('The locks page', () => {
         }
     });
 
-    it('has no serious accessibility violation, with rows and with the question open', async () => {
+    it('has no serious accessibility violation, with rows and with the question open', async (t) => {
         const holder = await stand.hold([CSS_LOCK, 'x'.repeat(500)]);
-        const { fonts, onA, onB } = await heldAndAwaited('flock');
+        const { fonts, onA, onB } = await heldAndAwaited(t, 'flock');
         try {
             await page.locator('#cluster-lock-table [data-waiter]').waitFor();
             assert.deepEqual(await violations(page), []);
@@ -256,8 +254,7 @@ describe('The locks page', () => {
             await page.setViewportSize({ width: 1280, height: 800 });
             fonts.answer({ always: true });
             await Promise.all([onA, onB]);
-            await fonts.stop();
-            await holder.release();
+                await holder.release();
         }
     });
 });
