@@ -139,7 +139,7 @@ final class Command {
 		}
 		WP_CLI\Utils\format_items( self::format( $options ), $items, $fields );
 		if ( $list['more'] ) {
-			WP_CLI::warning( "There are more than $limit locks; raise --limit, or give the start of their names." );
+			WP_CLI::warning( 'There are more locks; raise --limit, or give the start of their names.' );
 		}
 	}
 
@@ -277,7 +277,7 @@ final class Command {
 			try {
 				$is_right = $callback();
 				$result   = $is_right ? 'ok' : 'FAILED';
-			} catch ( \ClusterLockException $error ) {
+			} catch ( \RuntimeException $error ) { // The extension's exceptions, and Server_Error.
 				$is_right = false;
 				$result   = $error->getMessage();
 			}
@@ -294,16 +294,22 @@ final class Command {
 		$second = new \ClusterLock( $name );
 		$fence  = 0;
 
+		// The server's view: a second handle of this process may be refused without asking it.
+		$held_by = static function () use ( $name ): array {
+			return array_column( Extension::lock( $name )['holders'] ?? array(), 'pid', 'fence' );
+		};
+
 		$step( 'connect and take the lock', static fn (): bool => $first->acquire( 5.0 ) );
 		if ( ! $failed ) {
 			$fence = $first->fence();
+			$step( 'the server says that this process holds it', static fn (): bool => array( $fence => getmypid() ) === $held_by() );
 			$step( 'a second handle is kept out', static fn (): bool => ! $second->acquire( 0.0 ) );
 			$step( 'renew the lease', static fn (): bool => self::done( array( $first, 'refresh' ) ) );
 			$step( 'release', static fn (): bool => self::done( array( $first, 'release' ) ) );
 			$step( 'the second handle gets it', static fn (): bool => $second->acquire( 5.0 ) );
 			$step( 'its fencing token is greater', static fn (): bool => $second->fence() > $fence );
 			$step( 'release', static fn (): bool => self::done( array( $second, 'release' ) ) );
-			$step( 'nobody holds it', static fn (): bool => null === cluster_lock_info( $name ) );
+			$step( 'the server says that nobody holds it', static fn (): bool => array() === $held_by() );
 		}
 		WP_CLI\Utils\format_items( self::format( $options ), $steps, array( 'step', 'result', 'milliseconds' ) );
 		if ( $failed ) {

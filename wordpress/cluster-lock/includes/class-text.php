@@ -105,7 +105,10 @@ final class Text {
 		$seconds = max( 0.0, $seconds );
 		if ( $seconds < 0.0995 ) {
 			/* translators: %s: a number of milliseconds. */
-			return sprintf( __( '%s ms', 'cluster-lock' ), self::number( $seconds * 1000, $seconds < 0.00995 ? 1 : 0 ) );
+			$format = __( '%s ms', 'cluster-lock' );
+			// What takes time does not take "0 ms".
+			$shown = 0.0 === $seconds ? 0.0 : max( 0.1, $seconds * 1000 );
+			return sprintf( $format, self::number( $shown, $seconds < 0.00995 ? 1 : 0 ) );
 		}
 		if ( $seconds < 9.95 ) {
 			/* translators: %s: a number of seconds. */
