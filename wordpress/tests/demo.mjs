@@ -102,7 +102,10 @@ async function showPassed(page) {
 async function photograph(page, name) {
     mkdirSync(screenshots, { recursive: true });
     const path = join(screenshots, name);
-    await page.screenshot({ path, fullPage: true });
+    // As high as the page, so that WordPress's menu reaches its end, too.
+    const height = await page.evaluate(() => document.documentElement.scrollHeight);
+    await page.setViewportSize({ width: page.viewportSize().width, height });
+    await page.screenshot({ path });
     say(`photographed     ${path}`);
 }
 
