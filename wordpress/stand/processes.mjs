@@ -51,6 +51,21 @@ export async function run(program, args, { webServer = false, env = {}, input, t
     }
 }
 
+/** On Ctrl-C and its like: closes what was opened, then ends with the exit code that a shell gives for the signal. */
+export function onSignal(close) {
+    let closing;
+    for (const [signal, number] of Object.entries({ SIGINT: 2, SIGTERM: 15, SIGHUP: 1 })) {
+        // A second signal does not cut the first one's work short.
+        process.on(signal, async () => {
+            try {
+                await (closing ??= close());
+            } finally {
+                process.exit(128 + number);
+            }
+        });
+    }
+}
+
 /** A TCP port of 127.0.0.1 that nobody uses at the moment. */
 export function freePort() {
     return new Promise((resolve, reject) => {

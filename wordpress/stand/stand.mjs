@@ -7,7 +7,7 @@ import { randomBytes } from 'node:crypto';
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Holder } from './holder.mjs';
 import { freePort, run, Server, which } from './processes.mjs';
@@ -27,6 +27,7 @@ const secret = () => randomBytes(12).toString('hex');
 
 export class Stand {
     #servers = [];
+    #stopped = false;
     #values;
 
     /** @param {(line: string) => void} say */
@@ -37,18 +38,16 @@ export class Stand {
         this.passwords = { admin: secret(), subscriber: secret(), redis: secret() };
     }
 
-    /** Starts everything; what was started is stopped again when that fails. */
-    static async start(say) {
-        const stand = new Stand(say);
-        const removeFiles = () => stand.removeFiles();
-        process.once('exit', removeFiles);
+    /** Starts everything; when that fails, what was started is stopped again, and the logs stay. */
+    async start() {
         try {
-            await stand.#start();
-            return stand;
+            await this.#start();
         } catch (error) {
-            process.off('exit', removeFiles);
-            await stand.stop({ keepFiles: true });
-            throw new Error(`${error.message}\nLogs: ${stand.dir}/log`, { cause: error });
+            if (this.#stopped) {
+                throw new Error('the stand was stopped while it started', { cause: error });
+            }
+            await this.stop({ keepFiles: true });
+            throw new Error(`${error.message}\nLogs: ${this.dir}/log`, { cause: error });
         }
     }
 
@@ -89,6 +88,13 @@ export class Stand {
         return this.#runPhp(['-r', `require '${this.site}/wp-load.php'; ${code}`]);
     }
 
+    /** Runs a PHP script of this checkout, on the command line of a node, and returns what it prints. */
+    async script(path, args, { env = {}, input } = {}) {
+        const copy = join(this.dir, 'tmp', basename(path));
+        cpSync(path, copy);
+        return this.#runPhp([copy, ...args], { env, input });
+    }
+
     /** The locks as the extension lists them: name, mode, fence, holders, waiters … */
     async locks(prefix = '') {
         const code = 'echo json_encode(cluster_lock_list($argv[1]), JSON_INVALID_UTF8_SUBSTITUTE | JSON_THROW_ON_ERROR);';
@@ -121,23 +127,20 @@ export class Stand {
             [this.#fpm, '-F', '-y', conf, ...this.#phpOptions(settings.map(([key, value]) => `${key}=${value}`))],
             { env: this.#scan(extension) },
         );
-        this.#servers.push(node);
+        this.#add(node);
         await node.start(() => answers(join(this.dir, `run/${name}.sock`)));
         return node;
     }
 
     /** Stops everything, last started first, and removes the directory. */
     async stop({ keepFiles = false } = {}) {
+        this.#stopped = true;
         for (const server of this.#servers.splice(0).reverse()) {
             await server.stop();
         }
         if (!keepFiles) {
-            this.removeFiles();
+            rmSync(this.dir, { recursive: true, force: true, maxRetries: 3 });
         }
-    }
-
-    removeFiles() {
-        rmSync(this.dir, { recursive: true, force: true, maxRetries: 3 });
     }
 
     // ---- how it is made ------------------------------------------------------------------------------------------
@@ -260,12 +263,20 @@ export class Stand {
         return output.trim();
     }
 
-    #runPhp(args, { extension = true, input } = {}) {
-        return run(php(), [...this.#phpOptions([]), ...args], { webServer: true, env: this.#scan(extension), input });
+    #runPhp(args, { extension = true, env = {}, input } = {}) {
+        const environment = { ...this.#scan(extension), ...env };
+        return run(php(), [...this.#phpOptions([]), ...args], { webServer: true, env: environment, input });
     }
 
     #server(name, command, options) {
         const server = new Server(name, join(this.dir, `log/${name}.log`), command, options);
+        return this.#add(server);
+    }
+
+    #add(server) {
+        if (this.#stopped) {
+            throw new Error('the stand has been stopped');
+        }
         this.#servers.push(server);
         return server;
     }

@@ -3,4 +3,5 @@
 import './access.mjs';
 import './page.mjs';
 import './saves.mjs';
+import './command.mjs';
 import './health.mjs';

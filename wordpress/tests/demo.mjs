@@ -5,8 +5,9 @@
  */
 
 import { mkdirSync } from 'node:fs';
-import { once } from 'node:events';
 import { join } from 'node:path';
+import { setInterval } from 'node:timers/promises';
+import { onSignal } from '../stand/processes.mjs';
 import { Stand } from '../stand/stand.mjs';
 import { launch, loggedIn, LOCKS, siteHealth } from './browser.mjs';
 import { Client, FontServer } from './client.mjs';
@@ -22,17 +23,13 @@ async function closeAll() {
         await close();
     }
 }
-for (const [signal, number] of Object.entries({ SIGINT: 2, SIGTERM: 15, SIGHUP: 1 })) {
-    process.once(signal, async () => {
-        await closeAll();
-        process.exit(128 + number);
-    });
-}
+onSignal(closeAll);
 
 async function demo() {
     heading('A WordPress site on two nodes');
-    const stand = await Stand.start(say);
+    const stand = new Stand(say);
     open.push(() => stand.stop());
+    await stand.start();
     say(`all of it in     ${stand.dir}`);
 
     heading('Two administrators press Save');
@@ -89,7 +86,10 @@ async function demo() {
         say(`both in turn     ${stand.url()}/`);
         say(`user             admin, password ${stand.passwords.admin}`);
         say('The certificate is the stand\'s own: your browser will ask.');
-        await once(process, 'SIGINT');
+        // Until a signal ends this process.
+        for await (const _ of setInterval(60_000)) {
+            await stand.runScheduledEvents();
+        }
     }
 }
 

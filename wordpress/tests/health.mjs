@@ -168,6 +168,8 @@ describe('Without the extension', () => {
 });
 
 describe('PHP\'s error log', () => {
+    it('has no fatal error', () => assert.doesNotMatch(stand.phpLog, /PHP (Fatal|Parse) error/));
+
     it('has no complaint about the plugin', () => {
         const lines = stand.phpLog.split('\n').filter((line) => /PHP .*mu-plugins\/(cluster-lock|theme-compiler|stand)/.test(line));
         const expected = /cluster_lock|cluster_unlock|cluster_file_put_contents|flock|file_put_contents/;

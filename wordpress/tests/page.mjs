@@ -189,11 +189,16 @@ describe('The locks page', () => {
         await page.click('#cluster-lock-pause');
         assert.equal(await page.locator('#cluster-lock-pause').getAttribute('aria-pressed'), 'true');
         const holder = await stand.hold([CSS_LOCK]);
+        const other = await page.context().newPage();
         try {
+            await other.goto(LOCKS);
+            await refreshed(other);
+            assert.equal(await row(page).count(), 0);
             await page.click('#cluster-lock-pause');
             await row(page).waitFor();
             assert.equal(await page.locator('#cluster-lock-pause').getAttribute('aria-pressed'), 'false');
         } finally {
+            await other.close();
             await holder.release();
         }
     });

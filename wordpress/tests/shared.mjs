@@ -1,23 +1,23 @@
 /** One stand and one browser for all tests, started before the first and stopped after the last. */
 
 import { after } from 'node:test';
+import { onSignal } from '../stand/processes.mjs';
 import { Stand } from '../stand/stand.mjs';
 import { launch } from './browser.mjs';
 import { Client } from './client.mjs';
 
-export const stand = await Stand.start();
-export const browser = await launch();
-export const admin = await Client.loggedIn(stand);
+export const stand = new Stand();
+const open = [() => stand.stop()];
+async function closeAll() {
+    for (const close of open.splice(0).reverse()) {
+        await close();
+    }
+}
+onSignal(closeAll);
+after(closeAll);
 
-async function stop() {
-    await browser.close();
-    admin.close();
-    await stand.stop();
-}
-after(stop, { timeout: 60_000 });
-for (const [signal, number] of Object.entries({ SIGINT: 2, SIGTERM: 15, SIGHUP: 1 })) {
-    process.once(signal, async () => {
-        await stop();
-        process.exit(128 + number);
-    });
-}
+await stand.start();
+export const browser = await launch();
+open.push(() => browser.close());
+export const admin = await Client.loggedIn(stand);
+open.push(() => admin.close());
