@@ -132,7 +132,7 @@ final class Rest {
 			return self::failed( $error );
 		}
 		$now = microtime( true );
-		return self::fresh(
+		return new WP_REST_Response(
 			array(
 				'locks'   => array_map( array( self::class, 'data' ), $list['locks'] ),
 				'rows'    => array_map(
@@ -178,7 +178,7 @@ final class Rest {
 			return self::failed( $error );
 		}
 		self::log( $name, $lock );
-		return self::fresh(
+		return new WP_REST_Response(
 			array(
 				'broken'  => true,
 				'lock'    => Text::id( $name ),
@@ -192,7 +192,7 @@ final class Rest {
 	 * The waits of the last two days.
 	 */
 	public static function waits(): WP_REST_Response {
-		return self::fresh( Waits_View::data( Wait_Recorder::stored(), time() ) );
+		return new WP_REST_Response( Waits_View::data( Wait_Recorder::stored(), time() ) );
 	}
 
 	/**
@@ -241,15 +241,6 @@ final class Rest {
 			}
 		}
 		return $lock;
-	}
-
-	/**
-	 * An answer that no cache keeps.
-	 *
-	 * @param array $data The answer.
-	 */
-	private static function fresh( array $data ): WP_REST_Response {
-		return new WP_REST_Response( $data, 200, array( 'Cache-Control' => 'no-store' ) );
 	}
 
 	/**

@@ -77,10 +77,14 @@ final class Waits_View {
 	private static function figures( array $totals ): string {
 		$figures = array(
 			_n( 'request waited', 'requests waited', $totals['requests'], 'cluster-lock' ) => number_format_i18n( $totals['requests'] ),
-			__( 'in all', 'cluster-lock' )      => Text::duration( $totals['seconds'] ),
-			__( 'the longest', 'cluster-lock' ) => Text::duration( $totals['longest'] ),
-			_n( 'time-out', 'time-outs', $totals['timed_out'], 'cluster-lock' ) => number_format_i18n( $totals['timed_out'] ),
 		);
+		if ( $totals['requests'] > 0 ) {
+			$figures += array(
+				__( 'in all', 'cluster-lock' )      => Text::duration( $totals['seconds'] ),
+				__( 'the longest', 'cluster-lock' ) => Text::duration( $totals['longest'] ),
+				_n( 'time-out', 'time-outs', $totals['timed_out'], 'cluster-lock' ) => number_format_i18n( $totals['timed_out'] ),
+			);
+		}
 		$html    = '';
 		foreach ( $figures as $label => $value ) {
 			$html .= sprintf( '<li><strong>%s</strong> %s</li>', esc_html( $value ), esc_html( $label ) );

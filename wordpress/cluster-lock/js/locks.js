@@ -118,6 +118,7 @@
 			const isNew = error.hidden;
 			text.textContent = message;
 			error.hidden = false;
+			body.querySelector( '.no-items' ).hidden = true;
 			summary.textContent = rows.size > 0 ? __( 'Not up to date.', 'cluster-lock' ) : '';
 			if ( isNew ) {
 				wp.a11y.speak( message, 'assertive' );
