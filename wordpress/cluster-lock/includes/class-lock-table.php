@@ -72,7 +72,7 @@ final class Lock_Table {
 					'<button type="button" class="button button-small hide-if-no-js" data-break aria-haspopup="dialog">%s<span class="screen-reader-text"> %s</span></button>',
 					/* translators: Verb: take a lock away from its holder. */
 					esc_html__( 'Break…', 'cluster-lock' ),
-					esc_html( Text::shortened( $name, self::LONG ) )
+					Html::text( Text::shortened( $name, self::LONG ) )
 				),
 			),
 		);
@@ -98,10 +98,10 @@ final class Lock_Table {
 		}
 		return sprintf(
 			'<tr data-lock="%s" data-fence="%s" data-title="%s" data-held-by="%s">%s</tr>',
-			esc_attr( $row['id'] ),
+			Html::text( $row['id'] ),
 			esc_attr( $row['fence'] ),
-			esc_attr( $row['title'] ),
-			esc_attr( $row['held_by'] ),
+			Html::text( $row['title'] ),
+			Html::text( $row['held_by'] ),
 			$cells
 		);
 	}
@@ -181,7 +181,7 @@ final class Lock_Table {
 			}
 			$html .= sprintf(
 				'<li data-node="%s" data-pid="%d">%s%s</li>',
-				esc_attr( Text::printable( $holder['node'] ) ),
+				Html::text( Text::printable( $holder['node'] ) ),
 				$holder['pid'],
 				self::process( $holder ),
 				array() === $lines ? '' : '<br>' . implode( '<br>', $lines )
@@ -213,7 +213,7 @@ final class Lock_Table {
 				: __( 'for %s', 'cluster-lock' );
 			$html .= sprintf(
 				'<li data-waiter="%s" data-pid="%d">%s, %s</li>',
-				esc_attr( Text::printable( $waiter['node'] ) ),
+				Html::text( Text::printable( $waiter['node'] ) ),
 				$waiter['pid'],
 				self::process( $waiter ),
 				esc_html( sprintf( $how, Text::duration( $now - $waiter['since'] ) ) )
@@ -235,7 +235,7 @@ final class Lock_Table {
 		return sprintf(
 			/* translators: 1: name of a web server, 2: process number. */
 			esc_html__( '%1$s, process %2$s', 'cluster-lock' ),
-			'<strong>' . esc_html( Text::shortened( Text::printable( $who['node'] ), self::LONG ) ) . '</strong>',
+			'<strong>' . Html::text( Text::shortened( Text::printable( $who['node'] ), self::LONG ) ) . '</strong>',
 			(int) $who['pid']
 		);
 	}
@@ -247,11 +247,11 @@ final class Lock_Table {
 	 * @param string $tag  What it is in.
 	 */
 	private static function long( string $text, string $tag ): string {
-		$whole = sprintf( '<%1$s dir="ltr">%2$s</%1$s>', $tag, esc_html( $text ) );
+		$whole = sprintf( '<%1$s dir="ltr">%2$s</%1$s>', $tag, Html::text( $text ) );
 		if ( Text::length( $text ) <= self::LONG ) {
 			return $whole;
 		}
-		$short = sprintf( '<%1$s dir="ltr">%2$s</%1$s>', $tag, esc_html( Text::shortened( $text, self::LONG ) ) );
+		$short = sprintf( '<%1$s dir="ltr">%2$s</%1$s>', $tag, Html::text( Text::shortened( $text, self::LONG ) ) );
 		return "<details><summary>$short</summary>$whole</details>";
 	}
 

@@ -159,7 +159,7 @@ final class Waits_View {
 	 * @param string[] $texts Plain texts.
 	 */
 	private static function cells( array $texts ): string {
-		return '<tr><td>' . implode( '</td><td>', array_map( 'esc_html', $texts ) ) . '</td></tr>';
+		return '<tr><td>' . implode( '</td><td>', array_map( array( Html::class, 'text' ), $texts ) ) . '</td></tr>';
 	}
 
 	/**

@@ -18,12 +18,12 @@ function _n($single, $plural, $number, $domain)
 
 function esc_html($text)
 {
-    return htmlspecialchars((string) $text, ENT_QUOTES);
+    return htmlspecialchars((string) $text, ENT_QUOTES, 'UTF-8', false);
 }
 
 function esc_attr($text)
 {
-    return htmlspecialchars((string) $text, ENT_QUOTES);
+    return htmlspecialchars((string) $text, ENT_QUOTES, 'UTF-8', false);
 }
 
 function esc_html__($text, $domain)
