@@ -174,9 +174,13 @@ final class Lock_Table {
 			if ( '' !== $holder['request_uri'] ) {
 				$lines[] = self::long( Text::printable( $holder['request_uri'] ), 'span' );
 			}
-			if ( '' !== $holder['script'] ) {
-				$script  = $holder['script'];
-				$script  = Mounts::is_within( $script, $root ) ? ltrim( substr( $script, strlen( rtrim( $root, '/' ) ) ), '/' ) : $script;
+			$script = $holder['script'];
+			if ( Mounts::is_within( $script, $root ) ) {
+				$script = ltrim( substr( $script, strlen( rtrim( $root, '/' ) ) ), '/' );
+			}
+			// A URL that is the script's own says it already.
+			$is_said = '' === $script || substr( $holder['request_uri'], -strlen( $script ) - 1 ) === "/$script";
+			if ( ! $is_said ) {
 				$lines[] = '<span class="cluster-lock-script">' . self::long( Text::printable( $script ), 'span' ) . '</span>';
 			}
 			$html .= sprintf(

@@ -85,7 +85,7 @@ final class Waits_View {
 				_n( 'time-out', 'time-outs', $totals['timed_out'], 'cluster-lock' ) => number_format_i18n( $totals['timed_out'] ),
 			);
 		}
-		$html    = '';
+		$html = '';
 		foreach ( $figures as $label => $value ) {
 			$html .= sprintf( '<li><strong>%s</strong> %s</li>', esc_html( $value ), esc_html( $label ) );
 		}

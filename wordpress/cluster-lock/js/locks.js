@@ -159,6 +159,9 @@
 			}
 			// What is in the table is no longer known to be so.
 			complain( failure.message || __( 'The locks could not be read.', 'cluster-lock' ) );
+			if ( failure.data && [ 401, 403 ].includes( failure.data.status ) ) {
+				return; // Logged out: asking again does not help.
+			}
 		}
 		asking = null;
 		if ( ! isPaused() ) {

@@ -39,8 +39,10 @@ final class LockTableTest extends TestCase
 
     public function testScriptsOfTheSiteAreShownWithoutItsPath(): void
     {
-        $row = self::row(self::lock('x', [self::holder('a')]));
-        self::assertStringEndsWith('options.php' . 'wp-admin/options.php', self::text($row, 'holder'));
+        $row = self::row(self::lock('x', [['request_uri' => '/blog/a-post/', 'script' => '/srv/www/index.php'] + self::holder('a')]));
+        self::assertStringEndsWith('/blog/a-post/index.php', self::text($row, 'holder'));
+        $row = self::row(self::lock('x', [['request_uri' => '/blog/wp-admin/options.php'] + self::holder('a')]));
+        self::assertStringEndsWith('process 4711/blog/wp-admin/options.php', self::text($row, 'holder'));
         $row = self::row(self::lock('x', [['script' => '/srv/www2/cron.php', 'request_uri' => ''] + self::holder('a')]));
         self::assertStringContainsString('/srv/www2/cron.php', self::text($row, 'holder'));
         self::assertStringContainsString('/srv/www2/cron.php', $row->getAttribute('data-held-by'));
