@@ -70,14 +70,18 @@ final class ClusterLockStore implements BlockingStoreInterface, BlockingSharedLo
         }
         $this->lease = $initialTtl ?? ($renew ? (float) ini_get('cluster_lock.ttl') : 300.0);
         if (!($this->lease >= self::MIN_LEASE && $this->lease <= self::MAX_LEASE)) {
-            throw new InvalidTtlException(
-                sprintf('"%s()" expects a TTL from 0.1 s to a year. Got %s.', __METHOD__, $this->lease)
-            );
+            throw new InvalidTtlException(sprintf(
+                '"%s()" expects a TTL from 0.1 s to a year. Got %s.',
+                __METHOD__,
+                var_export($this->lease, true)
+            ));
         }
         if ($timeout !== null && !($timeout >= 0.0)) {
-            throw new InvalidArgumentException(
-                sprintf('"%s()" expects a time-out of at least 0 s. Got %s.', __METHOD__, $timeout)
-            );
+            throw new InvalidArgumentException(sprintf(
+                '"%s()" expects a time-out of at least 0 s. Got %s.',
+                __METHOD__,
+                var_export($timeout, true)
+            ));
         }
     }
 
@@ -205,17 +209,33 @@ final class ClusterLockStore implements BlockingStoreInterface, BlockingSharedLo
                 $hold = null; // Lost meanwhile: acquired afresh.
             }
         }
-        if ($hold !== null) {
-            // A promotion or demotion. A ClusterLock has one mode, so the other one has to be given back first.
-            $this->letGo($key, $hold);
-        }
-        if (!$this->acquire($key, $mode, $timeout)) {
-            $was = $hold !== null && !$this->acquire($key, $hold->mode, 0.0)
-                ? ', and what it held before could not be had again'
-                : '';
-            throw new LockConflictedException(sprintf('The "%s" lock is held by somebody else%s.', $key, $was));
+        $acquired = $hold === null
+            ? $this->acquire($key, $mode, $timeout)
+            : $this->convert($key, $hold, $mode, $timeout);
+        if (!$acquired) {
+            throw new LockConflictedException(sprintf('The "%s" lock is held by somebody else.', $key));
         }
         $this->checkNotExpired($key);
+    }
+
+    /**
+     * A promotion or demotion. A ClusterLock has one mode, so what is held is given back first, like flock(2) does;
+     * and taken again when the other mode cannot be had, if nobody came first.
+     */
+    private function convert(Key $key, Hold $hold, int $mode, ?float $timeout): bool
+    {
+        $this->letGo($key, $hold);
+        $acquired = false;
+        try {
+            return $acquired = $this->acquire($key, $mode, $timeout);
+        } finally {
+            if (!$acquired && !$this->acquire($key, $hold->mode, 0.0)) {
+                $this->logger?->notice(
+                    'The "{resource}" lock was given back for a promotion or demotion, and somebody else came first.',
+                    ['resource' => $key]
+                );
+            }
+        }
     }
 
     private function acquire(Key $key, int $mode, ?float $timeout): bool

@@ -10,6 +10,7 @@ use ClusterLock\Symfony\Tests\Support\MemoryLogger;
 use ClusterLock\Symfony\Tests\Support\StoreTestCase;
 use ClusterLock\Tests\Support\Cluster;
 use ClusterLock\Tests\Support\RedisServer;
+use Symfony\Component\Lock\Exception\LockAcquiringException;
 use Symfony\Component\Lock\Exception\LockConflictedException;
 use Symfony\Component\Lock\Store\CombinedStore;
 use Symfony\Component\Lock\Store\InMemoryStore;
@@ -131,6 +132,7 @@ final class LockTest extends StoreTestCase
     public function testAReaderWhosePromotionIsOvertakenHoldsNothing(Cluster $cluster): void
     {
         [$alice, $bob] = [new Application($cluster), new Application($cluster)];
+        $alice->store()->setLogger($logger = $alice->new(MemoryLogger::class));
         [$hers, $his] = [$alice->lock('job'), $bob->lock('job')];
         $hers->acquireRead();
         $his->begin('acquire', true);
@@ -139,6 +141,24 @@ final class LockTest extends StoreTestCase
         self::assertTrue($bob->end(), 'He has it');
 
         self::assertFalse($hers->isAcquired(), 'Nobody reads while he writes');
+        self::assertStringContainsString('"job" lock was given back', implode($logger->lines()), 'The log tells');
+    }
+
+    /** @dataProvider backends */
+    public function testAReaderWhosePromotionIsRefusedGoesOnReading(Cluster $cluster): void
+    {
+        $app = new Application($cluster, ['renew' => true]);
+        [$lock, $other] = [$app->lock('job'), $app->lock('job')];
+        $lock->acquireRead();
+        $other->acquireRead();
+        self::assertThrows(
+            LockAcquiringException::class,
+            static fn () => $lock->acquire(true),
+            'It could only wait for its own request'
+        );
+
+        self::assertTrue($lock->isAcquired(), 'It is still a reader');
+        self::assertTrue($other->isAcquired(), 'It is still a reader');
     }
 
     /**
