@@ -16,9 +16,9 @@ use Symfony\Component\Lock\Exception\LockExpiredException;
  */
 final class ExpiringTest extends StoreTestCase
 {
-    /** @dataProvider backends */
-    public function testALockEndsWithItsTtlThoughPhpIniSaysRenew(Cluster $cluster): void
+    public function testALockEndsWithItsTtlThoughPhpIniSaysRenew(): void
     {
+        $cluster = Cluster::redis();
         [$alice, $bob] = [new Application($cluster), new Application($cluster)];
         $lock = $alice->lock('job', 1.5);
         self::assertTrue($lock->acquire(), 'It is free');
@@ -37,9 +37,9 @@ final class ExpiringTest extends StoreTestCase
         self::assertSame('1', $alice->call('ini_get', 'cluster_lock.auto_renew'), 'The setting is as it was');
     }
 
-    /** @dataProvider backends */
-    public function testRefreshPutsOffTheEnd(Cluster $cluster): void
+    public function testRefreshPutsOffTheEnd(): void
     {
+        $cluster = Cluster::redis();
         [$alice, $bob] = [new Application($cluster), new Application($cluster)];
         [$lock, $clock] = [$alice->lock('job', 1.5), $alice->lock('clock', 1.5)];
         $lock->acquire();
@@ -111,9 +111,9 @@ final class ExpiringTest extends StoreTestCase
         $cluster->assertHeld('job', 'It was saved again');
     }
 
-    /** @dataProvider backends */
-    public function testALockThatRanOutAndWasForgottenIsNothingToWarnOf(Cluster $cluster): void
+    public function testALockThatRanOutAndWasForgottenIsNothingToWarnOf(): void
     {
+        $cluster = Cluster::redis();
         $app = new Application($cluster, ['initialTtl' => 1.0]);
         [$forgotten, $other] = [$app->key('job'), $app->key('other')];
         $app->store()->save($forgotten);
