@@ -4,7 +4,7 @@
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::server::ServerArgs;
-use crate::{break_lock, doctor, generated, info, list};
+use crate::{break_lock, doctor, generated, info, list, run};
 
 /// Who holds which lock of the cluster, who waits, and what is wrong; locks for scripts.
 #[derive(Debug, Parser)]
@@ -63,6 +63,8 @@ pub(crate) enum Command {
     Info(info::Args),
     /// Takes a lock from whoever holds it; the next in the queue gets it
     Break(break_lock::Args),
+    /// Runs a command under a lock, as flock(1) does on one machine
+    Run(run::Args),
     /// Looks for what is wrong with this installation, and says what to do
     Doctor(doctor::Args),
     /// Prints completions for a shell
@@ -72,6 +74,8 @@ pub(crate) enum Command {
     Completions(generated::CompletionsArgs),
     /// Prints the manual page, or writes those of all commands
     Man(generated::ManArgs),
+    #[command(name = "__exec", hide = true)]
+    Exec(run::ExecArgs),
 }
 
 #[cfg(test)]
