@@ -20,11 +20,15 @@ mod info;
 mod json;
 mod list;
 mod lock;
+mod metrics;
 mod outcome;
 mod output;
 mod php_ini;
+mod ping;
 mod run;
 mod server;
+mod stats;
+mod status;
 mod table;
 mod units;
 
@@ -47,7 +51,7 @@ fn main() -> ExitCode {
         Err(failure) => {
             let code = out.failure(&failure);
             if let Some(source) = source.filter(|_| failure.is_of_the_server()) {
-                out.note(format_args!("where the server is was said by {source}"));
+                out.note(format_args!("the server is that of {source}"));
             }
             code
         }
@@ -59,6 +63,9 @@ fn run(command: &Command, target: impl FnOnce() -> Result<Target>, out: &Output)
         Command::List(args) => list::run(args, &target()?, out),
         Command::Info(args) => info::run(args, &target()?, out),
         Command::Break(args) => break_lock::run(args, &target()?, out),
+        Command::Ping(args) => ping::run(args, &target()?, out),
+        Command::Status(args) => status::run(args, &target()?, out),
+        Command::Metrics(args) => metrics::run(args, &target()?, out),
         Command::Run(args) => run::run(args, &target()?, out),
         Command::Doctor(args) => doctor::run(args, &target()?, out),
         Command::Completions(args) => generated::completions(args, out),

@@ -22,6 +22,22 @@ pub(crate) fn span(time: Duration) -> String {
     }
 }
 
+/// `512 B`, `1.5 MiB`.
+#[allow(clippy::cast_precision_loss)] // one digit is shown
+pub(crate) fn bytes(count: u64) -> String {
+    let units = ["KiB", "MiB", "GiB", "TiB"];
+    let mut amount = count as f64;
+    let mut shown = format!("{count} B");
+    for unit in units {
+        if amount < 1024.0 {
+            break;
+        }
+        amount /= 1024.0;
+        shown = format!("{amount:.1} {unit}");
+    }
+    shown
+}
+
 /// How long ago `since` was at `now`; both Unix time in seconds. Clocks of two machines are never quite the same.
 pub(crate) fn between(since: f64, now: f64) -> Duration {
     Duration::try_from_secs_f64(now - since).unwrap_or_default()
@@ -65,6 +81,11 @@ mod tests {
         for (seconds, shown) in cases {
             assert_eq!(span(Duration::from_secs_f64(seconds)), shown);
         }
+    }
+
+    #[test]
+    fn bytes_in_their_unit() {
+        assert_eq!([0, 1023, 1536, 3 << 30].map(bytes), ["0 B", "1023 B", "1.5 KiB", "3.0 GiB"]);
     }
 
     #[test]
