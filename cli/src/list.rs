@@ -45,6 +45,12 @@ struct Listing<'a> {
     locks: Vec<json::Lock<'a>>,
 }
 
+/// What there is, once: for a `watch` without a terminal.
+pub(crate) fn once(prefix: &[u8], target: &Target, out: &Output) -> Result<Outcome> {
+    let prefix = std::ffi::OsStr::from_bytes(prefix).to_owned();
+    run(&Args { prefix, waiting: false, limit: 1000, wide: false }, target, out)
+}
+
 pub(crate) fn run(args: &Args, target: &Target, out: &Output) -> Result<Outcome> {
     let engine = target.engine()?;
     // One more than asked for tells whether there are more.

@@ -13,6 +13,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod args;
+mod bench;
 mod break_lock;
 mod doctor;
 mod generated;
@@ -31,6 +32,7 @@ mod stats;
 mod status;
 mod table;
 mod units;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -66,6 +68,8 @@ fn run(command: &Command, target: impl FnOnce() -> Result<Target>, out: &Output)
         Command::Ping(args) => ping::run(args, &target()?, out),
         Command::Status(args) => status::run(args, &target()?, out),
         Command::Metrics(args) => metrics::run(args, &target()?, out),
+        Command::Bench(args) => bench::run(args, &target()?, out),
+        Command::Watch(args) => watch::run(args, &target()?, out),
         Command::Run(args) => run::run(args, &target()?, out),
         Command::Doctor(args) => doctor::run(args, &target()?, out),
         Command::Completions(args) => generated::completions(args, out),
