@@ -8,7 +8,6 @@ mod calling;
 mod terminal;
 
 mod breaking;
-mod documented;
 mod generated;
 mod hostile;
 mod listing;
@@ -19,3 +18,6 @@ mod run_locking;
 mod run_losing;
 mod server;
 mod watching;
+
+// Of all of them.
+mod documented;
