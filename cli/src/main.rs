@@ -51,7 +51,7 @@ fn run(cli: Cli, out: &Output) -> Result<Outcome> {
         Command::List(args) => list::run(&args, &target()?, out),
         Command::Info(args) => info::run(&args, &target()?, out),
         Command::Break(args) => break_lock::run(&args, &target()?, out),
-        Command::Doctor(args) => doctor::run(&args, &target()?, out),
+        Command::Doctor(args) => doctor::run(&args, target(), out),
         Command::Completions(args) => generated::completions(&args, out),
         Command::Man(args) => generated::man(&args, out),
     }
