@@ -4,7 +4,7 @@
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::server::ServerArgs;
-use crate::{break_lock, doctor, generated, info, list};
+use crate::{bench, break_lock, doctor, generated, info, list, metrics, ping, run, status, watch};
 
 /// Who holds which lock of the cluster, who waits, and what is wrong; locks for scripts.
 #[derive(Debug, Parser)]
@@ -63,6 +63,18 @@ pub(crate) enum Command {
     Info(info::Args),
     /// Takes a lock from whoever holds it; the next in the queue gets it
     Break(break_lock::Args),
+    /// The locks in a live view, longest wait first
+    Watch(watch::Args),
+    /// How long a round trip to the locks takes
+    Ping(ping::Args),
+    /// The servers, as far as locks depend on them, and how much is held
+    Status(status::Args),
+    /// Runs a command under a lock, as flock(1) does on one machine
+    Run(run::Args),
+    /// Numbers for Prometheus and its kind, as OpenMetrics text
+    Metrics(metrics::Args),
+    /// What locks cost here and now, as multiples of a round trip
+    Bench(bench::Args),
     /// Looks for what is wrong with this installation, and says what to do
     Doctor(doctor::Args),
     /// Prints completions for a shell
@@ -72,6 +84,8 @@ pub(crate) enum Command {
     Completions(generated::CompletionsArgs),
     /// Prints the manual page, or writes those of all commands
     Man(generated::ManArgs),
+    #[command(name = "__exec", hide = true)]
+    Exec(run::ExecArgs),
 }
 
 #[cfg(test)]

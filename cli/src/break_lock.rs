@@ -10,7 +10,8 @@ use crate::lock::{NameArg, who};
 use crate::outcome::{Failure, Outcome, Result};
 use crate::output::Output;
 use crate::server::Target;
-use crate::units::{between, now, span};
+use crate::status::now_there;
+use crate::units::{between, span};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -41,7 +42,7 @@ pub(crate) fn run(args: &Args, target: &Target, out: &Output) -> Result<Outcome>
     let name = args.name.name()?;
     let engine = target.engine()?;
     let before = engine.info(&name).map_err(Failure::of(&name))?;
-    let seen = now();
+    let seen = now_there(&engine);
     let wanted = args.yes || before.as_ref().map_or(Ok(true), |report| ask(report, seen))?;
     // Also when nobody was seen to hold it: a record that cannot be read is mended so.
     let broken = wanted && engine.break_lock(&name).map_err(Failure::of(&name))?;

@@ -9,7 +9,8 @@ use crate::lock::{NameArg, who};
 use crate::outcome::{Failure, Outcome, Result};
 use crate::output::{Output, Style};
 use crate::server::Target;
-use crate::units::{between, now, span};
+use crate::status::now_there;
+use crate::units::{between, span};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Ends with 1 when nobody holds it.")]
@@ -33,7 +34,7 @@ pub(crate) fn run(args: &Args, target: &Target, out: &Output) -> Result<Outcome>
     let name = args.name.name()?;
     let engine = target.engine()?;
     let report = engine.info(&name).map_err(Failure::of(&name))?;
-    let now = now();
+    let now = now_there(&engine);
     if out.json {
         let lock = report.as_ref().map(|report| json::Lock::at(now, report));
         let held = lock.is_some();

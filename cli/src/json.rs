@@ -2,7 +2,7 @@
 
 use std::io;
 
-use cluster_lock_core::{Holder, Identity, LockName, LockReport, Mode, Waiter};
+use cluster_lock_core::{Holder, Identity, LockName, LockReport, Mode, ServerReport, Waiter};
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 
@@ -123,7 +123,8 @@ impl<'a> Lock<'a> {
     /// As seen at `now`, Unix time in seconds.
     pub(crate) fn at(now: f64, report: &'a LockReport) -> Self {
         let LockReport { name, mode, fence, ttl, since, holders, waiters } = report;
-        let ago = |since: f64| (now - since).max(0.0);
+        // No clock of two machines is true to the microsecond.
+        let ago = |since: f64| ((now - since).max(0.0) * 1000.0).round() / 1000.0;
         let held = |Holder { identity, since, fence, lease_left }: &'a Holder| Holding {
             who: identity.into(),
             since: *since,
@@ -146,6 +147,46 @@ impl<'a> Lock<'a> {
             lease_left_seconds: ttl.as_secs_f64(),
             holders: holders.iter().map(held).collect(),
             waiters: waiters.iter().map(waits).collect(),
+        }
+    }
+}
+
+/// What a server says of itself; `null` is what it does not say.
+#[derive(Serialize)]
+pub(crate) struct Facts<'a> {
+    server: &'a str,
+    error: Option<&'a str>,
+    round_trip_seconds: Option<f64>,
+    clock_ahead_seconds: Option<f64>,
+    version: Option<&'a str>,
+    role: Option<&'a str>,
+    maxmemory_bytes: Option<u64>,
+    maxmemory_policy: Option<&'a str>,
+    used_memory_bytes: Option<u64>,
+    evicted_keys: Option<u64>,
+    append_only: Option<bool>,
+    replicas: Option<u64>,
+    sampled_keys: Option<u64>,
+    foreign_keys: Option<u64>,
+}
+
+impl<'a> From<&'a ServerReport> for Facts<'a> {
+    fn from(report: &'a ServerReport) -> Self {
+        Self {
+            server: &report.server,
+            error: report.error.as_deref(),
+            round_trip_seconds: report.round_trip.map(|time| time.as_secs_f64()),
+            clock_ahead_seconds: report.clock_ahead,
+            version: report.version.as_deref(),
+            role: report.role.as_deref(),
+            maxmemory_bytes: report.maxmemory,
+            maxmemory_policy: report.maxmemory_policy.as_deref(),
+            used_memory_bytes: report.used_memory,
+            evicted_keys: report.evicted_keys,
+            append_only: report.append_only,
+            replicas: report.replicas,
+            sampled_keys: report.sampled_keys,
+            foreign_keys: report.foreign_keys,
         }
     }
 }

@@ -11,8 +11,9 @@ use crate::lock::doing;
 use crate::outcome::{Outcome, Result};
 use crate::output::{Output, Style};
 use crate::server::Target;
+use crate::status::now_there;
 use crate::table::{Column, Table};
-use crate::units::{between, now, span};
+use crate::units::{between, span};
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -44,11 +45,17 @@ struct Listing<'a> {
     locks: Vec<json::Lock<'a>>,
 }
 
+/// What there is, once: for a `watch` without a terminal.
+pub(crate) fn once(prefix: &[u8], target: &Target, out: &Output) -> Result<Outcome> {
+    let prefix = std::ffi::OsStr::from_bytes(prefix).to_owned();
+    run(&Args { prefix, waiting: false, limit: 1000, wide: false }, target, out)
+}
+
 pub(crate) fn run(args: &Args, target: &Target, out: &Output) -> Result<Outcome> {
     let engine = target.engine()?;
     // One more than asked for tells whether there are more.
     let mut locks = engine.list(args.prefix.as_bytes(), args.limit.saturating_add(1))?;
-    let now = now();
+    let now = now_there(&engine);
     let truncated = locks.len() > args.limit;
     locks.truncate(args.limit);
     locks.retain(|lock| !args.waiting || !lock.waiters.is_empty());

@@ -7,12 +7,13 @@
 //! * [`output`], [`table`], [`json`], [`units`]: text for people, JSON for programs; nothing of what others wrote
 //!   drives a terminal.
 //! * [`outcome`]: what went wrong, what to do, and the exit codes.
-//! * [`list`], [`info`], [`break_lock`]: the commands, one a module.
+//! * [`list`], [`info`], [`break_lock`], [`run`]: the commands, one a module.
 //! * [`doctor`]: looks for what is wrong with an installation.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod args;
+mod bench;
 mod break_lock;
 mod doctor;
 mod generated;
@@ -20,12 +21,18 @@ mod info;
 mod json;
 mod list;
 mod lock;
+mod metrics;
 mod outcome;
 mod output;
 mod php_ini;
+mod ping;
+mod run;
 mod server;
+mod stats;
+mod status;
 mod table;
 mod units;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -39,20 +46,34 @@ use server::Target;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let out = Output::new(&cli.output);
-    match run(cli, &out) {
+    let mut source = None;
+    let target = || Target::find(&cli.server, &out).inspect(|target| source = Some(target.source.clone()));
+    match run(&cli.command, target, &out) {
         Ok(outcome) => outcome.into(),
-        Err(failure) => out.failure(&failure),
+        Err(failure) => {
+            let code = out.failure(&failure);
+            if let Some(source) = source.filter(|_| failure.is_of_the_server()) {
+                out.note(format_args!("the server is that of {source}"));
+            }
+            code
+        }
     }
 }
 
-fn run(cli: Cli, out: &Output) -> Result<Outcome> {
-    let target = || Target::find(&cli.server, out);
-    match cli.command {
-        Command::List(args) => list::run(&args, &target()?, out),
-        Command::Info(args) => info::run(&args, &target()?, out),
-        Command::Break(args) => break_lock::run(&args, &target()?, out),
-        Command::Doctor(args) => doctor::run(&args, target(), out),
-        Command::Completions(args) => generated::completions(&args, out),
-        Command::Man(args) => generated::man(&args, out),
+fn run(command: &Command, target: impl FnOnce() -> Result<Target>, out: &Output) -> Result<Outcome> {
+    match command {
+        Command::List(args) => list::run(args, &target()?, out),
+        Command::Info(args) => info::run(args, &target()?, out),
+        Command::Break(args) => break_lock::run(args, &target()?, out),
+        Command::Ping(args) => ping::run(args, &target()?, out),
+        Command::Status(args) => status::run(args, &target()?, out),
+        Command::Metrics(args) => metrics::run(args, &target()?, out),
+        Command::Bench(args) => bench::run(args, &target()?, out),
+        Command::Watch(args) => watch::run(args, &target()?, out),
+        Command::Run(args) => run::run(args, &target()?, out),
+        Command::Doctor(args) => doctor::run(args, target(), out),
+        Command::Completions(args) => generated::completions(args, out),
+        Command::Man(args) => generated::man(args, out),
+        Command::Exec(args) => run::exec(args, out),
     }
 }

@@ -16,6 +16,8 @@ pub(crate) enum Outcome {
     Yes,
     /// The answer is no: not held, timed out, something to mend.
     No,
+    /// The exit code of another program, or one of `run`'s own.
+    Code(u8),
 }
 
 impl From<Outcome> for ExitCode {
@@ -23,6 +25,7 @@ impl From<Outcome> for ExitCode {
         match outcome {
             Outcome::Yes => Self::SUCCESS,
             Outcome::No => Self::from(1),
+            Outcome::Code(code) => Self::from(code),
         }
     }
 }
@@ -65,6 +68,11 @@ impl Failure {
             Self::Engine(error) | Self::Lock(LockError { error, .. }) => Some(error),
             _ => None,
         }
+    }
+
+    /// Whether a server is the reason.
+    pub(crate) fn is_of_the_server(&self) -> bool {
+        self.code() == 3
     }
 
     /// The exit code: the classes of `cluster-lock --help`.

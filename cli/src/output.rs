@@ -115,15 +115,26 @@ impl Output {
         let _ = writeln!(io::stderr(), "cluster-lock: {text}");
     }
 
-    /// Reports a failure: in words on standard error, and as an object if objects are wanted.
-    pub(crate) fn failure(&self, failure: &Failure) -> ExitCode {
-        if matches!(failure, Failure::Closed) {
-            return ExitCode::from(Outcome::Yes); // as after `| head -1`
-        }
+    /// One JSON object on standard error, where standard output is somebody else's.
+    #[allow(clippy::unused_self)]
+    pub(crate) fn aside(&self, object: &impl Serialize) -> Result<()> {
+        writeln!(io::stderr(), "{}", json::line(object)?).map_err(Failure::system("standard error"))
+    }
+
+    /// Reports a failure in words on standard error.
+    pub(crate) fn report(&self, failure: &Failure) {
         self.note(failure);
         if let Some(hint) = failure.hint() {
             self.note(hint);
         }
+    }
+
+    /// Reports a failure that ends the command: in words, and as an object if objects are wanted.
+    pub(crate) fn failure(&self, failure: &Failure) -> ExitCode {
+        if matches!(failure, Failure::Closed) {
+            return ExitCode::from(Outcome::Yes); // as after `| head -1`
+        }
+        self.report(failure);
         if self.json {
             let _ = self.object(&json::Failed::from(failure));
         }

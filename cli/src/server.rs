@@ -68,7 +68,7 @@ impl fmt::Display for Source {
         match self {
             Self::Given => f.write_str("--dsn or CLUSTER_LOCK_DSN"),
             Self::PhpIni(file) => f.write_str(&text::path(file)),
-            Self::Default => f.write_str("the default; no php.ini was found that sets cluster_lock.dsn"),
+            Self::Default => f.write_str("the default (no php.ini was found that sets cluster_lock.dsn)"),
         }
     }
 }

@@ -22,6 +22,22 @@ pub(crate) fn span(time: Duration) -> String {
     }
 }
 
+/// `512 B`, `1.5 MiB`.
+#[allow(clippy::cast_precision_loss)] // one digit is shown
+pub(crate) fn bytes(count: u64) -> String {
+    let units = ["KiB", "MiB", "GiB", "TiB"];
+    let mut amount = count as f64;
+    let mut shown = format!("{count} B");
+    for unit in units {
+        if amount < 1024.0 {
+            break;
+        }
+        amount /= 1024.0;
+        shown = format!("{amount:.1} {unit}");
+    }
+    shown
+}
+
 /// How long ago `since` was at `now`; both Unix time in seconds. Clocks of two machines are never quite the same.
 pub(crate) fn between(since: f64, now: f64) -> Duration {
     Duration::try_from_secs_f64(now - since).unwrap_or_default()
@@ -39,6 +55,12 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
         .filter(|time| time.as_secs() <= 31_536_000)
         .ok_or_else(|| "a number of seconds, 0 or more, is allowed".into())
+}
+
+/// A lease from the command line.
+pub(crate) fn lease_time(text: &str) -> Result<Duration, String> {
+    let allowed = || "a number of seconds from 0.1 to 31536000 is allowed".to_owned();
+    seconds(text).ok().filter(|time| *time >= Duration::from_millis(100)).ok_or_else(allowed)
 }
 
 #[cfg(test)]
@@ -59,6 +81,11 @@ mod tests {
         for (seconds, shown) in cases {
             assert_eq!(span(Duration::from_secs_f64(seconds)), shown);
         }
+    }
+
+    #[test]
+    fn bytes_in_their_unit() {
+        assert_eq!([0, 1023, 1536, 3 << 30].map(bytes), ["0 B", "1023 B", "1.5 KiB", "3.0 GiB"]);
     }
 
     #[test]
