@@ -47,7 +47,8 @@ pub(crate) fn compare(flock: Times, cluster: Option<Times>) -> String {
     };
     let ratio = |flock: f64, cluster: f64| {
         let ratio = flock / cluster;
-        if ratio >= 10.0 { format!("{ratio:.0} ×") } else { format!("{ratio:.1} ×") }
+        let digits = if ratio >= 10.0 { 0 } else { 1 + usize::from(ratio < 1.0) };
+        format!("{ratio:.digits$} ×")
     };
     let handed = match (flock.hand_off, cluster.hand_off) {
         (Some(flock), Some(cluster)) => format!(" ({})", ratio(flock, cluster)),

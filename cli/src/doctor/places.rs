@@ -42,9 +42,11 @@ pub(crate) fn find(mounts: &Mounts, wanted: &[PathBuf]) -> Vec<Place> {
         })
         .collect();
     let of = |&(mount, kind, ref name): &(&Mount, Kind, Option<PathBuf>), path: &Path| {
-        let taken = network
-            .iter()
-            .any(|(other, _, its)| other.device != mount.device && its.is_some() && its == name);
+        // One export may be mounted twice, with other options. What names no server is another one's.
+        let same = |other: &Mount| {
+            other.device == mount.device || (other.source == mount.source && !network::is_tunnelled(mount))
+        };
+        let taken = network.iter().any(|(other, _, its)| its.is_some() && its == name && !same(other));
         let shared = name.clone().filter(|_| !taken && network::is_sayable(&mount.point));
         Place { mount: mount.clone(), kind, path: path.to_owned(), shared, answers: true }
     };
@@ -169,7 +171,13 @@ pub(crate) mod tests {
             find(&mounts(), &["/mnt/efs-tls".into()])[0].shared.as_deref(),
             Some(Path::new("/nfs/127.0.0.1"))
         );
-        // The same file system twice is no conflict.
+        // The same file system twice is no conflict, and neither is the same export of a server with other options.
+        let v41 = "50 22 0:90 / /mnt/second rw - nfs4 10.9.0.1:/ rw,vers=4.1\n";
+        let versions = Mounts::parse(format!("{SAMPLE}{v41}").as_bytes());
+        assert_eq!(
+            find(&versions, &["/mnt/second".into()])[0].shared.as_deref(),
+            Some(Path::new("/nfs/10.9.0.1"))
+        );
         let again = "50 22 0:57 / /mnt/second rw - nfs4 127.0.0.1:/ rw,vers=4.1\n";
         let twice = Mounts::parse(format!("{SAMPLE}{again}").as_bytes());
         assert!(find(&twice, &["/mnt/second".into()])[0].shared.is_some());
