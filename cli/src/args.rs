@@ -84,8 +84,6 @@ pub(crate) enum Command {
     Completions(generated::CompletionsArgs),
     /// Prints the manual page, or writes those of all commands
     Man(generated::ManArgs),
-    #[command(name = "__exec", hide = true)]
-    Exec(run::ExecArgs),
 }
 
 #[cfg(test)]

@@ -54,11 +54,12 @@ pub(crate) fn once(prefix: &[u8], target: &Target, out: &Output) -> Result<Outco
 pub(crate) fn run(args: &Args, target: &Target, out: &Output) -> Result<Outcome> {
     let engine = target.engine()?;
     // One more than asked for tells whether there are more.
-    let mut locks = engine.list(args.prefix.as_bytes(), args.limit.saturating_add(1))?;
+    let most = if args.waiting { usize::MAX } else { args.limit.saturating_add(1) };
+    let mut locks = engine.list(args.prefix.as_bytes(), most)?;
     let now = now_there(&engine);
+    locks.retain(|lock| !args.waiting || !lock.waiters.is_empty());
     let truncated = locks.len() > args.limit;
     locks.truncate(args.limit);
-    locks.retain(|lock| !args.waiting || !lock.waiters.is_empty());
     if out.json {
         let shown = locks.iter().map(|lock| json::Lock::at(now, lock)).collect();
         out.object(&Listing { server: engine.server(), time: now, truncated, locks: shown })?;

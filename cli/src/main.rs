@@ -44,6 +44,9 @@ use output::Output;
 use server::Target;
 
 fn main() -> ExitCode {
+    if let Some(code) = run::become_command() {
+        return code;
+    }
     let cli = Cli::parse();
     let out = Output::new(&cli.output);
     let mut source = None;
@@ -74,6 +77,5 @@ fn run(command: &Command, target: impl FnOnce() -> Result<Target>, out: &Output)
         Command::Doctor(args) => doctor::run(args, target(), out),
         Command::Completions(args) => generated::completions(args, out),
         Command::Man(args) => generated::man(args, out),
-        Command::Exec(args) => run::exec(args, out),
     }
 }

@@ -90,7 +90,13 @@ pub(crate) fn run(args: &Args, target: Result<Target>, out: &Output) -> Result<O
     }
     let follow = places.iter().all(|place| place.answers);
     let (programs, unasked) = ask_php(&args.php);
-    let views = View::all(&programs, follow);
+    let mut views = View::all(&programs, follow);
+    if let Ok(target) = &target
+        && views.is_empty()
+        && target.php.is_ours()
+    {
+        views.push(View::of_ini(&target.php, follow));
+    }
 
     findings.extend(look_at_places(&places, &wanted, &mounts, &views));
     let (target, unusable) = match target {

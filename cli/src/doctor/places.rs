@@ -5,11 +5,13 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use cluster_lock_core::PathMap;
+use cluster_lock_core::dsn::redact;
 use cluster_lock_core::file_lock::Intercept;
 
 use super::mountinfo::{Mount, Mounts};
 use super::network::{self, Kind};
 use super::php::Php;
+use crate::php_ini::PhpIni;
 
 /// A directory on a network file system that is looked at.
 #[derive(Clone, Debug)]
@@ -60,6 +62,23 @@ pub(crate) fn find(mounts: &Mounts, wanted: &[PathBuf]) -> Vec<Place> {
     wanted.iter().filter_map(on).collect()
 }
 
+/// What is read of php.ini where no PHP can be asked.
+const SETTINGS: [&str; 13] = [
+    "dsn",
+    "prefix",
+    "path_map",
+    "intercept",
+    "flock_mode",
+    "timeout",
+    "ttl",
+    "auto_renew",
+    "max_hold",
+    "slow_wait",
+    "connect_timeout",
+    "command_timeout",
+    "node",
+];
+
 /// The settings of one of PHP's programs, or of one of its pools.
 #[derive(Clone, Debug)]
 pub(crate) struct View {
@@ -83,6 +102,19 @@ impl View {
             std::iter::once(own.clone()).chain(pools).collect::<Vec<_>>()
         };
         programs.iter().flat_map(of).collect()
+    }
+
+    /// Of what php.ini says, where there is no PHP to ask (beside containers, say).
+    pub(crate) fn of_ini(ini: &PhpIni, follow: bool) -> Self {
+        let value = |name: &&str| {
+            let value = ini.get(name)?;
+            // It goes no further than this with its password.
+            let shown = if *name == "dsn" { redact(value) } else { value.to_owned() };
+            Some(((*name).to_owned(), shown))
+        };
+        let mut settings: BTreeMap<String, String> = SETTINGS.iter().filter_map(value).collect();
+        settings.entry("prefix".into()).or_insert_with(|| "cluster_lock:".into());
+        Self { name: cluster_lock_core::text::path(&ini.place), loaded: true, settings, follow }
     }
 
     pub(crate) fn setting(&self, name: &str) -> &str {

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitCode, ExitStatus};
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 
@@ -19,12 +19,15 @@ use rustix::process::{
 };
 
 use super::signals::Event;
-use crate::outcome::{Failure, Outcome, Result};
-use crate::output::Output;
 
 /// As shells have it.
 const NOT_FOUND: u8 = 127;
 const NOT_STARTED: u8 = 126;
+/// As if SIGTERM had come in time.
+const ORPHANED: u8 = 128 + 15;
+
+/// Ahead of the command's own arguments; not a command of ours that anybody is offered.
+const BECOME: &str = "__exec";
 
 /// A command that runs. Its process id is its own until [`Running::wait`].
 #[derive(Debug)]
@@ -54,9 +57,8 @@ pub(super) fn start(
     let mut starter = Command::new("/proc/self/exe");
     starter
         .arg0("cluster-lock")
-        .arg("__exec")
+        .arg(BECOME)
         .arg(std::process::id().to_string())
-        .arg("--")
         .args(command)
         .env("CLUSTER_LOCK_NAME", std::ffi::OsStr::from_bytes(name.as_bytes()))
         .env("CLUSTER_LOCK_FENCE", fence.to_string());
@@ -119,24 +121,22 @@ pub(super) fn code(status: ExitStatus) -> u8 {
     u8::try_from(code).unwrap_or(255)
 }
 
-/// What [`start`] starts.
-#[derive(Debug, clap::Args)]
-pub(crate) struct ExecArgs {
-    parent: i32,
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<OsString>,
-}
-
-/// Becomes the command, which is sent SIGTERM when its parent dies.
-pub(crate) fn exec(args: &ExecArgs, out: &Output) -> Result<Outcome> {
-    set_parent_process_death_signal(Some(Signal::TERM)).map_err(Failure::system("prctl"))?;
-    // It may have died before we asked.
-    if getppid() != Pid::from_raw(args.parent) {
-        return Ok(Outcome::Code(128 + 15));
+/// If this process is one that [`start`] has started: becomes the command, which is sent SIGTERM when its
+/// parent dies. Returns when it cannot.
+pub(crate) fn become_command() -> Option<ExitCode> {
+    let mut args = std::env::args_os().skip(1);
+    args.next().filter(|first| first == BECOME)?;
+    let parent = args.next().and_then(|pid| pid.to_str()?.parse().ok()).and_then(Pid::from_raw);
+    let program = args.next()?;
+    if set_parent_process_death_signal(Some(Signal::TERM)).is_err() {
+        return Some(ExitCode::from(NOT_STARTED));
     }
-    let Some((program, rest)) = args.command.split_first() else { return Ok(Outcome::Code(NOT_FOUND)) };
-    let error = Command::new(program).args(rest).exec();
-    out.note(format_args!("{}: {error}", text::path(program.as_ref())));
+    // It may have died before we asked.
+    if getppid() != parent {
+        return Some(ExitCode::from(ORPHANED));
+    }
+    let error = Command::new(&program).args(args).exec();
+    eprintln!("cluster-lock: {}: {error}", text::path(program.as_ref()));
     let not_found = error.kind() == io::ErrorKind::NotFound;
-    Ok(Outcome::Code(if not_found { NOT_FOUND } else { NOT_STARTED }))
+    Some(ExitCode::from(if not_found { NOT_FOUND } else { NOT_STARTED }))
 }

@@ -22,7 +22,7 @@ use crate::output::Output;
 use crate::server::Target;
 use crate::units::{lease_time, seconds, span};
 
-pub(crate) use child::{ExecArgs, exec};
+pub(crate) use child::become_command;
 use child::{Running, Started};
 use signals::{Event, Signals};
 

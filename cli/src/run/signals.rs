@@ -39,11 +39,15 @@ impl Signals {
     /// From here on signals end nobody; they are events.
     pub(super) fn catch() -> io::Result<Self> {
         let first = Arc::new(AtomicUsize::new(0));
+        let ignored = ignored()?;
+        // What whoever started us has switched off (nohup) stays so, for the command, too.
+        let caught: Vec<i32> =
+            PASSED_ON.into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0).collect();
         // By the handler itself, so that a wait that the signal ends finds it set.
-        for signal in PASSED_ON {
+        for &signal in &caught {
             signal_hook::flag::register_usize(signal, Arc::clone(&first), signal.unsigned_abs() as usize)?;
         }
-        let mut caught = SignalsInfo::<WithOrigin>::new(PASSED_ON)?;
+        let mut caught = SignalsInfo::<WithOrigin>::new(caught)?;
         let (sender, events) = channel();
         let tell = sender.clone();
         std::thread::Builder::new().name("signals".into()).spawn(move || {
@@ -70,4 +74,12 @@ impl Signals {
     pub(super) fn next(&self, limit: Duration) -> Result<Event, RecvTimeoutError> {
         self.events.recv_timeout(limit)
     }
+}
+
+/// A bit for each signal that this process ignores; the lowest is that of signal 1.
+fn ignored() -> io::Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .ok_or_else(|| io::Error::other("/proc/self/status does not tell which signals are ignored"))
 }

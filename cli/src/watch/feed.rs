@@ -11,7 +11,7 @@ use crate::status::ahead;
 use crate::units::now;
 
 /// So many locks are shown at most.
-const MOST: usize = 1000;
+const MOST: usize = 10_000;
 
 /// How often the server's clock is compared with ours.
 const CLOCK: Duration = Duration::from_secs(60);
