@@ -17,7 +17,10 @@ fn finding(id: &'static str, severity: Severity, subject: &str, says: impl Into<
 pub(crate) fn look(programs: &[Php], views: &[View], config: Option<&Config>) -> Vec<Finding> {
     let mut found = Vec::new();
     if programs.is_empty() {
-        let says = "no php and no php-fpm was found, so nothing is known of its settings";
+        let says = match views {
+            [] => "no php and no php-fpm was found, so nothing is known of its settings",
+            _ => "no php and no php-fpm was found to ask, so its php.ini was read instead",
+        };
         found.push(
             finding("php.missing", Severity::Note, "PHP", says).advise("name the programs: --php FILE"),
         );
@@ -69,7 +72,8 @@ fn server(view: &View, config: &Config) -> Option<Finding> {
         let says = format!("its cluster_lock.dsn is {}, what was looked at is {ours}", text::said(&its));
         let one = finding("php.dsn", Severity::Warning, &view.name, says);
         return Some(one.advise(
-            "look at PHP's own server (leave out --dsn and CLUSTER_LOCK_DSN), or change its setting",
+            "look at PHP's own server (leave out --dsn; where php.ini says ${…}, call this with the environment of PHP's \
+             service), or change the setting",
         ));
     }
     (its_prefix != config.prefix).then(|| {

@@ -172,7 +172,7 @@ fn local_locks(place: &Place, cover: &Cover) -> Option<Finding> {
     let (option, cure) = match place.kind {
         Kind::Nfs if mount.has("nolock") => ("nolock", "lock"),
         Kind::Nfs if local => ("local_lock", "local_lock=none"),
-        Kind::Smb if mount.has("nobrl") => ("nobrl", "brl"),
+        Kind::Smb if mount.has("nobrl") => ("nobrl", "byte range locks (without nobrl)"),
         Kind::Other if mount.has("localflock") => ("localflock", "flock"),
         Kind::Other if mount.fstype == "lustre" && mount.has("noflock") => {
             let says =
