@@ -190,7 +190,11 @@ fn ask_php(given: &[PathBuf]) -> (Vec<Php>, Vec<Finding>) {
     let (mut programs, mut findings) = (Vec::new(), Vec::new());
     for binary in binaries {
         match php::ask(&binary) {
-            Ok(php) => programs.push(php),
+            Ok(php) => {
+                let apache = if given.is_empty() { php::apache(&php, Path::new("/")) } else { None };
+                programs.push(php);
+                programs.extend(apache.and_then(std::result::Result::ok));
+            }
             Err(why) => {
                 let says = format!("it was not asked: {}", text::said(&why));
                 findings.push(Finding::new(

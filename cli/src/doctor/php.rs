@@ -18,6 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Directories where php-fpm is, which are not in everybody's `PATH`.
 const SYSTEM: [&str; 3] = ["/usr/sbin", "/usr/local/sbin", "/sbin"];
 
+/// What the command line's PHP calls itself.
+const CLI: &str = "Command Line Interface";
+
 /// One of PHP's programs, and its settings.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Php {
@@ -45,7 +48,8 @@ impl Php {
     /// What a report calls it.
     pub(crate) fn name(&self) -> String {
         let short = match self.sapi.as_str() {
-            "Command Line Interface" => "cli",
+            CLI => "cli",
+            "apache2handler" => "apache2",
             "FPM/FastCGI" => "fpm",
             other => other,
         };
@@ -94,7 +98,28 @@ fn is_fpm(name: &str) -> bool {
 /// # Errors
 /// In words: it cannot be run, says nothing in time, or is no PHP.
 pub(crate) fn ask(binary: &Path) -> Result<Php, String> {
-    let (out, err) = run(binary)?;
+    ask_by(binary, Command::new(binary).arg("-i"))
+}
+
+/// Apache's PHP is no program to be asked. Where its configuration lies beside that of `cli`, as on Debian, the
+/// latter reads it in its place.
+pub(crate) fn apache(cli: &Php, root: &Path) -> Option<Result<Php, String>> {
+    let mut version = cli.version.split('.');
+    let version = format!("{}.{}", version.next()?, version.next()?);
+    let directory = root.join("etc/php").join(version).join("apache2");
+    let ini = directory.join("php.ini");
+    if cli.sapi != CLI || !ini.is_file() {
+        return None;
+    }
+    let mut command = Command::new(&cli.binary);
+    command.env("PHP_INI_SCAN_DIR", directory.join("conf.d")).arg("-c").arg(ini).arg("-i");
+    // The command line has no time limit, whatever is configured.
+    let of_apache = |php| Php { sapi: "apache2handler".into(), max_execution_time: None, ..php };
+    Some(ask_by(&cli.binary, &mut command).map(of_apache))
+}
+
+fn ask_by(binary: &Path, command: &mut Command) -> Result<Php, String> {
+    let (out, err) = run(command)?;
     let mut php = parse(&out).ok_or("it does not answer as PHP does (-i)")?;
     binary.clone_into(&mut php.binary);
     php.complaints = complaints(&err).chain(complaints(&out)).collect();
@@ -107,9 +132,8 @@ pub(crate) fn ask(binary: &Path) -> Result<Php, String> {
     Ok(php)
 }
 
-fn run(binary: &Path) -> Result<(String, String), String> {
-    let mut child = Command::new(binary)
-        .arg("-i")
+fn run(command: &mut Command) -> Result<(String, String), String> {
+    let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -261,6 +285,22 @@ max_execution_time => 60 => 30
         let text = "PHP Warning:  PHP Startup: Unable to load dynamic library 'cluster_lock' (tried: /x)\n\
                     PHP Warning:  Module \"redis\" is already loaded\ncluster_lock.ttl => 1 => 1\n";
         assert_eq!(complaints(text).count(), 1);
+    }
+
+    #[test]
+    fn apaches_configuration_is_read_by_the_command_lines_php() {
+        let binary = find().into_iter().next().expect("php is needed: run script/bootstrap");
+        let cli = ask(&binary).unwrap();
+        let root = tempfile::tempdir().unwrap();
+        assert!(apache(&cli, root.path()).is_none());
+        let version: Vec<&str> = cli.version.split('.').take(2).collect();
+        let directory = root.path().join("etc/php").join(version.join(".")).join("apache2");
+        std::fs::create_dir_all(directory.join("conf.d")).unwrap();
+        std::fs::write(directory.join("php.ini"), "").unwrap();
+        let php = apache(&cli, root.path()).unwrap().unwrap();
+        assert_eq!(php.name(), format!("PHP {} apache2", cli.version));
+        assert_eq!(php.ini_file.as_deref(), Some(directory.join("php.ini").as_path()));
+        assert_eq!(php.scan_dir.as_deref(), Some(directory.join("conf.d").as_path()));
     }
 
     #[test]

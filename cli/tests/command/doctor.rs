@@ -1,6 +1,7 @@
 //! `doctor` on real servers, good ones and bad ones. Mounts, which only root can make, are the unit tests' and
 //! `script/nfs-lab`'s; so is PHP with the extension: here a script says what such a PHP says.
 
+use std::fmt::Write;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -26,7 +27,7 @@ impl Php {
                         cluster_lock support => enabled\ncluster_lock.prefix => cluster_lock: => cluster_lock:\n"
             .to_owned();
         for (name, value) in settings {
-            text.push_str(&format!("cluster_lock.{name} => {value} => {value}\n"));
+            let _ = writeln!(text, "cluster_lock.{name} => {value} => {value}");
         }
         fs::write(dir.path().join("info"), text).unwrap();
         let script = format!("#!/bin/sh\nexec cat {}\n", dir.path().join("info").display());
