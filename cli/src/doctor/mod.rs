@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use cluster_lock_core::{Config, Engine, LockName, text};
+use cluster_lock_core::{Config, Engine, LockName, nfs, text};
 
 use crate::outcome::{Failure, Outcome, Result};
 use crate::output::Output;
@@ -86,7 +86,7 @@ pub(crate) fn run(args: &Args, target: Result<Target>, out: &Output) -> Result<O
     let mut places = places::find(&mounts, &directories(&wanted));
     for place in &mut places {
         let path = place.path.clone();
-        place.answers = within(ANSWERS, move || std::fs::metadata(path)).is_some();
+        place.answers = within(ANSWERS, move || touch(&path)).is_some();
     }
     let follow = places.iter().all(|place| place.answers);
     let (programs, unasked) = ask_php(&args.php);
@@ -165,6 +165,12 @@ fn within<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + Send + 
     let (send, receive) = mpsc::channel();
     std::thread::spawn(move || send.send(work()));
     receive.recv_timeout(limit).ok()
+}
+
+/// Asks the file server, whatever of its answer this node remembers.
+fn touch(path: &Path) {
+    nfs::refresh_path(path);
+    let _ = std::fs::File::open(path);
 }
 
 /// A path without symbolic links.

@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, "/run/lab/guest")
-from lab import (CONFIGURED, MOUNTS, NODES, PHP, REPORT, SERVER, Php, arguments, excludes, mounted, on,  # noqa: E402
-                 path, record, run)
+from lab import (CONFIGURED, MOUNTS, NODES, PHP, REPORT, SERVER, Php, arguments, cut_off, excludes,  # noqa: E402
+                 mounted, on, path, reconnect, record, run)
 
 COMMAND = str(REPORT / "cluster-lock")
 DSN = f"redis://{SERVER}"
@@ -121,6 +121,12 @@ def main() -> None:
                 name = found["names"][f"{MOUNTS[NODES[0]]}/{version}"]
                 record("doctor", run="crossing", version=version, **crossing,
                        ours=f"{name}/doctor.txt" in crossing["locks"])
+
+        # At 3 a.m.: the file server does not answer, and the lock server neither.
+        cut_off(NODES[0])
+        status, found = report(NODES[0])
+        record("doctor", run="cut", node=NODES[0], status=status, bad=bad(found))
+        reconnect(NODES[0])
 
 
 main()
