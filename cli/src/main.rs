@@ -74,7 +74,7 @@ fn run(command: &Command, target: impl FnOnce() -> Result<Target>, out: &Output)
         Command::Bench(args) => bench::run(args, &target()?, out),
         Command::Watch(args) => watch::run(args, &target()?, out),
         Command::Run(args) => run::run(args, &target()?, out),
-        Command::Doctor(args) => doctor::run(args, &target()?, out),
+        Command::Doctor(args) => doctor::run(args, target(), out),
         Command::Completions(args) => generated::completions(args, out),
         Command::Man(args) => generated::man(args, out),
     }

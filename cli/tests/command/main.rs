@@ -8,6 +8,7 @@ mod calling;
 mod terminal;
 
 mod breaking;
+mod doctor;
 mod generated;
 mod hostile;
 mod listing;
