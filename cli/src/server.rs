@@ -12,7 +12,7 @@ use cluster_lock_core::{Config, Dsn, Engine, text};
 use crate::outcome::{Failure, Result};
 use crate::output::Output;
 use crate::php_ini::{PhpIni, usual_places};
-use crate::units::seconds;
+use crate::units::{seconds, time_out};
 
 /// What all commands understand.
 #[derive(clap::Args)]
@@ -37,11 +37,11 @@ pub(crate) struct ServerArgs {
     node: Option<String>,
 
     /// The longest wait for a connection
-    #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = time_out)]
     connect_timeout: Option<Duration>,
 
     /// The longest wait for the answer to one command
-    #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = time_out)]
     command_timeout: Option<Duration>,
 }
 
@@ -97,7 +97,11 @@ impl Target {
         } else if args.dsn.is_some() {
             PhpIni::default()
         } else {
-            installed(Path::new("/"), out)
+            let (php, notes) = installed(Path::new("/"));
+            for note in notes {
+                out.note(note);
+            }
+            php
         };
         let (dsn, source) = match (&args.dsn, php.get("dsn"), php.file_of("dsn")) {
             (Some(dsn), ..) => (dsn.as_str(), Source::Given),
@@ -128,31 +132,34 @@ impl Target {
     }
 }
 
-/// The configuration of the PHP that is installed; the first that sets anything of ours. Says so when
-/// another one leads elsewhere.
-fn installed(root: &Path, out: &Output) -> PhpIni {
+/// The configuration of the PHP that is installed, the first that sets anything of ours; and what the user
+/// should know about the others.
+fn installed(root: &Path) -> (PhpIni, Vec<String>) {
+    let mut notes = Vec::new();
     let mut found: Vec<PhpIni> = Vec::new();
     for place in usual_places(root) {
         match PhpIni::read(std::slice::from_ref(&place)) {
             Ok(ini) if ini.is_ours() => found.push(ini),
             Ok(_) => {}
             // Not the user's mistake, and perhaps not the file that matters.
-            Err(failure) => out.note(format_args!("{failure} (this PHP's settings are left out)")),
+            Err(failure) => notes.push(format!("{failure} (this PHP's settings are left out)")),
         }
     }
     let mut found = found.into_iter();
-    let Some(taken) = found.next() else { return PhpIni::default() };
-    let where_to = |ini: &PhpIni| redact(ini.get("dsn").unwrap_or(DEFAULT_DSN));
+    let Some(taken) = found.next() else { return (PhpIni::default(), notes) };
+    let leads = |ini: &PhpIni| {
+        let prefix =
+            ini.get("prefix").map_or_else(String::new, |prefix| format!(", prefix {}", text::said(prefix)));
+        format!(
+            "{} leads to {}{prefix}",
+            text::path(&ini.place),
+            redact(ini.get("dsn").unwrap_or(DEFAULT_DSN))
+        )
+    };
     for other in found.filter(|other| !taken.agrees(other)) {
-        out.note(format_args!(
-            "{} leads to {} and is taken; {} leads to {} (--php-ini chooses)",
-            text::path(&taken.place),
-            where_to(&taken),
-            text::path(&other.place),
-            where_to(&other)
-        ));
+        notes.push(format!("{}, and is taken; {} (--php-ini chooses)", leads(&taken), leads(&other)));
     }
-    taken
+    (taken, notes)
 }
 
 fn check_node(node: &str) -> std::result::Result<String, String> {
@@ -168,7 +175,9 @@ fn apply(config: &mut Config, php: &PhpIni) -> Result<()> {
         let file = php.file_of(name).map(text::path).unwrap_or_default();
         Failure::Usage(format!("{file}: cluster_lock.{name}: {allowed}"))
     };
-    let time = |name: &str| php.get(name).map(seconds).transpose().map_err(|allowed| refused(name, allowed));
+    let time = |name: &str, read: fn(&str) -> std::result::Result<Duration, String>| {
+        php.get(name).map(read).transpose().map_err(|allowed| refused(name, allowed))
+    };
     if let Some(prefix) = php.get("prefix") {
         check_prefix(prefix).map_err(|allowed| refused("prefix", allowed))?;
         prefix.clone_into(&mut config.prefix);
@@ -176,8 +185,66 @@ fn apply(config: &mut Config, php: &PhpIni) -> Result<()> {
     if let Some(node) = php.get("node") {
         config.node = check_node(node).map_err(|allowed| refused("node", allowed))?;
     }
-    config.connect_timeout = time("connect_timeout")?.unwrap_or(config.connect_timeout);
-    config.command_timeout = time("command_timeout")?.unwrap_or(config.command_timeout);
-    config.retry_after = time("retry_after")?.unwrap_or(config.retry_after);
+    config.connect_timeout = time("connect_timeout", time_out)?.unwrap_or(config.connect_timeout);
+    config.command_timeout = time("command_timeout", time_out)?.unwrap_or(config.command_timeout);
+    config.retry_after = time("retry_after", seconds)?.unwrap_or(config.retry_after);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        root
+    }
+
+    const ELSEWHERE: &str = "cluster_lock.dsn = \"redis://u:hunter2@10.0.0.6\"";
+
+    #[test]
+    fn the_php_that_serves_is_taken_and_that_another_leads_elsewhere_is_said() {
+        let root = root(&[
+            ("etc/php/8.2/cli/php.ini", ELSEWHERE),
+            ("etc/php/8.2/fpm/php.ini", "cluster_lock.dsn = \"redis://u:hunter2@10.0.0.5\""),
+            ("etc/php/8.1/fpm/php.ini", "memory_limit = 1G"),
+        ]);
+        let (taken, notes) = installed(root.path());
+        assert_eq!(taken.get("dsn"), Some("redis://u:hunter2@10.0.0.5"));
+        let [note] = &notes[..] else { panic!("{notes:?}") };
+        for word in [
+            "8.2/fpm leads to redis://u:***@10.0.0.5",
+            "8.2/cli leads to redis://u:***@10.0.0.6",
+            "--php-ini",
+        ] {
+            assert!(note.contains(word), "{note}");
+        }
+        assert!(!note.contains("hunter2"), "{note}");
+    }
+
+    #[test]
+    fn where_all_agree_nothing_is_said() {
+        let root = root(&[
+            ("etc/php/8.2/cli/conf.d/20-cluster_lock.ini", ELSEWHERE),
+            ("etc/php/8.2/cli/php.ini", ""),
+            ("etc/php/8.2/fpm/php.ini", ELSEWHERE),
+        ]);
+        assert_eq!(installed(root.path()).1, [] as [&str; 0]);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named_and_the_next_one_taken() {
+        let root = root(&[
+            ("etc/php/8.4/fpm/php.ini", "cluster_lock.dsn = redis://a?b=c"),
+            ("etc/php/8.2/fpm/php.ini", ELSEWHERE),
+        ]);
+        let (taken, notes) = installed(root.path());
+        assert_eq!(taken.get("dsn"), Some("redis://u:hunter2@10.0.0.6"));
+        assert!(notes[0].contains("8.4/fpm/php.ini") && notes[0].contains("double quotes"), "{notes:?}");
+    }
 }

@@ -46,6 +46,27 @@ fn a_server_that_refuses_is_told_apart_by_its_words() {
 }
 
 #[test]
+fn the_readmes_rights_are_enough() {
+    let server = RedisServer::start(&[]);
+    let mut command = vec!["ACL".to_owned(), "SETUSER".into(), "cluster_lock".into(), ">hunter2".into()];
+    command.extend(crate::support::readme_rights(0));
+    assert_eq!(server.cli(&command.iter().map(String::as_str).collect::<Vec<_>>()), "OK");
+    let dsn = format!("redis://cluster_lock:hunter2@127.0.0.1:{}", server.port);
+    let _held = holder(&server, &["x"]);
+    for args in ASKING.iter().filter(|args| args[0] != "break") {
+        if args[0] != "run" {
+            call(on(&dsn), *args).expect(0, &[]);
+        }
+    }
+    call(on(&dsn), ["break", "--yes", "x"]).expect(0, &[]);
+    call(on(&dsn), ["run", "x", "--", "true"]).expect(0, &[]);
+    // What INFO would tell is not known, and so not claimed.
+    let json = call(on(&dsn), ["status", "--json"]).expect(0, &[]).json();
+    assert!(json["servers"][0]["maxmemory_policy"].is_null(), "{json}");
+    assert!(!call(on(&dsn), ["metrics"]).out.contains("noeviction{"));
+}
+
+#[test]
 fn a_password_is_never_said() {
     let server = RedisServer::start(&["--requirepass", "hunter2"]);
     let right = format!("redis://:hunter2@127.0.0.1:{}", server.port);
@@ -145,6 +166,7 @@ fn what_makes_no_sense_is_refused_before_anything_is_asked() {
         &["run", "--ttl", "0.01", "x", "true"],
         &["run", "--no-wait", "--timeout", "1", "x", "true"],
         &["ping", "--count", "0"],
+        &["--connect-timeout", "0", "list"],
         &["--prefix", "a*", "list"],
         &["--node", "a\nb", "list"],
         &["nonsense"],
