@@ -54,7 +54,7 @@ Exit status: that of the command, 128 + N when signal N ended it, 127 or 126 whe
   75  the lock was lost while the command ran (with --on-loss warn the command's own)
 
 Examples:
-  cluster-lock run --no-wait nightly-import -- /usr/local/bin/import    cron, on every node: one runs it
+  cluster-lock run --no-wait --at-least 30 import -- /usr/local/bin/import    cron, on every node: one runs it
   cluster-lock run --timeout 60 deploy -- make deploy";
 
 #[derive(Debug, clap::Args)]
@@ -83,6 +83,11 @@ pub(crate) struct Args {
     /// away before the lock is lost
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = lease_time)]
     ttl: Duration,
+
+    /// Keep the lock for at least so long, even when the command ends sooner. Clocks of nodes differ: without
+    /// it a short job that cron starts everywhere at the same minute runs on the next node when it is done here
+    #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds)]
+    at_least: Duration,
 
     /// The exit status when the lock is not free
     #[arg(short = 'E', long, value_name = "N", default_value_t = 1)]
@@ -229,6 +234,9 @@ fn hold(args: &Args, lease: Lease, signals: &Signals, out: &Output, mut told: To
     let lost = supervise(args, &mut child, &lease, signals, out);
     let status = child.wait().map_err(Failure::system("waitpid"))?;
     told.held_seconds = Some(began.elapsed().as_secs_f64());
+    if lost.is_none() {
+        linger(began + args.at_least, &lease, signals);
+    }
     let lost = lost.or_else(|| give_back(lease, args.ttl, out));
     told.lost = lost.as_ref().map(ToString::to_string);
     let code = if lost.is_some() && args.on_loss == OnLoss::Terminate { LOST } else { child::code(status) };
@@ -273,6 +281,16 @@ fn supervise(
                     killed = true;
                 }
             }
+        }
+    }
+}
+
+/// Keeps the lock until then; a signal ends that, and so does a loss.
+fn linger(until: Instant, lease: &Lease, signals: &Signals) {
+    while lease.is_held() {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() || matches!(signals.next(left.min(LOOK)), Ok(Event::Signal { .. })) {
+            return;
         }
     }
 }

@@ -129,3 +129,21 @@ fn the_command_gets_its_arguments_streams_and_environment_as_they_are() {
     assert!(!told.out.contains("sleep 1000"), "{told:?}");
     drop(held);
 }
+
+#[test]
+fn a_short_command_keeps_the_lock_for_as_long_as_it_was_told_to() {
+    let server = RedisServer::start(&[]);
+    let observer = server.observer();
+    let args = ["run", "--at-least", "1000", "x", "--", "sh", "-c", "echo $$; exit 3"];
+    let mut run = Ongoing::start(on(&server.unix_dsn()), args);
+    let command = run.line();
+    until("the command has ended", || !std::path::Path::new(&format!("/proc/{command}")).exists());
+    ask(&server, ["run", "--no-wait", "x", "--", "echo", "again"]).expect(1, &[]);
+    // A signal ends that, and the exit status is the command's all the same.
+    crate::support::signal(run.pid(), "TERM");
+    run.end().expect(3, &[]);
+    assert_clean(&server, &[&observer]);
+    let began = std::time::Instant::now();
+    ask(&server, ["run", "--at-least", "0.5", "x", "true"]).expect(0, &[]);
+    assert!(began.elapsed() >= std::time::Duration::from_millis(500));
+}
