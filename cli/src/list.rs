@@ -86,7 +86,7 @@ pub(crate) fn mode(mode: Mode) -> &'static str {
 
 fn table(locks: &[LockReport], now: f64) -> Table {
     let mut table = Table::new(&[
-        Column::new("NAME").cut(16),
+        Column::new("NAME").cut(24),
         Column::new("MODE"),
         Column::new("NODE").cut(6),
         Column::new("PID").right().optional(4),

@@ -111,24 +111,27 @@ impl Table {
     }
 }
 
-/// The beginning of a text that is too wide, and `…`.
+/// Of a text that is too wide the beginning, `…`, and the end, which of paths tells most.
 pub(crate) fn fit(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
     }
-    let mut out = String::new();
-    let mut used = 1;
-    for c in text.chars() {
-        used += c.width().unwrap_or_default();
-        if used > width {
-            break;
-        }
-        out.push(c);
-    }
-    if width > 0 {
-        out.push('…');
-    }
-    out
+    let room = width.saturating_sub(1);
+    let head = taken(text.chars(), room / 3);
+    let tail = taken(text.chars().rev(), room - head.width());
+    let dots = if width > 0 { "…" } else { "" };
+    format!("{head}{dots}{}", tail.chars().rev().collect::<String>())
+}
+
+/// As many characters as fit.
+fn taken(characters: impl Iterator<Item = char>, width: usize) -> String {
+    let mut used = 0;
+    characters
+        .take_while(|c| {
+            used += c.width().unwrap_or_default();
+            used <= width
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -172,7 +175,8 @@ mod tests {
 
     #[test]
     fn wide_characters_are_not_halved() {
-        assert_eq!(fit("漢字漢字", 6), "漢字…");
+        assert_eq!(fit("file:/srv/www/style.css", 16), "file:…/style.css");
+        assert_eq!(fit("漢字漢字", 6), "…漢字");
         assert_eq!(fit("漢字漢字", 8), "漢字漢字");
         assert_eq!(fit("abc", 0), "");
     }

@@ -10,7 +10,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitCode, ExitStatus};
 use std::sync::mpsc::Sender;
-use std::thread::JoinHandle;
 
 use cluster_lock_core::{LockName, text};
 use rustix::process::{
@@ -22,7 +21,7 @@ use super::signals::Event;
 
 /// As shells have it.
 const NOT_FOUND: u8 = 127;
-const NOT_STARTED: u8 = 126;
+pub(super) const NOT_STARTED: u8 = 126;
 /// As if SIGTERM had come in time.
 const ORPHANED: u8 = 128 + 15;
 
@@ -38,12 +37,6 @@ pub(super) struct Running {
     has_group: bool,
 }
 
-/// A command, and the thread that tells of its end.
-pub(super) struct Started {
-    pub(super) child: Running,
-    pub(super) ended: JoinHandle<()>,
-}
-
 /// Starts a command, whose end is an event.
 ///
 /// The kernel takes the end of the *thread* that started it for the end of its parent: call this in the main one.
@@ -52,7 +45,7 @@ pub(super) fn start(
     name: &LockName,
     fence: u64,
     tell: Sender<Event>,
-) -> io::Result<Started> {
+) -> io::Result<Running> {
     let has_group = File::open("/dev/tty").is_err();
     let mut starter = Command::new("/proc/self/exe");
     starter
@@ -67,13 +60,13 @@ pub(super) fn start(
     }
     let child = starter.spawn()?;
     let pid = Pid::from_child(&child);
-    let ended = std::thread::Builder::new().name("child".into()).spawn(move || {
+    std::thread::Builder::new().name("child".into()).spawn(move || {
         // NOWAIT: it stays a zombie, so that a signal never hits somebody else who got its number.
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         while matches!(waitid(WaitId::Pid(pid), options), Err(rustix::io::Errno::INTR)) {}
         let _ = tell.send(Event::Ended);
     })?;
-    Ok(Started { child: Running { child, pid, has_group }, ended })
+    Ok(Running { child, pid, has_group })
 }
 
 impl Running {

@@ -22,8 +22,8 @@ use crate::output::Output;
 use crate::server::Target;
 use crate::units::{lease_time, seconds, span};
 
+use child::Running;
 pub(crate) use child::become_command;
-use child::{Running, Started};
 use signals::{Event, Signals};
 
 /// sysexits.h's EX_UNAVAILABLE: no lock, for want of a server; nothing was run.
@@ -219,11 +219,15 @@ fn hold(args: &Args, lease: Lease, signals: &Signals, out: &Output, mut told: To
     told.acquired = true;
     told.fence = Some(lease.fence());
     let began = Instant::now();
-    let Started { mut child, ended } = child::start(&args.command, &name, lease.fence(), signals.sender())
-        .map_err(Failure::system("fork"))?;
+    let mut child = match child::start(&args.command, &name, lease.fence(), signals.sender()) {
+        Ok(child) => child,
+        Err(error) => {
+            out.note(format_args!("the command cannot be started: {error}"));
+            return finish(child::NOT_STARTED, told, out);
+        }
+    };
     let lost = supervise(args, &mut child, &lease, signals, out);
     let status = child.wait().map_err(Failure::system("waitpid"))?;
-    drop(ended);
     told.held_seconds = Some(began.elapsed().as_secs_f64());
     let lost = lost.or_else(|| give_back(lease, args.ttl, out));
     told.lost = lost.as_ref().map(ToString::to_string);

@@ -11,6 +11,7 @@ use super::app::{App, longest_wait};
 use crate::break_lock::held;
 use crate::list::mode;
 use crate::lock::{doing, who};
+use crate::table::fit;
 use crate::units::{between, span};
 
 pub(super) fn draw(app: &App, frame: &mut Frame<'_>) {
@@ -62,7 +63,6 @@ fn footer(app: &App) -> Line<'_> {
 
 fn locks(app: &App, frame: &mut Frame<'_>, area: Rect) {
     let wide = area.width >= 100;
-    let rows = app.locks.iter().map(|lock| row(lock, app.now, wide));
     let titles = ["NAME", "MODE", "NODE", "PID", "WHAT", "HELD", "LEASE", "WAITING", "LONGEST"];
     let optional = |width| Constraint::Length(if wide { width } else { 0 });
     let widths = [
@@ -76,6 +76,10 @@ fn locks(app: &App, frame: &mut Frame<'_>, area: Rect) {
         Constraint::Length(7),
         Constraint::Length(10),
     ];
+    // As the table does it: what is cut, we cut, so that the end of a path is seen.
+    let places = Layout::horizontal(widths).spacing(1).split(area);
+    let room = |column: usize| places.get(column).map_or(0, |place| usize::from(place.width));
+    let rows = app.locks.iter().map(|lock| row(lock, app.now, wide, (room(0), room(4))));
     let table = Table::new(rows, widths)
         .header(Row::new(titles).bold())
         .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
@@ -83,7 +87,7 @@ fn locks(app: &App, frame: &mut Frame<'_>, area: Rect) {
     frame.render_stateful_widget(table, area, &mut state);
 }
 
-fn row(lock: &LockReport, now: f64, wide: bool) -> Row<'static> {
+fn row(lock: &LockReport, now: f64, wide: bool, (name, what): (usize, usize)) -> Row<'static> {
     let first = lock.holders.first().map(|holder| &holder.identity);
     let more = match lock.holders.len() {
         0 | 1 => String::new(),
@@ -92,11 +96,11 @@ fn row(lock: &LockReport, now: f64, wide: bool) -> Row<'static> {
     let wait = longest_wait(lock, now);
     let style = if wait.is_some() { Style::new().fg(Color::Yellow) } else { Style::new() };
     Row::new([
-        Cell::from(lock.name.to_string()),
+        Cell::from(fit(&lock.name.to_string(), name)),
         Cell::from(mode(lock.mode)),
         Cell::from(first.map_or_else(String::new, |who| text::said(&who.node)) + &more),
         Cell::from(first.map_or_else(String::new, |who| who.pid.to_string())),
-        Cell::from(first.map_or_else(String::new, doing)),
+        Cell::from(fit(&first.map_or_else(String::new, doing), what)),
         Cell::from(span(between(lock.since, now))),
         Cell::from(if wide { span(lock.ttl) } else { String::new() }),
         Cell::from(lock.waiters.len().to_string()),

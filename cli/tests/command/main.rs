@@ -19,3 +19,6 @@ mod run_locking;
 mod run_losing;
 mod server;
 mod watching;
+
+// Of all of them.
+mod documented;

@@ -97,8 +97,9 @@ fn hostile_names_stay_text() {
     let server = RedisServer::start(&[]);
     let _held = holder(&server, &["wild\u{1b}[2J\u{9b}\n\u{202e}name"]);
     let mut terminal = watch(&server);
-    terminal.shows("wild\\u{1b}[2J");
+    terminal.shows("1 held");
     terminal.types("\r");
+    terminal.shows("wild\\u{1b}[2J\\u{9b}\\n\\u{202e}name");
     terminal.shows("holds");
     terminal.types("q");
     assert_eq!(terminal.ends(), 0);
