@@ -1,7 +1,5 @@
 //! Time limits that contradict each other.
 
-use std::time::Duration;
-
 use super::finding::{Area, Finding, Severity};
 use super::php::Php;
 use super::places::View;
@@ -108,7 +106,7 @@ fn beside_php(program: &Php, views: &[View]) -> Vec<Finding> {
     };
     let mut found = Vec::new();
     for pool in &program.pools {
-        let Some(limit) = pool.request_terminate_timeout.map(|limit: Duration| limit.as_secs_f64()) else {
+        let Some(limit) = pool.request_terminate_timeout else {
             continue;
         };
         let timeout = timeout_of(&format!("{own}, pool {}", pool.name));
@@ -203,13 +201,13 @@ mod tests {
             pools: vec![pool],
             ..Php::default()
         };
-        for (limit, expected) in [(None, 0), (Some(20), 1), (Some(30), 1), (Some(60), 0)] {
-            let programs = [program(pool(limit.map(Duration::from_secs)))];
+        for (limit, expected) in [(None, 0), (Some(20.0), 1), (Some(30.0), 1), (Some(60.0), 0)] {
+            let programs = [program(pool(limit))];
             let found = look(&programs, &View::all(&programs, true));
             assert_eq!(found.len(), expected, "{limit:?}");
             assert!(found.iter().all(|finding| finding.says.contains("pool www")));
         }
-        let mut own = pool(Some(Duration::from_secs(20)));
+        let mut own = pool(Some(20.0));
         own.settings.insert("timeout".into(), "5".into());
         let programs = [program(own)];
         assert_eq!(look(&programs, &View::all(&programs, true)), []);

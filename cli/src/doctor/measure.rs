@@ -28,8 +28,10 @@ const ROUNDS: usize = 5;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Times {
     /// Taking a free lock, and giving it back.
+    #[serde(rename = "free_seconds")]
     pub(crate) free: f64,
     /// From giving it back until the next has it; `None`: not within the limit.
+    #[serde(rename = "hand_off_seconds")]
     pub(crate) hand_off: Option<f64>,
 }
 

@@ -134,7 +134,7 @@ pub(crate) fn run(args: &Args, target: Result<Target>, out: &Output) -> Result<O
         this,
         findings,
         measured,
-        servers: reports.into_iter().map(Into::into).collect(),
+        servers: reports.iter().map(Into::into).collect(),
         php: programs,
         names: names(&wanted, &views),
         ini: ini::text(&lines),

@@ -62,6 +62,10 @@ impl Cover {
     }
 }
 
+/// Options that are told of a mount, in this order.
+const TOLD: &str = "ro hard soft softerr nolock noac nocto nobrl localflock noflock proto port local_lock lookupcache \
+                    actimeo acregmin acregmax acdirmax addr";
+
 /// `NFS 4.1 from 10.9.0.1:/, hard, proto=tcp, local_lock=none`.
 pub(crate) fn describe(mount: &Mount, kind: Kind) -> String {
     let mut told = match (kind, version(mount)) {
@@ -74,28 +78,7 @@ pub(crate) fn describe(mount: &Mount, kind: Kind) -> String {
     if mount.root.as_os_str() != "/" {
         let _ = write!(told, ", of that {}", text::path(&mount.root));
     }
-    let told_of = [
-        "ro",
-        "hard",
-        "soft",
-        "softerr",
-        "nolock",
-        "noac",
-        "nocto",
-        "nobrl",
-        "localflock",
-        "noflock",
-        "proto",
-        "port",
-        "local_lock",
-        "lookupcache",
-        "actimeo",
-        "acregmin",
-        "acregmax",
-        "acdirmax",
-        "addr",
-    ];
-    for option in told_of.into_iter().filter(|option| mount.has(option)) {
+    for option in TOLD.split(' ').filter(|option| mount.has(option)) {
         let _ = match mount.option(option) {
             Some(value) => write!(told, ", {option}={}", text::said(value)),
             None => write!(told, ", {option}"),
@@ -128,6 +111,7 @@ fn flock(place: &Place, cover: &Cover) -> Finding {
     }
     let version = version(mount);
     let wait = match (place.kind, version.as_deref()) {
+        _ if local_option(place).is_some() => "it wakes this node's programs, and no others".into(),
         (Kind::Nfs, Some("4.0")) => {
             format!("a contended flock() is polled, {POLLED}: NFS 4.0 cannot call a waiter back")
         }
@@ -135,17 +119,18 @@ fn flock(place: &Place, cover: &Cover) -> Finding {
             format!("a contended flock() is polled, {POLLED}: EFS does not call waiters back")
         }
         (Kind::Nfs, Some("4.1" | "4.2")) => format!(
-            "a contended flock() wakes the next within milliseconds if the server calls back (CB_NOTIFY_LOCK) and \
-             that gets through a firewall or tunnel; otherwise it is polled, {POLLED}. The options do not tell which"
+            "a contended flock() wakes the next within milliseconds if the server calls back (CB_NOTIFY_LOCK). If it \
+             does not, it is polled, {POLLED}; if a firewall or tunnel swallows the call, it takes 30 seconds. The \
+             options do not tell which"
         ),
         (Kind::Nfs, _) => {
             "locks take the way of NLM (lockd, statd): the server calls a waiter back, and where that \
-                           does not get through, the client asks again after 30 seconds"
+             does not get through, the client asks again after 30 seconds"
                 .into()
         }
         (Kind::Smb, _) => {
             "flock() is a lock of the server's on the file's bytes (Linux 5.5 or newer; before, it was \
-                           this node's alone), which also keeps out those who read or write without a lock"
+             this node's alone), which also keeps out those who read or write without a lock"
                 .into()
         }
         _ => "how long a contended flock() waits depends on its server".into(),
@@ -165,24 +150,30 @@ fn flock(place: &Place, cover: &Cover) -> Finding {
         .advise("let the cluster lock take it over: cluster_lock.intercept")
 }
 
-/// Mounted so that a lock is this node's alone.
-fn local_locks(place: &Place, cover: &Cover) -> Option<Finding> {
+/// What a mount says that makes a lock this node's alone, and what to mount it with instead.
+fn local_option(place: &Place) -> Option<(&'static str, &'static str)> {
     let mount = &place.mount;
-    let local = matches!(mount.option("local_lock"), Some("all" | "flock"));
-    let (option, cure) = match place.kind {
-        Kind::Nfs if mount.has("nolock") => ("nolock", "lock"),
-        Kind::Nfs if local => ("local_lock", "local_lock=none"),
-        Kind::Smb if mount.has("nobrl") => ("nobrl", "byte range locks (without nobrl)"),
-        Kind::Other if mount.has("localflock") => ("localflock", "flock"),
-        Kind::Other if mount.fstype == "lustre" && mount.has("noflock") => {
-            let says =
-                "mounted with noflock: flock() fails there, and programs that ignore that write unprotected";
-            return Some(
-                finding("mount.local_lock", Severity::Problem, place, says).advise("mount it with flock"),
-            );
+    match place.kind {
+        Kind::Nfs if mount.has("nolock") => Some(("nolock", "lock")),
+        Kind::Nfs if matches!(mount.option("local_lock"), Some("all" | "flock")) => {
+            Some(("local_lock", "local_lock=none"))
         }
-        _ => return None,
-    };
+        Kind::Smb if mount.has("nobrl") => Some(("nobrl", "byte range locks (without nobrl)")),
+        Kind::Other if mount.has("localflock") => Some(("localflock", "flock")),
+        _ => None,
+    }
+}
+
+/// Whether the kernel's locks are of any use between nodes.
+fn local_locks(place: &Place, cover: &Cover) -> Option<Finding> {
+    if place.mount.fstype == "lustre" && place.mount.has("noflock") {
+        let says =
+            "mounted with noflock: flock() fails there, and programs that ignore that write unprotected";
+        return Some(
+            finding("mount.local_lock", Severity::Problem, place, says).advise("mount it with flock"),
+        );
+    }
+    let (option, cure) = local_option(place)?;
     let found = if cover.replaced {
         let says = format!(
             "mounted with {option}: the kernel's locks are this node's alone, and are not used: \
@@ -407,11 +398,25 @@ mod tests {
             ("/mnt/efs", "EFS does not call"),
             ("/srv/v42", "CB_NOTIFY_LOCK"),
             ("/srv/v3", "NLM"),
-            ("/mnt/smb", "Linux 5.5"),
+            ("/mnt/smb", "no others"),
         ] {
             let place = places::find(&mounts, &[PathBuf::from(point)]).remove(0);
             let says = &look(&place, &[])[0].says;
             assert!(says.contains(words), "{point}: {says}");
+        }
+    }
+
+    #[test]
+    fn lustre_may_lock_here_or_not_at_all() {
+        for (options, expected) in [
+            ("rw,flock", &["mount.flock", "mount.name"][..]),
+            ("rw,localflock", &["mount.flock", "mount.local_lock", "mount.name"]),
+            ("rw,noflock", &["mount.flock", "mount.local_lock", "mount.name"]),
+        ] {
+            let line = format!("1 0 0:1 / /m rw - lustre 10.0.0.1@tcp:/scratch {options}");
+            let place = places::find(&Mounts::parse(line.as_bytes()), &[]).remove(0);
+            let ids: Vec<_> = look(&place, &[]).iter().map(|finding| finding.id).collect();
+            assert_eq!(ids, expected, "{options}");
         }
     }
 

@@ -11,16 +11,20 @@ use serde::{Deserialize, Serialize};
 
 use super::finding::{Area, Finding, Severity};
 use super::mountinfo::Mount;
+use super::php::lossy;
 
 /// What a node says of a network mount.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Mounted {
     /// The directory that is looked at.
+    #[serde(serialize_with = "lossy")]
     pub(crate) path: PathBuf,
+    #[serde(serialize_with = "lossy")]
     pub(crate) point: PathBuf,
     pub(crate) fstype: String,
     pub(crate) source: String,
     /// The directory of it that is mounted.
+    #[serde(serialize_with = "lossy")]
     pub(crate) root: PathBuf,
     /// In words.
     pub(crate) described: String,
@@ -29,6 +33,7 @@ pub(crate) struct Mounted {
     /// The name that all nodes can share.
     pub(crate) shared: Option<PathBuf>,
     /// What the mount point is called in locks' names, by PHP's settings.
+    #[serde(serialize_with = "lossy")]
     pub(crate) named: PathBuf,
 }
 

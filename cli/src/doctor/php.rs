@@ -24,11 +24,13 @@ const CLI: &str = "Command Line Interface";
 /// One of PHP's programs, and its settings.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Php {
+    #[serde(serialize_with = "lossy")]
     pub(crate) binary: PathBuf,
     /// `cli`, `fpm-fcgi` …
     pub(crate) sapi: String,
     pub(crate) version: String,
     /// Whether `max_execution_time` counts waiting, too: a timer of the kernel's instead of used CPU time.
+    #[serde(rename = "max_execution_time_counts_waiting")]
     pub(crate) counts_waiting: bool,
     /// Whether the extension is loaded.
     pub(crate) loaded: bool,
@@ -36,12 +38,18 @@ pub(crate) struct Php {
     /// Where a file with settings goes.
     pub(crate) scan_dir: Option<PathBuf>,
     pub(crate) extension_dir: Option<PathBuf>,
+    #[serde(rename = "max_execution_time_seconds")]
     pub(crate) max_execution_time: Option<f64>,
     /// `cluster_lock.*`, without that in front; credentials in the DSN are hidden by the extension.
     pub(crate) settings: BTreeMap<String, String>,
     pub(crate) pools: Vec<Pool>,
     /// What PHP complained about when it started, as far as it is about this extension.
     pub(crate) complaints: Vec<String>,
+}
+
+/// A path as JSON, which knows nothing but UTF-8.
+pub(crate) fn lossy<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
 }
 
 impl Php {

@@ -11,8 +11,9 @@ use serde::Serialize;
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(crate) struct Pool {
     pub(crate) name: String,
-    /// After how long a request is killed; `None`: never.
-    pub(crate) request_terminate_timeout: Option<Duration>,
+    /// After how many seconds a request is killed; `None`: never.
+    #[serde(rename = "request_terminate_timeout_seconds")]
+    pub(crate) request_terminate_timeout: Option<f64>,
     /// `php_value[cluster_lock.*]` and `php_admin_value[cluster_lock.*]`, but for the DSN.
     pub(crate) settings: BTreeMap<String, String>,
 }
@@ -63,7 +64,8 @@ fn read_file(file: &Path, base: &Path, depth: u8, section: &mut String, pools: &
 
 fn set(pool: &mut Pool, name: &str, value: &str) {
     if name == "request_terminate_timeout" {
-        pool.request_terminate_timeout = duration(value).filter(|time| !time.is_zero());
+        pool.request_terminate_timeout =
+            duration(value).map(|time| time.as_secs_f64()).filter(|seconds| *seconds > 0.0);
         return;
     }
     let kinds = ["php_admin_value[", "php_value[", "php_admin_flag[", "php_flag["];
@@ -125,7 +127,7 @@ mod tests {
         for place in ["", "php"] {
             let pools = read(&dir.path().join(place));
             assert_eq!(pools.len(), 2, "{pools:?}");
-            assert_eq!(pools[0].request_terminate_timeout, Some(Duration::from_secs(120)));
+            assert_eq!(pools[0].request_terminate_timeout, Some(120.0));
             assert_eq!(pools[0].settings, BTreeMap::from([("timeout".into(), "5".into())]));
             assert_eq!((pools[1].name.as_str(), pools[1].request_terminate_timeout), ("other", None));
         }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use cluster_lock_core::ServerReport;
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr;
 
@@ -10,6 +9,7 @@ use super::finding::{Area, Finding, Severity, worst};
 use super::measure::Times;
 use super::nodes::Node;
 use super::php::Php;
+use crate::json::Facts;
 use crate::outcome::Result;
 use crate::output::{Output, Style};
 
@@ -18,14 +18,14 @@ const WIDTH: usize = 110;
 
 /// All that was found.
 #[derive(Serialize)]
-pub(crate) struct Report {
+pub(crate) struct Report<'a> {
     /// Neither a warning nor a problem.
     pub(crate) green: bool,
     /// What has to be the same on all nodes: what `--compare` reads.
     pub(crate) this: Node,
     pub(crate) findings: Vec<Finding>,
     pub(crate) measured: Vec<Measured>,
-    pub(crate) servers: Vec<Server>,
+    pub(crate) servers: Vec<Facts<'a>>,
     pub(crate) php: Vec<Php>,
     /// What the locks on the files that were named are called.
     pub(crate) names: BTreeMap<String, String>,
@@ -41,48 +41,7 @@ pub(crate) struct Measured {
     pub(crate) cluster_lock: Option<Times>,
 }
 
-/// What a server says of itself.
-#[derive(Serialize)]
-pub(crate) struct Server {
-    #[serde(rename = "server")]
-    label: String,
-    error: Option<String>,
-    round_trip: Option<f64>,
-    clock_ahead: Option<f64>,
-    version: Option<String>,
-    role: Option<String>,
-    maxmemory: Option<u64>,
-    maxmemory_policy: Option<String>,
-    used_memory: Option<u64>,
-    evicted_keys: Option<u64>,
-    append_only: Option<bool>,
-    replicas: Option<u64>,
-    sampled_keys: Option<u64>,
-    foreign_keys: Option<u64>,
-}
-
-impl From<ServerReport> for Server {
-    fn from(report: ServerReport) -> Self {
-        Self {
-            label: report.server,
-            error: report.error,
-            round_trip: report.round_trip.map(|time| time.as_secs_f64()),
-            clock_ahead: report.clock_ahead,
-            version: report.version,
-            role: report.role,
-            maxmemory: report.maxmemory,
-            maxmemory_policy: report.maxmemory_policy,
-            used_memory: report.used_memory,
-            evicted_keys: report.evicted_keys,
-            append_only: report.append_only,
-            replicas: report.replicas,
-            sampled_keys: report.sampled_keys,
-            foreign_keys: report.foreign_keys,
-        }
-    }
-}
-
-impl Report {
+impl Report<'_> {
     /// For people.
     pub(crate) fn print(&self, out: &Output) -> Result<()> {
         for (area, heading) in Area::ALL {

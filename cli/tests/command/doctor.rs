@@ -164,7 +164,7 @@ fn a_replica() {
 fn no_server() {
     let dsn = format!("redis://127.0.0.1:{}", free_port());
     let report = finds(&doctor(&dsn, &["--json", "/tmp"]), &[("server.reachable", "problem")]);
-    assert_eq!(report["servers"][0]["round_trip"], Value::Null);
+    assert_eq!(report["servers"][0]["round_trip_seconds"], Value::Null);
     doctor(&dsn, &["/tmp"]).expect(1, &["refused", "1 problem"]);
 }
 
