@@ -98,15 +98,16 @@ final class Extension {
 	}
 
 	/**
-	 * Calls, if a lock is free, and releases it. Never waits.
+	 * Calls while it holds a lock.
 	 *
 	 * @param string   $name     The lock.
-	 * @param callable $callback What to do while it is held.
+	 * @param float    $timeout  How long to wait for it, in seconds; 0: only if it is free.
+	 * @param callable $callback What to do.
 	 * @return bool Whether it was done.
 	 * @throws Server_Error The server cannot be reached, or the lock was lost meanwhile.
 	 */
-	public static function if_free( string $name, callable $callback ): bool {
-		if ( ! self::call( 'cluster_lock', $name, 0.0 ) ) {
+	public static function under_lock( string $name, float $timeout, callable $callback ): bool {
+		if ( ! self::call( 'cluster_lock', $name, $timeout ) ) {
 			return false;
 		}
 		try {

@@ -62,17 +62,17 @@ final class Lock_Table {
 			'held_by' => self::held_by( $lock, $now ),
 			'cells'   => array(
 				'name'    => self::long( $name, 'code' ),
-				'mode'    => esc_html( self::mode( $lock['mode'] ) ),
+				'mode'    => Text::escaped( self::mode( $lock['mode'] ) ),
 				'holder'  => self::holders( $lock['holders'], $root ),
-				'held'    => esc_html( Text::duration( $now - $lock['since'] ) ),
-				'lease'   => esc_html( Text::duration( $lock['ttl'] ) ),
-				'fence'   => esc_html( (string) $lock['fence'] ),
+				'held'    => Text::escaped( Text::duration( $now - $lock['since'] ) ),
+				'lease'   => Text::escaped( Text::duration( $lock['ttl'] ) ),
+				'fence'   => Text::escaped( (string) $lock['fence'] ),
 				'waiters' => self::waiters( $lock['waiters'], $now ),
 				'actions' => sprintf(
 					'<button type="button" class="button button-small hide-if-no-js" data-break aria-haspopup="dialog">%s<span class="screen-reader-text"> %s</span></button>',
 					/* translators: Verb: take a lock away from its holder. */
 					esc_html__( 'Break…', 'cluster-lock' ),
-					Html::text( Text::shortened( $name, self::LONG ) )
+					Text::escaped( Text::shortened( $name, self::LONG ) )
 				),
 			),
 		);
@@ -90,18 +90,18 @@ final class Lock_Table {
 			$cells .= sprintf(
 				'<%s class="column-%s" data-colname="%s">%s</%s>',
 				$tag,
-				esc_attr( $column ),
-				esc_attr( $label ),
+				Text::escaped( $column ),
+				Text::escaped( $label ),
 				$row['cells'][ $column ],
 				substr( $tag, 0, 2 )
 			);
 		}
 		return sprintf(
 			'<tr data-lock="%s" data-fence="%s" data-title="%s" data-held-by="%s">%s</tr>',
-			Html::text( $row['id'] ),
-			esc_attr( $row['fence'] ),
-			Html::text( $row['title'] ),
-			Html::text( $row['held_by'] ),
+			Text::escaped( $row['id'] ),
+			Text::escaped( $row['fence'] ),
+			Text::escaped( $row['title'] ),
+			Text::escaped( $row['held_by'] ),
 			$cells
 		);
 	}
@@ -185,7 +185,7 @@ final class Lock_Table {
 			}
 			$html .= sprintf(
 				'<li data-node="%s" data-pid="%d">%s%s</li>',
-				Html::text( Text::printable( $holder['node'] ) ),
+				Text::escaped( Text::printable( $holder['node'] ) ),
 				$holder['pid'],
 				self::process( $holder ),
 				array() === $lines ? '' : '<br>' . implode( '<br>', $lines )
@@ -193,7 +193,7 @@ final class Lock_Table {
 		}
 		$rest = count( $holders ) - self::MANY;
 		if ( $rest > 0 ) {
-			$html .= '<li>' . esc_html( self::and_more( $rest ) ) . '</li>';
+			$html .= '<li>' . Text::escaped( self::and_more( $rest ) ) . '</li>';
 		}
 		return "<ul>$html</ul>";
 	}
@@ -217,15 +217,15 @@ final class Lock_Table {
 				: __( 'for %s', 'cluster-lock' );
 			$html .= sprintf(
 				'<li data-waiter="%s" data-pid="%d">%s, %s</li>',
-				Html::text( Text::printable( $waiter['node'] ) ),
+				Text::escaped( Text::printable( $waiter['node'] ) ),
 				$waiter['pid'],
 				self::process( $waiter ),
-				esc_html( sprintf( $how, Text::duration( $now - $waiter['since'] ) ) )
+				Text::escaped( sprintf( $how, Text::duration( $now - $waiter['since'] ) ) )
 			);
 		}
 		$rest = count( $waiters ) - self::MANY;
 		if ( $rest > 0 ) {
-			$html .= '<li>' . esc_html( self::and_more( $rest ) ) . '</li>';
+			$html .= '<li>' . Text::escaped( self::and_more( $rest ) ) . '</li>';
 		}
 		return "<ol>$html</ol>";
 	}
@@ -239,7 +239,7 @@ final class Lock_Table {
 		return sprintf(
 			/* translators: 1: name of a web server, 2: process number. */
 			esc_html__( '%1$s, process %2$s', 'cluster-lock' ),
-			'<strong>' . Html::text( Text::shortened( Text::printable( $who['node'] ), self::LONG ) ) . '</strong>',
+			'<strong>' . Text::escaped( Text::shortened( Text::printable( $who['node'] ), self::LONG ) ) . '</strong>',
 			(int) $who['pid']
 		);
 	}
@@ -251,11 +251,11 @@ final class Lock_Table {
 	 * @param string $tag  What it is in.
 	 */
 	private static function long( string $text, string $tag ): string {
-		$whole = sprintf( '<%1$s dir="ltr">%2$s</%1$s>', $tag, Html::text( $text ) );
+		$whole = sprintf( '<%1$s dir="ltr">%2$s</%1$s>', $tag, Text::escaped( $text ) );
 		if ( Text::length( $text ) <= self::LONG ) {
 			return $whole;
 		}
-		$short = sprintf( '<%1$s dir="ltr">%2$s</%1$s>', $tag, Html::text( Text::shortened( $text, self::LONG ) ) );
+		$short = sprintf( '<%1$s dir="ltr">%2$s</%1$s>', $tag, Text::escaped( Text::shortened( $text, self::LONG ) ) );
 		return "<details><summary>$short</summary>$whole</details>";
 	}
 

@@ -164,13 +164,13 @@ final class Page {
 		}
 		?>
 		<p><?php esc_html_e( 'The locks that are held now, on all web servers that share the lock server, and who waits for them.', 'cluster-lock' ); ?></p>
-		<div id="cluster-lock-error" class="notice notice-error inline"<?php echo '' === $error ? ' hidden' : ''; ?>><p><?php echo Html::text( $error ); // phpcs:ignore WordPress.Security.EscapeOutput -- Html escapes. ?></p></div>
+		<div id="cluster-lock-error" class="notice notice-error inline"<?php echo '' === $error ? ' hidden' : ''; ?>><p><?php echo Text::escaped( $error ); // phpcs:ignore WordPress.Security.EscapeOutput ?></p></div>
 		<div id="cluster-lock-result" class="notice inline" tabindex="-1" hidden><p></p></div>
 		<div class="cluster-lock-bar">
 			<form method="get" class="cluster-lock-search" role="search">
 				<input type="hidden" name="page" value="<?php echo esc_attr( self::SLUG ); ?>">
 				<label for="cluster-lock-prefix" class="screen-reader-text"><?php esc_html_e( 'Names that start with', 'cluster-lock' ); ?></label>
-				<input type="search" id="cluster-lock-prefix" name="s" value="<?php echo Html::text( $prefix ); // phpcs:ignore WordPress.Security.EscapeOutput -- Html escapes. ?>" placeholder="<?php esc_attr_e( 'Names that start with…', 'cluster-lock' ); ?>">
+				<input type="search" id="cluster-lock-prefix" name="s" value="<?php echo Text::escaped( $prefix ); // phpcs:ignore WordPress.Security.EscapeOutput ?>" placeholder="<?php esc_attr_e( 'Names that start with…', 'cluster-lock' ); ?>">
 				<button class="button"><?php esc_html_e( 'Show', 'cluster-lock' ); ?></button>
 			</form>
 			<div class="cluster-lock-state">

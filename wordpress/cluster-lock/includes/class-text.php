@@ -10,7 +10,7 @@ declare( strict_types=1 );
 namespace Cluster_Lock;
 
 /**
- * Plain text, never HTML: whoever prints it escapes it.
+ * Plain text: whoever prints it escapes it, with escaped().
  */
 final class Text {
 
@@ -39,6 +39,16 @@ final class Text {
 			},
 			$bytes
 		);
+	}
+
+	/**
+	 * Foreign text for HTML, in an element or in an attribute. esc_html() and esc_attr() are for the site's own texts:
+	 * they leave entities as they are, so that the lock "&lt;" would become the lock "<".
+	 *
+	 * @param string $text UTF-8.
+	 */
+	public static function escaped( string $text ): string {
+		return htmlspecialchars( $text, ENT_QUOTES | ENT_SUBSTITUTE, 'UTF-8' );
 	}
 
 	/**

@@ -79,7 +79,7 @@ final class Verdict {
 	 * @param string $text Plain text.
 	 */
 	public function say( string $text ): self {
-		$this->paragraphs[] = '<p>' . Html::text( $text ) . '</p>';
+		$this->paragraphs[] = '<p>' . Text::escaped( $text ) . '</p>';
 		return $this;
 	}
 
@@ -89,7 +89,7 @@ final class Verdict {
 	 * @param string $code Plain text.
 	 */
 	public function code( string $code ): self {
-		$lines = array_map( array( Html::class, 'text' ), explode( "\n", $code ) );
+		$lines = array_map( array( Text::class, 'escaped' ), explode( "\n", $code ) );
 
 		$this->paragraphs[] = '<p><code>' . implode( '</code><br><code>', $lines ) . '</code></p>';
 		return $this;
@@ -101,7 +101,7 @@ final class Verdict {
 	 * @param string[] $items Plain texts.
 	 */
 	public function items( array $items ): self {
-		$this->paragraphs[] = '<ul><li>' . implode( '</li><li>', array_map( array( Html::class, 'text' ), $items ) ) . '</li></ul>';
+		$this->paragraphs[] = '<ul><li>' . implode( '</li><li>', array_map( array( Text::class, 'escaped' ), $items ) ) . '</li></ul>';
 		return $this;
 	}
 

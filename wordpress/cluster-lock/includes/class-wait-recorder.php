@@ -26,6 +26,11 @@ final class Wait_Recorder {
 	private const SHORTEST = 0.01;
 
 	/**
+	 * How long to wait for the turn to write, in seconds, when nobody waits for this request any more.
+	 */
+	private const PATIENCE = 1.0;
+
+	/**
 	 * The counters at the beginning.
 	 *
 	 * @var array
@@ -84,9 +89,10 @@ final class Wait_Recorder {
 	private static function store( array $request ): void {
 		$slow = Limits_Check::seconds( Extension::settings(), 'slow_wait' );
 		try {
-			// No time to wait: it is better to lose a count than to keep a visitor.
-			Extension::if_free(
+			// Requests that waited for one lock end together. It is better to lose a count than to keep a visitor.
+			Extension::under_lock(
 				'wp:' . self::OPTION,
+				self::is_answered() ? self::PATIENCE : 0.0,
 				static function () use ( $request, $slow ): void {
 					// What another node wrote a moment ago is in the database, not in this request's cache.
 					wp_cache_delete( self::OPTION, 'options' );
@@ -99,6 +105,20 @@ final class Wait_Recorder {
 		} catch ( Server_Error $error ) {
 			return; // The extension's own log has it; and these are only statistics.
 		}
+	}
+
+	/**
+	 * Sends the answer, where that does not have to wait for the end of the script.
+	 *
+	 * This is the last of WordPress's shutdown hooks, so that nobody has anything to add.
+	 */
+	private static function is_answered(): bool {
+		foreach ( array( 'fastcgi_finish_request', 'litespeed_finish_request' ) as $finish ) {
+			if ( function_exists( $finish ) ) {
+				return (bool) $finish();
+			}
+		}
+		return false;
 	}
 
 	/**

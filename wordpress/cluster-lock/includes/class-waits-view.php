@@ -87,7 +87,7 @@ final class Waits_View {
 		}
 		$html = '';
 		foreach ( $figures as $label => $value ) {
-			$html .= sprintf( '<li><strong>%s</strong> %s</li>', esc_html( $value ), esc_html( $label ) );
+			$html .= sprintf( '<li><strong>%s</strong> %s</li>', Text::escaped( $value ), Text::escaped( $label ) );
 		}
 		return $html;
 	}
@@ -159,7 +159,7 @@ final class Waits_View {
 	 * @param string[] $texts Plain texts.
 	 */
 	private static function cells( array $texts ): string {
-		return '<tr><td>' . implode( '</td><td>', array_map( array( Html::class, 'text' ), $texts ) ) . '</td></tr>';
+		return '<tr><td>' . implode( '</td><td>', array_map( array( Text::class, 'escaped' ), $texts ) ) . '</td></tr>';
 	}
 
 	/**

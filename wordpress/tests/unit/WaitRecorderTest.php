@@ -5,10 +5,12 @@ declare(strict_types=1);
 namespace Cluster_Lock\Tests;
 
 use Cluster_Lock\Waits;
+use ClusterLock\Tests\Support\Fpm;
 use ClusterLock\Tests\Support\PhpProcess;
 use ClusterLock\Tests\Support\RedisServer;
 use ClusterLock\Tests\Support\TempDir;
 use ClusterLock\Tests\Support\TestCase;
+use ClusterLock\Tests\Support\Until;
 
 /**
  * What a request that waited leaves behind; with real processes and a real server.
@@ -129,14 +131,46 @@ final class WaitRecorderTest extends TestCase
         self::assertSame($written, $this->stored()->totals(time(), 2)['requests']);
     }
 
-    private function request(string $code): PhpProcess
+    /** Under php-fpm the answer is sent before the count is written, so that there is time for it. */
+    public function testVisitorsWhoGiveUpAtOnceAreAllCounted(): void
     {
-        $code = 'putenv("OPTIONS=" . ' . var_export($this->options, true) . ');'
+        $fpm = new Fpm(['cluster_lock.dsn' => $this->redis->dsn(), 'cluster_lock.slow_wait' => '3600'], 12);
+        $this->holder('taken');
+        $code = $this->recorded('echo json_encode(cluster_lock("taken", 0.3));');
+        $requests = array_map(static fn () => $fpm->begin($code), range(1, 12));
+        foreach ($requests as $request) {
+            self::assertSame('false', $request->body());
+        }
+        $count = fn (): int => is_file($this->options) ? $this->stored()->totals(time(), 2)['requests'] : 0;
+        Until::true(fn (): bool => $count() === 12, fn (): string => "12 requests have waited, {$count()} are counted");
+        self::assertSame(12, $this->stored()->totals(time(), 2)['timed_out']);
+    }
+
+    /** Whoever waits for the answer does not wait for the count. */
+    public function testTheAnswerComesBeforeTheCount(): void
+    {
+        $fpm = new Fpm(['cluster_lock.dsn' => $this->redis->dsn(), 'cluster_lock.slow_wait' => '3600']);
+        $this->holder('taken');
+        $counting = $this->holder('wp:cluster_lock_waits');
+        self::assertSame('false', $fpm->get($this->recorded('echo json_encode(cluster_lock("taken", 0.05));')));
+        self::assertFileDoesNotExist($this->options);
+        $counting->tell('unlock');
+        self::assertSame('1', $fpm->get('echo 1;'), 'The worker serves again');
+    }
+
+    /** Code that is recorded like a request of WordPress. */
+    private function recorded(string $code): string
+    {
+        return 'putenv("OPTIONS=" . ' . var_export($this->options, true) . ');'
             . 'require ' . var_export(__DIR__ . '/fixtures/site.php', true) . ';'
             . 'Cluster_Lock\Wait_Recorder::start();' . $code;
+    }
+
+    private function request(string $code): PhpProcess
+    {
         $settings = ['cluster_lock.node' => 'node-w', 'cluster_lock.slow_wait' => '3600', 'log_errors' => 0];
 
-        return PhpProcess::code($code, $settings + ['cluster_lock.dsn' => $this->redis->dsn()]);
+        return PhpProcess::code($this->recorded($code), $settings + ['cluster_lock.dsn' => $this->redis->dsn()]);
     }
 
     private function holder(string $name): PhpProcess

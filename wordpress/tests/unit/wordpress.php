@@ -16,6 +16,7 @@ function _n($single, $plural, $number, $domain)
     return (int) $number === 1 ? $single : $plural;
 }
 
+// WordPress's leave alone what looks like an entity already.
 function esc_html($text)
 {
     return htmlspecialchars((string) $text, ENT_QUOTES, 'UTF-8', false);
@@ -23,7 +24,7 @@ function esc_html($text)
 
 function esc_attr($text)
 {
-    return htmlspecialchars((string) $text, ENT_QUOTES, 'UTF-8', false);
+    return esc_html($text);
 }
 
 function esc_html__($text, $domain)
