@@ -26,6 +26,9 @@ const MODULES = [
 const secret = () => randomBytes(12).toString('hex');
 
 export class Stand {
+    /** Where everything is, and WordPress in it; from start() on. */
+    dir = null;
+    site = null;
     #servers = [];
     #stopped = false;
     #values;
@@ -33,8 +36,6 @@ export class Stand {
     /** @param {(line: string) => void} say */
     constructor(say = () => {}) {
         this.say = say;
-        this.dir = mkdtempSync(join(tmpdir(), 'cluster_lock-wordpress.'));
-        this.site = join(this.dir, 'site');
         this.passwords = { admin: secret(), subscriber: secret(), redis: secret() };
     }
 
@@ -47,7 +48,8 @@ export class Stand {
                 throw new Error('the stand was stopped while it started', { cause: error });
             }
             await this.stop({ keepFiles: true });
-            throw new Error(`${error.message}\nLogs: ${this.dir}/log`, { cause: error });
+            const logs = this.dir ? `\nLogs: ${this.dir}/log` : '';
+            throw new Error(error.message + logs, { cause: error });
         }
     }
 
@@ -138,7 +140,7 @@ export class Stand {
         for (const server of this.#servers.splice(0).reverse()) {
             await server.stop();
         }
-        if (!keepFiles) {
+        if (this.dir && !keepFiles) {
             rmSync(this.dir, { recursive: true, force: true, maxRetries: 3 });
         }
     }
@@ -146,24 +148,31 @@ export class Stand {
     // ---- how it is made ------------------------------------------------------------------------------------------
 
     async #start() {
+        // Nothing is left behind when one of these fails.
+        const [moduleLines, so] = [await modules(), extension()];
+        const ports = {};
+        for (const name of ['SITE', 'NODE_A', 'NODE_B', 'NODE_C', 'REDIS']) {
+            ports[`PORT_${name}`] = await freePort();
+        }
+        this.#refuseWhenStopped();
+        this.dir = mkdtempSync(join(tmpdir(), 'cluster_lock-wordpress.'));
+        this.site = join(this.dir, 'site');
         this.#values = {
+            ...ports,
             DIR: this.dir,
             USER: process.getuid() === 0 ? 'user www-data;' : '',
             EXTENSION: join(this.dir, 'cluster_lock.so'),
-            MODULES: await modules(),
+            MODULES: moduleLines,
             SALT: secret() + secret(),
             DB_PASSWORD: secret(),
             REDIS_PASSWORD: this.passwords.redis,
             REDIS_ADMIN_PASSWORD: secret(),
         };
-        for (const name of ['SITE', 'NODE_A', 'NODE_B', 'NODE_C', 'REDIS']) {
-            this.#values[`PORT_${name}`] = await freePort();
-        }
         for (const directory of ['conf.d', 'log', 'run', 'tmp', 'tls', 'redis']) {
             mkdirSync(join(this.dir, directory));
         }
         // Copies, because the web server's user may have no business in this checkout.
-        cpSync(extension(), this.#values.EXTENSION);
+        cpSync(so, this.#values.EXTENSION);
         for (const script of ['install.php', 'hold.php']) {
             cpSync(join(HERE, script), join(this.dir, script));
         }
@@ -274,11 +283,15 @@ export class Stand {
     }
 
     #add(server) {
+        this.#refuseWhenStopped();
+        this.#servers.push(server);
+        return server;
+    }
+
+    #refuseWhenStopped() {
         if (this.#stopped) {
             throw new Error('the stand has been stopped');
         }
-        this.#servers.push(server);
-        return server;
     }
 
     /** Copies a file of conf/ with its @NAMES@ filled in; returns where it is now. */

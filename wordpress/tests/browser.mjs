@@ -2,6 +2,7 @@
 
 import { chromium } from 'playwright-core';
 import { which } from '../stand/processes.mjs';
+import { Client } from './client.mjs';
 
 export async function launch() {
     return chromium.launch({
@@ -29,11 +30,11 @@ export async function loggedIn(browser, stand, { user = 'admin', node = 'node-a'
         viewport: { width: 1280, height: 800 },
     });
     context.setDefaultTimeout(60_000);
+    // Not by the login page, whose script takes the focus away from whoever types at once.
+    const client = await Client.loggedIn(stand, user);
+    await context.addCookies(client.cookies.map((cookie) => ({ ...cookie, url: stand.url(node) })));
+    client.close();
     const page = await context.newPage();
-    await page.goto('/wp-login.php');
-    await page.fill('#user_login', user);
-    await page.fill('#user_pass', stand.passwords[user]);
-    await Promise.all([page.waitForURL('**/wp-admin/**'), page.click('#wp-submit')]);
     return page;
 }
 

@@ -27,6 +27,11 @@ export class Client {
         return client;
     }
 
+    /** The cookies of the session, for a browser. */
+    get cookies() {
+        return [...this.#cookies].map(([name, value]) => ({ name, value }));
+    }
+
     get(path, options = {}) {
         return this.request('GET', path, options);
     }
