@@ -5,12 +5,12 @@
 
 # Where the parts go.
 packages=$(target_dir)/packages
+export packages
 
 # The version: Cargo.toml of the workspace is the one place where it is written by hand.
-project_version() {
-    awk -F '"' '/^\[/ { inside = $0 == "[workspace.package]" } inside && $1 ~ /^version/ { print $2; exit }' \
-        "${1:-$ROOT}/Cargo.toml"
-}
+version=$(awk -F '"' '/^\[/ { inside = $0 == "[workspace.package]" } inside && $1 ~ /^version/ { print $2; exit }' \
+    "$ROOT/Cargo.toml")
+[[ -n $version ]] || die "Cargo.toml has no version under [workspace.package]"
 
 is_checkout() { [[ -e $ROOT/.git ]]; }
 
@@ -101,7 +101,8 @@ make_binary() {
 
 # make_tools STAGE OUT: the command, and what no PHP version owns, to be unpacked in /usr/local or anywhere else
 make_tools() {
-    local folder name=cluster-lock-$version-$(uname -m)-linux-glibc
+    local folder name
+    name=cluster-lock-$version-$(uname -m)-linux-glibc
     [[ -d $1/bin ]] || return 0
     folder=$(mktemp -d)
     mkdir -p "$folder/$name/share/doc/cluster-lock" "$folder/$name/share/man/man1"
@@ -145,4 +146,10 @@ make_debs() {
 }
 
 # What this folder holds, for those who download it.
-make_sums() { (cd "$1" && find . -maxdepth 1 -type f ! -name SHA256SUMS -printf '%f\n' | LC_ALL=C sort | xargs -d '\n' sha256sum >SHA256SUMS); }
+make_sums() {
+    (
+        cd "$1" || exit
+        mapfile -t files < <(find . -maxdepth 1 -type f ! -name SHA256SUMS -printf '%f\n' | LC_ALL=C sort)
+        sha256sum -- "${files[@]}" >SHA256SUMS
+    )
+}

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # The tests of script/package, which sources this: one function for each.
-: "${ROOT:?}" "${packages:?}"
+: "${ROOT:?}" "${packages:?}" "${version:?}" "${tests:?}"
 # shellcheck source=lab/builds/php.sh
 source lab/builds/php.sh
 # shellcheck source=lab/builds/roots.sh
@@ -35,7 +35,10 @@ stage_built() {
 test_version() {
     check_version version
     # And it does see when it is not.
-    if (version=99.9.9 && check_version version) >"$work/drift" 2>&1; then fail "a drift goes unseen"; fi
+    if version=99.9.9 bash -c 'source script/lib.sh; source packaging/version.sh; find_php; check_version version' \
+        >"$work/drift" 2>&1; then
+        fail "a drift goes unseen"
+    fi
     has "the report of a drift" "$work/drift" 'CHANGELOG.md, its first entry says'
     has "the report of a drift" "$work/drift" 'Cargo.lock says'
     has "the report of a drift" "$work/drift" 'crate cluster-lock-core says'
@@ -152,30 +155,32 @@ test_dockerfile() {
 }
 
 test_install() {
-    local root=$work/root
+    local root=$work/root suite
     ((EUID == 0)) || fail "making a system needs root"
-    [[ $PHP_MINOR == 8.2 ]] || fail "Debian 12 has PHP 8.2, and these packages would be for $PHP_MINOR"
+    # shellcheck source=/dev/null
+    suite=$(source /etc/os-release && [[ $ID == debian ]] && echo "$VERSION_CODENAME") ||
+        fail "the packages are for the Debian that they are built on, and this is another system"
     need_packages debhelper dh-php mmdebstrap debian-archive-keyring
     stage_built "$work/stage"
     mkdir "$work/debs"
     make_debs "$work/stage" "$work/debs"
-    # A server and a client for FastCGI; everything else is the packages' own business to ask for.
-    make_root bookworm bookworm --variant=minbase --include=ca-certificates,redis-server,libfcgi-bin
-    # A fresh copy each time, with the same downloads.
-    cp -a "$cache/root-bookworm" "$root"
+    # A server, and a client for FastCGI; everything else is the packages' own business to ask for.
+    make_root "fresh-$suite" "$suite" --variant=minbase --include=ca-certificates,redis-server,libfcgi-bin
+    # A copy of its own each time; downloads are kept.
+    cp -a "$cache/root-fresh-$suite" "$root"
     printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"
     chmod 755 "$root/usr/sbin/policy-rc.d"
     cp -L /etc/resolv.conf /etc/hosts "$root/etc/"
     cp -r "$work/debs" packaging/debian/installed.sh "$root/root/"
-    mkdir -p "$cache/archives-bookworm/partial"
+    mkdir -p "$cache/archives-$suite/partial"
     # Mounts and processes in namespaces that end with the command.
     # shellcheck disable=SC2016 # expanded inside
     unshare --mount --pid --fork --kill-child --propagation private -- bash -euc '
         mount --bind "$2" "$1/var/cache/apt/archives"
         mount --rbind /dev "$1/dev"
         mount -t proc proc "$1/proc"
-        exec chroot "$1" env -i HOME=/root LC_ALL=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin VERSION="$3" \
-            bash /root/installed.sh' bash "$root" "$cache/archives-bookworm" "$version"
+        exec chroot "$1" env -i HOME=/root LC_ALL=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin VERSION="$3" PHP="$4" \
+            bash /root/installed.sh' bash "$root" "$cache/archives-$suite" "$version" "$PHP_MINOR"
 }
 
 test_pie() {

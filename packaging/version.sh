@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Whether the version is the same wherever it is written. Sourced by script/package.
-: "${ROOT:?}"
+: "${ROOT:?}" "${version:?}"
 
 drifted=0
 drift() {
@@ -9,7 +9,9 @@ drift() {
 }
 
 # expect WHERE FOUND
-expect() { if [[ $2 == "$version" ]]; then say "$version: $1"; else drift "$1 says \"$2\", Cargo.toml says $version"; fi; }
+expect() {
+    if [[ $2 == "$version" ]]; then say "$version: $1"; else drift "$1 says \"$2\", Cargo.toml says $version"; fi
+}
 
 # check_version version|release
 check_version() {
