@@ -17,7 +17,7 @@ TEXT = re.compile(r"^(licen[cs]e|copying|notice|unlicense)", re.IGNORECASE)
 def metadata(tree):
     host = re.search(r"^host: (\S+)", subprocess.run(
         ["rustc", "-vV"], capture_output=True, text=True, check=True).stdout, re.MULTILINE)[1]
-    command = ["cargo", "metadata", "--format-version", "1", "--locked", "--offline", "--filter-platform", host]
+    command = ["cargo", "metadata", "--format-version", "1", "--locked", "--filter-platform", host]
     return json.loads(subprocess.run(command, cwd=tree, stdout=subprocess.PIPE, check=True).stdout)
 
 

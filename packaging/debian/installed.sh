@@ -64,7 +64,8 @@ php -r 'exit(cluster_lock("packaged", 0) ? 0 : 1);' || fail "the lock was not gi
 say "used: one process holds, another one waits its turn, in Redis"
 
 # ---- php-fpm, installed later ----
-apt install "php$PHP-fpm"
+# The other one that satisfies it would be all of systemd.
+apt install systemd-standalone-tmpfiles "php$PHP-fpm"
 [[ -L /etc/php/$PHP/fpm/conf.d/20-cluster_lock.ini ]] || fail "php-fpm does not have it"
 printf '[global]\nerror_log = /tmp/fpm.log\ndaemonize = no\n[www]\nuser = www-data\nlisten = /tmp/fpm.sock\npm = static\npm.max_children = 1\n' >/tmp/fpm.conf
 "php-fpm$PHP" -F -y /tmp/fpm.conf &
@@ -92,7 +93,7 @@ upgrade() {
         dpkg-deb -R "$deb" "$tree"
         sed -i "s/^Version: .*/&+$1/" "$tree/DEBIAN/control"
         mkdir -p "/root/debs-$1"
-        dpkg-deb -b "$tree" "/root/debs-$1/${deb##*/}" >/dev/null
+        dpkg-deb -Znone -b "$tree" "/root/debs-$1/${deb##*/}" >/dev/null
         rm -rf "$tree"
     done
     apt install "/root/debs-$1"/*.deb

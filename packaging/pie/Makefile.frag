@@ -2,16 +2,16 @@
 CARGO_TARGET_DIR ?= $(CLUSTER_LOCK_SOURCE)/target/pie
 
 cluster_lock_built = $(CARGO_TARGET_DIR)/$(if $(CARGO_BUILD_TARGET),$(CARGO_BUILD_TARGET)/)release/libcluster_lock.so
+cluster_lock_files := $(addprefix $(CLUSTER_LOCK_SOURCE)/,Cargo.toml Cargo.lock build.rs core/Cargo.toml) \
+	$(shell find "$(CLUSTER_LOCK_SOURCE)/src" "$(CLUSTER_LOCK_SOURCE)/core/src" -type f)
 
-# cargo knows what is out of date. The .la file is what make test and make install read; the extension is renamed into
-# place, since a PHP may have the old one loaded.
-$(phplibdir)/cluster_lock.la: cluster_lock_cargo
-	@mkdir -p "$(phplibdir)"
-	@cp "$(cluster_lock_built)" "$(phplibdir)/.cluster_lock.so"
-	@mv -f "$(phplibdir)/.cluster_lock.so" "$(phplibdir)/cluster_lock.so"
+# What make test and make install read.
+$(phplibdir)/cluster_lock.la: $(phplibdir)/cluster_lock.so
 	@echo "dlname='cluster_lock.so'" >$@
 
-cluster_lock_cargo:
+# cargo would know by itself what is out of date. But it would build everything anew for sudo make install, in that other
+# environment. Renamed into place, since a PHP may have the old one loaded.
+$(phplibdir)/cluster_lock.so: $(cluster_lock_files)
 	+@PHP="$(PHP_EXECUTABLE)" PHP_CONFIG="$(PHP_CONFIG)" RUSTC="$(RUSTC)" CARGO_TARGET_DIR="$(CARGO_TARGET_DIR)" \
 	$(CARGO) build --release --locked --package cluster-lock --manifest-path "$(CLUSTER_LOCK_SOURCE)/Cargo.toml" || { \
 		echo >&2; \
@@ -21,5 +21,6 @@ cluster_lock_cargo:
 		echo " - 'Unable to find libclang': install it (Debian: clang libclang-dev), or set LIBCLANG_PATH." >&2; \
 		echo " - another Rust than configure found: it was $(RUSTC)." >&2; \
 		exit 1; }
-
-.PHONY: cluster_lock_cargo
+	@mkdir -p "$(phplibdir)"
+	@cp "$(cluster_lock_built)" "$(phplibdir)/.cluster_lock.so"
+	@mv -f "$(phplibdir)/.cluster_lock.so" $@
