@@ -47,12 +47,16 @@ unpack_source() {
 
 # build_tree TREE TARGET: the extension and, where it is there, the command. The paths of this machine stay out of it.
 build_tree() {
-    local tree=$1 target=$2 crates=(--package cluster-lock) flags
-    if has_cli "$tree"; then crates+=(--package cluster-lock-cli); fi
+    local tree=$1 target=$2 crates=(cluster-lock) crate flags
+    if has_cli "$tree"; then crates+=(cluster-lock-cli); fi
     # Separated as cargo wants it: paths may have spaces.
     flags=--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo$'\x1f'--remap-path-prefix=$(realpath "$tree")=/cluster_lock
     flags+=$'\x1f'--remap-path-prefix=$(realpath -m "$target")=/target
-    (cd "$tree" && CARGO_ENCODED_RUSTFLAGS=$flags CARGO_TARGET_DIR=$target cargo build --release --locked "${crates[@]}")
+    # One by one: together, each would get what the other one asks of the crates that both use.
+    for crate in "${crates[@]}"; do
+        (cd "$tree" && CARGO_ENCODED_RUSTFLAGS=$flags CARGO_TARGET_DIR=$target \
+            cargo build --release --locked --package "$crate")
+    done
 }
 
 # stage TREE BUILT FOLDER: what was built, and what goes with it, as the packages below want it
