@@ -89,7 +89,7 @@ platform() {
         aarch64) arch=arm64 ;;
         *) arch=$(uname -m) ;;
     esac
-    if ldd --version 2>&1 | grep -qi musl; then die "musl: never built nor run there, so no package is made"; fi
+    if [[ $(ldd --version 2>&1) == *musl* ]]; then die "musl: never built nor run there, so no package is made"; fi
     "$PHP" -n -r "echo 'php', PHP_MAJOR_VERSION, '.', PHP_MINOR_VERSION, '-$arch-linux-glibc',
         PHP_DEBUG ? '-debug' : '', PHP_ZTS ? '-zts' : '-nts';"
 }

@@ -12,7 +12,7 @@ fail() {
 }
 export DEBIAN_FRONTEND=noninteractive
 apt() { apt-get -y -qq --no-install-recommends -o Dpkg::Use-Pty=0 -o APT::Keep-Downloaded-Packages=true "$@" >/tmp/apt.log 2>&1 || { cat /tmp/apt.log; fail "apt-get $*"; }; }
-loaded() { php -m 2>&1 | grep -qx cluster_lock; }
+loaded() { [[ $(php -m 2>&1) == *$'\n'cluster_lock$'\n'* ]]; }
 ini=/etc/php/$PHP/mods-available/cluster_lock.ini
 
 # ---- installed, with what it depends on ----
