@@ -17,8 +17,6 @@ is_checkout() { [[ -e $ROOT/.git ]]; }
 # What a release's files carry as their date.
 release_time() { if is_checkout; then git -C "$ROOT" log -1 --format=%ct; else stat -c %Y "$ROOT/Cargo.toml"; fi; }
 
-has_cli() { [[ -f $1/cli/Cargo.toml ]]; }
-
 # pack FOLDER FILE: the folder's content, in the same order and with the same dates and owners, whoever packs it
 pack() {
     local top
@@ -45,10 +43,10 @@ unpack_source() {
 
 # ---- what is built -------------------------------------------------------------------------------------------
 
-# build_tree TREE TARGET: the extension and, where it is there, the command. The paths of this machine stay out of it.
+# build_tree TREE TARGET [CRATE...]: the extension and the command. The paths of this machine stay out of them.
 build_tree() {
-    local tree=$1 target=$2 crates=(cluster-lock) crate flags
-    if has_cli "$tree"; then crates+=(cluster-lock-cli); fi
+    local tree=$1 target=$2 crates=("${@:3}") crate flags
+    if ((${#crates[@]} == 0)); then crates=(cluster-lock cluster-lock-cli); fi
     # Separated as cargo wants it: paths may have spaces.
     flags=--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo$'\x1f'--remap-path-prefix=$(realpath "$tree")=/cluster_lock
     flags+=$'\x1f'--remap-path-prefix=$(realpath -m "$target")=/target
@@ -71,14 +69,12 @@ stage() {
         mkdir "$folder/share/wordpress"
         cp -r "$tree"/wordpress/{cluster-lock.php,cluster-lock} "$folder/share/wordpress/"
     fi
-    if has_cli "$tree"; then
-        install -D -m 755 "$built/cluster-lock" "$folder/bin/cluster-lock"
-        "$folder/bin/cluster-lock" man --dir "$folder/man"
-        mkdir "$folder/completions"
-        "$folder/bin/cluster-lock" completions bash >"$folder/completions/cluster-lock"
-        "$folder/bin/cluster-lock" completions zsh >"$folder/completions/_cluster-lock"
-        "$folder/bin/cluster-lock" completions fish >"$folder/completions/cluster-lock.fish"
-    fi
+    install -D -m 755 "$built/cluster-lock" "$folder/bin/cluster-lock"
+    "$folder/bin/cluster-lock" man --dir "$folder/man"
+    mkdir "$folder/completions"
+    "$folder/bin/cluster-lock" completions bash >"$folder/completions/cluster-lock"
+    "$folder/bin/cluster-lock" completions zsh >"$folder/completions/_cluster-lock"
+    "$folder/bin/cluster-lock" completions fish >"$folder/completions/cluster-lock.fish"
     python3 "$ROOT/packaging/third-party.py" "$tree" >"$folder/THIRD-PARTY"
 }
 
@@ -107,7 +103,6 @@ make_binary() {
 make_tools() {
     local folder name
     name=cluster-lock-$version-$(uname -m)-linux-glibc
-    [[ -d $1/bin ]] || return 0
     folder=$(mktemp -d)
     mkdir -p "$folder/$name/share/doc/cluster-lock" "$folder/$name/share/man/man1"
     cp -r "$1/bin" "$folder/$name/"
@@ -130,7 +125,6 @@ make_debs() {
     mkdir -p "$tree"
     cp -r "$ROOT/packaging/debian" "$tree/debian"
     cp -r "$stage" "$tree/built"
-    if [[ -d $tree/built/bin ]]; then cat "$tree/debian/control.cli.in" >>"$tree/debian/control.in"; fi
     sed "s/@PHP@/$PHP_MINOR/g; s/@MAINTAINER@/$maintainer/" "$tree/debian/control.in" >"$tree/debian/control"
     sed 's/^$/./; s/^/ /' "$stage/LICENSE" | tail -n +5 >>"$tree/debian/copyright"
     # A pre-release sorts before its release: 1.0.0-rc.1 is 1.0.0~rc.1.

@@ -26,7 +26,7 @@ snapshot() {
 # What script/build has built, staged for the packages; cargo has next to nothing to do when it is up to date.
 stage_built() {
     script/build >"$work/build.log" 2>&1 || { cat "$work/build.log"; fail "script/build failed"; }
-    if has_cli "$ROOT"; then cargo build --release --locked --package cluster-lock-cli; fi
+    script/build --cli >"$work/build.log" 2>&1 || { cat "$work/build.log"; fail "script/build --cli failed"; }
     stage "$ROOT" "$(target_dir)/release" "$1"
 }
 
@@ -62,10 +62,12 @@ test_source() {
         packaging/docker/Dockerfile stubs/cluster_lock.stubs.php script/build LICENSE; do
         grep -qx "$file" "$work/files" || fail "the source lacks $file"
     done
-    has_not "the source" "$work/files" '^(\.ci|bench|core/tests|demo|fuzz|lab/nfs|packages|php-tests|target|wordpress/tests)/'
+    has_not "the source" "$work/files" '^(\.ci|bench|cli/tests|core/tests|demo|fuzz|lab/nfs|packages|php-tests|target|wordpress/tests)/'
     unpack_source "$first" "$work/tree"
     # cargo is content with it as it is: every member of the workspace is there, and the lock file fits.
     (cd "$work/tree" && cargo metadata --format-version 1 --locked >/dev/null)
+    COMPOSER_ALLOW_SUPERUSER=1 composer validate --no-interaction --quiet --working-dir="$work/tree" ||
+        fail "composer does not accept composer.json"
     say "$(wc -l <"$work/files") files, $(stat -c %s "$first" | numfmt --to=iec-i --suffix=B), $(sha256sum "$first" | cut -c 1-16)…"
 }
 
@@ -94,11 +96,9 @@ test_debs() {
     gzip -dc "$root/usr/share/doc/cluster-lock-php$PHP_MINOR/THIRD-PARTY.gz" >"$work/third-party"
     has "THIRD-PARTY" "$work/third-party" '^  redis [0-9.]*: BSD-3-Clause$'
     has "THIRD-PARTY" "$work/third-party" 'Redistributions in binary form must reproduce'
-    if has_cli "$ROOT"; then
-        [[ $("$root/usr/bin/cluster-lock" --version) == *" $version" ]] || fail "the command does not tell its version"
-        [[ -s $root/usr/share/man/man1/cluster-lock.1.gz ]] || fail "there is no manual page"
-        bash -n "$root/usr/share/bash-completion/completions/cluster-lock"
-    fi
+    [[ $("$root/usr/bin/cluster-lock" --version) == *" $version" ]] || fail "the command does not tell its version"
+    [[ -s $root/usr/share/man/man1/cluster-lock.1.gz ]] || fail "there is no manual page"
+    bash -n "$root/usr/share/bash-completion/completions/cluster-lock"
     # The maintainer's address is that of whoever builds it (DEBEMAIL).
     lintian --allow-root --fail-on error,warning --suppress-tags bogus-mail-host,bogus-mail-host-in-debian-changelog \
         "$work"/first/*.deb
@@ -208,7 +208,7 @@ test_pie() {
 # built_in FOLDER: the extension, built from $work/source.tar.gz there
 built_in() {
     unpack_source "$work/source.tar.gz" "$1/tree"
-    build_tree "$1/tree" "$1/target" >&2
+    build_tree "$1/tree" "$1/target" cluster-lock >&2
     echo "$1/target/release/libcluster_lock.so"
 }
 
