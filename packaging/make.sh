@@ -34,11 +34,12 @@ make_source() {
     mv -f "$2.new" "$2"
 }
 
-# unpack_source FILE FOLDER: the project's folder from it
+# unpack_source FILE FOLDER: the project's folder from it. Dated now: cargo takes what is older than its last build for
+# built, though it may be of another commit.
 unpack_source() {
     rm -rf "$2"
     mkdir -p "$2"
-    tar -xf "$1" -C "$2" --strip-components=1
+    tar -xmf "$1" -C "$2" --strip-components=1
 }
 
 # ---- what is built -------------------------------------------------------------------------------------------
