@@ -1,0 +1,72 @@
+"""Commands of the pages that are not run here, because they install into the machine, need a bare one, or take long:
+by what they are run instead. Who is named here has to be there, and to contain the command where it says so."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from pages import ROOT, Block, Wrong
+
+
+@dataclass(frozen=True)
+class Cover:
+    command: str
+    """A regular expression for the whole command."""
+    by: str
+    """A script of this repository with its arguments; `script/test STEP` must know the step."""
+    contains: str = ""
+    """What must stand in that script, or in the file after it: the same command in its words."""
+
+
+COVERS = [
+    Cover(r"script/bootstrap && script/build", "script/test bootstrap build"),
+    Cover(r"script/bootstrap", "script/test bootstrap"),
+    Cover(r"script/build", "script/test build"),
+    Cover(r"script/demo", "script/demo --help"),
+    Cover(r"script/test", "script/test --list"),
+]
+
+
+class Elsewhere:
+    def __init__(self) -> None:
+        self.used: dict[Cover, list[str]] = {}
+
+    def covers(self, block: Block, command: str) -> bool:
+        for cover in COVERS:
+            if re.fullmatch(cover.command, command):
+                if cover not in self.used:
+                    self._check(block, cover)
+                self.used.setdefault(cover, []).append(f"{block.place}: {command}")
+                return True
+        return False
+
+    def _check(self, block: Block, cover: Cover) -> None:
+        script, *arguments = cover.by.split()
+        path = ROOT / script
+        if not path.is_file():
+            raise Wrong(f"{block.place}: {cover.command} is said to be run by {script}, which is not there")
+        if script == "script/test":
+            known = re.findall(r'^    "(\w+)\|', path.read_text(), re.M)
+            for step in (word for word in arguments if not word.startswith("-")):
+                if step not in known:
+                    raise Wrong(f"{block.place}: script/test has no step {step}")
+        if cover.contains and cover.contains not in path.read_text():
+            raise Wrong(f"{block.place}: {script} does not contain: {cover.contains}")
+
+    @staticmethod
+    def is_file(block: Block) -> None:
+        name = block.options.get("file", "")
+        path = ROOT / name
+        if not name or not path.is_file() or path.read_text().strip() != block.text.strip():
+            raise Wrong(f"{block.place}: it has to be the content of a file, and say of which (file=…)")
+
+    def run(self) -> bool:
+        """With --all: what the pages leave to others, here and now."""
+        done = True
+        for command in sorted({cover.by for cover in self.used}):
+            print(f"   {command}", flush=True)
+            done &= subprocess.run(["bash", "-c", command], cwd=ROOT, check=False).returncode == 0
+        return done
