@@ -34,6 +34,9 @@ MASKS = [
     (r"\b\d+\.\d+(?= ?(s|ms|µs)\b)", "<number>"),
     (r"(\[(?:ttl|remaining|wait_total|wait_max)\] => )[\d.E-]+", r"\1<number>"),
     (r"(\"(?:ttl|remaining|wait_total|wait_max|held_for|waiting_for|round_trip|since)\": ?)[\d.e-]+", r"\1<number>"),
+    # What a server says with its refusal is its own affair; what this extension says to it follows in brackets.
+    (r"\b(OOM|READONLY|WRONGTYPE|NOPERM|WRONGPASS|MISCONF|BUSY|LOADING|CLUSTERDOWN) [^(]*\((?!stop)", r"\1 <words> ("),
+    (r"\bMISCONF .* \((?=the server cannot save)", "MISCONF <words> ("),
     (r"(127\.0\.0\.1|10\.0\.0\.\d):[3-6]\d{4}\b", r"\1:<port>"),
 ]
 
@@ -60,6 +63,10 @@ class Runner:
         LOG.unlink(missing_ok=True)
         if name := block.options.get("ini"):
             self.stand.settings("30-page.ini", (Path(__file__).parent / "fixtures/ini" / f"{name}.ini").read_text())
+        if name := block.options.get("given"):
+            done = self.stand.execute("php", str(Path(__file__).parent / "fixtures/given" / f"{name}.php"))
+            if done.returncode or done.stdout:
+                raise Wrong(f"{block.place}: given={name}: {done.stdout}")
         if what := block.options.get("held"):
             self.stand.hold(what, float(block.options["for"]) if "for" in block.options else None)
         try:
@@ -82,25 +89,20 @@ class Runner:
     def _php(self, block: Block, text: str, judged: bool = True) -> None:
         script = SITE / block.options.get("file", "example.php")
         start = "" if text.startswith("<?php") else "<?php "
-        script.write_text(f"{start}{self._setup(block)}{text}\n")
-        done = self.stand.execute("php", str(script))
+        script.write_text(f"{start}{text}\n")
+        # A system call that fails, where no real fault can be had.
+        call = block.options.get("inject")
+        traced = ["strace", "-qq", "-o", "/dev/null", "-e", f"trace={call.partition(':')[0]}", "-e", f"inject={call}"] \
+            if call else []
+        done = self.stand.execute(*traced, "php", str(script))
         if judged:
             self._judge(block, done.stdout, done.returncode)
         elif done.returncode:
             raise Wrong(f"{block.place}: {done.stdout}")
 
-    @staticmethod
-    def _setup(block: Block) -> str:
-        """What a fragment supposes to have been done before it, on its first line."""
-        name = block.options.get("given")
-        if name is None:
-            return ""
-        text = (Path(__file__).parent / "fixtures/given" / f"{name}.php").read_text()
-        return " ".join(line.strip() for line in text.partition("?>")[0].removeprefix("<?php").split("\n")) + " "
-
     def run_ini(self, block: Block) -> None:
         """As it stands; then with each setting that is commented out in the place of its namesake."""
-        if block.output:
+        if block.output or block.log:
             self.stand.settings("30-page.ini", block.text + "\n")
             done = self.stand.execute("php", "-r", "")
             self._judge(block, done.stdout, done.returncode)

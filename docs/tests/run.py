@@ -11,6 +11,7 @@ settings, a page for each error message. `script/test docs` calls it.
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -77,6 +78,8 @@ def run_page(page: Page, host: stand.Stand, runner: Runner) -> list[str]:
             runner.run(block)
         except Wrong as wrong:
             failures.append(str(wrong))
+        except (RuntimeError, subprocess.TimeoutExpired) as trouble:
+            failures.append(f"{block.place}: {trouble}")
     return failures
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -74,7 +75,8 @@ class Redis:
         self._log = self.dir / "log"
         with self._log.open("w") as log:
             self.process = subprocess.Popen(
-                [*prefix(), "redis-server", *options, "--dir", str(self.dir), "--daemonize", "no"],
+                [*prefix(), "redis-server", *options, "--dir", str(self.dir), "--daemonize", "no", "--protected-mode", "no",
+                 "--save", "", "--appendonly", "no"],
                 stdout=log, stderr=subprocess.STDOUT, env=os.environ | {"TZ": "UTC"})
 
     def ready(self, *cli: str) -> Redis:
@@ -94,8 +96,7 @@ def command(*cli: str) -> bytes:
     return subprocess.run(["redis-cli", *cli], capture_output=True, check=False).stdout
 
 
-PLAIN = ("--port", "6379", "--bind", "127.0.0.1", *ADDRESSES[:1], "--save", "", "--appendonly", "no",
-         "--enable-debug-command", "local")
+PLAIN = ("--port", "6379", "--bind", "127.0.0.1", *ADDRESSES[:1], "--enable-debug-command", "local")
 
 
 class Stand:
@@ -209,7 +210,7 @@ class Stand:
     def start_quorum(self) -> None:
         """Three servers: 10.0.0.5, .6 and .7."""
         for address in ADDRESSES[:3]:
-            options = ("--port", "6379", "--bind", address, "--save", "", "--appendonly", "no")
+            options = ("--port", "6379", "--bind", address)
             self.add(Redis(address, *options)).ready("-h", address)
 
     def start_tls(self) -> None:
@@ -225,6 +226,24 @@ class Stand:
         Path("/mnt/full").mkdir()
         run("mount", "-t", "tmpfs", "-o", "size=16k", "full", "/mnt/full")
 
+    def start_silent(self) -> None:
+        """10.0.0.8:6379 takes no more connections, and does not say so: its queue is full."""
+        listener = socket.create_server(("10.0.0.8", 6379), backlog=0)
+        self.running.append(Sockets(listener))
+        for _ in range(3):
+            client = socket.socket()
+            client.setblocking(False)
+            client.connect_ex(("10.0.0.8", 6379))
+            self.running.append(Sockets(client))
+
+    def start_closing(self) -> None:
+        """10.0.0.9:6379 hangs up on everybody."""
+        self.running.append(Answering(b""))
+
+    def start_http(self) -> None:
+        """10.0.0.9:6379 is a web server."""
+        self.running.append(Answering(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"))
+
     # ---- other requests ------------------------------------------------------------------------------------------
 
     def hold(self, what: str, seconds: float | None) -> None:
@@ -236,23 +255,56 @@ class Stand:
             self.holders.pop().stop()
 
 
+class Sockets:
+    def __init__(self, one: socket.socket) -> None:
+        self._socket = one
+
+    def stop(self) -> None:
+        self._socket.close()
+
+
+class Answering(Sockets):
+    """A server that says the same to everybody, whatever they want, and hangs up."""
+
+    def __init__(self, answer: bytes) -> None:
+        super().__init__(socket.create_server(("10.0.0.9", 6379)))
+        self._answer = answer
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self._socket.accept()
+            except OSError:
+                return
+            with client:
+                client.recv(4096)
+                client.sendall(self._answer)
+
+    def stop(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        super().stop()
+        self._thread.join()
+
+
 class Holder:
     """One request to a php-fpm of another node that holds a lock until it is told to end."""
 
     def __init__(self, stand: Stand, what: str, seconds: float | None) -> None:
-        self._until, ready, socket = MINE / "until", MINE / "held", MINE / "web2.sock"
+        self._until, ready, path = MINE / "until", MINE / "held", MINE / "web2.sock"
         ready.unlink(missing_ok=True)
         self._until.touch()
         conf = MINE / "web2.conf"
         conf.write_text(f"[global]\nerror_log = {MINE}/web2.log\ndaemonize = no\n[www]\nuser = root\ngroup = root\n"
-                        f"listen = {socket}\npm = static\npm.max_children = 1\nclear_env = no\n")
+                        f"listen = {path}\npm = static\npm.max_children = 1\nclear_env = no\n")
         self._fpm = subprocess.Popen(
             [*prefix(), stand.fpm, "-R", "-F", "-y", str(conf), "-d", "cluster_lock.node=web2"],
             env=stand.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wait_for("php-fpm", self._fpm, lambda: socket.exists() or (_ for _ in ()).throw(OSError()))
+        wait_for("php-fpm", self._fpm, lambda: path.stat())
         query = f"what={what}&until={self._until}&ready={ready}&for={seconds or ''}"
         uri = "/wp-admin/admin-ajax.php"
-        self._request = threading.Thread(target=ask_once, args=(socket, Path(f"{SITE}{uri}"), query, 60, uri))
+        self._request = threading.Thread(target=ask_once, args=(path, Path(f"{SITE}{uri}"), query, 60, uri))
         self._request.start()
         wait_for(f"The holder of {what}", self._fpm, lambda: ready.stat())
 
