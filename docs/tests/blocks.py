@@ -24,11 +24,12 @@ from stand import LOG, SITE, Stand
 
 # Longer patterns first: a fencing token is a number as well.
 MASKS = [
-    (r"\b[0-9a-f]{32}\b", "<token>"),
+    (r"\b(?!(.)\1{31}\b)[0-9a-f]{32}\b", "<token>"),
     (r"\b[0-9a-f]{40}\b", "<sha1>"),
     (r"\b\d{16}\b", "<microseconds>"),
     (r"\b1\d{9}\.\d+\b", "<time>"),
     (r"\b1\d{12}\b", "<milliseconds>"),
+    (r"\(integer\) [1-9]\d{2,4}$", "(integer) <milliseconds>"),
     (r"\bpid \d+", "pid <pid>"),
     (r"(\"pid\": ?|\[pid\] => |pid=|\"p\":)\d+", r"\1<pid>"),
     (r"\b\d+\.\d+(?= ?(s|ms|µs)\b)", "<number>"),
@@ -44,7 +45,7 @@ MASKS = [
 def masked(text: str) -> list[str]:
     text = text.strip("\n")
     for pattern, instead in MASKS:
-        text = re.sub(pattern, instead, text)
+        text = re.sub(pattern, instead, text, flags=re.M)
     return [line.rstrip() for line in text.split("\n")]
 
 
@@ -143,13 +144,16 @@ class Runner:
         self._compare(block, self.stand.execute("php", str(script)).stdout)
 
     def run_console(self, block: Block) -> None:
-        shown = []
-        for command in re.findall(r"^\$ ((?:.*\\\n)*.*)$", block.text, re.M):
-            shown.append(f"$ {command}")
-            shown.append(self.stand.execute("bash", "-c", command).stdout.rstrip("\n"))
-        if not shown:
+        """All in one shell, so that one command can prepare the next."""
+        commands = re.findall(r"^\$ ((?:.*\\\n)*.*)$", block.text, re.M)
+        if not commands:
             raise Wrong(f"{block.place}: no line begins with \"$ \"")
-        self._compare(block, "\n".join(part for part in shown if part))
+        script = "\n".join(f"{command}\nprintf '\\0'" for command in commands)
+        cwd = ROOT if block.options.get("at") == "repository" else SITE
+        printed = self.stand.execute("bash", "-c", script, cwd=cwd).stdout.split("\0")
+        shown = [part for command, said in zip(commands, printed, strict=False)
+                 for part in (f"$ {command}", said.rstrip("\n")) if part]
+        self._compare(block, "\n".join(shown))
 
     def run_redis(self, block: Block) -> None:
         lines = block.text.split("\n")
