@@ -32,7 +32,9 @@ MASKS = [
     (r"\(integer\) [1-9]\d{2,4}$", "(integer) <milliseconds>"),
     (r"\bpid \d+", "pid <pid>"),
     (r"(\"pid\": ?|\[pid\] => |pid=|\"p\":)\d+", r"\1<pid>"),
-    (r"\b\d+\.\d+(?= ?(s|ms|µs)\b)", "<number>"),
+    (r"\b\d+(\.\d+)? ?(s|ms|µs)\b", "<duration>"),
+    (r"\b(web\d) +\d+ ", r"\1 <pid> "),
+    (r" {2,}", " "),
     (r"(\[(?:ttl|remaining|wait_total|wait_max)\] => )[\d.E-]+", r"\1<number>"),
     (r"(\"(?:ttl|remaining|wait_total|wait_max|held_for|waiting_for|round_trip|since)\": ?)[\d.e-]+", r"\1<number>"),
     # What a server says with its refusal is its own affair; what this extension says to it follows in brackets.

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 
 import messages
+import yaml
 from pages import ROOT, Page
 from stand import Stand
 
-CHANGEABLE = {"1": "`ini_set()`", "7": "anywhere", "4": "php.ini"}
+MEASURED = ROOT / "docs/comparison.md"
 
 
-def everything(pages: list[Page], host: Stand) -> list[str]:
-    return messages.unexplained(pages) + settings(host) + indexed(pages)
+def everything(pages: list[Page], host: Stand, write: bool) -> list[str]:
+    return messages.unexplained(pages) + settings(host) + indexed(pages) + measured(write) + alerts(host)
 
 
 def settings(host: Stand) -> list[str]:
@@ -45,3 +47,68 @@ def indexed(pages: list[Page]) -> list[str]:
     return [f"docs/README.md does not name {page.path.name}" for page in pages
             if page.path.parent == ROOT / "docs" and page.path.name != "README.md"
             and f"]({page.path.name}" not in index]
+
+
+def measured(write: bool) -> list[str]:
+    """The table of figures is that of the last complete run of script/bench."""
+    results = json.loads((ROOT / "bench/results/latest.json").read_text())
+    machine, results = results["machine"], results["results"]
+    near = results["uncontended"]["places"]["tcp"]["contestants"]
+    far = results["uncontended"]["places"]["delay"]["contestants"]
+    waits = results["handoff"]["tcp"]["contestants"]
+
+    def row(label: str, free: str, wait: str) -> str:
+        def time(of: dict, name: str) -> str:
+            if name not in of:
+                return "–"
+            us = of[name]["p50_us"]
+            return f"{us:.0f} µs" if us >= 10 and us < 10000 else f"{us:.1f} µs" if us < 10 else f"{us / 1000:.0f} ms"
+
+        return f"| {label} | {time(near, free)} | {time(far, free)} | {time(waits, wait)} |"
+
+    table = "\n".join([
+        "| p50 | lock and unlock, nobody else, loopback | the same, 0.5 ms away | from unlock to the waiter's return |",
+        "|---|--:|--:|--:|",
+        row("**cluster_lock**", "cluster_lock", "cluster_lock"),
+        row("`flock()`, local disk", "flock", "flock"),
+        row("phpredis `SET NX EX`, script to delete", "phpredis_set", ""),
+        row("the same with a fencing token", "phpredis_fence", ""),
+        row("phpredis `BLPOP`, unfair", "", "phpredis_blpop"),
+        row("symfony/lock, `RedisStore`", "symfony", "symfony"),
+        row("php-lock/lock, `PHPRedisMutex`", "malkusch", "malkusch"),
+        "",
+        f"{machine['date'][:10]}, {machine['cpus']} × {machine['cpu']}, Linux {machine['kernel']}, PHP {machine['php']}, Redis "
+        f"{machine['redis']}, symfony/lock {machine['symfony_lock']}, php-lock {machine['php_lock']}; two PINGs take "
+        f"{min(near[name]['p50_us'] for name in near if name.startswith('ping')):.0f} µs there. Everything:",
+        "[`bench/results/latest.json`](../bench/results/latest.json), and how: [`bench/README.md`](../bench/README.md).",
+    ])
+    before, start, rest = MEASURED.read_text().partition("<!-- measured:start -->\n")
+    _, end, after = rest.partition("<!-- measured:end -->")
+    text = f"{before}{start}{table}\n{end}{after}"
+    if text == MEASURED.read_text():
+        return []
+    if write:
+        MEASURED.write_text(text)
+        return []
+    return ["docs/comparison.md: its figures are not those of bench/results/latest.json (script/test docs -- --write)"]
+
+
+def alerts(host: Stand) -> list[str]:
+    """The rules are such, speak of series that there are, and docs/operations.md has each of them."""
+    rules = yaml.safe_load((ROOT / "docs/alerts.yml").read_text())["groups"][0]["rules"]
+    host.begin("redis")
+    host.hold("theme-css", None)
+    series = set(re.findall(r"^(cluster_lock_\w+)", host.execute("cluster-lock", "metrics", "--per-lock", "1").stdout, re.M))
+    host.let_go()
+    guide = (ROOT / "docs/operations.md").read_text()
+    wrong = []
+    for rule in rules:
+        if not series.issuperset(named := set(re.findall(r"\bcluster_lock_\w+", rule["expr"]))):
+            wrong.append(f"docs/alerts.yml: {rule['alert']}: there is no {', '.join(named - series)}")
+        if f"`{rule['alert']}`" not in guide:
+            wrong.append(f"docs/operations.md does not have the alert {rule['alert']}")
+    if promtool := shutil.which("promtool"):
+        done = host.execute(promtool, "check", "rules", str(ROOT / "docs/alerts.yml"))
+        if done.returncode:
+            wrong.append(done.stdout)
+    return wrong

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Runs every command and code block of the documentation, and checks the rest of it: links, the reference of the
-settings, a page for each error message. `script/test docs` calls it.
+settings, the alerts, a page for each error message. `script/test docs` calls it.
 
   run.py                   everything
   run.py docs/faq.md …     these pages only, without the checks that concern all
@@ -11,6 +11,7 @@ settings, a page for each error message. `script/test docs` calls it.
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import time
@@ -24,6 +25,8 @@ from pages import ROOT, Page, Wrong, broken_links, read
 
 PAGES = ("README.md", "docs/**/*.md", "cli/README.md", "wordpress/README.md", "packages/*/README.md",
          "packaging/**/README.md")
+# Pages wait more than they compute: hosts side by side.
+HOSTS = 4
 
 
 def main() -> int:
@@ -31,11 +34,28 @@ def main() -> int:
     parser.add_argument("pages", nargs="*", type=Path)
     parser.add_argument("--write", action="store_true", help="write what blocks really print into the pages")
     parser.add_argument("--all", action="store_true", help="also run what is left to other scripts")
+    parser.add_argument("--host", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    stand.enter()
-    began = time.monotonic()
-    failures: list[str] = []
     paths = [path.resolve() for path in arguments.pages] or [p for glob in PAGES for p in sorted(ROOT.glob(glob))]
+    if arguments.host is not None:
+        print(json.dumps(inside(paths, arguments)))
+        return 0
+    began = time.monotonic()
+    reports = [json.loads(said) for said in stand.on_hosts(min(HOSTS, len(paths)), sys.argv)]
+    failures = [failure for report in reports for failure in report["failures"]]
+    for failure in failures:
+        print(f"\n{failure}", file=sys.stderr)
+    left = {key: sum(report["left"].get(key, 0) for report in reports) for report in reports for key in report["left"]}
+    print(f"   {len(paths)} pages, {sum(report['blocks'] for report in reports)} blocks, {sum(left.values())} commands "
+          f"left to other scripts, {len(failures)} failures, {time.monotonic() - began:.0f} s")
+    if arguments.all and not Elsewhere.run(sorted(left)):
+        return 1
+    return 1 if failures else 0
+
+
+def inside(paths: list[Path], arguments: argparse.Namespace) -> dict:
+    """On one of the hosts: its share of the pages; on the first one also what concerns all."""
+    failures: list[str] = []
     pages: list[Page] = []
     for path in paths:
         try:
@@ -45,25 +65,18 @@ def main() -> int:
     stand.prepare(read_only=not arguments.write)
     host, elsewhere = stand.Stand(), Elsewhere()
     runner = Runner(host, elsewhere, arguments.write)
+    share = pages[arguments.host::min(HOSTS, len(paths))]
     try:
-        for page in pages:
+        for page in share:
             failures += run_page(page, host, runner)
+            failures += broken_links(page)
+        runner.rewrite()
+        if arguments.host == 0 and not arguments.pages:
+            failures += checks.everything(pages, host, arguments.write)
     finally:
         host.end()
-    runner.rewrite()
-    for page in pages:
-        failures += broken_links(page)
-    if not arguments.pages:
-        failures += checks.everything(pages, host)
-    for failure in failures:
-        print(f"\n{failure}", file=sys.stderr)
-    blocks = sum(len(page.blocks) for page in pages)
-    left = sum(map(len, elsewhere.used.values()))
-    print(f"   {len(pages)} pages, {blocks} blocks, {left} commands left to other scripts, {len(failures)} failures, "
-          f"{time.monotonic() - began:.0f} s")
-    if arguments.all and not elsewhere.run():
-        return 1
-    return 1 if failures else 0
+    return {"failures": failures, "blocks": sum(len(page.blocks) for page in share),
+            "left": {cover.by: len(commands) for cover, commands in elsewhere.used.items()}}
 
 
 def run_page(page: Page, host: stand.Stand, runner: Runner) -> list[str]:

@@ -18,7 +18,6 @@ sys.path.insert(0, str(ROOT / "bench"))
 from harness.fcgi import ask_once  # noqa: E402
 from harness.servers import find_fpm, prefix, stop, wait_for  # noqa: E402
 
-INSIDE = "CLUSTER_LOCK_DOCS_STAND"
 NODE = "web1"
 SITE = Path("/var/www/html")
 LOG = Path("/var/www/error.log")
@@ -28,16 +27,18 @@ HERE = Path(__file__).resolve().parent
 ADDRESSES = [f"10.0.0.{last}" for last in range(5, 10)]
 
 
-def enter() -> None:
-    """Starts this program again inside, unless it is there already."""
-    if os.environ.get(INSIDE):
-        return
+def on_hosts(number: int, arguments: list[str]) -> list[str]:
+    """Starts this program on so many hosts, and returns what it says on each of them."""
     user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-    command = ["unshare", *user, "--net", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    if subprocess.run([*command, "true"], stderr=subprocess.DEVNULL).returncode:
+    unshare = ["unshare", *user, "--net", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    if subprocess.run([*unshare, "true"], stderr=subprocess.DEVNULL, check=False).returncode:
         sys.exit("docs: this host allows no namespaces of the kernel (unshare): run it as root")
-    os.environ[INSIDE] = "1"
-    os.execvp("unshare", [*command, "--", sys.executable, *sys.argv])
+    hosts = [subprocess.Popen([*prefix(), *unshare, "--", sys.executable, *arguments, "--host", str(i)], text=True,
+                              stdout=subprocess.PIPE) for i in range(number)]
+    said = [host.communicate()[0] for host in hosts]
+    if any(host.returncode for host in hosts):
+        sys.exit("docs: a host has ended early")
+    return said
 
 
 def run(*command: str) -> None:
@@ -244,6 +245,11 @@ class Stand:
         """10.0.0.9:6379 is a web server."""
         self.running.append(Answering(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"))
 
+    def start_far(self) -> None:
+        """10.0.0.9:6379 is the server, on another continent."""
+        self.start_redis()
+        self.running.append(Far())
+
     # ---- other requests ------------------------------------------------------------------------------------------
 
     def hold(self, what: str, seconds: float | None) -> None:
@@ -278,14 +284,36 @@ class Answering(Sockets):
                 client, _ = self._socket.accept()
             except OSError:
                 return
-            with client:
-                client.recv(4096)
-                client.sendall(self._answer)
+            self._answer_to(client)
+
+    def _answer_to(self, client: socket.socket) -> None:
+        with client:
+            client.recv(4096)
+            client.sendall(self._answer)
 
     def stop(self) -> None:
         self._socket.shutdown(socket.SHUT_RDWR)
         super().stop()
         self._thread.join()
+
+
+class Far(Answering):
+    """Hands on what it is told, and the answers, each after 0.1 s."""
+
+    def __init__(self) -> None:
+        super().__init__(b"")
+
+    def _answer_to(self, client: socket.socket) -> None:
+        server = socket.create_connection(("127.0.0.1", 6379))
+        for ends in ((client, server), (server, client)):
+            threading.Thread(target=self._pass_on, args=ends, daemon=True).start()
+
+    @staticmethod
+    def _pass_on(source: socket.socket, target: socket.socket) -> None:
+        while data := source.recv(1 << 16):
+            time.sleep(0.1)
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
 
 
 class Holder:
