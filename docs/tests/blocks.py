@@ -5,6 +5,7 @@
   sh       commands; each must succeed. Those that need a bare machine or long are run elsewhere (elsewhere.py)
   console  commands behind "$ ", and what they print
   redis    commands of redis-cli; with "> " in front of them what follows is the reply
+  conf     lines for a pool of php-fpm, which must accept them; redis.conf: redis-server starts with them
   diff     both sides are run as PHP
   output   what the block before prints, errors included       log   what it leaves in PHP's error log
 
@@ -35,6 +36,7 @@ MASKS = [
     (r"\b\d+(\.\d+)? ?(s|ms|µs)\b", "<duration>"),
     (r"\b(web\d) +\d+ ", r"\1 <pid> "),
     (r" {2,}", " "),
+    (r"\b(PHP|version) \d+\.\d+\.\d+\S*", r"\1 <version>"),
     (r"(\[(?:ttl|remaining|wait_total|wait_max)\] => )[\d.E-]+", r"\1<number>"),
     (r"(\"(?:ttl|remaining|wait_total|wait_max|held_for|waiting_for|round_trip|since)\": ?)[\d.e-]+", r"\1<number>"),
     # What a server says with its refusal is its own affair; what this extension says to it follows in brackets.
@@ -59,7 +61,7 @@ class Runner:
     def run(self, block: Block) -> None:
         """Raises Wrong when it does not do what the page says."""
         kind = block.kind or ("redis" if block.text.startswith("ACL ") else "")
-        how = getattr(self, f"run_{kind}", None)
+        how = getattr(self, f"run_{kind.replace('.', '_')}", None)
         if how is None:
             raise Wrong(f"{block.place}: nobody knows how to run \"{block.kind}\"" if block.kind else
                         f"{block.place}: the block does not say what it is")
@@ -178,6 +180,19 @@ class Runner:
         if reply.startswith("(error)") and not refused:
             raise Wrong(f"{block.place}: {line}: {reply}")
         return reply
+
+    def run_conf(self, block: Block) -> None:
+        """Lines for a pool of php-fpm."""
+        self.stand.pool(block.text)
+        done = self.stand.execute(self.stand.fpm, "-R", "-t", "-y", str(self.stand.pool_file))
+        if "test is successful" not in done.stdout:
+            raise Wrong(f"{block.place}: {done.stdout}")
+
+    def run_redis_conf(self, block: Block) -> None:
+        """redis-server starts with it."""
+        said = self.stand.try_redis(block.text)
+        if "Ready to accept connections" not in said:
+            raise Wrong(f"{block.place}: {said}")
 
     def run_yaml(self, block: Block) -> None:
         import yaml

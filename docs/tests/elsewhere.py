@@ -27,6 +27,11 @@ COVERS = [
     Cover(r"script/build", "script/test build"),
     Cover(r"script/demo", "script/demo --help"),
     Cover(r"script/test", "script/test --list"),
+    Cover(r"script/package debs", "script/package --test debs", "make_debs"),
+    Cover(r"sudo apt-get install \./target/packages/cluster-lock\*\.deb", "script/package --test install", "install"),
+    Cover(r"sudo apt-get purge 'cluster-lock\*'", "script/package --test install", "install"),
+    Cover(r"pie install cluster-lock/cluster_lock", "script/package --test pie", "pie"),
+    Cover(r"docker build -f packaging/docker/Dockerfile .*", "script/package --test dockerfile", "dockerfile"),
     Cover(r"script/test docs( -- .*)?", "script/test docs"),
 ]
 

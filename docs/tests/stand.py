@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -227,6 +228,39 @@ class Stand:
         Path("/mnt/full").mkdir()
         run("mount", "-t", "tmpfs", "-o", "size=16k", "full", "/mnt/full")
 
+    def start_fpm(self) -> None:
+        """The php-fpm of this node, and a systemctl that knows how to reload it."""
+        self.pool("")
+        log, pid = MINE / "fpm.log", MINE / "fpm.pid"
+        self.running.append(Process([self.fpm, "-R", "-F", "-y", str(self.pool_file), "-g", str(pid)], self.environment(),
+                                    lambda: ready_times(log, 1)))
+        self.program("systemctl", f'''case "$1 $2" in "reload php"*-fpm) ;; *) exit 1 ;; esac
+kill -USR2 "$(cat {pid})"
+for i in $(seq 200); do [ "$(grep -c "ready to handle connections" {log})" = 2 ] && exit; sleep 0.05; done; exit 1''')
+
+    @property
+    def pool_file(self) -> Path:
+        return MINE / "fpm.conf"
+
+    def pool(self, more: str) -> None:
+        """A configuration of php-fpm with these lines in its pool."""
+        self.pool_file.write_text(f"[global]\nerror_log = {MINE}/fpm.log\ndaemonize = no\n[www]\nuser = root\ngroup = root\n"
+                                  f"listen = {MINE}/fpm.sock\npm = static\npm.max_children = 1\n{more}\n")
+
+    def try_redis(self, text: str) -> str:
+        """What a redis-server says that is started with this configuration."""
+        self.end()
+        conf, log, acl = MINE / "page.conf", MINE / "page.log", Path("/srv/tls/users.acl")
+        conf.write_text(f"{text}\ndir {MINE}\n")
+        acl.write_text("user default on nopass ~* &* +@all\n")
+        with log.open("w") as file:
+            server = subprocess.Popen([*prefix(), "redis-server", str(conf)], stdout=file, stderr=file)
+        deadline = time.monotonic() + 10
+        while "Ready to accept" not in log.read_text() and server.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        stop(server)
+        return log.read_text()
+
     def start_silent(self) -> None:
         """10.0.0.8:6379 takes no more connections, and does not say so: its queue is full."""
         listener = socket.create_server(("10.0.0.8", 6379), backlog=0)
@@ -259,6 +293,23 @@ class Stand:
     def let_go(self) -> None:
         while self.holders:
             self.holders.pop().stop()
+
+
+def ready_times(log: Path, times: int) -> None:
+    if log.read_text().count("ready to handle connections") < times:
+        raise OSError
+
+
+class Process:
+    """A program that is there until the page ends."""
+
+    def __init__(self, command: list[str], environment: dict[str, str], ready: Callable[[], None]) -> None:
+        self._process = subprocess.Popen([*prefix(), *command], env=environment, stdout=subprocess.DEVNULL,
+                                         stderr=subprocess.DEVNULL)
+        wait_for(command[0], self._process, ready)
+
+    def stop(self) -> None:
+        stop(self._process)
 
 
 class Sockets:
