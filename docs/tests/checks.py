@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import textwrap
 
 import messages
 import yaml
@@ -77,10 +78,12 @@ def measured(write: bool) -> list[str]:
         row("symfony/lock, `RedisStore`", "symfony", "symfony"),
         row("php-lock/lock, `PHPRedisMutex`", "malkusch", "malkusch"),
         "",
-        f"{machine['date'][:10]}, {machine['cpus']} × {machine['cpu']}, Linux {machine['kernel']}, PHP {machine['php']}, Redis "
-        f"{machine['redis']}, symfony/lock {machine['symfony_lock']}, php-lock {machine['php_lock']}; two PINGs take "
-        f"{min(near[name]['p50_us'] for name in near if name.startswith('ping')):.0f} µs there. Everything:",
-        "[`bench/results/latest.json`](../bench/results/latest.json), and how: [`bench/README.md`](../bench/README.md).",
+        *textwrap.wrap(
+            f"{machine['date'][:10]}, {machine['cpus']} × {machine['cpu']}, Linux {machine['kernel']}, PHP {machine['php']}, "
+            f"Redis {machine['redis']}, symfony/lock {machine['symfony_lock']}, php-lock {machine['php_lock']}; two PINGs "
+            f"take {min(near[name]['p50_us'] for name in near if name.startswith('ping')):.0f} µs there. Everything: "
+            "[`bench/results/latest.json`](../bench/results/latest.json), and how: "
+            "[`bench/README.md`](../bench/README.md).", 116, break_on_hyphens=False, break_long_words=False),
     ])
     before, start, rest = MEASURED.read_text().partition("<!-- measured:start -->\n")
     _, end, after = rest.partition("<!-- measured:end -->")

@@ -20,6 +20,10 @@ class Wrong(Exception):
     """A page that does not keep to the form, or whose block does not do what the page says."""
 
 
+class Skipped(Exception):
+    """A block that cannot be run on this machine, and why."""
+
+
 @dataclass
 class Block:
     page: Path

@@ -21,7 +21,7 @@ import checks
 import stand
 from blocks import Runner
 from elsewhere import Elsewhere
-from pages import ROOT, Page, Wrong, broken_links, read
+from pages import ROOT, Page, Skipped, Wrong, broken_links, read
 
 PAGES = ("README.md", "docs/**/*.md", "cli/README.md", "wordpress/README.md", "packages/*/README.md",
          "packaging/**/README.md")
@@ -36,7 +36,8 @@ def main() -> int:
     parser.add_argument("--all", action="store_true", help="also run what is left to other scripts")
     parser.add_argument("--host", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    paths = [path.resolve() for path in arguments.pages] or [p for glob in PAGES for p in sorted(ROOT.glob(glob))]
+    paths = [path.resolve() for path in arguments.pages] or [
+        path for glob in PAGES for path in sorted(ROOT.glob(glob)) if path.parent.name != "wrong"]
     if arguments.host is not None:
         print(json.dumps(inside(paths, arguments)))
         return 0
@@ -71,12 +72,28 @@ def inside(paths: list[Path], arguments: argparse.Namespace) -> dict:
             failures += run_page(page, host, runner)
             failures += broken_links(page)
         runner.rewrite()
+        if arguments.host == 1:
+            failures += unseen(host)
         if arguments.host == 0 and not arguments.pages:
             failures += checks.everything(pages, host, arguments.write)
     finally:
         host.end()
     return {"failures": failures, "blocks": sum(len(page.blocks) for page in share),
             "left": {cover.by: len(commands) for cover, commands in elsewhere.used.items()}}
+
+
+def unseen(host: stand.Stand) -> list[str]:
+    """The pages in wrong/ are wrong, each block of them: whoever does not see that sees nothing in the others."""
+    runner, missed = Runner(host, Elsewhere(), write=False), []
+    for path in sorted((Path(__file__).parent / "wrong").glob("*.md")):
+        try:
+            page = read(path)
+        except Wrong:
+            continue
+        wrong = run_page(page, host, runner) + broken_links(page)
+        if len(wrong) != max(len(page.blocks), 1):
+            missed.append(f"{page.name}: of its {len(page.blocks)} wrong blocks {len(wrong)} were seen: {wrong}")
+    return missed
 
 
 def run_page(page: Page, host: stand.Stand, runner: Runner) -> list[str]:
@@ -91,6 +108,8 @@ def run_page(page: Page, host: stand.Stand, runner: Runner) -> list[str]:
             runner.run(block)
         except Wrong as wrong:
             failures.append(str(wrong))
+        except Skipped as why:
+            print(f"   skipped: {why}", file=sys.stderr)
         except (RuntimeError, subprocess.TimeoutExpired) as trouble:
             failures.append(f"{block.place}: {trouble}")
     return failures

@@ -122,7 +122,7 @@ class Stand:
         """A new host: empty directories, php.ini as it comes, and the servers that the page wants."""
         self.end()
         self._clear()
-        for directory in (SITE / "wp-content/cache", Path("/mnt/efs/wp-content"), MINE / "bin", self.conf):
+        for directory in (SITE / "wp-content/cache", Path("/mnt/efs/wp-content"), MINE / "bin", MINE / "tmp", self.conf):
             directory.mkdir(parents=True, exist_ok=True)
         self.settings("10-cluster_lock.ini", f"extension={self.so}\n")
         self.settings("20-stand.ini", "display_errors=1\nhtml_errors=0\nlog_errors=1\nlog_errors_max_len=0\n"
@@ -162,7 +162,7 @@ class Stand:
         tools = [str(MINE / "bin"), str(ROOT / "target/release"), os.environ["PATH"]]
         return os.environ | {
             "PATH": ":".join(tools), "PHP_INI_SCAN_DIR": f":{self.conf}", "TZ": "UTC", "LC_ALL": "C.UTF-8",
-            "ROOT": str(ROOT), "HOSTNAME": NODE, "NO_COLOR": "1",
+            "ROOT": str(ROOT), "HOSTNAME": NODE, "NO_COLOR": "1", "TMPDIR": str(MINE / "tmp"),
         }
 
     def execute(self, *words: str, cwd: Path = SITE) -> subprocess.CompletedProcess[str]:
