@@ -99,12 +99,13 @@ def unseen(host: stand.Stand) -> list[str]:
 def run_page(page: Page, host: stand.Stand, runner: Runner) -> list[str]:
     """Its blocks one after the other on one host; what fails does not keep the others from being run."""
     failures = []
+    of = str(page.path.parent.relative_to(ROOT)).replace("/", "-")
     if page.blocks:
-        host.begin(page.option("stand"))
+        host.begin(page.option("stand"), of)
     for block in page.blocks:
         try:
             if "stand" in block.options:
-                host.begin(block.options["stand"])
+                host.begin(block.options["stand"], of)
             runner.run(block)
         except Wrong as wrong:
             failures.append(str(wrong))

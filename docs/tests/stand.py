@@ -115,14 +115,16 @@ class Stand:
         self.running: list = []
         self.holders: list[Holder] = []
         self.conf = MINE / "conf.d"
+        self.pages_of = ""
 
     # ---- a page --------------------------------------------------------------------------------------------------
 
-    def begin(self, kinds: str | None) -> None:
-        """A new host: empty directories, php.ini as it comes, and the servers that the page wants."""
+    def begin(self, kinds: str | None, of: str = "") -> None:
+        """A new host: empty directories, php.ini as it comes, and the servers that the page wants. `of`: whose page."""
         self.end()
+        self.pages_of = of
         self._clear()
-        for directory in (SITE / "wp-content/cache", Path("/mnt/efs/wp-content"), MINE / "bin", MINE / "tmp", self.conf):
+        for directory in (SITE / "wp-content/cache", SITE / "wp-content/mu-plugins", Path("/mnt/efs/wp-content"), MINE / "bin", MINE / "tmp", self.conf):
             directory.mkdir(parents=True, exist_ok=True)
         self.settings("10-cluster_lock.ini", f"extension={self.so}\n")
         self.settings("20-stand.ini", "display_errors=1\nhtml_errors=0\nlog_errors=1\nlog_errors_max_len=0\n"
@@ -163,6 +165,7 @@ class Stand:
         return os.environ | {
             "PATH": ":".join(tools), "PHP_INI_SCAN_DIR": f":{self.conf}", "TZ": "UTC", "LC_ALL": "C.UTF-8",
             "ROOT": str(ROOT), "HOSTNAME": NODE, "NO_COLOR": "1", "TMPDIR": str(MINE / "tmp"),
+            "PAGES_OF": self.pages_of,
         }
 
     def execute(self, *words: str, cwd: Path = SITE) -> subprocess.CompletedProcess[str]:
