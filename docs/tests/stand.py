@@ -161,7 +161,7 @@ class Stand:
         path.chmod(0o755)
 
     def environment(self) -> dict[str, str]:
-        tools = [str(MINE / "bin"), str(ROOT / "target/release"), os.environ["PATH"]]
+        tools = [str(MINE / "bin"), os.environ["PATH"], str(ROOT / "target/release")]
         return os.environ | {
             "PATH": ":".join(tools), "PHP_INI_SCAN_DIR": f":{self.conf}", "TZ": "UTC", "LC_ALL": "C.UTF-8",
             "ROOT": str(ROOT), "HOSTNAME": NODE, "NO_COLOR": "1", "TMPDIR": str(MINE / "tmp"),
