@@ -63,13 +63,6 @@ class Elsewhere:
             raise Wrong(f"{block.place}: {script} does not contain: {cover.contains}")
 
     @staticmethod
-    def is_file(block: Block) -> None:
-        name = block.options.get("file", "")
-        path = ROOT / name
-        if not name or not path.is_file() or path.read_text().strip() != block.text.strip():
-            raise Wrong(f"{block.place}: it has to be the content of a file, and say of which (file=…)")
-
-    @staticmethod
     def run(commands: list[str]) -> bool:
         """With --all: what the pages leave to others, here and now."""
         done = True

@@ -61,6 +61,12 @@ def literals(path: Path) -> list[tuple[int, str]]:
     return found
 
 
+def is_message(text: str) -> bool:
+    words = re.findall(r"[A-Za-z]{2,}", text)
+    return " " in text.strip() and (len(words) > 1 or "cannot" in text) and not any(re.search(no, text)
+                                                                                   for no in NO_MESSAGES)
+
+
 def all_messages() -> list[Message]:
     messages = {}
     for glob in SOURCES:
@@ -68,10 +74,8 @@ def all_messages() -> list[Message]:
             if path.name in LEFT_OUT:
                 continue
             for line, text in literals(path):
-                words = re.findall(r"[A-Za-z]{2,}", text)
-                if " " not in text.strip() or (len(words) < 2 and "cannot" not in text) or any(re.search(no, text) for no in NO_MESSAGES):
-                    continue
-                messages.setdefault(text, Message(text, f"{path.relative_to(ROOT)}:{line}"))
+                if is_message(text):
+                    messages.setdefault(text, Message(text, f"{path.relative_to(ROOT)}:{line}"))
     return list(messages.values())
 
 

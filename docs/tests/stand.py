@@ -9,15 +9,15 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
+
+from servers import Answering, Far, Process, Redis, Sockets, redis_cli, until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "bench"))
 
 from harness.fcgi import ask_once  # noqa: E402
-from harness.servers import find_fpm, prefix, stop, wait_for  # noqa: E402
+from harness.servers import find_fpm, prefix, stop  # noqa: E402
 
 NODE = "web1"
 SITE = Path("/var/www/html")
@@ -60,42 +60,13 @@ def prepare(read_only: bool) -> None:
     layer = Path("/var/www/layer")
     for part in ("upper", "work"):
         (layer / part).mkdir(parents=True)
-    modules = subprocess.run(["php-config", "--extension-dir"], capture_output=True, text=True, check=True).stdout.strip()
+    config = os.environ.get("PHP_CONFIG", "php-config")
+    modules = subprocess.run([config, "--extension-dir"], capture_output=True, text=True, check=True).stdout.strip()
     run("mount", "-t", "overlay", "-o", f"lowerdir={modules},upperdir={layer}/upper,workdir={layer}/work", "layer",
         modules)
     if read_only:
         run("mount", "--bind", str(ROOT), str(ROOT))
         run("mount", "-o", "remount,bind,ro", str(ROOT))
-
-
-class Redis:
-    """A redis-server on the addresses and ports that the pages name."""
-
-    def __init__(self, name: str, *options: str) -> None:
-        self.dir = MINE / name
-        self.dir.mkdir()
-        self._log = self.dir / "log"
-        with self._log.open("w") as log:
-            self.process = subprocess.Popen(
-                [*prefix(), "redis-server", *options, "--dir", str(self.dir), "--daemonize", "no", "--protected-mode", "no",
-                 "--save", "", "--appendonly", "no"],
-                stdout=log, stderr=subprocess.STDOUT, env=os.environ | {"TZ": "UTC"})
-
-    def ready(self, *cli: str) -> Redis:
-        def attempt() -> None:
-            if b"PONG" not in command(*cli, "PING"):
-                raise OSError
-
-        wait_for("redis-server", self.process, attempt)
-        return self
-
-    def stop(self) -> None:
-        stop(self.process)
-
-
-def command(*cli: str) -> bytes:
-    """What redis-cli answers."""
-    return subprocess.run(["redis-cli", *cli], capture_output=True, check=False).stdout
 
 
 PLAIN = ("--port", "6379", "--bind", "127.0.0.1", *ADDRESSES[:1], "--enable-debug-command", "local")
@@ -124,7 +95,8 @@ class Stand:
         self.end()
         self.pages_of = of
         self._clear()
-        for directory in (SITE / "wp-content/cache", SITE / "wp-content/mu-plugins", Path("/mnt/efs/wp-content"), MINE / "bin", MINE / "tmp", self.conf):
+        for directory in (SITE / "wp-content/cache", SITE / "wp-content/mu-plugins", Path("/mnt/efs/wp-content"),
+                          MINE / "bin", MINE / "tmp", self.conf):
             directory.mkdir(parents=True, exist_ok=True)
         self.settings("10-cluster_lock.ini", f"extension={self.so}\n")
         self.settings("20-stand.ini", "display_errors=1\nhtml_errors=0\nlog_errors=1\nlog_errors_max_len=0\n"
@@ -180,7 +152,7 @@ class Stand:
         return server
 
     def start_redis(self) -> None:
-        self.add(Redis("redis", *PLAIN)).ready()
+        self.add(Redis(MINE / "redis", *PLAIN)).ready()
 
     def start_sentinel(self) -> None:
         """A primary on 10.0.0.5, a sentinel on 10.0.0.6 that calls it "locks"."""
@@ -190,41 +162,39 @@ class Stand:
     def sentinel(self) -> list[str]:
         """How redis-cli reaches the sentinel, which is there from now on."""
         at = ["-h", "10.0.0.6", "-p", "26379"]
-        if b"PONG" in command(*at, "PING"):
+        if b"PONG" in redis_cli(*at, "PING"):
             return at
         conf = MINE / "sentinel.conf"
         conf.write_text("port 26379\nbind 10.0.0.6\nsentinel monitor locks 10.0.0.5 6379 1\n"
                         "sentinel down-after-milliseconds locks 500\n")
-        self.add(Redis("sentinel", str(conf), "--sentinel")).ready(*at)
+        self.add(Redis(MINE / "sentinel", str(conf), "--sentinel")).ready(*at)
         return at
 
     def start_cluster(self) -> None:
         """A cluster of one server, on 10.0.0.5, that serves all slots."""
         self.start_slotless()
-        command("-h", "10.0.0.5", "CLUSTER", "ADDSLOTSRANGE", "0", "16383")
-        deadline = time.monotonic() + 10
-        while b"cluster_state:ok" not in command("-h", "10.0.0.5", "CLUSTER", "INFO"):
-            if time.monotonic() > deadline:
-                raise RuntimeError("the cluster does not get ready")
-            time.sleep(0.02)
+        redis_cli("-h", "10.0.0.5", "CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+        until("the cluster", self.running[-1].process,
+              lambda: b"cluster_state:ok" in redis_cli("-h", "10.0.0.5", "CLUSTER", "INFO"))
 
     def start_slotless(self) -> None:
         """The same before it has any slot."""
-        self.add(Redis("cluster", *PLAIN, "--cluster-enabled", "yes", "--cluster-announce-ip", "10.0.0.5")).ready()
+        cluster = ("--cluster-enabled", "yes", "--cluster-announce-ip", "10.0.0.5")
+        self.add(Redis(MINE / "cluster", *PLAIN, *cluster)).ready()
 
     def start_quorum(self) -> None:
         """Three servers: 10.0.0.5, .6 and .7."""
         for address in ADDRESSES[:3]:
             options = ("--port", "6379", "--bind", address)
-            self.add(Redis(address, *options)).ready("-h", address)
+            self.add(Redis(MINE / address, *options)).ready("-h", address)
 
     def start_tls(self) -> None:
         """10.0.0.5:6380 speaks TLS; its certificate is /srv/tls/redis.crt, of the authority /srv/tls/ca.crt."""
         Path("/srv/tls").mkdir()
         run("sh", "-ec", f"cd /srv/tls && . {HERE}/fixtures/certificates.sh")
-        self.add(Redis("tls", *PLAIN, "--tls-port", "6380", "--tls-cert-file", "/srv/tls/redis.crt", "--tls-key-file",
-                       "/srv/tls/redis.key", "--tls-ca-cert-file", "/srv/tls/ca.crt", "--tls-auth-clients", "no")
-                 ).ready()
+        files = ("--tls-cert-file", "/srv/tls/redis.crt", "--tls-key-file", "/srv/tls/redis.key", "--tls-ca-cert-file",
+                 "/srv/tls/ca.crt")
+        self.add(Redis(MINE / "tls", *PLAIN, "--tls-port", "6380", "--tls-auth-clients", "no", *files)).ready()
 
     def start_full(self) -> None:
         """/mnt/full, a file system with 16 kB."""
@@ -235,8 +205,9 @@ class Stand:
         """The php-fpm of this node, and a systemctl that knows how to reload it."""
         self.pool("")
         log, pid = MINE / "fpm.log", MINE / "fpm.pid"
-        self.running.append(Process([self.fpm, "-R", "-F", "-y", str(self.pool_file), "-g", str(pid)], self.environment(),
-                                    lambda: ready_times(log, 1)))
+        command = [self.fpm, "-R", "-F", "-y", str(self.pool_file), "-g", str(pid)]
+        self.running.append(Process(command, self.environment(),
+                                    lambda: log.exists() and "ready to handle" in log.read_text()))
         self.program("systemctl", f'''case "$1 $2" in "reload php"*-fpm) ;; *) exit 1 ;; esac
 kill -USR2 "$(cat {pid})"
 for i in $(seq 200); do [ "$(grep -c "ready to handle connections" {log})" = 2 ] && exit; sleep 0.05; done; exit 1''')
@@ -247,22 +218,8 @@ for i in $(seq 200); do [ "$(grep -c "ready to handle connections" {log})" = 2 ]
 
     def pool(self, more: str) -> None:
         """A configuration of php-fpm with these lines in its pool."""
-        self.pool_file.write_text(f"[global]\nerror_log = {MINE}/fpm.log\ndaemonize = no\n[www]\nuser = root\ngroup = root\n"
-                                  f"listen = {MINE}/fpm.sock\npm = static\npm.max_children = 1\n{more}\n")
-
-    def try_redis(self, text: str) -> str:
-        """What a redis-server says that is started with this configuration."""
-        self.end()
-        conf, log, acl = MINE / "page.conf", MINE / "page.log", Path("/srv/tls/users.acl")
-        conf.write_text(f"{text}\ndir {MINE}\n")
-        acl.write_text("user default on nopass ~* &* +@all\n")
-        with log.open("w") as file:
-            server = subprocess.Popen([*prefix(), "redis-server", str(conf)], stdout=file, stderr=file)
-        deadline = time.monotonic() + 10
-        while "Ready to accept" not in log.read_text() and server.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        stop(server)
-        return log.read_text()
+        self.pool_file.write_text(f"[global]\nerror_log = {MINE}/fpm.log\ndaemonize = no\n[www]\nuser = root\n"
+                                  f"group = root\nlisten = {MINE}/fpm.sock\npm = static\npm.max_children = 1\n{more}\n")
 
     def start_silent(self) -> None:
         """10.0.0.8:6379 takes no more connections, and does not say so: its queue is full."""
@@ -298,78 +255,6 @@ for i in $(seq 200); do [ "$(grep -c "ready to handle connections" {log})" = 2 ]
             self.holders.pop().stop()
 
 
-def ready_times(log: Path, times: int) -> None:
-    if log.read_text().count("ready to handle connections") < times:
-        raise OSError
-
-
-class Process:
-    """A program that is there until the page ends."""
-
-    def __init__(self, command: list[str], environment: dict[str, str], ready: Callable[[], None]) -> None:
-        self._process = subprocess.Popen([*prefix(), *command], env=environment, stdout=subprocess.DEVNULL,
-                                         stderr=subprocess.DEVNULL)
-        wait_for(command[0], self._process, ready)
-
-    def stop(self) -> None:
-        stop(self._process)
-
-
-class Sockets:
-    def __init__(self, one: socket.socket) -> None:
-        self._socket = one
-
-    def stop(self) -> None:
-        self._socket.close()
-
-
-class Answering(Sockets):
-    """A server that says the same to everybody, whatever they want, and hangs up."""
-
-    def __init__(self, answer: bytes) -> None:
-        super().__init__(socket.create_server(("10.0.0.9", 6379)))
-        self._answer = answer
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                client, _ = self._socket.accept()
-            except OSError:
-                return
-            self._answer_to(client)
-
-    def _answer_to(self, client: socket.socket) -> None:
-        with client:
-            client.recv(4096)
-            client.sendall(self._answer)
-
-    def stop(self) -> None:
-        self._socket.shutdown(socket.SHUT_RDWR)
-        super().stop()
-        self._thread.join()
-
-
-class Far(Answering):
-    """Hands on what it is told, and the answers, each after 0.1 s."""
-
-    def __init__(self) -> None:
-        super().__init__(b"")
-
-    def _answer_to(self, client: socket.socket) -> None:
-        server = socket.create_connection(("127.0.0.1", 6379))
-        for ends in ((client, server), (server, client)):
-            threading.Thread(target=self._pass_on, args=ends, daemon=True).start()
-
-    @staticmethod
-    def _pass_on(source: socket.socket, target: socket.socket) -> None:
-        while data := source.recv(1 << 16):
-            time.sleep(0.1)
-            target.sendall(data)
-        target.shutdown(socket.SHUT_WR)
-
-
 class Holder:
     """One request to a php-fpm of another node that holds a lock until it is told to end."""
 
@@ -383,12 +268,12 @@ class Holder:
         self._fpm = subprocess.Popen(
             [*prefix(), stand.fpm, "-R", "-F", "-y", str(conf), "-d", "cluster_lock.node=web2"],
             env=stand.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wait_for("php-fpm", self._fpm, lambda: path.stat())
+        until("php-fpm", self._fpm, path.exists)
         query = f"what={what}&until={self._until}&ready={ready}&for={seconds or ''}"
         uri = "/wp-admin/admin-ajax.php"
         self._request = threading.Thread(target=ask_once, args=(path, Path(f"{SITE}{uri}"), query, 60, uri))
         self._request.start()
-        wait_for(f"The holder of {what}", self._fpm, lambda: ready.stat())
+        until(f"The holder of {what}", self._fpm, ready.exists)
 
     def stop(self) -> None:
         self._until.unlink(missing_ok=True)
