@@ -24,7 +24,7 @@ class Cover:
 COVERS = [
     Cover(r"script/bootstrap && script/build", "script/test bootstrap build"),
     Cover(r"script/bootstrap", "script/test bootstrap"),
-    Cover(r"script/build", "script/test build"),
+    Cover(r"script/build( --cli)?", "script/test build"),
     Cover(r"script/demo", "script/demo --help"),
     Cover(r"script/test", "script/test --list"),
     Cover(r"script/package debs", "script/package --test debs", "make_debs"),

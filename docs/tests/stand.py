@@ -23,7 +23,10 @@ NODE = "web1"
 SITE = Path("/var/www/html")
 LOG = Path("/var/www/error.log")
 MINE = Path("/var/www/stand")
+LAYERS = Path("/var/www/layers")
 HERE = Path(__file__).resolve().parent
+# Where a package puts a command and what belongs to it.
+PACKAGE = ("bin", "share/bash-completion/completions", "share/zsh/vendor-completions", "share/fish/vendor_completions.d")
 # The pages call the servers by these.
 ADDRESSES = [f"10.0.0.{last}" for last in range(5, 10)]
 
@@ -56,14 +59,15 @@ def prepare(read_only: bool) -> None:
         if not Path(directory).is_dir():
             sys.exit(f"docs: there is no {directory} to put the stand's own over: run script/bootstrap")
         run("mount", "-t", "tmpfs", "-o", "mode=755", "stand", directory)
-    # Commands may install the extension: into a layer above the directory that is PHP's.
-    layer = Path("/var/www/layer")
-    for part in ("upper", "work"):
-        (layer / part).mkdir(parents=True)
+    # Commands may install what they like: into layers above the directories of this machine.
     config = os.environ.get("PHP_CONFIG", "php-config")
     modules = subprocess.run([config, "--extension-dir"], capture_output=True, text=True, check=True).stdout.strip()
-    run("mount", "-t", "overlay", "-o", f"lowerdir={modules},upperdir={layer}/upper,workdir={layer}/work", "layer",
-        modules)
+    for number, directory in enumerate((modules, "/usr/local", "/var/lib")):
+        layer = LAYERS / str(number)
+        for part in ("upper", "work"):
+            (layer / part).mkdir(parents=True)
+        run("mount", "-t", "overlay", "-o", f"lowerdir={directory},upperdir={layer}/upper,workdir={layer}/work", "layer",
+            directory)
     if read_only:
         run("mount", "--bind", str(ROOT), str(ROOT))
         run("mount", "-o", "remount,bind,ro", str(ROOT))
@@ -96,7 +100,8 @@ class Stand:
         self.pages_of = of
         self._clear()
         for directory in (SITE / "wp-content/cache", SITE / "wp-content/mu-plugins", Path("/mnt/efs/wp-content"),
-                          MINE / "bin", MINE / "tmp", self.conf):
+                          Path("/var/lib/prometheus/node-exporter"), MINE / "bin", MINE / "tmp", self.conf,
+                          *(MINE / "package/usr" / part for part in PACKAGE)):
             directory.mkdir(parents=True, exist_ok=True)
         self.settings("10-cluster_lock.ini", f"extension={self.so}\n")
         self.settings("20-stand.ini", "display_errors=1\nhtml_errors=0\nlog_errors=1\nlog_errors_max_len=0\n"
@@ -104,6 +109,9 @@ class Stand:
         # Root may do everything; the users of these pages may not.
         self.program("php", f'exec setpriv --bounding-set=-dac_override,-dac_read_search,-fowner -- {self.php} "$@"')
         self.program("sudo", 'exec "$@"')
+        for example in (Path("/usr/local/bin/import"), MINE / "bin/rsync"):
+            example.write_text("#!/bin/sh\n")
+            example.chmod(0o755)
         shutil.copytree(HERE / "fixtures/site", SITE, dirs_exist_ok=True)
         for kind in (kinds or "redis").split("+"):
             if kind != "none":
@@ -118,7 +126,7 @@ class Stand:
     def _clear(self) -> None:
         for directory in (Path("/var/www"), Path("/srv"), Path("/mnt")):
             for entry in directory.iterdir():
-                if entry.name == "layer":
+                if entry == LAYERS:
                     continue
                 while entry.is_mount():
                     run("umount", str(entry))
@@ -137,7 +145,7 @@ class Stand:
         return os.environ | {
             "PATH": ":".join(tools), "PHP_INI_SCAN_DIR": f":{self.conf}", "TZ": "UTC", "LC_ALL": "C.UTF-8",
             "ROOT": str(ROOT), "HOSTNAME": NODE, "NO_COLOR": "1", "TMPDIR": str(MINE / "tmp"),
-            "PAGES_OF": self.pages_of,
+            "PAGES_OF": self.pages_of, "DESTDIR": str(MINE / "package"),
         }
 
     def execute(self, *words: str, cwd: Path = SITE) -> subprocess.CompletedProcess[str]:
