@@ -99,15 +99,21 @@ class Runner:
         script = SITE / block.options.get("file", "example.php")
         start = "" if text.startswith("<?php") else "<?php "
         script.write_text(f"{start}{text}\n")
-        # A system call that fails, where no real fault can be had.
-        call = block.options.get("inject")
-        traced = ["strace", "-qq", "-o", "/dev/null", "-e", f"trace={call.partition(':')[0]}", "-e", f"inject={call}"] \
-            if call else []
-        done = self.stand.execute(*traced, "php", str(script))
+        done = self.stand.execute(*self._injected(block), "php", str(script))
         if judged:
             self._judge(block, done.stdout, done.returncode)
         elif done.returncode:
             raise Wrong(f"{block.place}: {done.stdout}")
+
+    def _injected(self, block: Block) -> list[str]:
+        """A system call that fails, where no real fault can be had: what stands in front of the command."""
+        call = block.options.get("inject")
+        if call is None:
+            return []
+        strace = ["strace", "-qq", "-o", "/dev/null", "-e"]
+        if self.stand.execute(*strace, "trace=none", "true").returncode:
+            raise Skipped(f"{block.place}: no process may be traced here")
+        return [*strace, f"trace={call.partition(':')[0]}", "-e", f"inject={call}"]
 
     def run_ini(self, block: Block) -> None:
         """As it stands; then with each setting that is commented out in the place of its namesake."""
