@@ -158,10 +158,15 @@ class Runner:
         self._compare(block, self.stand.execute("php", str(script)).stdout)
 
     def run_console(self, block: Block) -> None:
-        """All in one shell, so that one command can prepare the next."""
+        """All in one shell, so that one command can prepare the next. Of what is run elsewhere the output is a record."""
         commands = re.findall(r"^\$ ((?:.*\\\n)*.*)$", block.text, re.M)
         if not commands:
             raise Wrong(f"{block.place}: no line begins with \"$ \"")
+        covered = [self.elsewhere.covers(block, command) for command in commands]
+        if all(covered):
+            return
+        if any(covered):
+            raise Wrong(f"{block.place}: run all of it here, or nothing")
         script = "\n".join(f"{command}\nprintf '\\0'" for command in commands)
         cwd = ROOT if block.options.get("at") == "repository" else SITE
         printed = self.stand.execute("bash", "-c", script, cwd=cwd).stdout.split("\0")

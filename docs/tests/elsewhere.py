@@ -25,12 +25,15 @@ COVERS = [
     Cover(r"script/build( --cli)?", "script/test build"),
     Cover(r"script/demo", "script/demo --help"),
     Cover(r"script/test", "script/test --list"),
+    Cover(r"script/package( --test| --check-release)?", "script/package --list"),
     Cover(r"script/package debs", "script/package --test debs"),
     Cover(r"sudo apt-get install \./target/packages/cluster-lock\*\.deb", "script/package --test install"),
     Cover(r"sudo apt-get purge 'cluster-lock\*'", "script/package --test install"),
-    Cover(r"pie install cluster-lock/cluster_lock", "script/package --test pie"),
+    Cover(r"pie \S+ .*", "script/package --test pie"),
     Cover(r"docker build -f packaging/docker/Dockerfile .*", "script/package --test dockerfile"),
-    Cover(r"composer (config|require) .*", "script/test symfony"),
+    Cover(r"composer require cluster-lock/symfony-lock", "script/test symfony"),
+    Cover(r"composer require cluster-lock/polyfill", "script/test polyfill"),
+    Cover(r"wp (cluster-lock|option|network) .*", "script/test plugin"),
     Cover(r"script/test docs( -- .*)?", "script/test docs"),
 ]
 
