@@ -6,7 +6,7 @@
   console  commands behind "$ ", and what they print
   redis    commands of redis-cli; with "> " in front of them what follows is the reply
   conf     lines for a pool of php-fpm, which must accept them; redis.conf: redis-server starts with them
-  fields   of what `cluster-lock … --json` prints (fields.py)
+  text     a description that another test reads
   diff     both sides are run as PHP
   output   what the block before prints, errors included       log   what it leaves in PHP's error log
 
@@ -20,7 +20,6 @@ import re
 import shlex
 from pathlib import Path
 
-import fields
 import yaml
 from elsewhere import Elsewhere
 from pages import ROOT, Block, Skipped, Wrong
@@ -211,9 +210,12 @@ class Runner:
         if "Ready to accept connections" not in said:
             raise Wrong(f"{block.place}: {said}")
 
-    def run_fields(self, block: Block) -> None:
-        """`name {field, field: KIND, …}`: what `cluster-lock name --json` prints has these fields, in this order."""
-        fields.check(block, self.stand)
+    @staticmethod
+    def run_text(block: Block) -> None:
+        """No command: a description, which the test that it names compares with what is."""
+        test = ROOT / block.options.get("tested", "nothing")
+        if not test.is_file() or block.page.name not in test.read_text():
+            raise Wrong(f"{block.place}: no test looks at it (tested=…)")
 
     @staticmethod
     def run_yaml(block: Block) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -63,7 +62,7 @@ def inside(paths: list[Path], arguments: argparse.Namespace) -> dict:
             pages.append(read(path))
         except Wrong as wrong:
             failures.append(str(wrong))
-    stand.prepare(read_only=not arguments.write)
+    stand.prepare(arguments.write)
     host, elsewhere = stand.Stand(), Elsewhere()
     runner = Runner(host, elsewhere, arguments.write)
     share = pages[arguments.host::min(HOSTS, len(paths))]
@@ -111,8 +110,8 @@ def run_page(page: Page, host: stand.Stand, runner: Runner) -> list[str]:
             failures.append(str(wrong))
         except Skipped as why:
             print(f"   skipped: {why}", file=sys.stderr)
-        except (RuntimeError, subprocess.TimeoutExpired) as trouble:
-            failures.append(f"{block.place}: {trouble}")
+        except Exception as trouble:  # noqa: BLE001 - the other blocks are to be run all the same
+            failures.append(f"{block.place}: {trouble!r}")
     return failures
 
 

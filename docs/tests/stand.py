@@ -49,8 +49,8 @@ def run(*command: str) -> None:
     subprocess.run(command, check=True)
 
 
-def prepare(read_only: bool) -> None:
-    """`read_only`: the repository is not to be changed by what runs."""
+def prepare(write: bool) -> None:
+    """`write`: what is written to the repository is to stay there."""
     run("ip", "link", "set", "lo", "up")
     for address in ADDRESSES:
         run("ip", "address", "add", f"{address}/32", "dev", "lo")
@@ -62,15 +62,12 @@ def prepare(read_only: bool) -> None:
     # Commands may install what they like: into layers above the directories of this machine.
     config = os.environ.get("PHP_CONFIG", "php-config")
     modules = subprocess.run([config, "--extension-dir"], capture_output=True, text=True, check=True).stdout.strip()
-    for number, directory in enumerate((modules, "/usr/local", "/var/lib")):
+    for number, directory in enumerate([modules, "/usr/local", "/var/lib", *([] if write else [str(ROOT)])]):
         layer = LAYERS / str(number)
         for part in ("upper", "work"):
             (layer / part).mkdir(parents=True)
         run("mount", "-t", "overlay", "-o", f"lowerdir={directory},upperdir={layer}/upper,workdir={layer}/work", "layer",
             directory)
-    if read_only:
-        run("mount", "--bind", str(ROOT), str(ROOT))
-        run("mount", "-o", "remount,bind,ro", str(ROOT))
 
 
 PLAIN = ("--port", "6379", "--bind", "127.0.0.1", *ADDRESSES[:1], "--enable-debug-command", "local")
@@ -109,6 +106,7 @@ class Stand:
         # Root may do everything; the users of these pages may not.
         self.program("php", f'exec setpriv --bounding-set=-dac_override,-dac_read_search,-fowner -- {self.php} "$@"')
         self.program("sudo", 'exec "$@"')
+        self.program("ssh", 'shift; exec "$@"')
         for example in (Path("/usr/local/bin/import"), MINE / "bin/rsync"):
             example.write_text("#!/bin/sh\n")
             example.chmod(0o755)
