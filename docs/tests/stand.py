@@ -100,7 +100,8 @@ class Stand:
                           Path("/var/lib/prometheus/node-exporter"), MINE / "bin", MINE / "tmp", self.conf,
                           *(MINE / "package/usr" / part for part in PACKAGE)):
             directory.mkdir(parents=True, exist_ok=True)
-        self.settings("10-cluster_lock.ini", f"extension={self.so}\n")
+        own = HERE / f"fixtures/pages/{of}.ini"
+        self.settings("10-cluster_lock.ini", own.read_text() if own.exists() else f"extension={self.so}\n")
         self.settings("20-stand.ini", "display_errors=1\nhtml_errors=0\nlog_errors=1\nlog_errors_max_len=0\n"
                       f"error_log={LOG}\nerror_reporting=E_ALL\nauto_prepend_file={HERE}/fixtures/prelude.php\n")
         # Root may do everything; the users of these pages may not.
