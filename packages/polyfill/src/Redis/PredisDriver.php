@@ -1,0 +1,62 @@
+<?php
+
+declare(strict_types=1);
+
+namespace ClusterLock\Polyfill\Redis;
+
+use ClusterLock\Polyfill\Clock;
+use ClusterLock\Polyfill\Dsn;
+use ClusterLock\Polyfill\Quiet;
+use Predis\Client;
+use Predis\PredisException;
+use SensitiveParameter;
+
+/** Predis. */
+final class PredisDriver implements Driver
+{
+    private readonly Client $client;
+    private bool $broken = false;
+
+    /** @param float $patience the longest wait for a reply: with Predis a property of the connection */
+    public function __construct(Dsn $dsn, float $connectTimeout, float $patience)
+    {
+        $this->client = new Client(
+            ['timeout' => $connectTimeout, 'read_write_timeout' => $patience] + match (true) {
+                $dsn->path !== '' => ['scheme' => 'unix', 'path' => $dsn->path],
+                $dsn->tls !== null
+                    => ['scheme' => 'tls', 'host' => $dsn->host, 'port' => $dsn->port, 'ssl' => Tls::options($dsn)],
+                default => ['scheme' => 'tcp', 'host' => $dsn->host, 'port' => $dsn->port],
+            }
+        );
+    }
+
+    public function call(#[SensitiveParameter] array $words, float $patience): mixed
+    {
+        if ($this->broken) {
+            // It would connect again by itself, and know neither our user nor our database.
+            throw Fault::broken('the connection is closed');
+        }
+        $started = Clock::now();
+        [[$reply, $refused, $thrown]] = Quiet::call(function () use ($words): array {
+            try {
+                $reply = $this->client->executeRaw($words, $refused);
+
+                return [$reply, $refused === true, null];
+            } catch (PredisException $e) {
+                return [null, false, $e->getMessage()];
+            }
+        });
+        if ($thrown !== null) {
+            $this->broken = true;
+            // Behind the cause it names its URL, which we have told already.
+            $thrown = (string) preg_replace('/ \[[a-z]+:.*/s', '', $thrown);
+
+            throw Fault::broken(Connection::cause($thrown, Clock::now() - $started, $patience));
+        }
+        if ($refused) {
+            throw Fault::refused((string) $reply);
+        }
+
+        return $reply === 'OK' ? true : $reply;
+    }
+}

@@ -1,0 +1,31 @@
+<?php
+
+declare(strict_types=1);
+
+namespace ClusterLock\Polyfill\Redis;
+
+use ClusterLock\Polyfill\Dsn;
+
+/** The trust and the identity of a TLS connection. There is no switch to turn the checks off. */
+final class Tls
+{
+    /** @return array<string, mixed> for stream_context_create()'s "ssl" */
+    public static function options(Dsn $dsn): array
+    {
+        $files = ['ca' => 'cafile', 'cert' => 'local_cert', 'key' => 'local_pk'];
+        $options = [
+            'verify_peer' => true,
+            'verify_peer_name' => true,
+            'peer_name' => $dsn->host,
+            'allow_self_signed' => false,
+            'crypto_method' => STREAM_CRYPTO_METHOD_TLSv1_2_CLIENT | STREAM_CRYPTO_METHOD_TLSv1_3_CLIENT,
+        ];
+        foreach ($files as $name => $option) {
+            if (isset($dsn->tls[$name])) {
+                $options[$option] = $dsn->tls[$name];
+            }
+        }
+
+        return $options;
+    }
+}
