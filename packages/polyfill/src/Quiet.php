@@ -7,6 +7,8 @@ namespace ClusterLock\Polyfill;
 /** Calls whose warnings become part of our own messages, and reach no error handler of others. */
 final class Quiet
 {
+    public const FORBIDDEN = 'open_basedir restriction in effect';
+
     /**
      * @template T
      *
@@ -18,7 +20,8 @@ final class Quiet
     {
         $warning = '';
         set_error_handler(static function (int $level, string $message) use (&$warning): bool {
-            $warning = $message;
+            // What follows from it is no news.
+            $warning = str_contains($warning, self::FORBIDDEN) ? $warning : $message;
 
             return true;
         });
@@ -46,6 +49,9 @@ final class Quiet
     /** `fopen(/x): Failed to open stream: Permission denied` says behind its last colon what went wrong. */
     private static function reason(string &$warning): string
     {
+        if (str_contains($warning, self::FORBIDDEN)) {
+            return self::FORBIDDEN;
+        }
         $colon = strrpos($warning, ': ');
 
         return Text::said($colon === false ? $warning : substr($warning, $colon + 2));

@@ -30,7 +30,10 @@ final class Target
         for ($links = 0; $links <= self::MAX_LINKS; $links++) {
             $target = self::at($path, $typed);
             clearstatcache(true, $target->path);
-            $stat = Quiet::try(static fn () => lstat($target->path));
+            [$stat, $why] = Quiet::call(static fn () => lstat($target->path));
+            if ($why === Quiet::FORBIDDEN) {
+                throw Failure::file($typed, "cannot be reached: $why");
+            }
             if ($stat === false || ($stat['mode'] & 0170000) !== 0120000) {
                 $what = $stat === false ? null : self::notReplaceable($stat['mode']);
 
