@@ -1,5 +1,5 @@
 /* This is a generated file, edit the .stub.php file instead.
- * Stub hash: 41c088bbc28f22aad628f11451eac41d5b7b1494 */
+ * Stub hash: dbdc7b3e9fc20d057a5bedac215f8659f9edb506 */
 
 ZEND_BEGIN_ARG_WITH_RETURN_TYPE_INFO_EX(arginfo_cluster_lock, 0, 1, _IS_BOOL, 0)
 	ZEND_ARG_TYPE_INFO(0, name, IS_STRING, 0)
@@ -51,8 +51,10 @@ ZEND_END_ARG_INFO()
 
 #define arginfo_cluster_lock_break arginfo_cluster_unlock
 
-ZEND_BEGIN_ARG_WITH_RETURN_TYPE_INFO_EX(arginfo_cluster_lock_status, 0, 0, IS_ARRAY, 0)
+ZEND_BEGIN_ARG_WITH_RETURN_TYPE_INFO_EX(arginfo_cluster_lock_servers, 0, 0, IS_ARRAY, 0)
 ZEND_END_ARG_INFO()
+
+#define arginfo_cluster_lock_status arginfo_cluster_lock_servers
 
 ZEND_BEGIN_ARG_INFO_EX(arginfo_class_ClusterLock___construct, 0, 0, 1)
 	ZEND_ARG_TYPE_INFO(0, name, IS_STRING, 0)
@@ -94,6 +96,7 @@ ZEND_FUNCTION(cluster_lock_fence);
 ZEND_FUNCTION(cluster_lock_info);
 ZEND_FUNCTION(cluster_lock_list);
 ZEND_FUNCTION(cluster_lock_break);
+ZEND_FUNCTION(cluster_lock_servers);
 ZEND_FUNCTION(cluster_lock_status);
 ZEND_METHOD(ClusterLock, __construct);
 ZEND_METHOD(ClusterLock, acquire);
@@ -116,6 +119,7 @@ static const zend_function_entry ext_functions[] = {
 	ZEND_FE(cluster_lock_info, arginfo_cluster_lock_info)
 	ZEND_FE(cluster_lock_list, arginfo_cluster_lock_list)
 	ZEND_FE(cluster_lock_break, arginfo_cluster_lock_break)
+	ZEND_FE(cluster_lock_servers, arginfo_cluster_lock_servers)
 	ZEND_FE(cluster_lock_status, arginfo_cluster_lock_status)
 	ZEND_FE_END
 };

@@ -375,6 +375,12 @@ unsafe extern "C" fn clk_break(name: Bytes, out: *mut RawReply) {
 }
 
 #[unsafe(no_mangle)]
+unsafe extern "C" fn clk_servers(array: *mut Zval, out: *mut RawReply) {
+    // SAFETY: `out` is the shim's, `array` its return value, which is null.
+    unsafe { answer_array(out, array, || Ok(info::servers())) }
+}
+
+#[unsafe(no_mangle)]
 unsafe extern "C" fn clk_status(array: *mut Zval, out: *mut RawReply) {
     // SAFETY: `out` is the shim's, `array` its return value, which is null.
     unsafe { answer_array(out, array, || Ok(info::status())) }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cluster_lock_core::store::StoreStatus;
-use cluster_lock_core::{Counters, Engine, Holder, Identity, Lease, LockReport, Waiter};
+use cluster_lock_core::{Counters, Engine, Holder, Identity, Lease, LockReport, ServerReport, Waiter};
 use ext_php_rs::binary::Binary;
 use ext_php_rs::boxed::ZBox;
 use ext_php_rs::error::Result;
@@ -103,6 +103,37 @@ fn waiter(waiter: Waiter) -> Table {
     table.insert("pid", i64::from(waiter.identity.pid))?;
     table.insert("since", waiter.since)?;
     table.insert("mode", waiter.mode.as_str())?;
+    Ok(table)
+}
+
+/// `cluster_lock_servers()`. A server that cannot be asked is an answer, too.
+pub(crate) fn servers() -> Reply {
+    let reports = settings::engine().map_or_else(
+        |error| {
+            let server = settings::with(|settings| settings.backend().1.to_owned());
+            vec![ServerReport { server, error: Some(error.to_string()), ..ServerReport::default() }]
+        },
+        Engine::servers,
+    );
+    array(tables(reports.into_iter().map(server)))
+}
+
+fn server(report: ServerReport) -> Table {
+    let mut table = ZendHashTable::new();
+    table.insert("server", report.server)?;
+    table.insert("error", report.error)?;
+    table.insert("round_trip", report.round_trip.map(|time| time.as_secs_f64()))?;
+    table.insert("clock_ahead", report.clock_ahead)?;
+    table.insert("version", report.version)?;
+    table.insert("role", report.role)?;
+    table.insert("maxmemory", report.maxmemory.map(int))?;
+    table.insert("maxmemory_policy", report.maxmemory_policy)?;
+    table.insert("used_memory", report.used_memory.map(int))?;
+    table.insert("evicted_keys", report.evicted_keys.map(int))?;
+    table.insert("append_only", report.append_only)?;
+    table.insert("replicas", report.replicas.map(int))?;
+    table.insert("sampled_keys", report.sampled_keys.map(int))?;
+    table.insert("foreign_keys", report.foreign_keys.map(int))?;
     Ok(table)
 }
 

@@ -156,6 +156,16 @@ ZEND_FUNCTION(cluster_lock_break)
 	clk_answer(&reply, return_value);
 }
 
+ZEND_FUNCTION(cluster_lock_servers)
+{
+	clk_reply reply;
+
+	ZEND_PARSE_PARAMETERS_NONE();
+
+	clk_servers(return_value, &reply);
+	clk_answer(&reply, return_value);
+}
+
 ZEND_FUNCTION(cluster_lock_status)
 {
 	clk_reply reply;

@@ -83,6 +83,7 @@ void clk_fence(clk_bytes name, clk_reply *reply);
 void clk_info(clk_bytes name, zval *array, clk_reply *reply);
 void clk_list(clk_bytes prefix, int64_t limit, zval *array, clk_reply *reply);
 void clk_break(clk_bytes name, clk_reply *reply);
+void clk_servers(zval *array, clk_reply *reply);
 void clk_status(zval *array, clk_reply *reply);
 
 void clk_write_begin(clk_bytes path, clk_bytes lock, clk_reply *reply);

@@ -187,6 +187,22 @@ function cluster_lock_list(string $prefix = "", int $limit = 1000): array {}
 function cluster_lock_break(string $name): bool {}
 
 /**
+ * What every server that keeps locks says of itself: for health checks. Four round trips to each, of
+ * commands that change nothing; a server that does not answer costs a time-out
+ * (cluster_lock.connect_timeout, .command_timeout), and is told in error: this never fails.
+ *
+ * @return array a list of array{server: string, error: string|null, round_trip: float|null, clock_ahead:
+ *     float|null, version: string|null, role: string|null, maxmemory: int|null, maxmemory_policy:
+ *     string|null, used_memory: int|null, evicted_keys: int|null, append_only: bool|null, replicas:
+ *     int|null, sampled_keys: int|null, foreign_keys: int|null}; null is what the server does not tell
+ *     (from maxmemory to replicas: the ACL user needs +info); times in seconds, clock_ahead of this
+ *     machine's clock; memory in bytes, maxmemory 0: no limit; foreign_keys: those of about a thousand
+ *     keys of this database that do not start with cluster_lock.prefix, which means that it is shared
+ *     with something that may be flushed. Empty for local:
+ */
+function cluster_lock_servers(): array {}
+
+/**
  * The state of the extension in this process. Neither connects nor creates anything.
  *
  * @return array array{version: string, backend: string, dsn: string, server_version: string|null,

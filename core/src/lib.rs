@@ -37,5 +37,5 @@ pub use dsn::Dsn;
 pub use error::{Error, LockError, Loss, Result};
 pub use key::{LockName, PathMap};
 pub use lock::{Acquire, Acquired, Counters, Engine, Lease, Pending};
-pub use report::{Holder, Identity, LockReport, Mode, Waiter};
+pub use report::{Holder, Identity, LockReport, Mode, ServerReport, Waiter};
 pub use store::Standing;

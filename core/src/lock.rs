@@ -11,7 +11,7 @@ use crate::error::{Error, Loss, Result};
 use crate::key::{LockName, MAX_NAME};
 use crate::lease::{self, LeaseState};
 use crate::renewal::{Renewer, retry_after};
-use crate::report::{Identity, LockReport, Mode};
+use crate::report::{Identity, LockReport, Mode, ServerReport};
 use crate::store::{self, Attempt, Claim, Grant, IfBusy, Standing, Store, StoreStatus, Token, Wake};
 
 /// A waiter is heard of at least this often: the longest sleep in the store.
@@ -393,6 +393,12 @@ impl Engine {
     /// What has been done so far.
     pub fn counters(&self) -> &Counters {
         &self.0.counters
+    }
+
+    /// What the servers that keep the locks say of themselves: for health checks. Four round trips to
+    /// each, of commands that change nothing; one that cannot be asked costs a time-out at most.
+    pub fn servers(&self) -> Vec<ServerReport> {
+        self.0.store.servers()
     }
 
     /// The state of the store, without asking the server.

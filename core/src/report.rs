@@ -100,3 +100,37 @@ pub struct LockReport {
     /// Who waits, in the order in which they will be served.
     pub waiters: Vec<Waiter>,
 }
+
+/// What a server says of itself: what has to be known to tell whether locks are safe there. What it
+/// does not tell, or may not, is `None`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ServerReport {
+    /// Where it is, without credentials.
+    pub server: String,
+    /// Why it could not be asked.
+    pub error: Option<String>,
+    /// The shortest of a few round trips.
+    pub round_trip: Option<Duration>,
+    /// Seconds by which its clock is ahead of this machine's, give or take half a round trip.
+    pub clock_ahead: Option<f64>,
+    /// Its version.
+    pub version: Option<String>,
+    /// `master` or `slave`.
+    pub role: Option<String>,
+    /// The most memory it may use for data, in bytes; 0: no limit.
+    pub maxmemory: Option<u64>,
+    /// What it does when that is reached: `noeviction` is right.
+    pub maxmemory_policy: Option<String>,
+    /// Memory in use, in bytes.
+    pub used_memory: Option<u64>,
+    /// Keys that it has thrown away for want of memory since it started.
+    pub evicted_keys: Option<u64>,
+    /// Whether an append-only file is written.
+    pub append_only: Option<bool>,
+    /// Its replicas that are connected.
+    pub replicas: Option<u64>,
+    /// Keys of this database that were looked at.
+    pub sampled_keys: Option<u64>,
+    /// Of these, those that do not start with the prefix: somebody else uses this database, too.
+    pub foreign_keys: Option<u64>,
+}

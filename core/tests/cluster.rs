@@ -48,6 +48,13 @@ fn every_lock_is_asked_for_where_it_is() {
     assert_eq!(redirections(&setup), before);
     let status = e.status();
     assert_eq!((status.backend, status.server_role.as_deref()), ("cluster", Some("master")));
+    // Each primary tells of itself.
+    let reports = e.servers();
+    assert_eq!(reports.len(), 3, "{reports:?}");
+    for report in &reports {
+        let told = (report.error.as_deref(), report.role.as_deref(), report.foreign_keys);
+        assert_eq!(told, (None, Some("master"), Some(0)), "{report:?}");
+    }
     // One seed is enough, also a replica.
     let one = format!("redis+cluster://127.0.0.1:{}", setup.servers[5].port);
     drop(Want::now().get(&engine(&one), "x"));
@@ -282,6 +289,9 @@ fn servers_that_are_gone_or_no_cluster() {
     let error = Want::default().with(|how| e.acquire(&name("x"), how)).unwrap_err();
     assert!(matches!(error, Error::Connection { .. }), "{error:?}");
     assert!(error.to_string().contains("no server of the cluster"), "{error}");
+    let [report] = &e.servers()[..] else { panic!("{:?}", e.servers()) };
+    let cause = report.error.as_deref().unwrap();
+    assert!(cause.contains("no server of the cluster") && report.server == dsn, "{report:?}");
     assert!(began.elapsed() < 2 * S, "{:?}", began.elapsed());
     // A cluster that is not made yet serves no slot.
     let single = RedisServer::start(&[

@@ -9,19 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cluster_lock_core::{Acquired, Engine, Standing};
-use support::{RedisServer, Want, config, engine, name, until, waiting};
+use support::{RedisServer, Want, config, engine, name, readme_rights, until, waiting};
 
 const MS: Duration = Duration::from_millis(1);
-
-/// The rights of the README's ACL line.
-fn acl_rights() -> Vec<String> {
-    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
-    let text = std::fs::read_to_string(readme).unwrap();
-    let line = text.lines().find(|l| l.contains("ACL SETUSER")).expect("README.md has the ACL line");
-    let words =
-        line.split_whitespace().skip_while(|w| *w != "SETUSER").skip(2).filter(|w| !w.starts_with('>'));
-    words.map(|w| w.trim_matches('\'').to_owned()).collect()
-}
 
 fn failure(engine: &Engine, lock: &str) -> String {
     match Want::now().with(|how| engine.acquire(&name(lock), how)) {
@@ -69,7 +59,7 @@ fn every_key_expires_by_itself() {
 #[test]
 fn the_readmes_acl_line_is_enough() {
     let server = RedisServer::start(&[]);
-    let rights = acl_rights();
+    let rights = readme_rights(0);
     let mut command = vec!["ACL", "SETUSER", "cluster_lock"];
     command.extend(rights.iter().map(String::as_str));
     command.push(">hunter2");

@@ -13,17 +13,7 @@ use support::certificates::Certificates;
 use support::cluster::ClusterSetup;
 use support::crowd::{self, waiting};
 use support::sentinel::SentinelSetup;
-use support::{RedisServer, Want, engine, name, until};
-
-/// The rights of one of the README's ACL lines: 0 for servers, 1 what a cluster and `?wait=` need
-/// besides, 2 for sentinels.
-fn rights(line: usize) -> Vec<String> {
-    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
-    let text = std::fs::read_to_string(readme).unwrap();
-    let line = text.lines().filter(|l| l.starts_with("ACL SETUSER cluster_lock")).nth(line).unwrap();
-    let words = line.split_whitespace().skip(3).filter(|word| !word.starts_with('>'));
-    words.map(str::to_owned).collect()
-}
+use support::{RedisServer, Want, engine, name, readme_rights, until};
 
 fn set_user(rights: &[String]) -> Vec<&str> {
     let mut command = vec!["ACL", "SETUSER", "cluster_lock", ">hunter2"];
@@ -32,7 +22,7 @@ fn set_user(rights: &[String]) -> Vec<&str> {
 }
 
 fn set_user_on(servers: &[RedisServer]) {
-    let rights = [rights(0), rights(1)].concat();
+    let rights = [readme_rights(0), readme_rights(1)].concat();
     for server in servers {
         assert_eq!(server.cli(&set_user(&rights)), "OK");
     }
@@ -74,7 +64,7 @@ fn sentinels_and_what_they_watch() {
     let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
     let setup = SentinelSetup::with(1, &options, &lines, None);
     set_user_on(&setup.servers);
-    setup.tell_sentinels(&set_user(&rights(2)));
+    setup.tell_sentinels(&set_user(&readme_rights(2)));
     let dsn = setup.dsn().replace("redis+sentinel://", "rediss+sentinel://cluster_lock:hunter2@");
     let tls = certificates.for_clients();
     let dsn = format!("{dsn}?{tls}&wait=1&sentinel_user=cluster_lock&sentinel_password=hunter2");

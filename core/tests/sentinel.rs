@@ -45,6 +45,9 @@ fn a_killed_primary_is_survived() {
     assert_eq!(setup.primary(), new);
     lease.verify().unwrap();
     Want::now().refused(&engine(&dsn), "y");
+    let [report] = &e.servers()[..] else { panic!("{:?}", e.servers()) };
+    assert_eq!((report.error.as_deref(), report.role.as_deref()), (None, Some("master")), "{report:?}");
+    assert!(report.server.contains(&setup.servers[new].port.to_string()), "{report:?}");
     assert_eq!(lease.release().unwrap(), Standing::Ours);
 }
 

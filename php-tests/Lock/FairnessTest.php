@@ -6,6 +6,7 @@ namespace ClusterLock\Tests\Lock;
 
 use ClusterLock\Tests\Support\Actor;
 use ClusterLock\Tests\Support\Cluster;
+use ClusterLock\Tests\Support\TempDir;
 use ClusterLock\Tests\Support\TestCase;
 use ClusterLock\Tests\Support\Until;
 
@@ -149,15 +150,21 @@ final class FairnessTest extends TestCase
     /** @dataProvider backends */
     public function testNobodyIsStarved(Cluster $cluster): void
     {
+        $dir = TempDir::forTest();
+        $starter = $cluster->observer();
+        $starter->call('cluster_lock', 'job');
         $actors = $cluster->actors(6);
         foreach ($actors as $actor) {
             $actor->beginRun(<<<'PHP'
-                for ($turns = 0, $end = microtime(true) + 1.0; microtime(true) < $end; $turns++) {
+                for ($turns = 0; !file_exists("$dir/enough"); $turns++) {
                     cluster_lock('job', 30) && cluster_unlock('job') || throw new Exception('not locked');
+                    $turns < 200 || touch("$dir/enough");
                 }
                 return $turns;
-                PHP);
+                PHP, dir: $dir);
         }
+        $cluster->awaitWaiters('job', 6);
+        $starter->call('cluster_unlock', 'job');
         $turns = array_map(static fn (Actor $a) => $a->end(), $actors);
 
         self::assertGreaterThan(max($turns) / 4, min($turns), 'Turns should be about equal: ' . implode(', ', $turns));

@@ -15,7 +15,7 @@ use crate::dsn::Dsn;
 use crate::error::{Loss, Result};
 use crate::key::LockName;
 use crate::pool::Pool;
-use crate::report::{LockReport, Mode};
+use crate::report::{LockReport, Mode, ServerReport};
 
 pub use local::LocalStore;
 pub use quorum::QuorumStore;
@@ -216,6 +216,12 @@ pub trait Store: Send + Sync {
     /// Takes the lock away from whoever holds it; the next waiter gets it. `false` when nobody
     /// held it. One round trip.
     fn break_lock(&self, name: &LockName) -> Result<bool>;
+
+    /// What the servers that keep the locks say of themselves. A few round trips to each, one after
+    /// the other. Empty where there is no server.
+    fn servers(&self) -> Vec<ServerReport> {
+        Vec::new()
+    }
 
     /// What is known without asking the server, so that a status page never blocks.
     fn status(&self) -> StoreStatus;

@@ -30,6 +30,7 @@ use super::redis::RedisStore;
 use super::redis::reply::{self, millis};
 use super::redis::route::One;
 use super::redis::script::{self, ACQUIRE, BREAK, Call, INSPECT, Keys, RELEASE, RENEW, Script};
+use super::redis::survey::survey;
 use super::{Attempt, Claim, Grant, IfBusy, Standing, Store, StoreStatus, Token, Wake};
 use crate::clock::Instant;
 use crate::config::Config;
@@ -37,7 +38,7 @@ use crate::dsn::{Dsn, Server};
 use crate::error::{Error, Loss, Result};
 use crate::key::LockName;
 use crate::pool::Pool;
-use crate::report::{LockReport, Mode};
+use crate::report::{LockReport, Mode, ServerReport};
 use round::{Kind, Node, Round, ask};
 
 /// How far ahead of this machine's clock a proposed fencing token is: more than the clocks of machines
@@ -427,6 +428,10 @@ impl Store for QuorumStore {
             return Err(self.no_majority(&round));
         }
         Ok(round.values().any(|(_, value)| *value == Value::Int(1)))
+    }
+
+    fn servers(&self) -> Vec<ServerReport> {
+        self.nodes.iter().map(|node| survey(&node.pool, &self.prefix)).collect()
     }
 
     fn status(&self) -> StoreStatus {

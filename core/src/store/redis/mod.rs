@@ -4,6 +4,7 @@
 //! * [`reply`]: what they return.
 //! * [`route`]: on which server a lock lives; with [`sentinel`]s on the one that they name, in a
 //!   [`cluster`] on the one that has its hash slot.
+//! * [`survey`]: what a server says of itself.
 
 mod cluster;
 mod inquiry;
@@ -13,6 +14,7 @@ pub(crate) mod route;
 mod sabotage;
 pub(crate) mod script;
 mod sentinel;
+pub(crate) mod survey;
 mod wait;
 
 use std::collections::HashMap;
@@ -29,7 +31,7 @@ use crate::dsn::{Cluster, Sentinel, Server};
 use crate::error::{Error, Loss, Result};
 use crate::key::{LockName, encode};
 use crate::pool::{Pool, Purpose};
-use crate::report::LockReport;
+use crate::report::{LockReport, ServerReport};
 use crate::text;
 use cluster::ClusterRoute;
 use reply::NotALock;
@@ -409,6 +411,16 @@ impl Store for RedisStore {
         match ran.value {
             Value::Int(n) => Ok(n == 1),
             other => Err(ran.pool.nonsense("break", &other)),
+        }
+    }
+
+    fn servers(&self) -> Vec<ServerReport> {
+        match self.route.servers() {
+            Ok(pools) => pools.iter().map(|pool| survey::survey(pool, &self.prefix)).collect(),
+            Err(error) => {
+                let server = self.route.label().to_owned();
+                vec![ServerReport { server, error: Some(survey::said(error)), ..ServerReport::default() }]
+            }
         }
     }
 

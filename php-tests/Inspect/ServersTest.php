@@ -1,0 +1,118 @@
+<?php
+
+declare(strict_types=1);
+
+namespace ClusterLock\Tests\Inspect;
+
+use ClusterLock\Tests\Support\Cluster;
+use ClusterLock\Tests\Support\RedisServer;
+use ClusterLock\Tests\Support\TestCase;
+
+/**
+ * cluster_lock_servers(): what the servers say of themselves.
+ */
+final class ServersTest extends TestCase
+{
+    /** @return array<string, mixed> what the one server says */
+    private static function probed(Cluster $cluster): array
+    {
+        $servers = $cluster->actor()->call('cluster_lock_servers');
+        self::assertCount(1, $servers, 'One server');
+
+        return $servers[0];
+    }
+
+    public function testAServerTellsWhatSafetyDependsOn(): void
+    {
+        $server = RedisServer::own(['maxmemory' => '64mb', 'maxmemory-policy' => 'allkeys-lru', 'appendonly' => 'yes']);
+        $told = self::probed(Cluster::redis($server));
+        $info = $server->client()->info('server');
+
+        self::assertSame(
+            [
+                'server', 'error', 'round_trip', 'clock_ahead', 'version', 'role', 'maxmemory', 'maxmemory_policy',
+                'used_memory', 'evicted_keys', 'append_only', 'replicas', 'sampled_keys', 'foreign_keys',
+            ],
+            array_keys($told),
+            'The keys of the stub'
+        );
+        self::assertSame("redis://{$server->address()}", $told['server'], 'server');
+        self::assertNull($told['error'], 'error');
+        self::assertWithin(0.000001, 5.0, $told['round_trip'], 'round_trip');
+        self::assertWithin(-1.0, 1.0, $told['clock_ahead'], 'One clock, give or take half a round trip');
+        self::assertSame($info['valkey_version'] ?? $info['redis_version'], $told['version'], 'version');
+        self::assertSame('master', $told['role'], 'role');
+        self::assertSame([64 << 20, 'allkeys-lru'], [$told['maxmemory'], $told['maxmemory_policy']], 'Its limits');
+        self::assertGreaterThan(100_000, $told['used_memory'], 'used_memory');
+        self::assertSame([0, true, 0], [$told['evicted_keys'], $told['append_only'], $told['replicas']], 'The rest');
+        self::assertSame([0, 0], [$told['sampled_keys'], $told['foreign_keys']], 'It is empty');
+    }
+
+    public function testKeysOfOthersInTheDatabaseAreCounted(): void
+    {
+        $server = RedisServer::own();
+        $cluster = Cluster::redis($server);
+        $cluster->observer()->call('cluster_lock', 'job');
+        $ours = self::probed($cluster);
+        self::assertGreaterThanOrEqual(1, $ours['sampled_keys'], "The lock's own keys");
+        self::assertSame(0, $ours['foreign_keys'], 'are not foreign');
+
+        $server->client()->do('SET', 'wp:options:alloptions', 'x');
+        $server->client()->do('SET', 'cluster_lock', 'not our prefix');
+        self::assertSame(2, self::probed($cluster)['foreign_keys'], 'Two are');
+    }
+
+    public function testWithoutTheRightToInfoTheRestIsTold(): void
+    {
+        $server = RedisServer::own();
+        $server->client()->do('SET', 'other', 'x');
+        $readme = (string) file_get_contents(dirname(__DIR__, 2) . '/README.md');
+        self::assertSame(1, preg_match('/ACL SETUSER cluster_lock (on .*)/', $readme, $line), 'The README gives the rights');
+        $rights = explode(' ', str_replace('>PASSWORD', '>pw', $line[1]));
+        $server->client()->do('ACL', 'SETUSER', 'cluster_lock', ...$rights);
+        $cluster = Cluster::at("redis://cluster_lock:pw@{$server->address()}");
+
+        $told = self::probed($cluster);
+        self::assertSame([null, null, 1], [$told['error'], $told['maxmemory_policy'], $told['foreign_keys']], 'No INFO');
+        self::assertSame('master', $told['role'], 'The role is known from the greeting');
+
+        $server->client()->do('ACL', 'SETUSER', 'cluster_lock', '+info');
+        self::assertSame('noeviction', self::probed($cluster)['maxmemory_policy'], 'With +info');
+    }
+
+    public function testAServerThatIsDownIsSaidWithoutAWarning(): void
+    {
+        $port = RedisServer::freePort();
+        $outcome = Cluster::at("redis://someone:s3cret@127.0.0.1:$port")->actor()->try('cluster_lock_servers');
+
+        self::assertSame([], $outcome->warnings, 'It is no failure of this call');
+        $told = $outcome->value[0];
+        self::assertSame("redis://someone:***@127.0.0.1:$port", $told['server'], 'server');
+        self::assertStringContainsString('refused', $told['error'], 'error');
+        self::assertNull($told['round_trip'], 'Nobody answered');
+        self::assertStringNotContainsString('s3cret', json_encode($outcome->value, JSON_THROW_ON_ERROR), 'A secret');
+    }
+
+    public function testEveryServerOfAQuorumIsAsked(): void
+    {
+        [$one, $two] = [RedisServer::own(), RedisServer::own()];
+        $down = '127.0.0.1:' . RedisServer::freePort();
+        $cluster = Cluster::at("redis+quorum://{$one->address()},{$two->address()},$down");
+        $servers = $cluster->actor()->call('cluster_lock_servers');
+
+        self::assertSame(
+            ["redis://{$one->address()}", "redis://{$two->address()}", "redis://$down"],
+            array_column($servers, 'server'),
+            "In the DSN's order"
+        );
+        self::assertSame([true, true, false], array_map(static fn ($told) => $told['error'] === null, $servers), 'One is down');
+    }
+
+    public function testALocalBackendHasNoServerAndABadDsnIsSaid(): void
+    {
+        self::assertSame([], Cluster::local()->actor()->call('cluster_lock_servers'), 'local:');
+
+        $bad = Cluster::at('redis+sentinel://127.0.0.1')->actor()->call('cluster_lock_servers');
+        self::assertStringContainsString('cluster_lock.dsn', $bad[0]['error'], 'A DSN that is wrong');
+    }
+}
