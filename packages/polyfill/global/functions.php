@@ -74,6 +74,12 @@ function cluster_lock_break(string $name): bool
     return Functions::break($name);
 }
 
+/** What every server that keeps locks says of itself: for health checks. */
+function cluster_lock_servers(): array
+{
+    return Functions::servers();
+}
+
 /** The state of the locks in this process. */
 function cluster_lock_status(): array
 {

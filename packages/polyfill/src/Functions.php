@@ -4,6 +4,7 @@ declare(strict_types=1);
 
 namespace ClusterLock\Polyfill;
 
+use ClusterLock\Polyfill\Redis\Survey;
 use ClusterLockLostException;
 use ClusterLockTimeoutException;
 use Throwable;
@@ -133,6 +134,19 @@ final class Functions
             Raise::warning('cluster_lock_break', $lockName->about(Engine::counted($failure)->getMessage()));
 
             return false;
+        }
+    }
+
+    /** @return list<array<string, mixed>> a server that cannot be asked is an answer, too */
+    public static function servers(): array
+    {
+        Request::enter();
+        try {
+            return Engine::current()->store->servers();
+        } catch (Failure $failure) {
+            $told = ['server' => Settings::now()->dsnShown(), 'error' => $failure->getMessage()];
+
+            return [array_replace(Survey::NOTHING, $told)];
         }
     }
 

@@ -31,6 +31,9 @@ interface Store
     /** False: nobody held it. */
     public function break(LockName $name): bool;
 
+    /** @return list<array<string, mixed>> what the servers say of themselves; empty where there is none */
+    public function servers(): array;
+
     /** Where the locks live, for messages, without credentials. */
     public function server(): string;
 

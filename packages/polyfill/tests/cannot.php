@@ -22,6 +22,9 @@ return [
         'LifeCycle\SignalTest::testTheThreadLeavesAllSignalsToPhp*',
         'Inspect\BreakTest::testARenewalFindsTheBreakAndStops*',
     ],
+    'Sentinels, clusters and quorums need the extension' => [
+        'Inspect\ServersTest::testEveryServerOfAQuorumIsAsked',
+    ],
     'PHP code makes a connection for each request' => [
         'LifeCycle\FpmWorkerTest::testAThousandRequestsNeedNoNewConnection',
     ],

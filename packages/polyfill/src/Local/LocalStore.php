@@ -122,6 +122,11 @@ final class LocalStore implements Store
         return $unreadable || $this->step($name, static fn (Machine $machine): bool => $machine->break());
     }
 
+    public function servers(): array
+    {
+        return [];
+    }
+
     public function server(): string
     {
         return $this->label;

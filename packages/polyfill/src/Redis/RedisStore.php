@@ -140,6 +140,11 @@ final class RedisStore implements Store
         return is_int($reply) ? $reply === 1 : throw $this->nonsense('break', $reply);
     }
 
+    public function servers(): array
+    {
+        return [Survey::of($this->link, $this->settings->prefix, $this->settings->commandTimeout)];
+    }
+
     public function server(): string
     {
         return $this->link->server;
