@@ -20,8 +20,8 @@ final class Quiet
     {
         $warning = '';
         set_error_handler(static function (int $level, string $message) use (&$warning): bool {
-            // What follows from it is no news.
-            $warning = str_contains($warning, self::FORBIDDEN) ? $warning : $message;
+            // The first one says why; the others follow from it.
+            $warning = $warning === '' ? $message : $warning;
 
             return true;
         });

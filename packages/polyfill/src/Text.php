@@ -46,7 +46,7 @@ final class Text
         $out = implode('', array_map(static fn (string $c): string => self::printable($c, "\u{fffd}"), $shown));
         $left = strlen($text) - strlen(implode('', $shown));
 
-        return $left > 0 ? "$out… ($left more bytes)" : $out;
+        return $left > 0 ? "{$out}… ($left more bytes)" : $out;
     }
 
     private static function printable(string $character, string $invalid): string

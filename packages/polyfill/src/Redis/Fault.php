@@ -10,16 +10,20 @@ use Exception;
 /** Why an exchange failed. After one that is not a refusal the connection is unusable. */
 final class Fault extends Exception
 {
-    /** @param string|null $code of the server's error (`NOSCRIPT`, `WRONGPASS`); null: the connection broke */
-    private function __construct(public readonly ?string $refusal, string $text)
-    {
+    private function __construct(
+        /** The code of the server's error (`NOSCRIPT`, `WRONGPASS`); null: the connection broke. */
+        public readonly ?string $refusal,
+        string $text,
+        /** Whether the command may have been carried out all the same. */
+        public readonly bool $wasSent,
+    ) {
         parent::__construct($text);
     }
 
     /** The socket failed, the peer closed it, or time ran out. */
-    public static function broken(string $cause): self
+    public static function broken(string $cause, bool $wasSent = true): self
     {
-        return new self(null, Text::said($cause));
+        return new self(null, Text::said($cause), $wasSent);
     }
 
     /** The server answered with an error. One that does not know a command repeats what it was sent: passwords. */
@@ -28,7 +32,7 @@ final class Fault extends Exception
         $error = explode(', with args', $error, 2)[0];
         [$code, $text] = explode(' ', $error, 2) + [1 => ''];
 
-        return new self(Text::said($code), Text::said($text));
+        return new self(Text::said($code), Text::said($text), true);
     }
 
     public function is(string $code): bool

@@ -36,7 +36,7 @@ final class PhpRedisDriver implements Driver
             }
         });
         if ($cause !== null) {
-            throw Fault::broken($warning !== '' && $cause === 'no connection' ? $warning : $cause);
+            throw Fault::broken($warning === '' ? $cause : $warning);
         }
         // A connection that it made by itself would know neither our user nor our database.
         $this->redis->setOption(Redis::OPT_MAX_RETRIES, 0);
@@ -58,15 +58,14 @@ final class PhpRedisDriver implements Driver
                 return [null, $e->getMessage()];
             }
         });
-        if ($thrown !== null && !$this->redis->isConnected()) {
-            throw Fault::broken(Connection::cause($thrown, Clock::now() - $started, $patience));
-        }
-        $error = $this->redis->getLastError();
+        $error = $thrown === null || $this->redis->isConnected() ? $this->redis->getLastError() : null;
         if ($error !== null) {
             throw Fault::refused($error);
         }
         if ($thrown !== null) {
-            throw Fault::broken(Connection::cause($thrown, Clock::now() - $started, $patience));
+            // It looks whether the connection is there before it sends.
+            $wasSent = preg_match('/connection lost|went away/i', $thrown) !== 1;
+            throw Fault::broken(Connection::cause($thrown, Clock::now() - $started, $patience), $wasSent);
         }
 
         // An empty list and none are the same to it; so are nil and false.

@@ -32,6 +32,11 @@ final class RedisStore implements Store
 
     private const SCAN_COUNT = 1000;
 
+    private const UNREADABLE = 'the reply could not be read';
+
+    /** The least number of microseconds since 1970 that a server's clock may show: fencing tokens and places. */
+    private const LEAST_TIME = 1_000_000_000_000_000;
+
     private readonly Link $link;
 
     /** A wait has a connection of its own: with Predis the longest wait is a property of the connection. */
@@ -60,11 +65,7 @@ final class RedisStore implements Store
         }
         $reply = $this->run('acquire', $claim->name, $arguments);
 
-        return match (true) {
-            is_int($reply) => Attempt::held($reply),
-            is_array($reply) && count($reply) === 3 => Attempt::busy(...array_values($reply)),
-            default => throw $this->nonsense('acquire', $reply),
-        };
+        return is_int($reply) ? Attempt::held($reply) : Attempt::busy(...array_values($reply));
     }
 
     public function awaitGrant(Claim $claim, float $seconds): void
@@ -87,12 +88,12 @@ final class RedisStore implements Store
         $standing = $this->run('release', $name, [$token], $wasLost);
 
         // The first try, whose reply was lost, released it, and others have come and gone since.
-        return $standing === 4 && $wasLost ? null : $this->loss('release', $standing);
+        return $standing === 4 && $wasLost ? null : Loss::ofStanding($standing);
     }
 
     public function renew(LockName $name, string $token, float $ttl): ?Loss
     {
-        return $this->loss('renew', $this->run('renew', $name, [$token, (string) Claim::millis($ttl)]));
+        return Loss::ofStanding($this->run('renew', $name, [$token, (string) Claim::millis($ttl)]));
     }
 
     public function info(LockName $name): ?array
@@ -114,7 +115,7 @@ final class RedisStore implements Store
         do {
             $reply = $this->call(['SCAN', $cursor, ...$scan]);
             if (!is_array($reply) || !is_array($reply[1] ?? null)) {
-                throw $this->nonsense('SCAN', $reply);
+                throw $this->failed($this->link, Fault::broken(self::UNREADABLE));
             }
             foreach ($reply[1] as $key) {
                 $name = str_starts_with($key, $start) && str_ends_with($key, '}')
@@ -135,9 +136,7 @@ final class RedisStore implements Store
 
     public function break(LockName $name): bool
     {
-        $reply = $this->run('break', $name, []);
-
-        return is_int($reply) ? $reply === 1 : throw $this->nonsense('break', $reply);
+        return $this->run('break', $name, []) === 1;
     }
 
     public function servers(): array
@@ -193,11 +192,11 @@ final class RedisStore implements Store
             try {
                 return $this->script($script, $this->key($name), $arguments);
             } catch (Fault $fault) {
-                $wasLost = $wasLost || $fault->isBroken();
+                $isUnsettled = $fault->isBroken() && $fault->wasSent;
+                $wasLost = $wasLost || $isUnsettled;
                 $last = $tries > 1 && ($tries >= self::TRIES || Clock::now() - $began >= self::AT_ONCE);
-                $isUnsettled = $fault->isBroken() && $script === 'break';
-                if ($last || $isUnsettled || !$fault->isBroken()) {
-                    throw $this->failed($this->link, $fault, $name, $isUnsettled);
+                if ($last || !$fault->isBroken() || ($isUnsettled && $script === 'break')) {
+                    throw $this->failed($this->link, $fault, $name, $isUnsettled && $script === 'break');
                 }
             }
         }
@@ -215,21 +214,38 @@ final class RedisStore implements Store
         [$text, $digest] = Scripts::get($script);
         $words = ['1', $key, ...$arguments];
         try {
-            return $this->link->get()->call(['EVALSHA', $digest, ...$words], $this->settings->commandTimeout);
-        } catch (Fault $fault) {
-            if (!$fault->is('NOSCRIPT')) {
-                $this->link->judge($fault);
-
-                throw $fault;
+            try {
+                $reply = $this->link->get()->call(['EVALSHA', $digest, ...$words], $this->settings->commandTimeout);
+            } catch (Fault $fault) {
+                $reply = $fault->is('NOSCRIPT')
+                    ? $this->link->get()->call(['EVAL', $text, ...$words], $this->settings->commandTimeout)
+                    : throw $fault;
             }
-        }
-        try {
-            return $this->link->get()->call(['EVAL', $text, ...$words], $this->settings->commandTimeout);
+
+            return self::isWhole($script, $reply) ? $reply : throw Fault::broken(self::UNREADABLE);
         } catch (Fault $fault) {
             $this->link->judge($fault);
 
             throw $fault;
         }
+    }
+
+    /** Client libraries take what has come of a reply, when the connection breaks within it, for all of it. */
+    private static function isWhole(string $script, mixed $reply): bool
+    {
+        return match ($script) {
+            'acquire' => is_int($reply) ? $reply >= self::LEAST_TIME : self::isBusy($reply),
+            'release', 'renew' => is_int($reply) && $reply >= 1 && $reply <= 4,
+            'break' => $reply === 0 || $reply === 1,
+            'inspect' => is_array($reply) && count($reply) === 6,
+        };
+    }
+
+    private static function isBusy(mixed $reply): bool
+    {
+        [$place, $left, $holder] = is_array($reply) && count($reply) === 3 ? array_values($reply) : [null, null, null];
+
+        return is_int($place) && is_int($left) && is_string($holder) && ($place === 0 || $place >= self::LEAST_TIME);
     }
 
     /** @param list<string> $words */
@@ -257,19 +273,5 @@ final class RedisStore implements Store
         }
 
         return Failure::server($link->server, $cause);
-    }
-
-    private function loss(string $script, mixed $standing): ?Loss
-    {
-        return is_int($standing) && $standing >= 1 && $standing <= 4
-            ? Loss::ofStanding($standing)
-            : throw $this->nonsense($script, $standing);
-    }
-
-    private function nonsense(string $what, mixed $answer): Failure
-    {
-        $shown = Text::said(is_scalar($answer) ? (string) $answer : get_debug_type($answer));
-
-        return Failure::server($this->link->server, "unexpected answer to $what: $shown");
     }
 }
