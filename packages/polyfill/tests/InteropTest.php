@@ -161,7 +161,7 @@ final class InteropTest extends TestCase
         $actors = [
             Sides::extension($cluster),
             Sides::polyfill($cluster, 'phpredis'),
-            Sides::polyfill($cluster, 'predis'),
+            Sides::polyfill($cluster, array_values(Sides::clients())[1] ?? 'phpredis'),
             Sides::extension($cluster),
         ];
         foreach ($actors as $actor) {

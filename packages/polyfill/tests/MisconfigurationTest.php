@@ -34,7 +34,7 @@ final class MisconfigurationTest extends TestCase
     /** @dataProvider unusable */
     public function testItFailsAndLocksNothing(string $dsn, string $told): void
     {
-        foreach (['phpredis', 'predis'] as $client) {
+        foreach (Sides::clients() as $client) {
             $directory = TempDir::forTest();
             $process = Sides::process($client, sprintf(<<<'PHP'
                 putenv('TMPDIR=%s');
@@ -107,7 +107,7 @@ final class MisconfigurationTest extends TestCase
     {
         $server = RedisServer::own([], 'another');
         $dsn = sprintf($dsn, $server->address());
-        foreach (['phpredis', 'predis'] as $client) {
+        foreach (Sides::clients() as $client) {
             $process = Sides::process($client, sprintf(<<<'PHP'
                 // Whatever a curious error handler can find.
                 set_error_handler(static function (int $level, string $message): bool {

@@ -16,7 +16,7 @@ final class RightsTest extends TestCase
     /** @return array<string, array{string}> */
     public static function clients(): array
     {
-        return ['phpredis' => ['phpredis'], 'predis' => ['predis']];
+        return array_map(static fn (string $client): array => [$client], Sides::clients());
     }
 
     /** @dataProvider clients */

@@ -18,11 +18,17 @@ final class Sides
      */
     public static function all(): array
     {
-        return [
-            'phpredis' => [Cluster::redis(), 'phpredis'],
-            'predis' => [Cluster::redis(), 'predis'],
-            'local' => [Cluster::local(), 'phpredis'],
-        ];
+        $servers = array_map(static fn (string $client): array => [Cluster::redis(), $client], self::clients());
+
+        return $servers + ['local' => [Cluster::local(), 'phpredis']];
+    }
+
+    /** @return array<string, string> those client libraries that are there */
+    public static function clients(): array
+    {
+        $hasPredis = stream_resolve_include_path('Predis/autoload.php') !== false;
+
+        return ['phpredis' => 'phpredis'] + ($hasPredis ? ['predis' => 'predis'] : []);
     }
 
     /** @param array<string, string|int|float> $settings */
