@@ -84,7 +84,7 @@ final class Value
     {
         return $text === ''
             ? ''
-            : throw new ValueError('PHP code cannot intercept flock(), only the extension cluster_lock can; empty is allowed');
+            : throw new ValueError('only the extension cluster_lock can intercept flock(); empty is allowed');
     }
 
     private static function number(string $text): ?float

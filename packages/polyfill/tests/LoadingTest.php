@@ -33,8 +33,10 @@ final class LoadingTest extends TestCase
     public function testOneRequireIsEnoughAndTwoDoNoHarm(): void
     {
         $process = PhpProcess::program([PHP_BINARY, '-n', '-r', sprintf(
-            'require %1$s; require %1$s; echo cluster_lock("job", 0) ? cluster_lock_status()["backend"] : "", "\n";',
-            var_export(self::BOOTSTRAP, true)
+            'require %1$s; require %1$s; putenv("TMPDIR=%2$s");'
+                . 'echo cluster_lock("job", 0) ? cluster_lock_status()["backend"] : "", "\n";',
+            var_export(self::BOOTSTRAP, true),
+            TempDir::forTest()
         )]);
 
         self::assertSame(0, $process->wait(), $process->transcript());
@@ -48,21 +50,27 @@ final class LoadingTest extends TestCase
             self::markTestSkipped('There is no composer here.');
         }
         $package = dirname(__DIR__);
-        exec('composer --no-interaction validate --strict ' . escapeshellarg("$package/composer.json") . ' 2>&1', $said, $code);
+        exec("composer --no-interaction validate --strict $package/composer.json 2>&1", $said, $code);
         self::assertSame(0, $code, 'composer validate: ' . implode("\n", $said));
 
         $site = TempDir::forTest();
         file_put_contents("$site/composer.json", json_encode([
             'repositories' => [
-                ['type' => 'path', 'url' => $package, 'options' => ['versions' => ['cluster-lock/polyfill' => '1.0.0']]],
+                [
+                    'type' => 'path',
+                    'url' => $package,
+                    'options' => ['versions' => ['cluster-lock/polyfill' => '1.0.0']],
+                ],
                 ['packagist.org' => false],
             ],
             'require' => ['cluster-lock/polyfill' => '*'],
         ]));
         exec("COMPOSER_ALLOW_SUPERUSER=1 composer --no-interaction -d $site install 2>&1", $said, $code);
         self::assertSame(0, $code, 'composer install: ' . implode("\n", $said));
-        $process = PhpProcess::program([PHP_BINARY, '-n', '-r', "require '$site/vendor/autoload.php';"
-            . 'ClusterLock\Polyfill\configure(["ttl" => 5]); echo (new ClusterLock("job"))->acquire(0) ? "held" : "", "\n";']);
+        $code = "require '$site/vendor/autoload.php';"
+            . "ClusterLock\\Polyfill\\configure(['dsn' => 'local://$site/locks']);"
+            . 'echo (new ClusterLock("job"))->acquire(0) ? "held" : "", "\n";';
+        $process = PhpProcess::program([PHP_BINARY, '-n', '-r', $code]);
 
         self::assertSame(0, $process->wait(), $process->transcript());
         self::assertSame("held\n", $process->output(), 'As installed, it works');
@@ -70,8 +78,9 @@ final class LoadingTest extends TestCase
 
     public function testTheSurfaceIsThatOfTheStub(): void
     {
-        $fixture = dirname(__DIR__, 3) . '/php-tests/fixtures/surface.php';
-        $stub = PhpProcess::program([PHP_BINARY, '-n', $fixture, dirname(__DIR__, 3) . '/stubs/cluster_lock.stubs.php']);
+        $root = dirname(__DIR__, 3);
+        $fixture = "$root/php-tests/fixtures/surface.php";
+        $stub = PhpProcess::program([PHP_BINARY, '-n', $fixture, "$root/stubs/cluster_lock.stubs.php"]);
         $ours = PhpProcess::program([PHP_BINARY, '-n', $fixture, self::BOOTSTRAP]);
         [$stub, $ours] = array_map(static function (PhpProcess $process): array {
             self::assertSame(0, $process->wait(), $process->transcript());

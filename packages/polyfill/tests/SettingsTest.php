@@ -7,6 +7,7 @@ namespace ClusterLock\Polyfill\Tests;
 use ClusterLock\Tests\Support\Cluster;
 use ClusterLock\Tests\Support\PhpProcess;
 use ClusterLock\Tests\Support\RedisServer;
+use ClusterLock\Tests\Support\TempDir;
 use ClusterLock\Tests\Support\TestCase;
 
 /**
@@ -15,6 +16,7 @@ use ClusterLock\Tests\Support\TestCase;
 final class SettingsTest extends TestCase
 {
     private const BOOTSTRAP = __DIR__ . '/../bootstrap.php';
+    private const CONFIGURE = 'ClusterLock\Polyfill\configure([$name => $value]);';
 
     /** Bad values, good values, what the message must speak of. */
     private const VALUES = [
@@ -42,13 +44,12 @@ final class SettingsTest extends TestCase
         $actor = Sides::polyfill(Cluster::local(), 'phpredis');
         foreach (self::VALUES as $name => [$bad, $good, $allowed]) {
             foreach ($bad as $value) {
-                $thrown = $actor->tryRun('ClusterLock\Polyfill\configure([$name => $value]);', name: $name, value: $value)
-                    ->thrown('ValueError');
-                self::assertStringContainsString("cluster_lock.$name", $thrown->message, 'The message names the setting');
-                self::assertMatchesRegularExpression($allowed, $thrown->message, 'and says what is allowed');
+                $message = $actor->tryRun(self::CONFIGURE, name: $name, value: $value)->thrown('ValueError')->message;
+                self::assertStringContainsString("cluster_lock.$name", $message, 'The message names the setting');
+                self::assertMatchesRegularExpression($allowed, $message, 'and says what is allowed');
             }
             foreach ($good as $value) {
-                $actor->run('ClusterLock\Polyfill\configure([$name => $value]);', name: $name, value: $value);
+                $actor->run(self::CONFIGURE, name: $name, value: $value);
             }
         }
         self::assertStringContainsString(
@@ -60,7 +61,8 @@ final class SettingsTest extends TestCase
     public function testARefusedValueLeavesEverythingAsItWas(): void
     {
         $actor = Sides::polyfill(Cluster::local(), 'phpredis');
-        $actor->tryRun('ClusterLock\Polyfill\configure(["flock_mode" => "replace", "ttl" => 0]);')->thrown('ValueError');
+        $actor->tryRun('ClusterLock\Polyfill\configure(["flock_mode" => "replace", "ttl" => 0]);')
+            ->thrown('ValueError');
 
         self::assertSame('gate', $actor->call('cluster_lock_status')['hook']['flock_mode'], 'Nothing is set');
     }
@@ -88,7 +90,8 @@ final class SettingsTest extends TestCase
         );
 
         self::assertSame(
-            E_USER_WARNING . ' cluster_lock: cluster_lock.flock_mode: "gates" is refused: gate or replace is allowed' . "\ngate",
+            E_USER_WARNING . ' cluster_lock: cluster_lock.flock_mode: "gates" is refused: gate or replace is allowed'
+                . "\ngate",
             $said
         );
     }
@@ -108,7 +111,7 @@ final class SettingsTest extends TestCase
     /** @param list<string> $options */
     private static function say(string $code, array $options = [], ?string $environment = null): string
     {
-        $env = $environment === null ? [] : ["CLUSTER_LOCK_DSN=$environment"];
+        $env = ['TMPDIR=' . TempDir::forTest(), ...($environment === null ? [] : ["CLUSTER_LOCK_DSN=$environment"])];
         $code = sprintf('require %s; %s', var_export(self::BOOTSTRAP, true), $code);
         $process = PhpProcess::program(['/usr/bin/env', ...$env, PHP_BINARY, '-n', ...$options, '-r', $code]);
         self::assertSame(0, $process->wait(), $process->transcript());

@@ -24,6 +24,9 @@ return [
         'Redis\ClientKillTest::testALeaseIsRenewedOverANewConnection',
         'Redis\DataLossTest::testScriptFlushIsNotNoticed',
         'Redis\TlsTest::testACaOfOurOwnIsTrusted',
+        'Redis\RefusalTest::testALockCanBeGivenBackWhenTheServerIsFull',
+        'Flock\GateTest::testTheLeaseIsKeptWhileAPlainHolderIsAwaited',
+        'Flock\ReleaseTest::testTheLeaseIsKeptAliveWhileItIsLocked',
         'Inspect\BreakTest::testARenewalFindsTheBreakAndStops*',
     ],
     'Sentinels, clusters and quorums need the extension' => [

@@ -21,7 +21,7 @@ final class TemporaryName
     /** Seconds since the last write after which a dead process's file is stale; one that cannot be asked. */
     private const STALE = [3_600, 86_400];
 
-    /** @var array<string, list<string>> temporary files, of any target, by directory: a search may cost more than a write */
+    /** @var array<string, list<string>> temporary files by directory: a search may cost more than a write */
     private static array $found = [];
 
     private static ?string $host = null;

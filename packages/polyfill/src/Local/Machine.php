@@ -245,7 +245,8 @@ final class Machine
             'identity' => $claim->identity,
         ];
         // Places that are equal go by token, as in a sorted set.
-        usort($this->queue, static fn (array $a, array $b): int => [$a['place'], $a['token']] <=> [$b['place'], $b['token']]);
+        $turn = static fn (array $waiter): array => [$waiter['place'], $waiter['token']];
+        usort($this->queue, static fn (array $a, array $b): int => $turn($a) <=> $turn($b));
     }
 
     private function grant(string $token, bool $exclusive, string $identity, int $millis): int

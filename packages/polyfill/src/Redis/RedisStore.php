@@ -110,7 +110,8 @@ final class RedisStore implements Store
     {
         $start = $this->settings->prefix . '{';
         // Neither the prefix nor an encoded name contains a glob character.
-        $scan = ['MATCH', $start . LockName::encode($prefix) . '*}', 'COUNT', (string) self::SCAN_COUNT, 'TYPE', 'string'];
+        $pattern = $start . LockName::encode($prefix) . '*}';
+        $scan = ['MATCH', $pattern, 'COUNT', (string) self::SCAN_COUNT, 'TYPE', 'string'];
         [$cursor, $reports] = ['0', []];
         do {
             $reply = $this->call(['SCAN', $cursor, ...$scan]);

@@ -48,7 +48,9 @@ final class Survey
             $report['error'] = $fault->explained();
         } catch (Failure $failure) {
             // The server's name stands next to it.
-            $report['error'] = preg_replace('/^' . preg_quote("{$link->server}: ", '/') . '/', '', $failure->getMessage());
+            $said = $failure->getMessage();
+            $name = "{$link->server}: ";
+            $report['error'] = str_starts_with($said, $name) ? substr($said, strlen($name)) : $said;
         }
         $report['version'] ??= $link->version;
         $report['role'] ??= $link->role;
