@@ -4,6 +4,7 @@ declare(strict_types=1);
 
 namespace ClusterLock\Polyfill\Tests;
 
+use ClusterLock\Polyfill\Status;
 use ClusterLock\Tests\Support\PhpProcess;
 use ClusterLock\Tests\Support\TempDir;
 use ClusterLock\Tests\Support\TestCase;
@@ -93,6 +94,14 @@ final class LoadingTest extends TestCase
         }
 
         self::assertSame($stub, $ours, 'The same functions, classes, parameters and types');
+    }
+
+    public function testTheVersionIsThatOfTheExtension(): void
+    {
+        preg_match('/^version = "(.*)"$/m', (string) file_get_contents(dirname(__DIR__, 3) . '/Cargo.toml'), $version);
+        require_once dirname(__DIR__) . '/src/Status.php';
+
+        self::assertSame("$version[1]-polyfill", Status::VERSION, 'Both come from one repository');
     }
 
     public function testEveryExclusionOfTheSuiteNamesATest(): void
