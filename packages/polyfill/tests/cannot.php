@@ -87,7 +87,7 @@ return [
         'Surface\CoercionTest::testStrictModeRefuses',
         'Surface\CoercionTest::testNullForANameIsDeprecatedAsEver',
     ],
-    'A class written in PHP forbids cloning by methods, which Reflection shows, and cannot forbid to be made without them' => [
+    'A class written in PHP forbids cloning by methods, which Reflection shows; its constructor can be gone round' => [
         'Surface\ContractTest::testTheClassIsFinalWithOneReadonlyName',
         'Surface\StubTest::testReflectionOfTheExtensionIsReflectionOfTheStub',
         'Surface\ObjectsTest::testItCannotBeMadeWithoutItsConstructor',
