@@ -20,10 +20,11 @@ export async function launch() {
 }
 
 /** A browser window in which somebody is logged in. */
-export async function loggedIn(browser, stand, { user = 'admin', node = 'node-a' } = {}) {
+export async function loggedIn(browser, stand, { user = 'admin', node = 'node-a', javaScriptEnabled = true } = {}) {
     const context = await browser.newContext({
         baseURL: stand.url(node),
         ignoreHTTPSErrors: true,
+        javaScriptEnabled,
         reducedMotion: 'reduce',
         viewport: { width: 1280, height: 800 },
     });

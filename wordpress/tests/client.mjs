@@ -94,10 +94,12 @@ export class FontServer {
         return fonts;
     }
 
-    /** Resolves when so many wait for an answer. */
+    /** Resolves when so many wait for an answer; rejects when they have not come within a minute. */
     waiting(count) {
-        return new Promise((resolve) => {
-            this.#watchers.push({ count, resolve });
+        return new Promise((resolve, reject) => {
+            const late = () => reject(new Error(`${this.#waiting.length} of ${count} asked for the font within 60 s`));
+            const timer = setTimeout(late, 60_000).unref();
+            this.#watchers.push({ count, resolve: () => (clearTimeout(timer), resolve()) });
             this.#tell();
         });
     }
@@ -121,6 +123,8 @@ export class FontServer {
         if (this.#open) {
             this.answer({ always: true });
         }
-        this.#watchers = this.#watchers.filter(({ count, resolve }) => this.#waiting.length < count || resolve());
+        const reached = ({ count }) => this.#waiting.length >= count;
+        this.#watchers.filter(reached).forEach(({ resolve }) => resolve());
+        this.#watchers = this.#watchers.filter((watcher) => !reached(watcher));
     }
 }

@@ -7,7 +7,7 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setInterval } from 'node:timers/promises';
-import { onSignal } from '../stand/processes.mjs';
+import { onSignal, until } from '../stand/processes.mjs';
 import { Stand } from '../stand/stand.mjs';
 import { launch, loggedIn, LOCKS, siteHealth } from './browser.mjs';
 import { Client, FontServer } from './client.mjs';
@@ -37,15 +37,20 @@ async function demo() {
     open.push(() => fonts.stop());
     const client = await Client.loggedIn(stand);
     open.push(() => client.close());
-    // Some saves before, so that there is something to tell about waits.
-    fonts.answer({ always: true });
-    const busy = Array.from({ length: 12 }, (_, i) =>
-        client.save(i % 2 ? 'node-a' : 'node-b', 'stand_compile', { way: 'flock', property: `--page-${i}--accent`, value: '#123456' }),
-    );
-    await Promise.all(busy);
-    fonts.answer({ always: false });
     const save = (node, value) =>
         client.save(node, 'stand_compile', { way: 'flock', property: '--page-home--accent', value, font: fonts.url });
+    // One wait that is over when the page is opened, long enough for its list of slow requests.
+    const first = save('node-b', '#004400');
+    await fonts.waiting(1);
+    const second = save('node-a', '#440000');
+    await until('node A has waited for two seconds', async () => {
+        const [lock] = await stand.locks('file:');
+        return lock.waiters.some(({ since }) => Date.now() / 1000 - since > 2);
+    });
+    fonts.answer({ always: true });
+    await Promise.all([first, second]);
+    fonts.answer({ always: false });
+
     const onA = save('node-a', '#aa0000');
     await fonts.waiting(1);
     say('node A compiles the theme under flock() and waits for a web font: it holds the lock');

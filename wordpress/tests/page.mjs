@@ -41,6 +41,18 @@ async function violations(page) {
         .map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).join(' ')}`);
 }
 
+const SCRIPT = '<script>window.hacked = 1</script>';
+const HOSTILE = [
+    '<img src=x onerror="window.hacked = 1">', `"><b>${SCRIPT}`, "' onmouseover='window.hacked = 1", '<b>', '&lt;b&gt;',
+    '__proto__', 'constructor', 'base64:YWJj', 'line\nbreak', '\u202Egnirts', 'ünïcode ✓', ' ', '0',
+    Buffer.from([0xff, 0xfe, 0x00, 0x80]), 'x'.repeat(1024), Buffer.alloc(1024, '<"\'&'), '%s %1$s', '</textarea>',
+];
+const hex = (name) => Buffer.from(name).toString('hex');
+/** The name of a lock, in hexadecimal, by what the page calls it. */
+const bytesOf = (id) => hex(id.startsWith('base64:') ? Buffer.from(id.slice(7), 'base64') : id);
+const idsOf = (page) =>
+    page.locator('#cluster-lock-table tr[data-lock]').evaluateAll((rows) => rows.map((one) => one.dataset.lock));
+
 describe('The locks page', () => {
     let page;
     let errors;
@@ -204,40 +216,42 @@ describe('The locks page', () => {
     });
 
     it('shows names of any bytes as text, and breaks the right lock', async () => {
-        const script = '<script>window.hacked = 1</script>';
-        const names = [
-            '<img src=x onerror="window.hacked = 1">', `"><b>${script}`, "' onmouseover='window.hacked = 1", '&lt;b&gt;',
-            '__proto__', 'constructor', 'base64:YWJj', 'line\nbreak', '\u202Egnirts', 'ünïcode ✓', ' ', '0',
-            Buffer.from([0xff, 0xfe, 0x00, 0x80]), 'x'.repeat(1024), Buffer.alloc(1024, '<"\'&'), '%s %1$s', '</textarea>',
-        ];
-        const holder = await stand.hold(names, { node: `<i>node</i>${script}` });
+        const holder = await stand.hold(HOSTILE, { node: `<i>node</i>${SCRIPT}` });
         try {
-            await page.waitForFunction((count) => document.querySelectorAll('#cluster-lock-table tr[data-lock]').length === count, names.length);
+            await page.waitForFunction((count) => document.querySelectorAll('#cluster-lock-table tr[data-lock]').length === count, HOSTILE.length);
             assert.equal(await page.locator('#cluster-lock-table :is(script, img, b, i, textarea)').count(), 0);
-            // Once more as the server prints it.
-            await page.goto(LOCKS);
-            const rows = page.locator('#cluster-lock-table tr[data-lock]');
-            assert.equal(await rows.count(), names.length);
-            assert.equal(await page.locator('#cluster-lock-table :is(script, img, b, i, textarea)').count(), 0);
-            const ids = await rows.evaluateAll((all) => all.map((one) => one.dataset.lock));
-            const bytes = ids.map((id) => (id.startsWith('base64:') ? Buffer.from(id.slice(7), 'base64') : Buffer.from(id)));
-            assert.deepEqual(
-                bytes.map((name) => name.toString('hex')).sort(),
-                names.map((name) => Buffer.from(name).toString('hex')).sort(),
-            );
+            const ids = await idsOf(page);
+            assert.deepEqual(ids.map(bytesOf).sort(), HOSTILE.map(hex).sort());
             // No name makes the page wider than the window.
             assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= window.innerWidth));
-            for (const name of [names[0], names[12], names[13]]) {
-                const id = ids[bytes.findIndex((one) => one.equals(Buffer.from(name)))];
+            for (const name of [HOSTILE[0], '&lt;b&gt;', HOSTILE[13], HOSTILE[14]]) {
+                const id = ids.find((one) => bytesOf(one) === hex(name));
                 const target = page.locator(`#cluster-lock-table tr[data-lock=${JSON.stringify(id)}]`);
                 await target.locator('button[data-break]').click();
                 await page.locator('dialog#cluster-lock-dialog button[data-confirm]').click();
                 await target.waitFor({ state: 'detached' });
             }
-            assert.equal((await stand.locks()).length, names.length - 3);
+            assert.equal((await stand.locks()).length, HOSTILE.length - 4);
             assert.equal(await page.evaluate(() => window.hacked), undefined);
             assert.deepEqual(errors, []);
         } finally {
+            await holder.release();
+        }
+    });
+
+    it('shows the same to a browser without JavaScript', async () => {
+        const holder = await stand.hold(HOSTILE, { node: `<i>node</i>${SCRIPT}` });
+        const plain = await loggedIn(browser, stand, { javaScriptEnabled: false });
+        try {
+            await plain.goto(LOCKS);
+            assert.deepEqual((await idsOf(plain)).map(bytesOf).sort(), HOSTILE.map(hex).sort());
+            assert.equal(await plain.locator('#cluster-lock-table :is(script, img, b, i, textarea)').count(), 0);
+            const shown = await plain.locator('#cluster-lock-table .column-name code').allTextContents();
+            for (const name of ['<b>', '&lt;b&gt;']) {
+                assert.equal(shown.filter((text) => text === name).length, 1, name);
+            }
+        } finally {
+            await plain.context().close();
             await holder.release();
         }
     });

@@ -23,9 +23,10 @@ async function saveAtOnce(action, way, round) {
         const saves = Array.from({ length: AT_ONCE }, (_, i) =>
             admin.save(node(i), action, { way, property: property(way, round, i), value: '#c0ffee', start: fonts.url }),
         );
-        await Promise.race([fonts.waiting(AT_ONCE), Promise.all(saves)]);
+        const all = Promise.all(saves);
+        await Promise.race([fonts.waiting(AT_ONCE), all]);
         fonts.answer({ always: true });
-        return await Promise.all(saves);
+        return await all;
     } finally {
         await fonts.stop();
     }
