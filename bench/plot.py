@@ -15,17 +15,20 @@ OURS = "cluster_lock"
 TITLES = {
     "flock": "local flock", "cluster_lock": "cluster_lock", "phpredis_set": "phpredis\nSET NX + script",
     "phpredis_fence": "phpredis\ntwo scripts, fence", "phpredis_blpop": "phpredis BLPOP", "symfony": "symfony/lock",
-    "malkusch": "php-lock", "floor": "two PINGs",
+    "symfony_store": "symfony/lock\nwith our store", "malkusch": "php-lock", "floor": "two PINGs",
 }
 COLOURS = {
     "flock": "#8c8c8c", "floor": "#8c8c8c", "cluster_lock": "#1f6fb4", "phpredis_set": "#e8a33d",
-    "phpredis_fence": "#d9822b", "phpredis_blpop": "#c2571a", "symfony": "#7a5195", "malkusch": "#4f9d69",
+    "phpredis_fence": "#d9822b", "phpredis_blpop": "#c2571a", "symfony": "#7a5195", "symfony_store": "#ab7cc4",
+    "malkusch": "#4f9d69",
 }
 
 
 def uncontended(results: dict) -> None:
     places = results["uncontended"]["places"]
-    names = ["floor", OURS, "phpredis_set", "phpredis_fence", "malkusch", "symfony"]
+    measured = {"floor", *next(iter(places.values()))["contestants"]}
+    names = ["floor", OURS, "phpredis_set", "phpredis_fence", "malkusch", "symfony", "symfony_store"]
+    names = [name for name in names if name in measured]
     figure, axes = pyplot.subplots(1, len(places), figsize=(2.9 * len(places), 3.4))
     for axis, place in zip(axes, places.values()):
         contestants = {**place["contestants"], "floor": place["contestants"][place["floor"]]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from .run import OURS, Run
+from .run import OUR_SYMFONY, OURS, Run
 from .system import ROOT
 
 RESULTS = ROOT / "bench" / "results"
@@ -41,7 +41,8 @@ def markdown(run: Run, machine: dict) -> str:
                          f"two PINGs {c[places[place]['floor']]['p50_us']:.0f}, "
                          f"phpredis `SET NX` + script {c['phpredis_set']['p50_us']:.0f}, "
                          f"two scripts with fence {c['phpredis_fence']['p50_us']:.0f}, "
-                         f"php-lock {c['malkusch']['p50_us']:.0f}, symfony/lock {c['symfony']['p50_us']:.0f} µs"))
+                         f"php-lock {c['malkusch']['p50_us']:.0f}, symfony/lock {c['symfony']['p50_us']:.0f}, "
+                         f"the same with our store {c[OUR_SYMFONY]['p50_us']:.0f} µs"))
     if "handoff" in run.results:
         c = run.results["handoff"]["tcp"]["contestants"]
         rows.append(("Hand-off to a waiting process, p50 (p99)",
@@ -49,7 +50,8 @@ def markdown(run: Run, machine: dict) -> str:
                      f"local `flock` {c['flock']['p50_us'] / 1e3:.2f}, "
                      f"phpredis `BLPOP` {c['phpredis_blpop']['p50_us'] / 1e3:.2f}, "
                      f"php-lock {c['malkusch']['p50_us'] / 1e3:.0f}, "
-                     f"symfony/lock {c['symfony']['p50_us'] / 1e3:.0f} ms"))
+                     f"symfony/lock {c['symfony']['p50_us'] / 1e3:.0f}, "
+                     f"the same with our store {c[OUR_SYMFONY]['p50_us'] / 1e3:.2f} ms"))
     if "contention" in run.results:
         place = run.results["contention"]["places"]["two_cpus"]
         p = place["points"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Iterator, Sequence
 
-from .worker import OURS
+from .worker import OUR_SYMFONY, OURS
 
 
 @dataclass
@@ -63,4 +63,4 @@ def rotated(items: Sequence, by: int) -> list:
     return [*items[by:], *items[:by]]
 
 
-__all__ = ["OURS", "Run", "rotated", "stopping"]
+__all__ = ["OURS", "OUR_SYMFONY", "Run", "rotated", "stopping"]

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from .run import Run
 
 OURS = "cluster_lock"
+#: symfony/lock, with our store.
+OUR_SYMFONY = "symfony_store"
 
 
 class Worker:
@@ -48,8 +50,8 @@ class Worker:
 
 
 def lock_worker(run: Run, contestant: str, server: str, name: str, cpu: int | None = None) -> Worker:
-    """A worker for a contestant; only cluster_lock's own has the extension loaded."""
-    ours = contestant == OURS
+    """A worker for a contestant; only ours have the extension loaded."""
+    ours = contestant in (OURS, OUR_SYMFONY)
     return Worker(run, "worker.php", [contestant, server, name], ours,
                   ["-d", f"cluster_lock.dsn={dsn(server)}"] if ours else [], cpu)
 

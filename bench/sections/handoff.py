@@ -6,14 +6,14 @@ import random
 import time
 
 from harness import stats
-from harness.run import OURS, Run, rotated, stopping
+from harness.run import OUR_SYMFONY, OURS, Run, rotated, stopping
 from harness.servers import DelayProxy, Redis
 from harness.worker import Worker, lock_worker
 
 from . import uncontended
 from .uncontended import CLIENT_CPU, SERVER_CPU
 
-WAKERS = ["flock", "phpredis_blpop", OURS]
+WAKERS = ["flock", "phpredis_blpop", OUR_SYMFONY, OURS]
 POLLERS = ["symfony", "malkusch"]
 #: How long the holder keeps the lock after the other has called, in seconds. Pollers get a longer one, spread over
 #: more than their poll interval, so that the release meets every phase of it.

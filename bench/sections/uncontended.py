@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 
 from harness import stats
-from harness.run import OURS, Run, rotated, stopping
+from harness.run import OUR_SYMFONY, OURS, Run, rotated, stopping
 from harness.servers import DelayProxy, Redis
 from harness.worker import count_together, lock_worker
 
 PINGS = ["ping_phpredis", "ping_stream", "ping_socket"]
-PEERS = ["phpredis_set", "phpredis_fence", "symfony", "malkusch"]
+PEERS = ["phpredis_set", "phpredis_fence", "symfony", OUR_SYMFONY, "malkusch"]
 HAND_WRITTEN = ["phpredis_set", "phpredis_fence", "phpredis_blpop"]
 
 #: What is measured. Left to itself the kernel keeps client and server now on one CPU, now on two, for seconds at a

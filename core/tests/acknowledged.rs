@@ -130,7 +130,8 @@ impl Field {
         let mut locks = self.locks.lock().unwrap();
         locks.get_mut(lock).unwrap().1.retain(|other| !Arc::ptr_eq(other, &lease));
         drop(locks);
-        if Arc::into_inner(lease).unwrap().release().unwrap() != Standing::Ours {
+        // Nor is it known to be ours where no server has been there for so long that nobody could be told.
+        if !matches!(Arc::into_inner(lease).unwrap().release(), Ok(Standing::Ours)) {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }

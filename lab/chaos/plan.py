@@ -39,6 +39,9 @@ SENTINEL_FAULTS = {
     "sentinel_stop": (1, (0.5, 2.0)),
 }
 
+# After these the server knows nothing any more.
+FORGETS = ("flush", "restart_empty")
+
 # Server faults come in storms; between them is time to see whether everything is in order without any.
 STORM, CALM = 7.0, 8.0
 # At the beginning everything may start, at the end everything may end in an orderly way.
@@ -85,6 +88,10 @@ def make(seed: int, seconds: float, topology: str = "single") -> Plan:
         storm = min(STORM, end - begin)
         plan.servers += _deal(rng, kinds, deck, begin, begin + storm, every)
         begin += storm + CALM
+    # Fencing tokens have nothing to prove to a server that remembers. A run of one storm may be dealt no other.
+    if topology == "single" and not any(fault.kind in FORGETS for fault in plan.servers):
+        plan.servers.append(Fault(min(LEAD_IN + STORM, end) / 2, "flush"))
+        plan.servers.sort(key=lambda fault: fault.at)
     return plan
 
 

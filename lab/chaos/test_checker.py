@@ -429,6 +429,13 @@ class PlanTest(unittest.TestCase):
             self.assertEqual(set(plan.SERVER_FAULTS), {fault.kind for fault in made.servers})
             self.assertEqual(set(plan.PROCESS_FAULTS), {fault.kind for fault in made.processes})
 
+    def test_a_short_run_has_a_server_that_forgets_too(self) -> None:
+        for seed in range(100):
+            for seconds in (15, 20):
+                made = plan.make(seed, seconds)
+                self.assertTrue(any(f.kind in plan.FORGETS and f.at < seconds - plan.LEAD_OUT for f in made.servers))
+                self.assertEqual(made.servers, sorted(made.servers, key=lambda f: f.at))
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Boots one guest and runs one job in it. Sourced by script/nfs-lab, which sets guest_room and guest_extension.
+# Boots one guest and runs one job in it. Sourced by script/nfs-lab, which sets guest_room, guest_extension and guest_command.
 # shellcheck source=lab/nfs/build.sh
 source "$ROOT/lab/nfs/build.sh"
 
@@ -29,6 +29,8 @@ boot_guest() {
     ln -sfn "$guest_cache/root" "$folder/packages"
     # shellcheck disable=SC2154 # set by script/nfs-lab: the copy of the extension that this run tests
     cp "$guest_extension" "$folder/report/cluster_lock.so"
+    # shellcheck disable=SC2154 # the same, of the command
+    cp "$guest_command" "$folder/report/cluster-lock"
     printf '%s=%q\n' lab_job "$job" lab_lease "$lease" lab_php "$PHP" >"$folder/report/settings"
     printf '%s\n' "$@" >"$folder/report/arguments"
     truncate -s 512M "$room/disk"

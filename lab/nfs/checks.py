@@ -143,6 +143,27 @@ def engaged(results: list[dict]) -> list[Check]:
     return [none("locks that passed the cluster lock by", passed_by, len(found))] if found else []
 
 
+def doctor(results: list[dict]) -> list[Check]:
+    found = [result for result in results if result["job"] == "doctor"]
+    if not found:
+        return []
+    runs = {which: [cell for cell in found if cell["run"] == which] for which in ("first", "second", "crossing", "cut")}
+    blind = [cell["node"] for cell in runs["first"] if cell["status"] != 1 or cell["green"] or not cell["named"]]
+    other = [cell["node"] for cell in runs["first"] if not cell["same_ini"]]
+    ill = [f"{cell['node']} {', '.join(cell['bad']) or cell['ini']}" for cell in runs["second"]
+           if cell["status"] != 0 or not cell["green"] or cell["ini"]]
+    broken = [f"{cell['version']} {cell['holder']} holds {cell['locks']}" for cell in runs["crossing"]
+              if not cell["excluded"] or not cell["ours"]]
+    silent = [cell["node"] for cell in runs["cut"] if cell["status"] != 1
+              or not {"mount.silent", "server.reachable"} <= {line.split()[0] for line in cell["bad"]}]
+    return [none("doctor: a first run that did not name the mounts and end with 1", blind, len(runs["first"])),
+            none("doctor: --ini and --json did not agree", other, len(runs["first"])),
+            none("doctor: not green with the php.ini it had printed", ill, len(runs["second"])),
+            at_least("doctor: mounts compared between the nodes", sum(cell["compared"] for cell in runs["second"]), 4),
+            none("doctor: PHP as it was configured did not exclude across nodes", broken, len(runs["crossing"])),
+            none("doctor: did not say that the servers do not answer", silent, len(runs["cut"]))]
+
+
 def cutoff(results: list[dict]) -> list[Check]:
     done = []
     for (version, variant), cell in cells(results, "cutoff", "version", "variant").items():
@@ -162,6 +183,6 @@ def cutoff(results: list[dict]) -> list[Check]:
 
 def run(results: list[dict], short: bool) -> list[Check]:
     done = contend(results, short)
-    for part in (handoff, coherence, stale, wordpress, exclusion, cutoff, engaged):
+    for part in (handoff, coherence, stale, wordpress, exclusion, doctor, cutoff, engaged):
         done += part(results)
     return done

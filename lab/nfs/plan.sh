@@ -21,6 +21,7 @@ plan_full() {
     echo "stale|120|90|stale versions=4.0,4.1 limit=15"
     echo "wordpress|150|90|wordpress version=4.1 variants=none,flock,intercept-gate,intercept-replace markers=40"
     echo "exclusion|90|90|exclusion versions=4.0,4.1 modes=gate,replace"
+    echo "doctor|300|90|doctor versions=4.1,4.0"
     echo "delegation|90|90|delegation version=4.1 variants=flock,gate,replace trials=10"
 }
 
@@ -30,4 +31,5 @@ plan_short() {
     echo "contend|90|90|contend versions=4.0 variants=flock,gate,replace seconds=4 flock_seconds=10 per_node=3"
     echo "stale|60|90|stale versions=4.1 limit=3"
     echo "wordpress|90|90|wordpress version=4.1 variants=none,intercept-gate markers=40"
+    echo "doctor|300|90|doctor versions=4.1,4.0"
 }

@@ -129,7 +129,7 @@ impl SentinelSetup {
     pub fn await_whole(&self) {
         let primary = self.primary();
         let wanted = format!("connected_slaves:{}", self.servers.len() - 1);
-        until_within(Duration::from_secs(40), "every replica is connected", || {
+        until_within(Duration::from_secs(120), "every replica is connected", || {
             let info = self.servers[primary].cli(&["INFO", "replication"]);
             info.contains("role:master")
                 && info.contains(&wanted)

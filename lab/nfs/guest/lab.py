@@ -23,6 +23,9 @@ PROXY_PORT = 2050
 # Without callbacks: a proxy hides from the client that the server would notify it of a free lock.
 NO_NOTIFY = "4.1-nonotify"
 OURS = ("gate", "replace", "intercept-gate", "intercept-replace", "intercept-prefix")
+# PHP as it is configured on the node, by files, and not by the job.
+CONFIGURED = "configured"
+HOLD = 0.15  # seconds in which nobody else must get in
 
 
 def on(node: str, *command: str) -> list[str]:
@@ -87,6 +90,20 @@ def settings(node: str, variant: str) -> list[str]:
     return [argument for name, value in ini.items() for argument in ("-d", f"{name}={value}")]
 
 
+def excludes(holder: Php, asker: Php) -> tuple[bool, float, list[str]]:
+    """Of two exclusion.php: did the asker wait for the holder? How long, after the release, until it was in, in ms?
+    And what locks were there when the holder had it?"""
+    holder.tell("hold")
+    locks = holder.hear()["locks"]
+    asker.tell("ask")
+    asker.hear()
+    early = asker.hears(HOLD)
+    holder.tell("release")
+    released = holder.hear()["released"]
+    got = (early or asker.hear())["got"]
+    return got >= released, (got - released) / 1e6, locks
+
+
 def print_kernel_stacks() -> None:
     """Where every process waits in the kernel: for the log of a job that hangs."""
     for process in sorted(Path("/proc").glob("[0-9]*"), key=lambda p: int(p.name)):
@@ -105,8 +122,9 @@ class Php:
     def __init__(self, node: str, program: str, variant: str, ini: dict | None = None, **parameters):
         extra = [argument for name, value in (ini or {}).items() for argument in ("-d", f"{name}={value}")]
         parameters |= {"variant": variant, "node": node}
-        command = on(node, PHP, "-n", "-d", "display_errors=stderr", *settings(node, variant), *extra,
-                     f"/run/lab/php/{program}.php", json.dumps(parameters))
+        own = [] if variant == CONFIGURED else ["-n", *settings(node, variant)]
+        command = on(node, PHP, "-d", "display_errors=stderr", *own, *extra, f"/run/lab/php/{program}.php",
+                     json.dumps(parameters))
         self.name = f"{program}.php on {node} ({variant})"
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.unread = b""

@@ -9,23 +9,9 @@ from __future__ import annotations
 import sys
 
 sys.path.insert(0, "/run/lab/guest")
-from lab import Php, arguments, mounted, path, record  # noqa: E402
+from lab import Php, arguments, excludes, mounted, path, record  # noqa: E402
 
 KINDS = ("cluster_flock", "flock", "put")
-HOLD = 0.15  # seconds in which the other must not get in
-
-
-def excludes(holder: Php, asker: Php) -> tuple[bool, float]:
-    """Did the asker wait for the holder? And how long, after the release, until it was in, in ms."""
-    holder.tell("hold")
-    holder.hear()
-    asker.tell("ask")
-    asker.hear()
-    early = asker.hears(HOLD)
-    holder.tell("release")
-    released = holder.hear()["released"]
-    got = (early or asker.hear())["got"]
-    return got >= released, (got - released) / 1e6
 
 
 def main() -> None:
@@ -40,7 +26,7 @@ def main() -> None:
                     process.hear()
                 for held, holder in holders.items():
                     for asked, asker in askers.items():
-                        waited, after_ms = excludes(holder, asker)
+                        waited, after_ms, _ = excludes(holder, asker)
                         record("exclusion", version=version, mode=mode, holder=held, asker=asked, excluded=waited,
                                after_ms=round(after_ms, 2))
                 for process in (*holders.values(), *askers.values()):

@@ -159,11 +159,7 @@ final class Waits_View {
 	 * @param string[] $texts Plain texts.
 	 */
 	private static function cells( array $texts ): string {
-<<<<<<< HEAD
 		return '<tr><td>' . implode( '</td><td>', array_map( array( Text::class, 'escaped' ), $texts ) ) . '</td></tr>';
-=======
-		return '<tr><td>' . implode( '</td><td>', array_map( array( Html::class, 'text' ), $texts ) ) . '</td></tr>';
->>>>>>> w-wp-stand
 	}
 
 	/**

@@ -24,11 +24,7 @@ function esc_html($text)
 
 function esc_attr($text)
 {
-<<<<<<< HEAD
     return esc_html($text);
-=======
-    return htmlspecialchars((string) $text, ENT_QUOTES, 'UTF-8', false);
->>>>>>> w-wp-stand
 }
 
 function esc_html__($text, $domain)

@@ -1,0 +1,98 @@
+//! The tree of commands.
+#![allow(clippy::doc_markdown)] // what stands here is printed as it is
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::server::ServerArgs;
+use crate::{bench, break_lock, doctor, generated, info, list, metrics, ping, run, status, watch};
+
+/// Who holds which lock of the cluster, who waits, and what is wrong; locks for scripts.
+#[derive(Debug, Parser)]
+#[command(name = "cluster-lock", version, max_term_width = 100, after_long_help = AFTER)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const AFTER: &str = "\
+Exit status:
+  0   done; the answer is yes
+  1   the answer is no: not held, not found, timed out, something to mend
+  2   the command line or the settings are not usable
+  3   the server cannot be reached, or refuses
+  4   a file, the terminal or the operating system refuses
+  run passes on the exit status of its command instead; see cluster-lock run --help.
+
+The server is the one of --dsn, else of CLUSTER_LOCK_DSN, else that of php.ini. Everybody on this machine can \
+read a command line (ps), so a password belongs into one of the other two.";
+
+/// How answers are printed.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct OutputArgs {
+    /// One JSON object on standard output
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// Colours: on a terminal, and only where NO_COLOR is not set
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_possible_values = false)]
+    pub(crate) color: When,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum When {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Locks that are held now, by whom, and who waits
+    #[command(visible_alias = "ls")]
+    List(list::Args),
+    /// One lock: who holds it, and who waits, in order
+    Info(info::Args),
+    /// Takes a lock from whoever holds it; the next in the queue gets it
+    Break(break_lock::Args),
+    /// The locks in a live view, longest wait first
+    Watch(watch::Args),
+    /// How long a round trip to the locks takes
+    Ping(ping::Args),
+    /// The servers, as far as locks depend on them, and how much is held
+    Status(status::Args),
+    /// Runs a command under a lock, as flock(1) does on one machine
+    Run(run::Args),
+    /// Numbers for Prometheus and its kind, as OpenMetrics text
+    Metrics(metrics::Args),
+    /// What locks cost here and now, as multiples of a round trip
+    Bench(bench::Args),
+    /// Looks for what is wrong with this installation, and says what to do
+    Doctor(doctor::Args),
+    /// Prints completions for a shell
+    #[command(
+        after_help = "For example: cluster-lock completions bash > /etc/bash_completion.d/cluster-lock"
+    )]
+    Completions(generated::CompletionsArgs),
+    /// Prints the manual page, or writes those of all commands
+    Man(generated::ManArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_tree_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

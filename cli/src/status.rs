@@ -1,0 +1,143 @@
+//! `status`: the servers, as far as locks depend on them, and how much is held.
+
+use cluster_lock_core::{Engine, ServerReport, text};
+use serde::Serialize;
+
+use crate::json;
+use crate::outcome::{Outcome, Result};
+use crate::output::{Output, Style};
+use crate::server::Target;
+use crate::units::{bytes, now, span};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Ends with 1 when a server cannot be reached, or has thrown keys away, or may. What the server does not tell \
+(INFO is not among the rights that locks need: ACL SETUSER cluster_lock +info) is left out.")]
+pub(crate) struct Args {}
+
+/// So many locks are counted at most.
+const MOST: usize = 100_000;
+
+#[derive(Serialize)]
+struct Status<'a> {
+    server: &'a str,
+    source: String,
+    backend: &'static str,
+    prefix: &'a str,
+    node: &'a str,
+    locks: usize,
+    waiters: usize,
+    servers: Vec<json::Facts<'a>>,
+}
+
+pub(crate) fn run(_: &Args, target: &Target, out: &Output) -> Result<Outcome> {
+    let engine = target.engine()?;
+    let locks = engine.list(b"", MOST)?;
+    let waiters = locks.iter().map(|lock| lock.waiters.len()).sum();
+    let servers = engine.servers();
+    let config = &target.config;
+    if out.json {
+        out.object(&Status {
+            server: engine.server(),
+            source: target.source.to_string(),
+            backend: config.dsn.backend(),
+            prefix: &config.prefix,
+            node: &config.node,
+            locks: locks.len(),
+            waiters,
+            servers: servers.iter().map(json::Facts::from).collect(),
+        })?;
+    } else {
+        out.line(out.paint(Style::Bold, engine.server()))?;
+        out.line(format_args!("  said by  {}", target.source))?;
+        out.line(format_args!("  prefix   {}", config.prefix))?;
+        out.line(format_args!("  node     {}", text::said(&config.node)))?;
+        out.line(format_args!("  locks    {} held, {waiters} waiting", locks.len()))?;
+        servers.iter().try_for_each(|report| print(report, out))?;
+    }
+    engine.shutdown();
+    let fine = servers.iter().all(|report| worries(report).is_empty());
+    Ok(if fine { Outcome::Yes } else { Outcome::No })
+}
+
+/// The clock by which `engine`'s server tells since when a lock is held, as Unix time in seconds.
+pub(crate) fn now_there(engine: &Engine) -> f64 {
+    now() + ahead(&engine.servers())
+}
+
+/// Seconds by which the first server that tells is ahead of this machine.
+pub(crate) fn ahead(servers: &[ServerReport]) -> f64 {
+    servers.iter().find_map(|report| report.clock_ahead).unwrap_or_default()
+}
+
+/// Whether it answers.
+pub(crate) fn is_up(report: &ServerReport) -> bool {
+    report.error.is_none()
+}
+
+/// `redis://10.0.0.5:6379: version 7.0.15, master, round trip 80 µs`
+pub(crate) fn headline(report: &ServerReport) -> String {
+    let server = text::said(&report.server);
+    if let Some(error) = &report.error {
+        return format!("{server}: {}", text::said(error));
+    }
+    let facts = [
+        report.version.as_ref().map(|version| format!("version {}", text::said(version))),
+        report.role.as_ref().map(|role| text::said(role)),
+        report.round_trip.map(|time| format!("round trip {}", span(time))),
+    ];
+    format!("{server}: {}", facts.into_iter().flatten().collect::<Vec<_>>().join(", "))
+}
+
+/// What locks must not find on a server.
+fn worries(report: &ServerReport) -> Vec<String> {
+    let mut worries = Vec::new();
+    if let Some(error) = &report.error {
+        worries.push(text::said(error));
+    }
+    if report.role.as_deref().is_some_and(|role| role != "master") {
+        worries.push("it is a replica: locks need a primary".into());
+    }
+    if report.maxmemory.is_some_and(|most| most > 0)
+        && let Some(policy) = report.maxmemory_policy.as_deref().filter(|policy| *policy != "noeviction")
+    {
+        worries.push(format!(
+            "it may throw locks away: maxmemory-policy {} (noeviction is right)",
+            text::said(policy)
+        ));
+    }
+    if let Some(count) = report.evicted_keys.filter(|count| *count > 0) {
+        worries.push(format!("it has thrown {count} keys away for want of memory since it started"));
+    }
+    if let Some(count) = report.foreign_keys.filter(|count| *count > 0) {
+        worries.push(format!(
+            "somebody else uses this database ({count} of {} keys): FLUSHDB there would break all locks",
+            report.sampled_keys.unwrap_or_default()
+        ));
+    }
+    worries
+}
+
+fn print(report: &ServerReport, out: &Output) -> Result<()> {
+    let worries = worries(report);
+    let style = if worries.is_empty() { Style::Good } else { Style::Bad };
+    out.line(out.paint(style, headline(report)))?;
+    let memory = report.used_memory.map(|used| match report.maxmemory {
+        Some(0) | None => format!("{} in use, no limit", bytes(used)),
+        Some(most) => format!("{} in use, {} at most", bytes(used), bytes(most)),
+    });
+    let clock = report.clock_ahead.filter(|ahead| ahead.abs() >= 0.1);
+    let facts = [
+        memory.map(|memory| format!("memory      {memory}")),
+        report.append_only.map(|on| format!("append-only {}", if on { "yes" } else { "no" })),
+        report.replicas.map(|count| format!("replicas    {count}")),
+        clock.map(|ahead| format!("clock       {ahead:+.1} s against this machine's")),
+    ];
+    for fact in facts.into_iter().flatten() {
+        out.line(format_args!("  {fact}"))?;
+    }
+    for worry in worries.iter().filter(|_| is_up(report)) {
+        out.line(format_args!("  {}", out.paint(Style::Bad, worry)))?;
+    }
+    Ok(())
+}

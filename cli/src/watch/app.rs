@@ -1,0 +1,207 @@
+//! What is shown, and what keys do to it. Knows neither terminal nor server.
+
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use cluster_lock_core::{LockName, LockReport};
+use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+
+use super::feed::News;
+use crate::units::between;
+
+/// What follows from a key.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Stay,
+    Leave,
+    /// Look at the server now.
+    Look,
+    /// Break this lock; the question has been answered.
+    Break(LockName),
+}
+
+#[derive(Debug)]
+pub(super) struct App {
+    pub(super) server: String,
+    /// Longest wait first, then longest hold.
+    pub(super) locks: Vec<LockReport>,
+    /// The server's time at the last look.
+    pub(super) now: f64,
+    /// By name, because the order changes.
+    chosen: Option<LockName>,
+    /// Whether holders and waiters of the chosen one are shown.
+    pub(super) details: bool,
+    /// The lock that may be broken, while the question stands.
+    pub(super) question: Option<LockName>,
+    /// What went wrong at the last look.
+    pub(super) trouble: Option<String>,
+    /// What was done last.
+    pub(super) message: Option<String>,
+}
+
+/// How long the first of its queue has been waiting at `now`.
+pub(super) fn longest_wait(lock: &LockReport, now: f64) -> Option<Duration> {
+    lock.waiters.iter().map(|waiter| between(waiter.since, now)).max()
+}
+
+impl App {
+    pub(super) fn new(server: String) -> Self {
+        Self {
+            server,
+            locks: Vec::new(),
+            now: 0.0,
+            chosen: None,
+            details: false,
+            question: None,
+            trouble: None,
+            message: None,
+        }
+    }
+
+    pub(super) fn learn(&mut self, news: News) {
+        match news {
+            News::Locks(mut locks, now) => {
+                locks.sort_by_key(|lock| Reverse((longest_wait(lock, now), between(lock.since, now))));
+                let place = self.place();
+                (self.locks, self.now, self.trouble) = (locks, now, None);
+                if self.place().is_none() {
+                    // It is gone: the one that moved up to its place.
+                    self.choose(place.unwrap_or_default());
+                }
+            }
+            News::Trouble(trouble) => self.trouble = Some(trouble),
+            News::Broken(name, Ok(true)) => self.message = Some(format!("lock \"{name}\" is broken")),
+            News::Broken(name, Ok(false)) => {
+                self.message = Some(format!("lock \"{name}\" was released meanwhile"));
+            }
+            News::Broken(name, Err(error)) => {
+                self.message = Some(format!("lock \"{name}\" is not broken: {error}"));
+            }
+        }
+    }
+
+    /// Which line is chosen.
+    pub(super) fn place(&self) -> Option<usize> {
+        let chosen = self.chosen.as_ref()?;
+        self.locks.iter().position(|lock| lock.name == *chosen)
+    }
+
+    pub(super) fn chosen(&self) -> Option<&LockReport> {
+        self.locks.get(self.place()?)
+    }
+
+    fn choose(&mut self, place: usize) {
+        let place = place.min(self.locks.len().saturating_sub(1));
+        self.chosen = self.locks.get(place).map(|lock| lock.name.clone());
+    }
+
+    pub(super) fn press(&mut self, key: KeyEvent) -> Step {
+        let control = key.modifiers.contains(KeyModifiers::CONTROL);
+        if control && matches!(key.code, KeyCode::Char('c' | 'd')) {
+            return Step::Leave;
+        }
+        if let Some(name) = self.question.take() {
+            if matches!(key.code, KeyCode::Char('y' | 'Y')) {
+                return Step::Break(name);
+            }
+            self.message = Some("nothing was done".into());
+            return Step::Stay;
+        }
+        self.message = None;
+        let place = self.place().unwrap_or_default();
+        match key.code {
+            KeyCode::Esc if self.details => self.details = false,
+            KeyCode::Char('q') | KeyCode::Esc => return Step::Leave,
+            KeyCode::Char('r' | ' ') => return Step::Look,
+            KeyCode::Char('b') => self.question.clone_from(&self.chosen),
+            KeyCode::Enter => self.details = !self.details,
+            KeyCode::Up | KeyCode::Char('k') => self.choose(place.saturating_sub(1)),
+            KeyCode::Down | KeyCode::Char('j') => self.choose(place + 1),
+            KeyCode::PageUp => self.choose(place.saturating_sub(10)),
+            KeyCode::PageDown => self.choose(place + 10),
+            KeyCode::Home => self.choose(0),
+            KeyCode::End => self.choose(usize::MAX),
+            _ => {}
+        }
+        Step::Stay
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cluster_lock_core::{Identity, Mode, Waiter};
+
+    fn lock(name: &str, since: f64, waits: &[f64]) -> LockReport {
+        let waiter =
+            |since: &f64| Waiter { identity: Identity::default(), since: *since, mode: Mode::Exclusive };
+        LockReport {
+            name: LockName::new(name.as_bytes()).unwrap(),
+            mode: Mode::Exclusive,
+            fence: 1,
+            ttl: Duration::from_secs(10),
+            since,
+            holders: Vec::new(),
+            waiters: waits.iter().map(waiter).collect(),
+        }
+    }
+
+    fn names(app: &App) -> Vec<String> {
+        app.locks.iter().map(|lock| lock.name.to_string()).collect()
+    }
+
+    fn press(app: &mut App, code: KeyCode) -> Step {
+        app.press(code.into())
+    }
+
+    fn app() -> App {
+        let mut app = App::new("redis://h".into());
+        let locks =
+            vec![lock("idle", 1.0, &[]), lock("short", 50.0, &[99.0]), lock("long", 60.0, &[95.0, 97.0])];
+        app.learn(News::Locks(locks, 100.0));
+        app
+    }
+
+    #[test]
+    fn who_waits_longest_comes_first() {
+        assert_eq!(names(&app()), ["long", "short", "idle"]);
+    }
+
+    #[test]
+    fn the_choice_stays_with_its_lock_and_moves_on_when_that_is_gone() {
+        let mut app = app();
+        press(&mut app, KeyCode::Down);
+        assert_eq!(app.chosen().unwrap().name.to_string(), "short");
+        app.learn(News::Locks(vec![lock("new", 1.0, &[90.0]), lock("short", 50.0, &[])], 101.0));
+        assert_eq!((app.place(), names(&app)[1].as_str()), (Some(1), "short"));
+        app.learn(News::Locks(vec![lock("new", 1.0, &[])], 102.0));
+        assert_eq!(app.place(), Some(0));
+        app.learn(News::Locks(vec![], 103.0));
+        assert_eq!((app.place(), press(&mut app, KeyCode::Down)), (None, Step::Stay));
+    }
+
+    #[test]
+    fn nothing_is_broken_without_a_yes_and_then_what_was_asked_about() {
+        let mut app = app();
+        press(&mut app, KeyCode::Char('b'));
+        assert!(app.question.is_some());
+        assert_eq!(press(&mut app, KeyCode::Enter), Step::Stay);
+        assert_eq!(app.question, None);
+        press(&mut app, KeyCode::Char('b'));
+        // The order changes while the question stands.
+        app.learn(News::Locks(vec![lock("other", 1.0, &[1.0]), lock("long", 60.0, &[95.0])], 110.0));
+        let expected = LockName::new(b"long").unwrap();
+        assert_eq!(press(&mut app, KeyCode::Char('y')), Step::Break(expected));
+    }
+
+    #[test]
+    fn keys_that_leave() {
+        for code in [KeyCode::Char('q'), KeyCode::Esc] {
+            assert_eq!(press(&mut app(), code), Step::Leave);
+        }
+        let control_c = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
+        let mut app = app();
+        press(&mut app, KeyCode::Char('b'));
+        assert_eq!(app.press(control_c), Step::Leave);
+    }
+}

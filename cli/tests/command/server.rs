@@ -1,0 +1,206 @@
+//! Where the server is, what is said when it is not there, and what is never said.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::calling::{Said, ask, bare, call, holder, on};
+use crate::support::{RedisServer, free_port};
+
+/// All commands that ask a server.
+const ASKING: [&[&str]; 9] = [
+    &["list"],
+    &["info", "x"],
+    &["break", "--yes", "x"],
+    &["watch"],
+    &["ping"],
+    &["status"],
+    &["bench", "--count", "10"],
+    &["metrics"],
+    &["run", "x", "--", "true"],
+];
+
+fn code(args: &[&str]) -> i32 {
+    if args[0] == "run" { 69 } else { 3 }
+}
+
+#[test]
+fn a_server_that_is_not_there_is_named_and_what_to_do() {
+    let port = free_port();
+    let address = format!("redis://127.0.0.1:{port}");
+    for args in ASKING {
+        call(on(&address), args)
+            .expect(code(args), &[&address, "Connection refused", "CLUSTER_LOCK_DSN", "doctor"]);
+    }
+    let told = call(on(&address), ["list", "--json"]).expect(3, &["that of --dsn or CLUSTER_LOCK_DSN"]);
+    let error = &told.json()["error"];
+    assert_eq!(error["code"], 3);
+    assert!(error["message"].as_str().unwrap().contains(&address), "{error}");
+}
+
+#[test]
+fn a_server_that_refuses_is_told_apart_by_its_words() {
+    let server = RedisServer::start(&["--requirepass", "hunter2"]);
+    for args in ASKING {
+        call(on(&server.tcp_dsn()), args).expect(code(args), &["NOAUTH"]);
+    }
+}
+
+#[test]
+fn the_readmes_rights_are_enough() {
+    let server = RedisServer::start(&[]);
+    let mut command = vec!["ACL".to_owned(), "SETUSER".into(), "cluster_lock".into(), ">hunter2".into()];
+    command.extend(crate::support::readme_rights(0));
+    assert_eq!(server.cli(&command.iter().map(String::as_str).collect::<Vec<_>>()), "OK");
+    let dsn = format!("redis://cluster_lock:hunter2@127.0.0.1:{}", server.port);
+    let _held = holder(&server, &["x"]);
+    for args in ASKING.iter().filter(|args| args[0] != "break") {
+        if args[0] != "run" {
+            call(on(&dsn), *args).expect(0, &[]);
+        }
+    }
+    call(on(&dsn), ["break", "--yes", "x"]).expect(0, &[]);
+    call(on(&dsn), ["run", "x", "--", "true"]).expect(0, &[]);
+    // What INFO would tell is not known, and so not claimed.
+    let json = call(on(&dsn), ["status", "--json"]).expect(0, &[]).json();
+    assert!(json["servers"][0]["maxmemory_policy"].is_null(), "{json}");
+    assert!(!call(on(&dsn), ["metrics"]).out.contains("noeviction{"));
+}
+
+#[test]
+fn a_password_is_never_said() {
+    let server = RedisServer::start(&["--requirepass", "hunter2"]);
+    let right = format!("redis://:hunter2@127.0.0.1:{}", server.port);
+    let wrong = format!("redis://user:hunter3@127.0.0.1:{}", server.port);
+    let silent = |said: Said| {
+        let all = format!("{}{}", said.out, said.err);
+        assert!(!all.contains("hunter"), "{all}");
+    };
+    for args in ASKING {
+        for dsn in [&right, &wrong] {
+            silent(call(on(dsn), args));
+            silent(call(on(dsn), args.iter().take(1).chain(&["--json"]).chain(&args[1..])));
+        }
+    }
+    call(on(&right), ["run", "x", "--", "true"]).expect(0, &[]);
+    for args in [&["--help"][..], &["list", "--help"], &["doctor"], &["man"], &["list", "--bogus"]] {
+        silent(call(on(&right), args));
+    }
+    for dsn in ["bogus://u:hunter2@h", "redis://u:hunter2@h/x/y/z", "redis://u:hun/ter2@h", "hunter2"] {
+        silent(call(on(dsn), ["list"]).expect(2, &["cluster_lock.dsn"]));
+        silent(call(bare(), ["--dsn", dsn, "list"]).expect(2, &["cluster_lock.dsn"]));
+    }
+}
+
+#[test]
+fn settings_come_from_php_ini_and_the_last_word_counts() {
+    let server = RedisServer::start(&[]);
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let file = dir.path().join(name);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, text).unwrap();
+    };
+    write("php.ini", "[PHP]\ncluster_lock.dsn = \"redis://127.0.0.1:1\"\ncluster_lock.node = web9\n");
+    write(
+        "conf.d/20.ini",
+        "cluster_lock.dsn = \"${TEST_DSN}\" ; from the environment\ncluster_lock.prefix = 'mine:'\n",
+    );
+    let mut command = bare();
+    command.env("TEST_DSN", server.unix_dsn()).arg("--php-ini").arg(dir.path());
+    let told =
+        call(command, ["run", "x", "--", "redis-cli", "-s", server.socket().to_str().unwrap(), "keys", "*"]);
+    assert_eq!(told.expect(0, &[]).out, "mine:{x}\n");
+
+    let mut command = bare();
+    command.env("TEST_DSN", server.unix_dsn()).arg("--php-ini").arg(dir.path());
+    let json = call(command, ["status", "--json"]).json();
+    assert_eq!((&json["prefix"], &json["node"]), (&"mine:".into(), &"web9".into()));
+    assert_eq!(json["source"], dir.path().join("conf.d/20.ini").to_str().unwrap());
+
+    // An option wins over the environment, and both over php.ini.
+    let mut command = on("redis://127.0.0.1:2");
+    command.arg("--php-ini").arg(dir.path()).args([
+        "--dsn",
+        &server.unix_dsn(),
+        "--prefix",
+        "other:",
+        "--node",
+        "n",
+    ]);
+    let json = call(command, ["status", "--json"]).json();
+    assert_eq!(
+        (&json["prefix"], &json["node"], &json["server"]),
+        (&"other:".into(), &"n".into(), &server.unix_dsn().into())
+    );
+}
+
+#[test]
+fn a_php_ini_that_cannot_be_used_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x.ini");
+    let path = file.to_str().unwrap();
+    call(bare(), ["--php-ini", path, "list"]).expect(4, &[path, "No such file"]);
+    for (text, code, words) in [
+        ("cluster_lock.dsn = redis://h?wait=1", 2, ["cluster_lock.dsn", "double quotes"]),
+        ("cluster_lock.dsn = nonsense", 2, ["cluster_lock.dsn", "scheme"]),
+        ("cluster_lock.prefix = a{b", 2, ["cluster_lock.prefix", "is allowed"]),
+        ("cluster_lock.connect_timeout = soon", 2, ["cluster_lock.connect_timeout", "seconds"]),
+    ] {
+        fs::write(&file, text).unwrap();
+        call(bare(), ["--php-ini", path, "list"]).expect(code, &words).expect(code, &[path]);
+    }
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_before_anything_is_asked() {
+    let nobody = "redis://127.0.0.1:1";
+    let long = "x".repeat(1025);
+    for args in [
+        &["list", "--bogus"][..],
+        &["info"],
+        &["info", ""],
+        &["info", &long],
+        &["run", "x"],
+        &["run", "x", "--timeout", "-1", "true"],
+        &["run", "--ttl", "0.01", "x", "true"],
+        &["run", "--no-wait", "--timeout", "1", "x", "true"],
+        &["ping", "--count", "0"],
+        &["--connect-timeout", "0", "list"],
+        &["--prefix", "a*", "list"],
+        &["--node", "a\nb", "list"],
+        &["nonsense"],
+        &[],
+    ] {
+        let said = call(on(nobody), args);
+        assert_eq!(said.code, 2, "{args:?}: {said:?}");
+        assert_eq!(said.out, "", "{args:?}");
+        assert!(!said.err.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn who_reads_no_further_is_no_failure() {
+    let server = RedisServer::start(&[]);
+    let _held = holder(&server, &["x"]);
+    let mut shell = std::process::Command::new("bash");
+    shell.args(["-c", "\"$0\" list | true; echo ${PIPESTATUS[0]}", crate::calling::PROGRAM]);
+    shell.env("CLUSTER_LOCK_DSN", server.unix_dsn());
+    let said = call(shell, [] as [&str; 0]);
+    assert_eq!((said.out.trim(), said.err.as_str()), ("0", ""));
+}
+
+#[test]
+fn it_finds_the_locks_of_every_kind_of_server() {
+    let servers = [(); 3].map(|()| RedisServer::start(&[]));
+    let quorum = crate::support::quorum_dsn(&servers);
+    let dir = tempfile::tempdir().unwrap();
+    let local = format!("local://{}", dir.path().display());
+    for dsn in [quorum, local] {
+        call(on(&dsn), ["run", "--json", "x", "--", crate::calling::PROGRAM, "info", "x"])
+            .expect(0, &["held by", "\"acquired\":true"]);
+        let backend = dsn.split(':').next().unwrap().rsplit('+').next().unwrap();
+        assert_eq!(call(on(&dsn), ["status", "--json"]).expect(0, &[]).json()["backend"], backend);
+    }
+    drop(ask(&servers[0], ["list"]));
+}
