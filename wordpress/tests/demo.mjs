@@ -23,7 +23,11 @@ async function closeAll() {
         await close();
     }
 }
-onSignal(closeAll);
+let interrupted = false;
+onSignal(() => {
+    interrupted = true;
+    return closeAll();
+});
 
 async function demo() {
     heading('A WordPress site on two nodes');
@@ -118,7 +122,10 @@ try {
     await demo();
     await closeAll();
 } catch (error) {
-    await closeAll();
-    console.error(error.message);
-    process.exitCode = 1;
+    // What fails after a signal fails because the servers are gone.
+    if (!interrupted) {
+        await closeAll();
+        console.error(error.message);
+        process.exitCode = 1;
+    }
 }
