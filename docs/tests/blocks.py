@@ -61,7 +61,7 @@ class Runner:
 
     def run(self, block: Block) -> None:
         """Raises Wrong when it does not do what the page says."""
-        kind = block.kind or ("redis" if block.text.startswith("ACL ") else "")
+        kind = block.kind
         how = getattr(self, f"run_{kind.replace('.', '_')}", None)
         if how is None:
             raise Wrong(f"{block.place}: nobody knows how to run \"{block.kind}\"" if block.kind else
