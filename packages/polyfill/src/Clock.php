@@ -10,29 +10,37 @@ namespace ClusterLock\Polyfill;
  */
 final class Clock
 {
-    /** So many seconds that /proc/uptime is further ahead than before were a suspend, and not its steps of 10 ms. */
-    private const SUSPENDED = 0.05;
+    /** Of /proc/uptime, in seconds. */
+    private const STEP = 0.01;
 
-    /** How far /proc/uptime is ahead of hrtime(). */
-    private static float $ahead = -INF;
+    /** So many seconds that it is further ahead than before were a suspend. */
+    private const SUSPENDED = 0.02;
+
+    /** How far /proc/uptime is ahead of hrtime(): all suspends since the boot. Exactly nothing when there was none. */
+    private static float $ahead = 0.0;
 
     private static ?bool $hasUptime = null;
 
     public static function now(): float
     {
-        $monotonic = hrtime(true) / 1e9;
         self::$hasUptime ??= Quiet::try(static fn () => is_readable('/proc/uptime'));
-        if (self::$hasUptime) {
-            $uptime = (float) Quiet::try(static fn () => file_get_contents('/proc/uptime'));
-            // A container may be shown its own age there.
-            if ($uptime < $monotonic * 0.99) {
-                self::$hasUptime = false;
-            } elseif ($uptime - $monotonic > self::$ahead + self::SUSPENDED) {
-                self::$ahead = $uptime - $monotonic;
-            }
+        $uptime = self::$hasUptime ? (float) Quiet::try(static fn () => file_get_contents('/proc/uptime')) : 0.0;
+        // In this order: when this process has to wait in between, it takes the clock to be less ahead, never more.
+        $monotonic = hrtime(true) / 1e9;
+        // A container may be shown its own age there.
+        if ($uptime < $monotonic * 0.99) {
+            self::$hasUptime = false;
+        } elseif ($uptime - $monotonic > self::$ahead + self::SUSPENDED) {
+            self::$ahead = $uptime - $monotonic;
         }
 
-        return self::$hasUptime ? $monotonic + self::$ahead : $monotonic;
+        return $monotonic + self::$ahead;
+    }
+
+    /** By how much this clock may be behind that of another process. */
+    public static function error(): float
+    {
+        return self::$ahead > 0.0 ? self::SUSPENDED + self::STEP : 0.0;
     }
 
     public static function sleep(float $seconds): void

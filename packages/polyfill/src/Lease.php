@@ -31,11 +31,11 @@ final class Lease
 
     /**
      * When a lease that began at $sent, the moment before the command left, ends by the holder's clock. A
-     * hundredth and 2 ms are taken off for clocks that run at different speeds.
+     * hundredth and 2 ms are taken off for clocks that run at different speeds, and what this one may be behind.
      */
     public static function end(float $sent, float $ttl): float
     {
-        return $sent + max(0.0, $ttl - $ttl / 100 - 0.002);
+        return $sent + max(0.0, $ttl - $ttl / 100 - 0.002 - Clock::error());
     }
 
     /** What is known of a loss, without asking. */

@@ -15,6 +15,10 @@ use SensitiveParameter;
 final class PhpRedisDriver implements Driver
 {
     private readonly Redis $redis;
+
+    /** @var resource|null */
+    private $socket;
+
     private float $patience;
 
     /** @throws Fault */
@@ -28,9 +32,11 @@ final class PhpRedisDriver implements Driver
         // Never persistent: a request that ends within a command would leave its reply to the next one.
         [$cause, $warning] = Quiet::call(function () use ($host, $port, $timeout, $context): ?string {
             try {
-                $connected = $this->redis->connect($host, $port, $timeout, null, 0, $timeout, $context);
+                $this->socket = Socket::madeBy(
+                    fn () => $this->redis->connect($host, $port, $timeout, null, 0, $timeout, $context)
+                );
 
-                return $connected ? null : 'no connection';
+                return $this->redis->isConnected() ? null : 'no connection';
             } catch (RedisException $e) {
                 return $e->getMessage();
             }
@@ -48,6 +54,9 @@ final class PhpRedisDriver implements Driver
             $this->redis->setOption(Redis::OPT_READ_TIMEOUT, $patience);
             $this->patience = $patience;
         }
+        if (Socket::isClosed($this->socket)) {
+            throw Fault::broken('the server closed the connection', false);
+        }
         $started = Clock::now();
         [[$reply, $thrown]] = Quiet::call(function () use ($words): array {
             try {
@@ -63,9 +72,7 @@ final class PhpRedisDriver implements Driver
             throw Fault::refused($error);
         }
         if ($thrown !== null) {
-            // It looks whether the connection is there before it sends.
-            $wasSent = preg_match('/connection lost|went away/i', $thrown) !== 1;
-            throw Fault::broken(Connection::cause($thrown, Clock::now() - $started, $patience), $wasSent);
+            throw Fault::broken(Connection::cause($thrown, Clock::now() - $started, $patience));
         }
 
         // An empty list and none are the same to it; so are nil and false.

@@ -68,13 +68,7 @@ final class PredisDriver implements Driver
     private function isGone(): bool
     {
         $socket = $this->client->isConnected() ? $this->client->getConnection()->getResource() : null;
-        if ($this->broken || !is_resource($socket)) {
-            return $this->broken;
-        }
-        $readable = [$socket];
-        $writable = $except = null;
 
-        // What has come without a question is the end, or not an answer to the next one.
-        return Quiet::try(static fn (): int|false => stream_select($readable, $writable, $except, 0)) === 1;
+        return $this->broken || Socket::isClosed($socket);
     }
 }
