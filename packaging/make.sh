@@ -14,14 +14,14 @@ version=$(awk -F '"' '/^\[/ { inside = $0 == "[workspace.package]" } inside && $
 
 is_checkout() { [[ -e $ROOT/.git ]]; }
 
-# What a release's files carry as their date.
-release_time() { if is_checkout; then git -C "$ROOT" log -1 --format=%ct; else stat -c %Y "$ROOT/Cargo.toml"; fi; }
+# What a release's files carry as their date. Not exported as SOURCE_DATE_EPOCH: cargo would compile C code anew for it.
+released=$(if is_checkout; then git -C "$ROOT" log -1 --format=%ct; else stat -c %Y "$ROOT/Cargo.toml"; fi)
 
 # pack FOLDER FILE: the folder's content, in the same order and with the same dates and owners, whoever packs it
 pack() {
     local top
     mapfile -t top < <(cd "$1" && LC_ALL=C ls -A)
-    LC_ALL=C tar -C "$1" --sort=name --format=ustar --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner \
+    LC_ALL=C tar -C "$1" --sort=name --format=ustar --mtime="@$released" --owner=0 --group=0 --numeric-owner \
         --mode=u=rwX,go=rX -cf - "${top[@]}" | gzip -n -9 >"$2.new"
     mv -f "$2.new" "$2"
 }
@@ -134,7 +134,7 @@ make_debs() {
 
 		  * Release $version: see CHANGELOG.md.
 
-		 -- $maintainer  $(date -u -R -d "@$SOURCE_DATE_EPOCH")
+		 -- $maintainer  $(date -u -R -d "@$released")
 	END
     (cd "$tree" && CLUSTER_LOCK_PHP=$PHP_MINOR debian/rules binary) >"$work/log" 2>&1 || {
         cat "$work/log" >&2
