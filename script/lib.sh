@@ -48,6 +48,13 @@ refuse_system_wide_copy() {
     fi
 }
 
+# The npm packages that drive a browser through the WordPress stand, exactly as package-lock.json names them.
+npm_packages() {
+    local here=$ROOT/wordpress/tests
+    [[ $here/node_modules/.package-lock.json -nt $here/package-lock.json ]] ||
+        (cd "$here" && npm ci --silent --no-audit --no-fund)
+}
+
 # ---- servers -------------------------------------------------------------------------------------------------
 
 started=()

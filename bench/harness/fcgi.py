@@ -21,24 +21,24 @@ def _pair(name: str, value: str) -> bytes:
     return length(len(name)) + length(len(value)) + name.encode() + value.encode()
 
 
-def _request(script: Path, query: str, flags: int) -> bytes:
+def _request(script: Path, query: str, flags: int, uri: str | None = None) -> bytes:
     params = b"".join(_pair(k, v) for k, v in {
         "SCRIPT_FILENAME": str(script), "SCRIPT_NAME": f"/{script.name}", "REQUEST_METHOD": "GET",
-        "REQUEST_URI": f"/{script.name}", "DOCUMENT_ROOT": str(script.parent), "SERVER_PROTOCOL": "HTTP/1.1",
+        "REQUEST_URI": uri or f"/{script.name}", "DOCUMENT_ROOT": str(script.parent), "SERVER_PROTOCOL": "HTTP/1.1",
         "GATEWAY_INTERFACE": "CGI/1.1", "REMOTE_ADDR": "127.0.0.1", "SERVER_NAME": "bench", "QUERY_STRING": query,
     }.items())
     begin = struct.pack(">HB5x", 1, flags)
     return _record(BEGIN, begin) + _record(PARAMS, params) + _record(PARAMS, b"") + _record(STDIN, b"")
 
 
-def ask_once(path: Path, script: Path, query: str, timeout: float) -> bool:
+def ask_once(path: Path, script: Path, query: str, timeout: float, uri: str | None = None) -> bool:
     """One request over a connection of its own. True when php-fpm has answered it to its end."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(timeout)
         data = b""
         try:
             connection.connect(str(path))
-            connection.sendall(_request(script, query, 0))
+            connection.sendall(_request(script, query, 0, uri))
             while chunk := connection.recv(1 << 16):
                 data += chunk
         except OSError:

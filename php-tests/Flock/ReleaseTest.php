@@ -154,8 +154,9 @@ final class ReleaseTest extends FlockTestCase
     {
         $cluster = Cluster::redis();
         [$alice, $bob] = $cluster->actors(2, ['cluster_lock.flock_mode' => $mode, 'cluster_lock.ttl' => '1']);
-        Handle::open($alice, $this->file)->lock(LOCK_EX);
+        $cluster->observer();
         $other = Handle::open($bob, $this->file);
+        Handle::open($alice, $this->file)->lock(LOCK_EX);
         $other->begin(LOCK_EX);
         $cluster->awaitWaiters($this->name, 1);
         $alice->kill();

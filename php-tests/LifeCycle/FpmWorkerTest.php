@@ -106,10 +106,11 @@ final class FpmWorkerTest extends TestCase
     {
         $cluster = Cluster::redis();
         $fpm = new Fpm($cluster->settings(['cluster_lock.ttl' => '1']), 1, ['request_terminate_timeout' => '1s']);
+        $cluster->observer();
+        $waiter = $cluster->actor();
         $request = $fpm->begin('cluster_lock("job", 0); echo "held"; flush(); sleep(60);');
         $request->awaitText('held');
         $worker = $cluster->info('job')['holders'][0]['pid'];
-        $waiter = $cluster->actor();
         $waiter->begin('cluster_lock', 'job', 30);
         $cluster->awaitWaiters('job', 1);
         $request->awaitEnd();

@@ -17,6 +17,7 @@ final class KilledProcessTest extends TestCase
     public function testAKilledHolderIsInTheWayForItsLeaseAtMost(Cluster $cluster): void
     {
         [$alice, $bob] = $cluster->actors(2, ['cluster_lock.ttl' => '1']);
+        $cluster->observer();
         $alice->call('cluster_lock', 'job');
         $bob->begin('cluster_lock', 'job', 30);
         $cluster->awaitWaiters('job', 1);
@@ -33,6 +34,7 @@ final class KilledProcessTest extends TestCase
     public function testAKilledReaderIsInTheWayForItsLeaseAtMost(Cluster $cluster): void
     {
         [$alice, $other, $writer] = $cluster->actors(3, ['cluster_lock.ttl' => '1']);
+        $cluster->observer();
         $alice->call('cluster_lock', 'job', 0, LOCK_SH);
         $other->call('cluster_lock', 'job', 0, LOCK_SH);
         $writer->begin('cluster_lock', 'job', 30);

@@ -174,6 +174,8 @@ final class FairnessTest extends TestCase
     public function testAWaiterThatGivesUpMakesWay(Cluster $cluster): void
     {
         [$reader, $writer, $late] = $cluster->actors(3);
+        // Whoever looks must be there within the time-out.
+        $cluster->observer();
         $reader->call('cluster_lock', 'job', 0, LOCK_SH);
         $writer->begin('cluster_lock', 'job', 0.8, LOCK_EX);
         $cluster->awaitWaiters('job', 1);

@@ -45,7 +45,7 @@ final class Outcome
         if ($this->value !== false) {
             throw new AssertionFailedError("{$this->order} should be false, not " . var_export($this->value, true));
         }
-        if (count($this->warnings) !== 1 || $this->warnings[0][0] !== E_WARNING) {
+        if (count($this->warnings) !== 1 || $this->warnings[0][0] !== Php::warning()) {
             throw new AssertionFailedError("{$this->order} should give one E_WARNING, not: {$this->messages()}");
         }
 

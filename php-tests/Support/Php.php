@@ -36,8 +36,7 @@ final class Php
         foreach (array_diff($extensions, self::builtIn()) as $extension) {
             array_push($options, '-d', ($extension === 'opcache' ? 'zend_extension=' : 'extension=') . $extension);
         }
-        array_push($options, '-d', 'extension=' . self::library());
-        $settings += [
+        $settings = self::underTest($settings, $options) + [
             'error_reporting' => E_ALL,
             'display_errors' => 'stderr',
             'log_errors' => 0,
@@ -48,6 +47,48 @@ final class Php
         }
 
         return $options;
+    }
+
+    /** The client library with which the polyfill (packages/polyfill) is tested in the place of the extension, if so. */
+    public static function polyfill(): ?string
+    {
+        return getenv('CLUSTER_LOCK_POLYFILL') ?: null;
+    }
+
+    /** The level at which functions warn: E_WARNING is not for PHP code to give. */
+    public static function warning(): int
+    {
+        return self::polyfill() === null ? E_WARNING : E_USER_WARNING;
+    }
+
+    /**
+     * Loads the extension; or the polyfill, before the file that is to be prepended.
+     *
+     * @param array<string, string|int|float> $settings
+     * @param list<string>                    $options
+     *
+     * @return array<string, string|int|float>
+     */
+    private static function underTest(array $settings, array &$options): array
+    {
+        if (self::polyfill() === null) {
+            array_push($options, '-d', 'extension=' . self::library());
+
+            return $settings;
+        }
+        // Debian's phpredis needs igbinary.
+        foreach (self::polyfill() === 'phpredis' ? ['igbinary', 'redis'] : [] as $extension) {
+            if (is_file(ini_get('extension_dir') . "/$extension.so")) {
+                array_push($options, '-d', "extension=$extension");
+            }
+        }
+        $package = dirname(__DIR__, 2) . '/packages/polyfill';
+        $prepend = "$package/tests/prepend.php";
+        if (isset($settings['open_basedir'])) {
+            $settings['open_basedir'] .= ":$package";
+        }
+
+        return ['auto_prepend_file' => $prepend, 'polyfill.then' => $settings['auto_prepend_file'] ?? ''] + $settings;
     }
 
     /**

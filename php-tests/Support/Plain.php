@@ -16,6 +16,10 @@ final class Plain
      */
     public static function settings(): array
     {
+        if (Php::polyfill() !== null) {
+            return ['polyfill.off' => '1', 'auto_prepend_file' => dirname(__DIR__) . '/fixtures/prelude.php'];
+        }
+
         return [
             'auto_prepend_file' => dirname(__DIR__) . '/fixtures/plain.php',
             'plain.without' => Php::library(),

@@ -17,6 +17,22 @@ abstract class TestCase extends PhpUnitTestCase
         return Cluster::backends();
     }
 
+    protected function setUp(): void
+    {
+        parent::setUp();
+        if (Php::polyfill() !== null) {
+            $cannot = require dirname(__DIR__, 2) . '/packages/polyfill/tests/cannot.php';
+            $test = substr(static::class, strlen('ClusterLock\\Tests\\')) . "::{$this->getName()}";
+            foreach ($cannot as $why => $patterns) {
+                foreach ($patterns as $pattern) {
+                    if (fnmatch($pattern, $test, FNM_NOESCAPE)) {
+                        self::markTestSkipped($why);
+                    }
+                }
+            }
+        }
+    }
+
     protected function tearDown(): void
     {
         Cleanup::test();

@@ -18,7 +18,9 @@ pub(crate) fn on(dsn: &str) -> Command {
 }
 
 pub(crate) fn bare() -> Command {
-    let mut command = Command::new(PROGRAM);
+    // Nor the signals that whoever started this test ignores, as nohup and a shell's "&" do.
+    let mut command = Command::new("/usr/bin/env");
+    command.args(["--default-signal", PROGRAM]);
     for name in ["CLUSTER_LOCK_DSN", "NO_COLOR"] {
         command.env_remove(name);
     }

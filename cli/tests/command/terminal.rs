@@ -42,6 +42,7 @@ impl Terminal {
         command
             .args(["--ctty", "--wait"])
             .arg(program.get_program())
+            .args(program.get_args())
             .args(args)
             .env("TERM", "xterm-256color");
         for (name, value) in program.get_envs() {

@@ -1,0 +1,24 @@
+<?php
+
+declare(strict_types=1);
+
+namespace ClusterLock\Polyfill;
+
+use SensitiveParameter;
+use ValueError;
+
+/**
+ * Sets what php.ini sets for the extension: ['dsn' => …, 'prefix' => …, 'ttl' => …] by the names behind
+ * "cluster_lock.". What is not set here comes from a constant (CLUSTER_LOCK_DSN), the environment (of the
+ * same name), php.ini (cluster_lock.dsn), or is the default. Locks that are held go on as they are.
+ *
+ * @param array<string, string|int|float|bool> $settings
+ *
+ * @throws ValueError a value or a name is not acceptable; then nothing is set
+ */
+function configure(
+    #[SensitiveParameter]
+    array $settings
+): void {
+    Settings::configure($settings);
+}

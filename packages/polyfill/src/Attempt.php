@@ -1,0 +1,30 @@
+<?php
+
+declare(strict_types=1);
+
+namespace ClusterLock\Polyfill;
+
+/** The answer to an attempt. */
+final class Attempt
+{
+    private function __construct(
+        /** The fencing token; null: somebody else has it. */
+        public readonly ?int $fence,
+        public readonly int $place,
+        /** Seconds until the lease that blocks runs out. */
+        public readonly float $blockedFor,
+        /** Encoded identity of one who blocks. */
+        public readonly string $holder,
+    ) {
+    }
+
+    public static function held(int $fence): self
+    {
+        return new self($fence, 0, 0.0, '');
+    }
+
+    public static function busy(int $place, int $blockedForMillis, string $holder): self
+    {
+        return new self(null, $place, max(0, $blockedForMillis) / 1000, $holder);
+    }
+}

@@ -1,0 +1,49 @@
+<?php
+
+declare(strict_types=1);
+
+namespace ClusterLock\Polyfill;
+
+/** What one acquisition wants. The same claim is presented at every attempt. */
+final class Claim
+{
+    /** The arrival rank that an earlier attempt was given; 0 at first. */
+    public int $place = 0;
+
+    /** Who was first seen to be in the way. */
+    public ?Identity $blocker = null;
+
+    public readonly float $started;
+
+    public function __construct(
+        public readonly LockName $name,
+        /** 128 random bits in hexadecimal: names this acquisition, unguessably. Never shown to anyone. */
+        public readonly string $token,
+        public readonly Mode $mode,
+        /** Seconds. */
+        public readonly float $ttl,
+        /** Encoded: who asks. */
+        public readonly string $identity,
+        /** The fencing token of the lock that is to be converted; 0 when none is. */
+        public readonly int $converts = 0,
+    ) {
+        $this->started = Clock::now();
+    }
+
+    public static function newToken(): string
+    {
+        return bin2hex(random_bytes(16));
+    }
+
+    /** Times on the wire are whole milliseconds. */
+    public static function millis(float $seconds): int
+    {
+        return (int) min(max(0.0, floor($seconds * 1000 + 1e-6)), 1 << 40);
+    }
+
+    /** @return array<string, mixed> for var_dump() and its kin: no token */
+    public function __debugInfo(): array
+    {
+        return ['name' => $this->name->bytes];
+    }
+}

@@ -1,0 +1,240 @@
+<?php
+
+declare(strict_types=1);
+
+namespace ClusterLock\Polyfill;
+
+use SensitiveParameter;
+
+/** Where the locks live: the extension's DSN, as far as PHP can serve it. */
+final class Dsn
+{
+    private const ALLOWED = 'redis://[user[:password]@]host[:port][/db], rediss:// (TLS, with ?ca=, ?cert=, ?key=), '
+        . 'redis+unix:///path.sock?db=, each also as valkey; local: or local:///dir';
+
+    private const HIDDEN = '***';
+
+    private function __construct(
+        /** `redis` or `local`, as reports name it. */
+        public readonly string $backend,
+        public readonly string $host = '',
+        public readonly int $port = 6379,
+        /** Of a Unix socket; or the directory of locks on this host, '' for the default one. */
+        public readonly string $path = '',
+        public readonly ?string $user = null,
+        private readonly ?string $password = null,
+        public readonly int $database = 0,
+        /** @var array{ca?: string, cert?: string, key?: string}|null PEM files; null: no TLS */
+        public readonly ?array $tls = null,
+    ) {
+    }
+
+    /** @throws Failure that says what is wrong without repeating the text, in which a password may stand */
+    public static function parse(#[SensitiveParameter] string $text): self
+    {
+        $text = trim($text);
+        $scheme = strstr($text, ':', true);
+        [$family, $kind] = explode('+', (string) $scheme, 2) + [1 => ''];
+        if ($family === 'local' && $kind === '') {
+            return self::local($text);
+        }
+        $tls = match ($family) {
+            'redis', 'valkey' => false,
+            'rediss', 'valkeys' => true,
+            '' => throw self::bad('it has no scheme'),
+            default => throw self::bad('its scheme is not known'),
+        };
+        if (self::hasStrayAt($text)) {
+            $how = 'in a user, a password or a path / ? # @ are written %2F %3F %23 %40';
+            throw self::bad("an @ stands behind the host; $how");
+        }
+
+        return match (true) {
+            $kind === '' => self::server($text, $tls),
+            $kind === 'unix' && !$tls => self::unix($text),
+            in_array($kind, ['sentinel', 'cluster', 'quorum'], true)
+                => throw self::bad("redis+$kind:// needs the extension cluster_lock, this is its polyfill in PHP"),
+            default => throw self::bad('its scheme is not known'),
+        };
+    }
+
+    /** Without credentials, for messages and reports. */
+    public function redacted(): string
+    {
+        if ($this->backend === 'local') {
+            return $this->path === '' ? 'local:' : 'local://' . Text::path($this->path);
+        }
+        $login = $this->user ?? '';
+        if ($this->password !== null) {
+            $login .= ':' . self::HIDDEN;
+        }
+        $login .= $login === '' ? '' : '@';
+        if ($this->path !== '') {
+            $database = $this->database === 0 ? '' : "?db={$this->database}";
+
+            return "redis+unix://$login" . Text::path($this->path) . $database;
+        }
+        $host = str_contains($this->host, ':') ? "[{$this->host}]" : $this->host;
+        $database = $this->database === 0 ? '' : "/{$this->database}";
+
+        return ($this->tls === null ? 'redis' : 'rediss') . "://$login" . Text::said($host)
+            . ":{$this->port}$database";
+    }
+
+    /** What may be shown of a DSN. Of one that does not parse, in which anything may be a secret, the scheme. */
+    public static function redact(string $text): string
+    {
+        try {
+            return self::parse($text)->redacted();
+        } catch (Failure) {
+            return preg_match('#^([a-z+]*)://#', $text, $match) ? "$match[1]://" . self::HIDDEN : self::HIDDEN;
+        }
+    }
+
+    /** @return list<string> the words of HELLO that say who we are */
+    public function login(): array
+    {
+        return $this->password === null ? [] : ['AUTH', $this->user ?? 'default', $this->password];
+    }
+
+    /** A text of the server, in which the password may be repeated. */
+    public function withoutPassword(string $text): string
+    {
+        return $this->password === null ? $text : str_replace($this->password, self::HIDDEN, $text);
+    }
+
+    /** @return array<string, mixed> for var_dump() and its kin */
+    public function __debugInfo(): array
+    {
+        return ['dsn' => $this->redacted()];
+    }
+
+    private static function bad(string $what): Failure
+    {
+        return Failure::config("cluster_lock.dsn is not usable: $what. Allowed: " . self::ALLOWED);
+    }
+
+    /** An @ behind the host: very likely a password with a slash in it, of which the rest would be shown. */
+    private static function hasStrayAt(string $text): bool
+    {
+        $rest = explode('://', $text, 2)[1] ?? '';
+
+        return str_contains(substr($rest, strcspn($rest, '/?#')), '@');
+    }
+
+    private static function server(string $text, bool $tls): self
+    {
+        $rest = explode('://', $text, 2)[1] ?? throw self::bad('it names no host');
+        $end = strcspn($rest, '/?#');
+        [$user, $password, $host] = self::authority(substr($rest, 0, $end));
+        if (str_contains($host, ',')) {
+            throw self::bad('it names several hosts; that needs the extension cluster_lock');
+        }
+        if (!preg_match('/^(\[[0-9A-Fa-f:.]+]|[^\s:\[\]]+)(?::(\d{1,5}))?$/D', $host, $match)) {
+            throw self::bad($host === '' ? 'it names no host' : 'its host or its port is not valid');
+        }
+        $port = (int) ($match[2] ?? 6379);
+        if ($port > 65535) {
+            throw self::bad('invalid port number');
+        }
+        [$path, $options] = self::tail(substr($rest, $end), $tls);
+        $parts = array_values(array_filter(explode('/', $path), static fn (string $part): bool => $part !== ''));
+        if (count($parts) > 1 || ($parts !== [] && isset($options['db']))) {
+            throw self::bad('its path is too long, or names a second database');
+        }
+
+        return new self(
+            'redis',
+            host: trim(rawurldecode($match[1]), '[]'),
+            port: $port,
+            user: $user,
+            password: $password,
+            database: self::database($parts[0] ?? $options['db'] ?? '0'),
+            tls: $tls ? array_diff_key($options, ['db' => '']) : null,
+        );
+    }
+
+    private static function unix(string $text): self
+    {
+        $rest = explode('://', $text, 2)[1] ?? throw self::bad('it names no path');
+        $slash = strpos($rest, '/');
+        if ($slash === false) {
+            throw self::bad('it names no path');
+        }
+        [$user, $password, $host] = self::authority(substr($rest, 0, $slash));
+        if ($host !== '') {
+            throw self::bad('the path of the socket must be absolute');
+        }
+        [$path, $options] = self::tail(substr($rest, $slash), false);
+
+        return new self(
+            'redis',
+            path: rawurldecode($path),
+            user: $user,
+            password: $password,
+            database: self::database($options['db'] ?? '0'),
+        );
+    }
+
+    private static function local(string $text): self
+    {
+        $rest = substr($text, strlen('local:'));
+        $directory = str_starts_with($rest, '//') ? substr($rest, 2) : $rest;
+        if ($directory !== '' && ($rest === $directory || !str_starts_with($directory, '/'))) {
+            throw self::bad('the directory must be absolute (local:///dir)');
+        }
+
+        return new self('local', path: $directory);
+    }
+
+    /** @return array{string|null, string|null, string} user, password, host */
+    private static function authority(string $authority): array
+    {
+        $at = strrpos($authority, '@');
+        if ($at === false) {
+            return [null, null, $authority];
+        }
+        [$user, $password] = array_map(rawurldecode(...), explode(':', substr($authority, 0, $at), 2) + [1 => '']);
+        if ($password === self::HIDDEN) {
+            throw self::bad('its password is hidden (***), as reports show it: write the password itself');
+        }
+        if ($user !== '' && $password === '') {
+            // The server would be spoken to as the default user.
+            throw self::bad('it names a user and gives no password (user:password@host)');
+        }
+
+        return [
+            $user === '' ? null : $user,
+            $password === '' ? null : $password,
+            substr($authority, $at + 1),
+        ];
+    }
+
+    /** @return array{string, array<string, string>} path and options */
+    private static function tail(string $tail, bool $tls): array
+    {
+        [$path, $query] = explode('?', explode('#', $tail, 2)[0], 2) + [1 => ''];
+        $options = [];
+        foreach ($query === '' ? [] : explode('&', $query) as $pair) {
+            [$name, $value] = array_map(urldecode(...), explode('=', $pair, 2) + [1 => '']);
+            $ofTls = in_array($name, ['ca', 'cert', 'key'], true);
+            if ($ofTls && !$tls) {
+                throw self::bad("?$name= goes with rediss:// or valkeys:// only");
+            }
+            if (!$ofTls && $name !== 'db') {
+                throw self::bad('it has an unknown option; known are db, ca, cert, key');
+            }
+            $options[$name] = $value;
+        }
+        if (isset($options['cert']) !== isset($options['key'])) {
+            throw self::bad('?cert= and ?key= go together');
+        }
+
+        return [$path, $options];
+    }
+
+    private static function database(string $text): int
+    {
+        return preg_match('/^\d{1,9}$/D', $text) ? (int) $text : throw self::bad('the database is not a number');
+    }
+}

@@ -1,0 +1,56 @@
+<?php
+
+declare(strict_types=1);
+
+namespace ClusterLock\Polyfill;
+
+use Exception;
+
+/**
+ * Why an operation failed. It does not leave the library: functions warn with its message, objects throw
+ * an exception of their own.
+ */
+final class Failure extends Exception
+{
+    private function __construct(public readonly Kind $kind, string $message)
+    {
+        parent::__construct($message);
+    }
+
+    public static function config(string $message): self
+    {
+        return new self(Kind::Config, $message);
+    }
+
+    public static function connection(string $server, string $cause): self
+    {
+        return new self(Kind::Connection, "$server: $cause");
+    }
+
+    public static function server(string $server, string $cause): self
+    {
+        return new self(Kind::Server, "$server: $cause");
+    }
+
+    public static function lost(Loss $loss): self
+    {
+        return new self(Kind::Lost, $loss->how);
+    }
+
+    public static function deadlock(): self
+    {
+        $message = 'this request already holds it through another handle, so waiting could only deadlock';
+
+        return new self(Kind::Deadlock, $message);
+    }
+
+    public static function other(string $message): self
+    {
+        return new self(Kind::Other, $message);
+    }
+
+    public static function file(string $path, string $cause): self
+    {
+        return new self(Kind::Other, Text::path($path) . ": $cause");
+    }
+}

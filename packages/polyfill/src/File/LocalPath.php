@@ -1,0 +1,42 @@
+<?php
+
+declare(strict_types=1);
+
+namespace ClusterLock\Polyfill\File;
+
+use ClusterLock\Polyfill\Failure;
+
+/** A file name as PHP's own functions take it: the absolute path it means. Symbolic links stay as they are. */
+final class LocalPath
+{
+    /** @throws Failure it is not a plain local file's */
+    public static function of(string $filename, bool $useIncludePath): string
+    {
+        $path = $filename;
+        if (preg_match('#^([a-z0-9+.-]{2,})://#i', $filename, $match)) {
+            if (strcasecmp($match[1], 'file') !== 0) {
+                throw self::notPlain();
+            }
+            $path = substr($filename, strlen('file://'));
+            if (!str_starts_with($path, '/')) {
+                throw self::notPlain();
+            }
+        } elseif (preg_match('#^data:#i', $filename)) {
+            throw self::notPlain();
+        }
+        if (strlen($path) >= PHP_MAXPATHLEN) {
+            throw Failure::other(sprintf('The path is too long: more than %d bytes', PHP_MAXPATHLEN - 1));
+        }
+        $found = $useIncludePath ? stream_resolve_include_path($path) : false;
+        if ($found !== false) {
+            return $found;
+        }
+
+        return str_starts_with($path, '/') ? $path : getcwd() . "/$path";
+    }
+
+    private static function notPlain(): Failure
+    {
+        return Failure::other('Only plain local files can be replaced, not those of a stream wrapper');
+    }
+}

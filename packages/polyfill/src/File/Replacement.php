@@ -1,0 +1,185 @@
+<?php
+
+declare(strict_types=1);
+
+namespace ClusterLock\Polyfill\File;
+
+use ClusterLock\Polyfill\Failure;
+use ClusterLock\Polyfill\Quiet;
+use ClusterLock\Polyfill\Settings;
+use ClusterLock\Polyfill\Text;
+
+/** A temporary file next to the target, and its rename over it: readers see the old file or the new one. */
+final class Replacement
+{
+    /** @var array<int, self> that are under way */
+    private static array $open = [];
+
+    /**
+     * @param resource                $file
+     * @param array<string, int>|null $old  the status of the file that is replaced
+     */
+    private function __construct(
+        private readonly Target $target,
+        private readonly string $temporary,
+        private $file,
+        private readonly ?array $old,
+        private readonly int $creator,
+    ) {
+        self::$open[spl_object_id($this)] = $this;
+    }
+
+    /**
+     * The lock on the file, if there is one, must be held by now: from here on the old file counts.
+     *
+     * @throws Failure
+     */
+    public static function begin(Target $target, bool $append): self
+    {
+        if (Mounts::isNetwork((int) (Quiet::try(static fn () => stat($target->directory))['dev'] ?? 0))) {
+            Refresh::path($target->path);
+        }
+        $old = $target->stat();
+        if ($old !== null && !is_writable($target->path)) {
+            throw $target->failed('the existing file is not writable', 'Permission denied');
+        }
+        $temporary = "{$target->directory}/" . TemporaryName::fresh($target->name);
+        // Private when it is to take over an existing file's mode, else what the kernel makes of 0666.
+        $mask = $old === null ? umask() : umask(0177);
+        [$file, $why] = Quiet::call(static fn () => fopen($temporary, 'xe'));
+        umask($mask);
+        if ($file === false) {
+            $hint = preg_match('/denied|permitted/', $why)
+                ? ' (the directory must be writable for an atomic replace)'
+                : '';
+            $step = 'cannot create a temporary file in ' . Text::path($target->directory);
+            throw $target->failed($step, $why . $hint);
+        }
+        $replacement = new self($target, $temporary, $file, $old, (int) getmypid());
+        if ($append && $old !== null) {
+            $replacement->copyOld();
+        }
+
+        return $replacement;
+    }
+
+    public function path(): string
+    {
+        return $this->target->path;
+    }
+
+    /** @throws Failure part of it may be in the temporary file then: abort */
+    public function write(string $data): void
+    {
+        if ($this->creator !== getmypid()) {
+            throw $this->target->failed('this write was begun by the parent process', '');
+        }
+        while ($data !== '') {
+            [$written, $why] = Quiet::call(fn (): int|false => fwrite($this->file, $data));
+            if (!$written) {
+                throw $this->target->failed('cannot write', self::reason($why));
+            }
+            $data = substr($data, $written);
+        }
+    }
+
+    /**
+     * Puts the new file in the place of the old one. What became of its durability, if that is to be told.
+     *
+     * @param callable(): void $verify asked as the very last thing before the rename
+     *
+     * @throws Failure whatever is thrown, the old file is untouched: abort
+     */
+    public function commit(callable $verify): ?string
+    {
+        if ($this->creator !== getmypid()) {
+            throw $this->target->failed('this write was begun by the parent process', '');
+        }
+        if ($this->old !== null) {
+            Metadata::apply($this->old, $this->file, $this->temporary, $this->target);
+        }
+        $isDurable = Settings::now()->durableWrites;
+        // On a network file system the data must reach the server before the name does, or others see an empty file.
+        if ($isDurable || Mounts::isNetwork(fstat($this->file)['dev'])) {
+            [$synced, $why] = Quiet::call(fn (): bool => fsync($this->file));
+            if (!$synced) {
+                throw $this->target->failed('cannot write to stable storage', self::reason($why));
+            }
+        }
+        fclose($this->file);
+        $verify();
+        [$renamed, $why] = Quiet::call(fn (): bool => rename($this->temporary, $this->target->path));
+        if (!$renamed) {
+            throw $this->target->failed('cannot rename the temporary file over it', $why);
+        }
+        unset(self::$open[spl_object_id($this)]);
+        $trouble = $isDurable ? $this->syncDirectory() : null;
+        TemporaryName::removeStale($this->target);
+
+        return $trouble;
+    }
+
+    public function abort(): void
+    {
+        unset(self::$open[spl_object_id($this)]);
+        if (is_resource($this->file)) {
+            fclose($this->file);
+        }
+        if ($this->creator === getmypid()) {
+            Quiet::try(fn () => unlink($this->temporary));
+        }
+    }
+
+    /** The request has ended within a write. */
+    public static function abortAll(): void
+    {
+        foreach (self::$open as $replacement) {
+            $replacement->abort();
+        }
+    }
+
+    /** In a forked child: they are its parent's. */
+    public static function forget(): void
+    {
+        self::$open = [];
+    }
+
+    private function copyOld(): void
+    {
+        [$copied, $why] = Quiet::call(function (): bool {
+            $old = fopen($this->target->path, 'rne');
+            if ($old === false) {
+                return false;
+            }
+            $size = fstat($old)['size'];
+            $copied = stream_copy_to_stream($old, $this->file);
+            fclose($old);
+
+            return $copied !== false && $copied >= $size;
+        });
+        if (!$copied) {
+            $this->abort();
+
+            throw $this->target->failed('cannot copy the old content', self::reason($why));
+        }
+    }
+
+    private function syncDirectory(): ?string
+    {
+        [$synced, $why] = Quiet::call(function (): bool {
+            $directory = fopen($this->target->directory, 're');
+
+            return $directory !== false && fsync($directory);
+        });
+
+        return $synced ? null : 'the new file is in place, but its directory '
+            . Text::path($this->target->directory) . ' could not be synced: ' . ($why ?: 'fsync() failed')
+            . '; a power failure now could bring the old file back';
+    }
+
+    /** `Write of 8192 bytes failed with errno=28 No space left on device` */
+    private static function reason(string $why): string
+    {
+        return preg_replace('/^.* errno=\d+ /', '', $why) ?: 'for an unknown reason';
+    }
+}

@@ -1,0 +1,90 @@
+<?php
+
+declare(strict_types=1);
+
+namespace ClusterLock\Polyfill\File;
+
+use ClusterLock\Polyfill\Host;
+use ClusterLock\Polyfill\Quiet;
+
+/**
+ * Names of temporary files, and the removal of those whose writers were killed: as the extension has them, so that each
+ * clears what the other left. `.NAME.HOST.PID.RANDOM.cluster_lock.tmp`
+ */
+final class TemporaryName
+{
+    private const SUFFIX = '.cluster_lock.tmp';
+
+    /** The longest part of a target's name that, with all the rest, fits the 255 bytes of a name. */
+    private const MAX_NAME = 200;
+
+    /** Seconds since the last write after which a dead process's file is stale; one that cannot be asked. */
+    private const STALE = [3_600, 86_400];
+
+    /** @var array<string, list<string>> temporary files by directory: a search may cost more than a write */
+    private static array $found = [];
+
+    private static ?string $host = null;
+
+    public static function fresh(string $target): string
+    {
+        return self::prefix($target) . self::host() . '.' . getmypid() . '.' . bin2hex(random_bytes(8)) . self::SUFFIX;
+    }
+
+    /** Best effort: what cannot be removed now is left for the next time. */
+    public static function removeStale(Target $target): void
+    {
+        self::$found[$target->directory] ??= array_values(array_filter(
+            Quiet::try(static fn () => scandir($target->directory, SCANDIR_SORT_NONE)) ?: [],
+            static fn (string $name): bool => str_ends_with($name, self::SUFFIX)
+        ));
+        $prefix = self::prefix($target->name);
+        $pattern = '/^' . preg_quote($prefix, '/') . '([0-9a-f]{8})\.([1-9]\d*)\.[0-9a-f]{16}'
+            . preg_quote(self::SUFFIX, '/') . '$/D';
+        // By the file server's clock, which also stamps the temporary files.
+        $now = Quiet::try(static fn () => filectime($target->path)) ?: time();
+        foreach (self::$found[$target->directory] as $name) {
+            if (preg_match($pattern, $name, $match)) {
+                self::removeIfStale("{$target->directory}/$name", $now, $match[1], (int) $match[2]);
+            }
+        }
+    }
+
+    private static function removeIfStale(string $path, int $now, string $host, int $pid): void
+    {
+        $stat = Quiet::try(static fn () => lstat($path));
+        if ($stat === false || ($stat['mode'] & 0170000) !== 0100000) {
+            return;
+        }
+        $age = $now - $stat['mtime'];
+        $isStale = $host === self::host()
+            ? $age > self::STALE[0] && !is_dir("/proc/$pid")
+            : $age > self::STALE[1];
+        if ($isStale) {
+            Quiet::try(static fn () => unlink($path));
+        }
+    }
+
+    /** How the names of a target's temporary files begin. */
+    private static function prefix(string $target): string
+    {
+        if (strlen($target) <= self::MAX_NAME) {
+            return ".$target.";
+        }
+        // Cut between characters: some file systems insist on valid UTF-8.
+        $end = self::MAX_NAME - 17;
+        while ($end > self::MAX_NAME - 21 && (ord($target[$end]) & 0xc0) === 0x80) {
+            $end--;
+        }
+
+        return '.' . substr($target, 0, $end) . '~' . substr(sha1($target), 0, 16) . '.';
+    }
+
+    /** What process ids on this machine, since this boot, in this container are told apart by. */
+    private static function host(): string
+    {
+        $namespace = Quiet::try(static fn () => readlink('/proc/self/ns/pid'));
+
+        return self::$host ??= substr(sha1(php_uname('n') . Host::boot() . $namespace), 0, 8);
+    }
+}

@@ -1,0 +1,211 @@
+<?php
+
+declare(strict_types=1);
+
+namespace ClusterLock\Polyfill;
+
+use ClusterLock\Polyfill\Redis\Survey;
+use ClusterLockLostException;
+use ClusterLockTimeoutException;
+use Throwable;
+
+/** The functions on names: check the arguments, ask the request's table, say it in PHP's way. */
+final class Functions
+{
+    public static function lock(string $name, ?float $timeout, int $mode, ?float $ttl): bool
+    {
+        $function = 'cluster_lock';
+        Request::enter();
+        $lockName = Arguments::name($function, 1, $name);
+        $timeout = Arguments::timeout($function, 2, $timeout);
+        [$mode, $atOnce] = Arguments::mode($function, 3, $mode, true);
+        $ttl = Arguments::ttl($function, 4, $ttl) ?? Settings::now()->ttl;
+        try {
+            $turn = Request::lock($lockName, new Wish($mode, $atOnce ? 0.0 : $timeout, $ttl));
+        } catch (Failure $failure) {
+            Raise::warning($function, $lockName->about($failure->getMessage()));
+
+            return false;
+        }
+        self::warnLost($function, $lockName, $turn);
+
+        return $turn->isHeld();
+    }
+
+    public static function unlock(string $name): bool
+    {
+        Request::enter();
+        $lockName = Arguments::name('cluster_unlock', 1, $name);
+        try {
+            $given = Request::unlock($lockName);
+        } catch (Failure $failure) {
+            Raise::warning('cluster_unlock', self::notGivenBack($lockName, $failure));
+
+            return false;
+        }
+        if ($given !== null) {
+            $what = $given === false
+                ? 'is not held by this request'
+                : "was lost before it was released: {$given->how}";
+            Raise::warning('cluster_unlock', $lockName->about($what));
+        }
+
+        return $given === null;
+    }
+
+    public static function synchronized(string $name, callable $callback, ?float $timeout, ?float $ttl): mixed
+    {
+        $function = 'cluster_synchronized';
+        Request::enter();
+        $lockName = Arguments::name($function, 1, $name);
+        $timeout = Arguments::timeout($function, 3, $timeout);
+        $ttl = Arguments::ttl($function, 4, $ttl) ?? Settings::now()->ttl;
+        try {
+            $turn = Request::lock($lockName, new Wish(Mode::Exclusive, $timeout, $ttl));
+        } catch (Failure $failure) {
+            throw Raise::ofFailure($lockName, $failure);
+        }
+        self::warnLost($function, $lockName, $turn);
+        if (!$turn->isHeld()) {
+            $by = $turn->blocker === null ? '' : "; {$turn->blocker->inTheWay()}";
+            $message = $lockName->about(sprintf('not acquired within %.1f s%s', $turn->waited, $by));
+
+            throw Raise::here(new ClusterLockTimeoutException($message));
+        }
+        try {
+            $value = $callback();
+        } catch (Throwable $thrown) {
+            // It wins over what became of the lock.
+            self::leaveQuietly($lockName, $turn);
+
+            throw $thrown;
+        }
+        self::leave($lockName, $turn);
+
+        return $value;
+    }
+
+    public static function fence(string $name): ?int
+    {
+        Request::enter();
+        $lease = Request::lease(Arguments::name('cluster_lock_fence', 1, $name));
+
+        return $lease?->isHeld() ? $lease->fence : null;
+    }
+
+    /** @return array<string, mixed>|null */
+    public static function info(string $name): ?array
+    {
+        Request::enter();
+        $lockName = Arguments::name('cluster_lock_info', 1, $name);
+        try {
+            return Engine::current()->store->info($lockName);
+        } catch (Failure $failure) {
+            Raise::warning('cluster_lock_info', $lockName->about(Engine::counted($failure)->getMessage()));
+
+            return null;
+        }
+    }
+
+    /** @return list<array<string, mixed>> */
+    public static function list(string $prefix, int $limit): array
+    {
+        Request::enter();
+        if ($limit < 1) {
+            throw Arguments::error('cluster_lock_list', 2, 'limit', 'must be greater than or equal to 1');
+        }
+        try {
+            // No name is longer.
+            return strlen($prefix) > LockName::MAX ? [] : Engine::current()->store->list($prefix, $limit);
+        } catch (Failure $failure) {
+            Raise::warning('cluster_lock_list', Engine::counted($failure)->getMessage());
+
+            return [];
+        }
+    }
+
+    public static function break(string $name): bool
+    {
+        Request::enter();
+        $lockName = Arguments::name('cluster_lock_break', 1, $name);
+        try {
+            return Engine::current()->store->break($lockName);
+        } catch (Failure $failure) {
+            Raise::warning('cluster_lock_break', $lockName->about(Engine::counted($failure)->getMessage()));
+
+            return false;
+        }
+    }
+
+    /** @return list<array<string, mixed>> a server that cannot be asked is an answer, too */
+    public static function servers(): array
+    {
+        Request::enter();
+        try {
+            return Engine::current()->store->servers();
+        } catch (Failure $failure) {
+            $told = ['server' => Settings::now()->dsnShown(), 'error' => $failure->getMessage()];
+
+            return [array_replace(Survey::NOTHING, $told)];
+        }
+    }
+
+    /** @return array<string, mixed> */
+    public static function status(): array
+    {
+        Request::enter();
+
+        return Status::now();
+    }
+
+    public static function notGivenBack(LockName $name, Failure $failure): string
+    {
+        return $name->about("not given back, it comes free when its lease runs out: {$failure->getMessage()}");
+    }
+
+    /** An earlier hold was lost. When an error handler throws at that, the caller never learns of the new one. */
+    private static function warnLost(string $function, LockName $name, Turn $turn): void
+    {
+        if ($turn->lost === null) {
+            return;
+        }
+        try {
+            Raise::warning($function, $name->about("it was held and is lost: {$turn->lost->how}"));
+        } catch (Throwable $thrown) {
+            if ($turn->isHeld()) {
+                self::leaveQuietly($name, $turn);
+            }
+
+            throw $thrown;
+        }
+    }
+
+    private static function leave(LockName $name, Turn $turn): void
+    {
+        try {
+            Request::enter();
+            $given = Request::unlock($name, $turn->hold);
+        } catch (Failure $failure) {
+            $class = $failure->kind->exception();
+
+            throw Raise::here(new $class(self::notGivenBack($name, $failure)));
+        }
+        if ($given !== null) {
+            $what = $given === false
+                ? 'was unlocked, or lost and acquired again, by the callback'
+                : "was lost before it was released: {$given->how}";
+
+            throw Raise::here(new ClusterLockLostException($name->about($what)));
+        }
+    }
+
+    private static function leaveQuietly(LockName $name, Turn $turn): void
+    {
+        try {
+            Request::enter();
+            Request::unlock($name, $turn->hold);
+        } catch (Failure) {
+            // It comes free when its lease runs out.
+        }
+    }
+}

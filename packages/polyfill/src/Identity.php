@@ -1,0 +1,72 @@
+<?php
+
+declare(strict_types=1);
+
+namespace ClusterLock\Polyfill;
+
+/** Who asks for a lock, as others will see it: the form that the extension writes and reads. */
+final class Identity
+{
+    /** The most bytes told of a script and a path: they stand in the server's memory for every waiter. */
+    private const MOST = 1024;
+
+    private function __construct(
+        public readonly string $node,
+        public readonly int $pid,
+        public readonly string $sapi,
+        public readonly string $script,
+        public readonly string $requestUri,
+    ) {
+    }
+
+    /** This request. The query string may hold secrets, and says little about who holds a lock. */
+    public static function own(): self
+    {
+        $server = $_SERVER;
+        $uri = strtok((string) ($server['REQUEST_URI'] ?? ''), '?');
+        $script = (string) ($server['SCRIPT_FILENAME'] ?? '');
+
+        return new self(
+            Settings::now()->node,
+            (int) getmypid(),
+            PHP_SAPI,
+            substr($script, 0, self::MOST),
+            PHP_SAPI === 'cli' || $uri === false ? '' : substr($uri, 0, self::MOST),
+        );
+    }
+
+    public function encode(): string
+    {
+        $fields = ['n' => $this->node, 'p' => $this->pid];
+        $rest = ['i' => $this->sapi, 's' => $this->script, 'u' => $this->requestUri];
+
+        return json_encode(
+            $fields + array_filter($rest, static fn (string $text): bool => $text !== ''),
+            JSON_UNESCAPED_SLASHES | JSON_UNESCAPED_UNICODE | JSON_INVALID_UTF8_SUBSTITUTE | JSON_THROW_ON_ERROR
+        );
+    }
+
+    /** What cannot be read comes back empty. */
+    public static function decode(string $bytes): self
+    {
+        $fields = json_decode($bytes, true);
+        $fields = is_array($fields) ? $fields : [];
+        $text = static fn (string $key): string => is_string($fields[$key] ?? null) ? $fields[$key] : '';
+
+        return new self($text('n'), (int) ($fields['p'] ?? 0), $text('i'), $text('s'), $text('u'));
+    }
+
+    /** For people: `held by node web2, pid 123 (fpm-fcgi) /srv/compile.php /compile`. */
+    public function inTheWay(): string
+    {
+        $who = sprintf('held by node %s, pid %d', Text::said($this->node), $this->pid);
+        if ($this->sapi !== '') {
+            $who .= ' (' . Text::said($this->sapi) . ')';
+        }
+        foreach ([$this->script, $this->requestUri] as $part) {
+            $who .= $part === '' ? '' : ' ' . Text::said($part);
+        }
+
+        return $who;
+    }
+}

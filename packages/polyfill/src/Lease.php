@@ -1,0 +1,161 @@
+<?php
+
+declare(strict_types=1);
+
+namespace ClusterLock\Polyfill;
+
+/** A lock that is held, or was: it may be lost at any time, and knows it by its own clock. */
+final class Lease
+{
+    /** When it runs out, by Clock. */
+    private float $deadline = 0.0;
+
+    /** When it is to be renewed, if this request calls us by then. */
+    private float $due = INF;
+
+    private ?Loss $told = null;
+
+    public function __construct(
+        public readonly Engine $engine,
+        public readonly LockName $name,
+        public readonly string $token,
+        public readonly Mode $mode,
+        public readonly int $fence,
+        private float $ttl,
+        float $sent,
+        /** Not renewed from here on: -INF for one that never is. */
+        private readonly float $renewUntil,
+    ) {
+        $this->extend($sent, $ttl);
+    }
+
+    /**
+     * When a lease that began at $sent, the moment before the command left, ends by the holder's clock. A
+     * hundredth and 2 ms are taken off for clocks that run at different speeds, and what this one may be behind.
+     */
+    public static function end(float $sent, float $ttl): float
+    {
+        return $sent + max(0.0, $ttl - $ttl / 100 - 0.002 - Clock::error());
+    }
+
+    /** What is known of a loss, without asking. */
+    public function loss(): ?Loss
+    {
+        $late = Clock::now() - $this->deadline;
+
+        return $this->told ?? ($late >= 0.0 ? Loss::expired($late) : null);
+    }
+
+    public function isHeld(): bool
+    {
+        return $this->engine->isOwn() && $this->loss() === null;
+    }
+
+    /** Seconds left; 0.0 when it is not held. */
+    public function remaining(): float
+    {
+        return $this->isHeld() ? max(0.0, $this->deadline - Clock::now()) : 0.0;
+    }
+
+    /** Whether it is renewed while this request waits for a lock. */
+    public function isRenewed(): bool
+    {
+        return $this->isHeld() && Clock::now() < $this->renewUntil;
+    }
+
+    /** Renews it when that is due. A failure is not told here: the lease runs on, and the next call tries again. */
+    public function keepAlive(): void
+    {
+        $now = Clock::now();
+        if ($now >= $this->renewUntil || !$this->isHeld()) {
+            return;
+        }
+        if ($now < $this->due) {
+            Request::isDue($this->due);
+
+            return;
+        }
+        try {
+            $this->told = $this->engine->store->renew($this->name, $this->token, $this->ttl);
+            if ($this->told === null) {
+                $this->extend($now, $this->ttl);
+                Counters::add('renewals');
+            }
+        } catch (Failure) {
+            $this->dueAt(Clock::now() + min(1.0, $this->ttl / 10));
+        }
+    }
+
+    /**
+     * Sets the lease to $ttl from now.
+     *
+     * @throws Failure it is no longer ours, or the server cannot be reached and it is what it was
+     */
+    public function refresh(float $ttl): void
+    {
+        $loss = $this->loss();
+        if ($loss === null) {
+            $sent = Clock::now();
+            // If it is shorter it counts from now on: the server may set it, and the answer be lost.
+            $this->deadline = min($this->deadline, self::end($sent, $ttl));
+            $loss = $this->told = $this->engine->store->renew($this->name, $this->token, $ttl);
+            if ($loss === null) {
+                $this->ttl = $ttl;
+                $this->extend($sent, $ttl);
+                // An answer that was long on its way says what was.
+                $loss = $this->loss();
+            }
+        }
+        if ($loss !== null) {
+            throw Failure::lost($loss);
+        }
+    }
+
+    /**
+     * Asks the server whether it is still ours, and extends it by its own ttl.
+     *
+     * @throws Failure as refresh()
+     */
+    public function verify(): void
+    {
+        $this->refresh($this->ttl);
+    }
+
+    /**
+     * Gives it back. Null: it was ours throughout.
+     *
+     * @throws Failure the server cannot be reached: the lease will run out by itself
+     */
+    public function release(): ?Loss
+    {
+        if (!$this->engine->isOwn()) {
+            return null;
+        }
+        $known = $this->loss();
+        try {
+            // Beyond the end of the lease, too: the server knows whether that was needed.
+            $told = $known?->told ? null : $this->engine->store->release($this->name, $this->token);
+        } catch (Failure $failure) {
+            $known ?? throw Engine::counted($failure);
+            $told = null;
+        }
+        $loss = $known ?? $told;
+        if ($loss !== null) {
+            Counters::add('lost');
+        }
+
+        return $loss;
+    }
+
+    private function extend(float $sent, float $ttl): void
+    {
+        $this->deadline = self::end($sent, $ttl);
+        $this->dueAt($sent + $ttl / 3);
+    }
+
+    private function dueAt(float $when): void
+    {
+        $this->due = $when;
+        Request::isDue($when);
+    }
+}

@@ -1,0 +1,233 @@
+<?php
+
+declare(strict_types=1);
+
+namespace ClusterLock\Polyfill\Local;
+
+use ClusterLock\Polyfill\Attempt;
+use ClusterLock\Polyfill\Claim;
+use ClusterLock\Polyfill\Clock;
+use ClusterLock\Polyfill\Dsn;
+use ClusterLock\Polyfill\LockName;
+use ClusterLock\Polyfill\Loss;
+use ClusterLock\Polyfill\Quiet;
+use ClusterLock\Polyfill\Settings;
+use ClusterLock\Polyfill\Store;
+
+/**
+ * Locks on one host, without a server: a directory holds one small file a lock, replaced by rename under the
+ * directory's kernel lock (flock(2), held for microseconds), and one named pipe a waiter, in which it sleeps.
+ */
+final class LocalStore implements Store
+{
+    /** Where there are no named pipes: how long to sleep between two looks, in seconds. */
+    private const NAP = 0.02;
+
+    private readonly Directory $directory;
+    private readonly string $label;
+
+    /** @var array<string, resource> this process' waiters, by token */
+    private array $pipes = [];
+
+    public function __construct(Dsn $dsn, private readonly Settings $settings)
+    {
+        $this->label = $dsn->redacted();
+        $this->directory = new Directory($dsn->path, $this->label);
+    }
+
+    public function attempt(Claim $claim, bool $giveUp): Attempt
+    {
+        $attempt = $this->step($claim->name, function (Machine $machine) use ($claim, $giveUp): Attempt {
+            if (!$giveUp) {
+                $this->openPipe($claim->token);
+            }
+
+            return $machine->attempt($claim, $giveUp);
+        });
+        if ($giveUp || $attempt->fence !== null) {
+            $this->closePipe($claim->token);
+        }
+
+        return $attempt;
+    }
+
+    public function awaitGrant(Claim $claim, float $seconds): void
+    {
+        $pipe = $this->pipes[$claim->token] ?? null;
+        if ($pipe === null) {
+            Clock::sleep(min(self::NAP, $seconds));
+
+            return;
+        }
+        // A signal ends it, too; the caller asks again.
+        Quiet::try(static function () use ($pipe, $seconds): int|false {
+            $readable = [$pipe];
+            $writable = $except = null;
+
+            return stream_select($readable, $writable, $except, (int) $seconds, (int) (fmod($seconds, 1.0) * 1e6));
+        });
+    }
+
+    public function release(LockName $name, string $token): ?Loss
+    {
+        $loss = $this->step($name, static fn (Machine $machine): ?Loss => $machine->release($token));
+        $this->closePipe($token);
+
+        return $loss;
+    }
+
+    public function renew(LockName $name, string $token, float $ttl): ?Loss
+    {
+        return $this->step($name, static fn (Machine $machine): ?Loss => $machine->renew($token, $ttl));
+    }
+
+    public function info(LockName $name): ?array
+    {
+        return $this->directory->locked(
+            fn (Moment $now): ?array => $this->read($this->file($name), $now)?->report($name)
+        );
+    }
+
+    public function list(string $prefix, int $limit): array
+    {
+        $reports = $this->directory->locked(function (Moment $now) use ($prefix): array {
+            $reports = [];
+            foreach ($this->directory->names('.lock') as $file) {
+                $record = Record::readable($this->directory->read($file));
+                $name = $record?->lockName();
+                if ($name !== null && str_starts_with($name->bytes, $prefix) && $this->file($name) === $file) {
+                    $reports[] = $record->machine($now)->report($name);
+                }
+            }
+
+            return array_filter($reports);
+        });
+        usort($reports, static fn (array $a, array $b): int => strcmp($a['name'], $b['name']));
+
+        return array_slice($reports, 0, $limit);
+    }
+
+    public function break(LockName $name): bool
+    {
+        $unreadable = $this->directory->locked(function () use ($name): bool {
+            $bytes = $this->directory->read($this->file($name));
+            $unreadable = $bytes !== null && Record::readable($bytes) === null;
+            if ($unreadable) {
+                $this->directory->remove($this->file($name));
+            }
+
+            return $unreadable;
+        });
+
+        return $unreadable || $this->step($name, static fn (Machine $machine): bool => $machine->break());
+    }
+
+    public function servers(): array
+    {
+        return [];
+    }
+
+    public function server(): string
+    {
+        return $this->label;
+    }
+
+    public function status(): array
+    {
+        return ['version' => null, 'role' => null, 'open' => 0, 'created' => 0, 'discarded' => 0];
+    }
+
+    /**
+     * One step on a lock: read, change, write.
+     *
+     * @template T
+     *
+     * @param callable(Machine): T $step
+     *
+     * @return T
+     */
+    private function step(LockName $name, callable $step): mixed
+    {
+        return $this->directory->locked(function (Moment $now) use ($name, $step): mixed {
+            $file = $this->file($name);
+            $found = $this->read($file, $now);
+            $machine = $found ?? new Machine($now, false);
+            $result = $step($machine);
+            if ($found !== null || !$machine->isIdle()) {
+                if ($found === null) {
+                    $this->sweep($now);
+                }
+                $this->directory->write($file, Record::of($name, $machine));
+            }
+            foreach ($machine->granted as $token => $fence) {
+                // One that is dead does not read it; its grant will run out.
+                $this->directory->tell($this->pipe((string) $token), $fence . ' ' . Machine::GRANT . "\n");
+            }
+            foreach ($machine->forgotten as $token) {
+                $this->directory->remove($this->pipe($token));
+            }
+
+            return $result;
+        });
+    }
+
+    private function read(string $file, Moment $now): ?Machine
+    {
+        $bytes = $this->directory->read($file);
+        if ($bytes === null) {
+            return null;
+        }
+        $record = Record::readable($bytes);
+
+        return $record?->machine($now) ?? throw $this->directory->failed(
+            'understand',
+            $file,
+            'it is not what is written there; cluster_lock_break() clears it'
+        );
+    }
+
+    /** Removes what idle locks left, when a new lock appears. */
+    private function sweep(Moment $now): void
+    {
+        foreach ($this->directory->oldNames('.lock') as $file) {
+            $record = Record::readable($this->directory->read($file));
+            if ($record?->machine($now)->isIdle()) {
+                $this->directory->remove($file);
+            }
+        }
+    }
+
+    /** By a digest, because a lock's name may be longer than a file's. */
+    private function file(LockName $name): string
+    {
+        return sha1($this->settings->prefix . "\0" . $name->bytes) . '.lock';
+    }
+
+    private function pipe(string $token): string
+    {
+        return "$token.wait";
+    }
+
+    /** Makes the pipe in which a claim will sleep, or empties it: an old grant must not be believed later. */
+    private function openPipe(string $token): void
+    {
+        if (isset($this->pipes[$token])) {
+            stream_set_blocking($this->pipes[$token], false);
+            fread($this->pipes[$token], 8192);
+        } else {
+            $pipe = $this->directory->pipe($this->pipe($token));
+            if ($pipe !== null) {
+                $this->pipes[$token] = $pipe;
+            }
+        }
+    }
+
+    private function closePipe(string $token): void
+    {
+        if (isset($this->pipes[$token])) {
+            fclose($this->pipes[$token]);
+            unset($this->pipes[$token]);
+            $this->directory->remove($this->pipe($token));
+        }
+    }
+}

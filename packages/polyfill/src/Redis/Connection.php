@@ -1,0 +1,92 @@
+<?php
+
+declare(strict_types=1);
+
+namespace ClusterLock\Polyfill\Redis;
+
+use ClusterLock\Polyfill\Dsn;
+use ClusterLock\Polyfill\Failure;
+use ClusterLock\Polyfill\Settings;
+use Predis\Client;
+use SensitiveParameter;
+
+/** A connection that has been greeted: user, database and a name for CLIENT LIST are set. */
+final class Connection
+{
+    public readonly ?string $version;
+    public readonly ?string $role;
+
+    private readonly Driver $driver;
+
+    /**
+     * @param float $patience the longest wait for a reply that it may be asked for
+     *
+     * @throws Fault   the server cannot be reached or refuses
+     * @throws Failure there is nothing to speak to it with
+     */
+    public function __construct(Dsn $dsn, Settings $settings, float $patience)
+    {
+        $timeout = $settings->connectTimeout;
+        $this->driver = match (self::library($settings->client)) {
+            'phpredis' => new PhpRedisDriver($dsn, $timeout),
+            'predis' => new PredisDriver($dsn, $timeout, $patience),
+        };
+        $name = substr((string) preg_replace('/[^!-~]/', '', $settings->node), 0, 64);
+        $name = "cluster_lock@$name:" . getmypid();
+        try {
+            $hello = $this->call(['HELLO', '2', ...$dsn->login(), 'SETNAME', $name], $timeout);
+            if ($dsn->database !== 0) {
+                $this->call(['SELECT', (string) $dsn->database], $timeout);
+            }
+        } catch (Fault $fault) {
+            throw $fault->isBroken()
+                ? $fault
+                : Fault::refused($dsn->withoutPassword("{$fault->refusal} {$fault->getMessage()}"));
+        }
+        $said = is_array($hello) ? array_column(array_chunk($hello, 2), 1, 0) : [];
+        $this->version = is_string($said['version'] ?? null) ? $said['version'] : null;
+        $this->role = is_string($said['role'] ?? null) ? $said['role'] : null;
+    }
+
+    /**
+     * @param list<string> $words
+     *
+     * @throws Fault
+     */
+    public function call(#[SensitiveParameter] array $words, float $patience): mixed
+    {
+        return $this->driver->call($words, $patience);
+    }
+
+    /** What a client library says of a broken connection, in the words of this one. */
+    public static function cause(string $said, float $took, float $patience): string
+    {
+        return match (true) {
+            $took >= $patience
+                => sprintf('no answer within %.3f s (cluster_lock.connect_timeout and .command_timeout)', $patience),
+            preg_match('/read error|socket error|connection lost|went away|while (reading|writing)/i', $said) === 1
+                => 'the server closed the connection',
+            default => $said,
+        };
+    }
+
+    /** @throws Failure */
+    private static function library(string $wanted): string
+    {
+        $there = [
+            'phpredis' => static fn (): bool => extension_loaded('redis'),
+            'predis' => static fn (): bool => class_exists(Client::class),
+        ];
+        foreach ($wanted === '' ? array_keys($there) : [$wanted] as $library) {
+            if ($there[$library]()) {
+                return $library;
+            }
+        }
+        $what = $wanted === '' ? 'neither the extension redis (phpredis) nor Predis' : "no $wanted";
+
+        throw Failure::config(
+            "cluster_lock.dsn names a server, and this PHP has $what to speak to it with: install one. (Locks of "
+            . 'this host only would not keep out the other nodes, so there is no falling back on them.)'
+        );
+    }
+}

@@ -1,0 +1,18 @@
+<?php
+
+declare(strict_types=1);
+
+namespace ClusterLock\Polyfill\Redis;
+
+/** A client library's connection. It sends words as they are, and never connects again by itself. */
+interface Driver
+{
+    /**
+     * Sends one command and waits so many seconds for the reply: int, string, list, null, or true for a status.
+     *
+     * @param list<string> $words
+     *
+     * @throws Fault
+     */
+    public function call(array $words, float $patience): mixed;
+}

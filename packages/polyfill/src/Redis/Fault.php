@@ -1,0 +1,77 @@
+<?php
+
+declare(strict_types=1);
+
+namespace ClusterLock\Polyfill\Redis;
+
+use ClusterLock\Polyfill\Text;
+use Exception;
+
+/** Why an exchange failed. After one that is not a refusal the connection is unusable. */
+final class Fault extends Exception
+{
+    private function __construct(
+        /** The code of the server's error (`NOSCRIPT`, `WRONGPASS`); null: the connection broke. */
+        public readonly ?string $refusal,
+        string $text,
+        /** Whether the command may have been carried out all the same. */
+        public readonly bool $wasSent,
+    ) {
+        parent::__construct($text);
+    }
+
+    /** The socket failed, the peer closed it, or time ran out. */
+    public static function broken(string $cause, bool $wasSent = true): self
+    {
+        return new self(null, Text::said($cause), $wasSent);
+    }
+
+    /** The server answered with an error. One that does not know a command repeats what it was sent: passwords. */
+    public static function refused(string $error): self
+    {
+        $error = explode(', with args', $error, 2)[0];
+        [$code, $text] = explode(' ', $error, 2) + [1 => ''];
+
+        return new self(Text::said($code), Text::said($text), true);
+    }
+
+    public function is(string $code): bool
+    {
+        return $this->refusal === $code;
+    }
+
+    public function isBroken(): bool
+    {
+        return $this->refusal === null;
+    }
+
+    /** Something else has written to the keys of a lock. Redis 6 says so in the text of another error. */
+    public function isForeignKey(): bool
+    {
+        return $this->is('NOTALOCK') || $this->is('WRONGTYPE')
+            || (!$this->isBroken() && str_contains($this->getMessage(), 'WRONGTYPE'));
+    }
+
+    /** What it means, and what to do about it where that is known. */
+    public function explained(): string
+    {
+        $hint = match (true) {
+            $this->isBroken() => '',
+            $this->isForeignKey()
+                => " (something else has written to this lock's keys: cluster_lock_break() clears them)",
+            default => match ($this->refusal) {
+                'WRONGPASS', 'NOAUTH' => ' (check user and password in cluster_lock.dsn)',
+                'NOPERM' => " (the ACL user lacks a right: see the ACL line in cluster_lock's README)",
+                'READONLY' => ' (this server is a replica: point cluster_lock.dsn at the primary)',
+                'OOM' => ' (the server is full: raise maxmemory, or give locks a server of their own)',
+                'LOADING' => ' (the server is starting; try again)',
+                'BUSY' => ' (another script blocks the server: SCRIPT KILL)',
+                'MISCONF' => ' (the server cannot save to its disk and refuses writes)',
+                'MOVED', 'ASK', 'CLUSTERDOWN' => ' (a Redis Cluster: that needs the extension cluster_lock)',
+                default => '',
+            },
+        };
+
+        return trim("{$this->refusal} {$this->getMessage()}$hint");
+    }
+}

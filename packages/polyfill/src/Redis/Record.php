@@ -1,0 +1,119 @@
+<?php
+
+declare(strict_types=1);
+
+namespace ClusterLock\Polyfill\Redis;
+
+use ClusterLock\Polyfill\Identity;
+use ClusterLock\Polyfill\LockName;
+use ClusterLock\Polyfill\Mode;
+use ClusterLock\Polyfill\Report;
+use ClusterLock\Polyfill\Store;
+
+/** What inspect.lua returns, read: the records are laid out in common.lua. */
+final class Record
+{
+    private const STATE = '/^([XS]). \S{32} (\d+) (\d+) (\d+) (\d+)[ !]\S{32} (.*)$/sD';
+
+    /**
+     * @return array<string, mixed>|null null: nobody holds it
+     *
+     * @throws Fault what stands there is no lock's
+     */
+    public static function report(LockName $name, mixed $reply): ?array
+    {
+        if (!is_array($reply) || count($reply) !== 6) {
+            throw self::notALock();
+        }
+        [$now, $state, $readers, $info, $queue, $waiting] = $reply;
+        if ($state === '' || preg_match('/^F[+-][ !]\S{32} \d+/', $state)) {
+            return null;
+        }
+        if (!preg_match(self::STATE, $state, $field)) {
+            throw self::notALock();
+        }
+        [, $mode, $fence, $since, $start, $lease, $identity] = $field;
+        if ($mode === 'X') {
+            $left = intdiv((int) $start, 1000) + (int) $lease - $now;
+            $holders = $left <= 0 ? [] : [[
+                'identity' => Identity::decode($identity),
+                'since' => (int) $since,
+                'fence' => (int) $fence,
+                'left' => $left,
+            ]];
+        } else {
+            $holders = self::readers($now, self::pairs($readers), self::pairs($info));
+        }
+
+        return Report::of(
+            $name,
+            Mode::from($mode),
+            (int) $fence,
+            $holders,
+            self::waiters($now, $queue, self::pairs($waiting))
+        );
+    }
+
+    /**
+     * @param array<string, string> $readers token => expiry
+     * @param array<string, string> $info    token => record
+     *
+     * @return list<array{identity: Identity, since: int, fence: int, left: int}>
+     */
+    private static function readers(int $now, array $readers, array $info): array
+    {
+        $holders = [];
+        foreach ($readers as $token => $expiry) {
+            $left = (int) $expiry - $now;
+            if ($left > 0 && preg_match('/^(\d+) (\d+) (.*)$/sD', $info[$token] ?? '', $field)) {
+                $holders[] = [
+                    'identity' => Identity::decode($field[3]),
+                    'since' => (int) $field[2],
+                    'fence' => (int) $field[1],
+                    'left' => $left,
+                ];
+            }
+        }
+
+        return $holders;
+    }
+
+    /**
+     * @param list<string>          $queue
+     * @param array<string, string> $records token => record
+     *
+     * @return list<array{identity: Identity, since: int, mode: Mode}>
+     */
+    private static function waiters(int $now, array $queue, array $records): array
+    {
+        $waiters = [];
+        foreach ($queue as $token) {
+            $isKnown = preg_match('/^(\d+) ([XS]) (\d+) (.*)$/sD', $records[$token] ?? '', $field) === 1;
+            if ($isKnown && abs($now - (int) $field[1]) <= Store::DEAD) {
+                $waiters[] = [
+                    'identity' => Identity::decode($field[4]),
+                    // A place is the moment of arrival.
+                    'since' => (int) $field[3],
+                    'mode' => Mode::from($field[2]),
+                ];
+            }
+        }
+
+        return $waiters;
+    }
+
+    /**
+     * @param list<string> $flat
+     *
+     * @return array<string, string>
+     */
+    private static function pairs(array $flat): array
+    {
+        return array_column(array_chunk($flat, 2), 1, 0);
+    }
+
+    private static function notALock(): Fault
+    {
+        return Fault::refused('NOTALOCK the record of this lock cannot be read');
+    }
+}

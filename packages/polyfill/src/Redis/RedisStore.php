@@ -1,0 +1,278 @@
+<?php
+
+declare(strict_types=1);
+
+namespace ClusterLock\Polyfill\Redis;
+
+use ClusterLock\Polyfill\Attempt;
+use ClusterLock\Polyfill\Claim;
+use ClusterLock\Polyfill\Clock;
+use ClusterLock\Polyfill\Dsn;
+use ClusterLock\Polyfill\Failure;
+use ClusterLock\Polyfill\LockName;
+use ClusterLock\Polyfill\Loss;
+use ClusterLock\Polyfill\Settings;
+use ClusterLock\Polyfill\Store;
+use ClusterLock\Polyfill\Text;
+
+/** Locks on a Redis or Valkey server, by the protocol of the extension. */
+final class RedisStore implements Store
+{
+    /** How often a command is sent whose connection breaks, if all of that takes no longer than AT_ONCE. */
+    private const TRIES = 4;
+
+    /** Seconds. */
+    private const AT_ONCE = 0.2;
+
+    /** A wait is over by itself after so many seconds more than it was asked for; its connection is lost then. */
+    private const LATE = 0.25;
+
+    /** The longest wait. */
+    private const LONGEST = 1.25;
+
+    private const SCAN_COUNT = 1000;
+
+    private const UNREADABLE = 'the reply could not be read';
+
+    /** The least number of microseconds since 1970 that a server's clock may show: fencing tokens and places. */
+    private const LEAST_TIME = 1_000_000_000_000_000;
+
+    private readonly Link $link;
+
+    /** A wait has a connection of its own: with Predis the longest wait is a property of the connection. */
+    private readonly Link $waiting;
+
+    public function __construct(Dsn $dsn, private readonly Settings $settings)
+    {
+        $this->link = new Link($dsn, $settings, $settings->commandTimeout);
+        $this->waiting = new Link($dsn, $settings, self::LONGEST + self::LATE);
+    }
+
+    public function attempt(Claim $claim, bool $giveUp): Attempt
+    {
+        $lease = Claim::millis($claim->ttl);
+        $arguments = [
+            $claim->token,
+            $claim->mode->value,
+            (string) $lease,
+            $giveUp ? 'G' : 'Q',
+            (string) $claim->place,
+            $claim->identity,
+            (string) ($lease + Scripts::RETAIN),
+        ];
+        if ($claim->converts !== 0) {
+            $arguments[] = (string) $claim->converts;
+        }
+        $reply = $this->run('acquire', $claim->name, $arguments);
+
+        return is_int($reply) ? Attempt::held($reply) : Attempt::busy(...array_values($reply));
+    }
+
+    public function awaitGrant(Claim $claim, float $seconds): void
+    {
+        // Zero would mean for ever.
+        $limit = sprintf('%.3F', max(0.001, $seconds));
+        $mailbox = $this->key($claim->name) . ":m:{$claim->token}";
+        try {
+            $this->waiting->get()->call(['BLPOP', $mailbox, $limit], self::LONGEST + self::LATE);
+        } catch (Fault $fault) {
+            // It became a replica. The next attempt finds out.
+            if (!$fault->is('UNBLOCKED')) {
+                throw $this->failed($this->waiting, $fault, $claim->name);
+            }
+        }
+    }
+
+    public function release(LockName $name, string $token): ?Loss
+    {
+        $standing = $this->run('release', $name, [$token], $wasLost);
+
+        // The first try, whose reply was lost, released it, and others have come and gone since.
+        return $standing === 4 && $wasLost ? null : Loss::ofStanding($standing);
+    }
+
+    public function renew(LockName $name, string $token, float $ttl): ?Loss
+    {
+        return Loss::ofStanding($this->run('renew', $name, [$token, (string) Claim::millis($ttl)]));
+    }
+
+    public function info(LockName $name): ?array
+    {
+        $reply = $this->run('inspect', $name, []);
+        try {
+            return Record::report($name, $reply);
+        } catch (Fault $fault) {
+            throw $this->failed($this->link, $fault, $name);
+        }
+    }
+
+    public function list(string $prefix, int $limit): array
+    {
+        $start = $this->settings->prefix . '{';
+        // Neither the prefix nor an encoded name contains a glob character.
+        $pattern = $start . LockName::encode($prefix) . '*}';
+        $scan = ['MATCH', $pattern, 'COUNT', (string) self::SCAN_COUNT, 'TYPE', 'string'];
+        [$cursor, $reports] = ['0', []];
+        do {
+            $reply = $this->call(['SCAN', $cursor, ...$scan]);
+            if (!is_array($reply) || !is_array($reply[1] ?? null)) {
+                throw $this->failed($this->link, Fault::broken(self::UNREADABLE));
+            }
+            foreach ($reply[1] as $key) {
+                $name = str_starts_with($key, $start) && str_ends_with($key, '}')
+                    ? LockName::decode(substr($key, strlen($start), -1))
+                    : null;
+                // SCAN may return a key twice.
+                if ($name !== null && !array_key_exists($name->bytes, $reports)) {
+                    $reports[$name->bytes] = $this->listed($name);
+                }
+            }
+            $cursor = (string) $reply[0];
+        } while ($cursor !== '0' && count(array_filter($reports)) < $limit);
+        $reports = array_filter($reports);
+        usort($reports, static fn (array $a, array $b): int => strcmp($a['name'], $b['name']));
+
+        return array_slice($reports, 0, $limit);
+    }
+
+    public function break(LockName $name): bool
+    {
+        return $this->run('break', $name, []) === 1;
+    }
+
+    public function servers(): array
+    {
+        return [Survey::of($this->link, $this->settings->prefix, $this->settings->commandTimeout)];
+    }
+
+    public function server(): string
+    {
+        return $this->link->server;
+    }
+
+    public function status(): array
+    {
+        $links = [$this->link, $this->waiting];
+
+        return [
+            'version' => $this->link->version,
+            'role' => $this->link->role,
+            'open' => array_sum(array_map(static fn (Link $link): int => (int) $link->isOpen(), $links)),
+            'created' => array_sum(array_column($links, 'created')),
+            'discarded' => array_sum(array_column($links, 'discarded')),
+        ];
+    }
+
+    /** Null: nobody holds it, or something else stands there. */
+    private function listed(LockName $name): ?array
+    {
+        try {
+            return Record::report($name, $this->script('inspect', $this->key($name), []));
+        } catch (Fault $fault) {
+            return $fault->isForeignKey() ? null : throw $this->failed($this->link, $fault, $name);
+        }
+    }
+
+    private function key(LockName $name): string
+    {
+        return $this->settings->prefix . '{' . LockName::encode($name->bytes) . '}';
+    }
+
+    /**
+     * Runs a script on a lock. When the connection breaks the outcome is unknown; the script is run again on a new
+     * connection, which settles it, because every script but one is idempotent. Again, too, when that one breaks at
+     * once; not after a time-out.
+     *
+     * @param list<string> $arguments
+     * @param bool|null    $wasLost   set: whether a reply was lost
+     */
+    private function run(string $script, LockName $name, array $arguments, ?bool &$wasLost = null): mixed
+    {
+        $began = Clock::now();
+        for ($tries = 1; true; $tries++) {
+            try {
+                return $this->script($script, $this->key($name), $arguments);
+            } catch (Fault $fault) {
+                $isUnsettled = $fault->isBroken() && $fault->wasSent;
+                $wasLost = $wasLost || $isUnsettled;
+                $last = $tries > 1 && ($tries >= self::TRIES || Clock::now() - $began >= self::AT_ONCE);
+                if ($last || !$fault->isBroken() || ($isUnsettled && $script === 'break')) {
+                    throw $this->failed($this->link, $fault, $name, $isUnsettled && $script === 'break');
+                }
+            }
+        }
+    }
+
+    /**
+     * By its digest, and by its text when the server does not know the digest.
+     *
+     * @param list<string> $arguments
+     *
+     * @throws Fault|Failure
+     */
+    private function script(string $script, string $key, array $arguments): mixed
+    {
+        [$text, $digest] = Scripts::get($script);
+        $words = ['1', $key, ...$arguments];
+        try {
+            try {
+                $reply = $this->link->get()->call(['EVALSHA', $digest, ...$words], $this->settings->commandTimeout);
+            } catch (Fault $fault) {
+                $reply = $fault->is('NOSCRIPT')
+                    ? $this->link->get()->call(['EVAL', $text, ...$words], $this->settings->commandTimeout)
+                    : throw $fault;
+            }
+
+            return self::isWhole($script, $reply) ? $reply : throw Fault::broken(self::UNREADABLE);
+        } catch (Fault $fault) {
+            $this->link->judge($fault);
+
+            throw $fault;
+        }
+    }
+
+    /** Client libraries take what has come of a reply, when the connection breaks within it, for all of it. */
+    private static function isWhole(string $script, mixed $reply): bool
+    {
+        return match ($script) {
+            'acquire' => is_int($reply) ? $reply >= self::LEAST_TIME : self::isBusy($reply),
+            'release', 'renew' => is_int($reply) && $reply >= 1 && $reply <= 4,
+            'break' => $reply === 0 || $reply === 1,
+            'inspect' => is_array($reply) && count($reply) === 6,
+        };
+    }
+
+    private static function isBusy(mixed $reply): bool
+    {
+        [$place, $left, $holder] = is_array($reply) && count($reply) === 3 ? array_values($reply) : [null, null, null];
+
+        return is_int($place) && is_int($left) && is_string($holder) && ($place === 0 || $place >= self::LEAST_TIME);
+    }
+
+    /** @param list<string> $words */
+    private function call(array $words): mixed
+    {
+        try {
+            return $this->link->get()->call($words, $this->settings->commandTimeout);
+        } catch (Fault $fault) {
+            throw $this->failed($this->link, $fault);
+        }
+    }
+
+    private function failed(Link $link, Fault $fault, ?LockName $name = null, bool $isUnsettled = false): Failure
+    {
+        $link->judge($fault);
+        $cause = $fault->explained();
+        if ($fault->isBroken()) {
+            $cause .= $isUnsettled ? '; whether it was done is not known (see cluster_lock_info())' : '';
+
+            return Failure::connection($link->server, $cause);
+        }
+        if ($name !== null && $fault->isForeignKey()) {
+            $key = Text::said($this->key($name));
+            $cause .= "; by hand: DEL $key $key:q $key:w $key:r $key:i";
+        }
+
+        return Failure::server($link->server, $cause);
+    }
+}

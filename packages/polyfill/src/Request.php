@@ -1,0 +1,312 @@
+<?php
+
+declare(strict_types=1);
+
+namespace ClusterLock\Polyfill;
+
+use ClusterLock;
+use ClusterLock\Polyfill\File\FileLocks;
+use ClusterLock\Polyfill\File\Replacement;
+use WeakMap;
+
+/**
+ * What this request holds, and its end: a shutdown function, which PHP calls after return, exit, an exception and a
+ * fatal error; not when the process is killed.
+ */
+final class Request
+{
+    /** Kept until the end: after "Allowed memory size exhausted" there is nothing left to release with. */
+    private const RESERVE = 262_144;
+
+    /** @var array<string, Hold> of cluster_lock(), by name */
+    private static array $holds = [];
+
+    /** @var WeakMap<ClusterLock, ObjectState>|null */
+    private static ?WeakMap $objects = null;
+
+    /** @var array<string, callable(): mixed> claims that are waiting: how to take them back */
+    private static array $waiting = [];
+
+    /** When the next lease is to be renewed. */
+    private static float $due = INF;
+
+    private static int $lastId = 0;
+    private static ?int $pid = null;
+    private static ?string $identity = null;
+    private static string $reserve = '';
+    private static bool $isRegistered = false;
+    private static bool $isOver = false;
+    private static ?Guard $guard = null;
+
+    /** Every function begins here. */
+    public static function enter(): void
+    {
+        if (self::$pid !== getmypid()) {
+            self::forget();
+            self::$pid = (int) getmypid();
+        }
+        if (!self::$isRegistered) {
+            self::$isRegistered = true;
+            self::$reserve = str_repeat(' ', self::RESERVE);
+            // The function that is called registers the one that does the work, which so comes after those of others.
+            register_shutdown_function(static fn () => register_shutdown_function([self::class, 'end']));
+        }
+        if (self::$isOver) {
+            self::$guard ??= new Guard();
+        }
+        FileLocks::sweep();
+        self::keepAlive();
+    }
+
+    /** Renews what is due: whenever we are called, since PHP has no other time for it. */
+    public static function keepAlive(): void
+    {
+        if (self::$due === INF || Clock::now() < self::$due) {
+            return;
+        }
+        self::$due = INF;
+        foreach (self::allLeases() as $lease) {
+            $lease->keepAlive();
+        }
+    }
+
+    /** Some lease is to be renewed at this time. */
+    public static function isDue(float $when): void
+    {
+        self::$due = min(self::$due, $when);
+    }
+
+    /** Encoded: who asks. */
+    public static function identity(): string
+    {
+        return self::$identity ??= Identity::own()->encode();
+    }
+
+    /** @param (callable(): mixed)|null $withdraw how to take a claim back; null: its wait is over */
+    public static function waiting(string $token, ?callable $withdraw): void
+    {
+        if ($withdraw === null) {
+            unset(self::$waiting[$token]);
+        } else {
+            self::$waiting[$token] = $withdraw;
+        }
+    }
+
+    /**
+     * Acquires for cluster_lock() and those that nest in it.
+     *
+     * @throws Failure
+     */
+    public static function lock(LockName $name, Wish $wish): Turn
+    {
+        $held = self::$holds[$name->bytes] ?? null;
+        $loss = $held?->lease->loss();
+        if ($held !== null && $loss === null) {
+            if ($wish->mode === Mode::Shared || $held->lease->mode === Mode::Exclusive) {
+                $held->depth++;
+
+                return self::turn($held, new Turn($held->lease));
+            }
+
+            return self::convert($name, $wish, $held);
+        }
+        if ($held !== null) {
+            unset(self::$holds[$name->bytes]);
+            // The server may still count it as ours, and would let us wait for ourselves.
+            self::letGo($held->lease);
+        }
+        $turn = self::refusal($name, $wish, null) ?? self::ask($name, $wish);
+        $turn->lost = $loss;
+        if ($turn->lease !== null) {
+            self::$holds[$name->bytes] = new Hold(++self::$lastId, $turn->lease);
+        }
+
+        return self::turn(self::$holds[$name->bytes] ?? null, $turn);
+    }
+
+    /**
+     * Gives back what lock() acquired; with $id only if it is still that hold. Null: it was ours.
+     *
+     * @throws Failure
+     */
+    public static function unlock(LockName $name, ?int $id = null): Loss|bool|null
+    {
+        $held = self::$holds[$name->bytes] ?? null;
+        if ($held === null || ($id !== null && $held->id !== $id)) {
+            return false;
+        }
+        if ($held->depth > 1) {
+            $held->depth--;
+
+            return $held->lease->loss();
+        }
+        unset(self::$holds[$name->bytes]);
+
+        return $held->lease->release();
+    }
+
+    /** What cluster_lock() holds, lost or not. */
+    public static function lease(LockName $name): ?Lease
+    {
+        return (self::$holds[$name->bytes] ?? null)?->lease;
+    }
+
+    /**
+     * Asks the engine, and logs a long wait.
+     *
+     * @throws Failure
+     */
+    public static function ask(LockName $name, Wish $wish, ?Lease $convert = null): Turn
+    {
+        $turn = Engine::for($convert)->acquire($name, $wish, $convert);
+        if ($turn->waited > Settings::now()->slowWait) {
+            self::logSlow($name, $turn->waited, $turn->blocker?->inTheWay());
+        }
+
+        return $turn;
+    }
+
+    public static function logSlow(LockName $name, float $waited, ?string $blocker, string $path = ''): void
+    {
+        $file = $path === '' ? '' : ' (' . Text::path($path) . ')';
+        $by = $blocker === null ? '' : "; $blocker";
+        Raise::log(sprintf('waited %.1f s for lock %s%s%s', $waited, Text::quoted($name->bytes), $file, $by));
+    }
+
+    /**
+     * Refuses a wait that only this request itself could end: another of its handles holds the name, in a mode that
+     * excludes the wish, for longer than the wait.
+     *
+     * @param object|null $asker the object that asks; null: cluster_lock()
+     *
+     * @throws Failure
+     */
+    public static function refusal(LockName $name, Wish $wish, ?object $asker): ?Turn
+    {
+        foreach (self::others($name, $asker) as $lease) {
+            $outlasts = $lease->isRenewed() || $lease->remaining() > $wish->timeout;
+            if ($wish->mode->excludes($lease->mode) && $lease->isHeld() && $outlasts) {
+                return $wish->timeout === 0.0 ? new Turn(null) : throw Failure::deadlock();
+            }
+        }
+
+        return null;
+    }
+
+    /** @return WeakMap<ClusterLock, ObjectState> */
+    public static function objects(): WeakMap
+    {
+        return self::$objects ??= new WeakMap();
+    }
+
+    /** @return list<Lease> all that are held, by functions, objects and streams */
+    public static function leases(): array
+    {
+        return array_values(array_filter(self::allLeases(), static fn (Lease $lease): bool => $lease->isHeld()));
+    }
+
+    /** The request ends: half-written files first, since a lock may guard them. */
+    public static function end(): void
+    {
+        self::$guard = null;
+        if (self::$pid !== getmypid()) {
+            return;
+        }
+        self::$reserve = '';
+        self::$isOver = true;
+        Replacement::abortAll();
+        $waiting = self::$waiting;
+        self::$waiting = [];
+        foreach ($waiting as $withdraw) {
+            try {
+                $withdraw();
+            } catch (Failure) {
+                // A waiter that is not heard of any more loses its place.
+            }
+        }
+        $holds = self::$holds;
+        self::$holds = [];
+        foreach ($holds as $hold) {
+            self::letGo($hold->lease);
+        }
+        foreach (self::$objects ?? [] as $state) {
+            [$lease, $state->lease] = [$state->lease, null];
+            self::letGo($lease);
+        }
+        FileLocks::end();
+    }
+
+    public static function letGo(?Lease $lease): void
+    {
+        try {
+            $lease?->release();
+        } catch (Failure) {
+            // It comes free when its lease runs out.
+        }
+    }
+
+    /**
+     * Shared to exclusive. Like flock(2): what was held is gone when it fails.
+     *
+     * @throws Failure
+     */
+    private static function convert(LockName $name, Wish $wish, Hold $held): Turn
+    {
+        $turn = self::refusal($name, $wish, null);
+        if ($turn !== null) {
+            return $turn;
+        }
+        unset(self::$holds[$name->bytes]);
+        $turn = self::ask($name, $wish, $held->lease);
+        if ($turn->lease !== null) {
+            // It goes on being the same hold for those that know it by its number.
+            self::$holds[$name->bytes] = new Hold($held->id, $turn->lease, $held->depth + 1);
+        }
+
+        return self::turn(self::$holds[$name->bytes] ?? null, $turn);
+    }
+
+    private static function turn(?Hold $hold, Turn $turn): Turn
+    {
+        $turn->hold = $hold->id ?? 0;
+
+        return $turn;
+    }
+
+    /** @return list<Lease> held or lost */
+    private static function allLeases(): array
+    {
+        $leases = array_map(static fn (Hold $hold): Lease => $hold->lease, array_values(self::$holds));
+        foreach (self::$objects ?? [] as $state) {
+            $leases[] = $state->lease;
+        }
+
+        return array_values(array_filter([...$leases, ...FileLocks::leases()]));
+    }
+
+    /** @return iterable<Lease> of this name, held by other handles than the one that asks */
+    private static function others(LockName $name, ?object $asker): iterable
+    {
+        if ($asker !== null && isset(self::$holds[$name->bytes])) {
+            yield self::$holds[$name->bytes]->lease;
+        }
+        foreach (self::$objects ?? [] as $object => $state) {
+            if ($object !== $asker && $state->name->bytes === $name->bytes && $state->lease !== null) {
+                yield $state->lease;
+            }
+        }
+        yield from FileLocks::leasesOf($name);
+    }
+
+    /** In a forked child: nothing here is its own, and nothing may be touched. */
+    private static function forget(): void
+    {
+        self::$holds = self::$waiting = [];
+        foreach (self::$objects ?? [] as $state) {
+            $state->lease = null;
+        }
+        self::$identity = null;
+        FileLocks::forget();
+        Replacement::forget();
+    }
+}

@@ -1,0 +1,42 @@
+<?php
+
+declare(strict_types=1);
+
+namespace ClusterLock\Polyfill;
+
+/** Where locks live: atomic steps, each idempotent for the same token. Each throws a Failure when it fails. */
+interface Store
+{
+    /** A waiter that has not been heard of for this many milliseconds is dead: DEAD of common.lua. */
+    public const DEAD = 1800;
+
+    /** One try. It queues when the lock is busy, or with $giveUp leaves the queue. */
+    public function attempt(Claim $claim, bool $giveUp): Attempt;
+
+    /** Sleeps until the queued claim is granted the lock, or so many seconds. The next attempt tells. */
+    public function awaitGrant(Claim $claim, float $seconds): void;
+
+    /** Gives the lock back, or takes the claim out of the queue. Null: it was ours. */
+    public function release(LockName $name, string $token): ?Loss;
+
+    /** Sets the lease to $ttl from now, if the lock is still held. Null: it is. */
+    public function renew(LockName $name, string $token, float $ttl): ?Loss;
+
+    /** @return array<string, mixed>|null null: nobody holds it */
+    public function info(LockName $name): ?array;
+
+    /** @return list<array<string, mixed>> sorted by name */
+    public function list(string $prefix, int $limit): array;
+
+    /** False: nobody held it. */
+    public function break(LockName $name): bool;
+
+    /** @return list<array<string, mixed>> what the servers say of themselves; empty where there is none */
+    public function servers(): array;
+
+    /** Where the locks live, for messages, without credentials. */
+    public function server(): string;
+
+    /** @return array{version: string|null, role: string|null, open: int, created: int, discarded: int} */
+    public function status(): array;
+}

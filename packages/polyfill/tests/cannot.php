@@ -1,0 +1,95 @@
+<?php
+
+/**
+ * What of the extension's suite cannot hold for PHP code, and why: reason => tests (as fnmatch() has it), which are
+ * skipped with that reason. Everything else in the folders that script/test polyfill runs has to pass.
+ */
+
+declare(strict_types=1);
+
+return [
+    'PHP has no thread that renews leases while the request\'s own code runs' => [
+        'Lock\RenewalTest::testALeaseOfOneSecondIsKeptForThree*',
+        'Lock\RenewalTest::testItIsKeptWhilePhpIsBusy*',
+        'Lock\RenewalTest::testSharedAndNestedLocksAreKeptToo*',
+        'Lock\RenewalTest::testManyLocksAreKept*',
+        'Lock\RenewalTest::testMaxHoldEndsTheRenewal*',
+        'Lock\RenewalTest::testMaxHoldZeroIsNoLimit*',
+        'Lock\RenewalTest::testRenewalStopsAtUnlock*',
+        'Lock\ClusterLockTest::testItIsRenewedWhileItLives*',
+        'LifeCycle\ForkTest::testTheParentsLeaseIsRenewedAfterAFork*',
+        'LifeCycle\KilledProcessTest::testAHolderStoppedBeyondItsLeaseFindsOut*',
+        'LifeCycle\SignalTest::testTheThreadLeavesAllSignalsToPhp*',
+        'Redis\AuthTest::testTheRightsOfTheReadmeSuffice',
+        'Redis\ClientKillTest::testALeaseIsRenewedOverANewConnection',
+        'Redis\DataLossTest::testScriptFlushIsNotNoticed',
+        'Redis\TlsTest::testACaOfOurOwnIsTrusted',
+        'Redis\RefusalTest::testALockCanBeGivenBackWhenTheServerIsFull',
+        'Flock\GateTest::testTheLeaseIsKeptWhileAPlainHolderIsAwaited',
+        'Flock\ReleaseTest::testTheLeaseIsKeptAliveWhileItIsLocked',
+        'Inspect\BreakTest::testARenewalFindsTheBreakAndStops*',
+    ],
+    'Sentinels, clusters and quorums need the extension' => [
+        'Inspect\ServersTest::testEveryServerOfAQuorumIsAsked',
+        'Redis\QuorumTest::*',
+        'Redis\SentinelTest::*',
+    ],
+    'What the client library does with a reply that is no reply, nobody can mend from outside' => [
+        'Redis\UnavailableTest::testNonsenseIsAWarning with data set "a huge length"*',
+        'Redis\UnavailableTest::testNonsenseIsAWarning with data set "deep nesting"*',
+    ],
+    'PHP code opens files by their paths, which another process may change in between' => [
+        'Security\OpenBasedirTest::testASwappedDirectoryLeadsNobodyOut',
+    ],
+    'PHP code makes a connection for each request' => [
+        'LifeCycle\FpmWorkerTest::testAThousandRequestsNeedNoNewConnection',
+    ],
+    'PHP code cannot intercept flock()' => [
+        'Flock\GateTest::testALocalFileIsNeitherSyncedNorForgotten*',
+        'Flock\KeyTest::testAFileThatIsNotInterceptedCanBeLockedByName',
+        'Flock\SlowWaitTest::testAnInterceptedWaitIsOneLineToo',
+    ],
+    'PHP code cannot tell that two streams share one open file' => [
+        'Flock\KeyTest::testASecondDescriptorSharesTheLock',
+    ],
+    'PHP runs no code at the end of a stream while an exception is thrown: the lock ends with the next call' => [
+        'Flock\ReleaseTest::testTheEndOfAScopeIsTheEndOfItsLocks',
+    ],
+    'PHP has no functions for extended attributes and ACLs' => [
+        'File\AttributesTest::testAttributesAndAclAreKept',
+    ],
+    'PHP code is loaded from files, for which a descriptor has to be free' => [
+        'File\FailureTest::testTooManyOpenFilesIsAWarning',
+    ],
+    'There are no ini entries without an extension: tests/SettingsTest.php tests configure()' => [
+        'Surface\ContractTest::testTheSettingsHaveTheseDefaultsAndPlacesOfChange',
+        'Surface\SettingsTest::testABadValueIsRefused*',
+        'Surface\SettingsTest::testAGoodValueIsTaken*',
+        'Surface\SettingsTest::testSystemSettingsCannotBeChangedAtRunTime',
+        'Surface\SettingsTest::testAnEnvironmentVariableCanBeUsed',
+        'Flock\GateTest::testItIsTheDefault',
+        'LifeCycle\RequestEndTest::testTheNextRequestOfTheWorkerStartsClean*',
+        'Security\MessagesTest::testPhpinfoHasNoMarkUpOfOthers',
+        'Security\SecretsTest::testSectionsOfPhpIniAreNotShown',
+        'Security\SecretsTest::testEachVirtualHostUsesItsOwnServerAndShowsNoPassword',
+        'Security\SecretsTest::testTwoPrefixesInOneProcessAreTwoNamespaces',
+        'Security\SecretsTest::testAPoolsDsnIsNotShown',
+    ],
+    'There is no module without an extension' => [
+        'Surface\ModuleTest::*',
+    ],
+    'PHP takes the arguments of functions that are written in PHP more strictly, or with other words' => [
+        'Surface\ArgumentErrorsTest::testAMistakeIsNamed with data set "*: no name"*',
+        'Surface\ArgumentErrorsTest::testAMistakeIsNamed with data set "too *"*',
+        'Surface\ArgumentErrorsTest::testAMistakeIsNamed with data set "*too many"*',
+        'Surface\ArgumentErrorsTest::testAMistakeIsNamed with data set "status with an argument"*',
+        'Surface\ArgumentErrorsTest::testAMistakeIsNamed with data set "synchronized: not callable"*',
+        'Surface\CoercionTest::testStrictModeRefuses',
+        'Surface\CoercionTest::testNullForANameIsDeprecatedAsEver',
+    ],
+    'A class written in PHP forbids cloning by methods, which Reflection shows; its constructor can be gone round' => [
+        'Surface\ContractTest::testTheClassIsFinalWithOneReadonlyName',
+        'Surface\StubTest::testReflectionOfTheExtensionIsReflectionOfTheStub',
+        'Surface\ObjectsTest::testItCannotBeMadeWithoutItsConstructor',
+    ],
+];
