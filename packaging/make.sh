@@ -66,10 +66,8 @@ stage() {
     install -m 644 "$built/libcluster_lock.so" "$folder/cluster_lock.so"
     cp "$tree"/{LICENSE,README.md,CHANGELOG.md,SECURITY.md} "$folder/"
     cp -r "$tree/stubs" "$folder/share/"
-    if [[ -f $tree/wordpress/cluster-lock.php ]]; then
-        mkdir "$folder/share/wordpress"
-        cp -r "$tree"/wordpress/{cluster-lock.php,cluster-lock} "$folder/share/wordpress/"
-    fi
+    mkdir "$folder/share/wordpress"
+    cp -r "$tree"/wordpress/{cluster-lock.php,cluster-lock} "$folder/share/wordpress/"
     install -D -m 755 "$built/cluster-lock" "$folder/bin/cluster-lock"
     "$folder/bin/cluster-lock" man --dir "$folder/man"
     mkdir "$folder/completions"

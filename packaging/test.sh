@@ -33,7 +33,13 @@ stage_built() {
 # ---- quick ---------------------------------------------------------------------------------------------------
 
 test_version() {
+    local rust
     check_version version
+    # So is the oldest Rust that will do.
+    rust=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
+    has "configure" packaging/pie/config.m4 "^ *cluster_lock_rust=$rust\$"
+    has "the Dockerfile" packaging/docker/Dockerfile "^ARG RUST=$rust\$"
+    has "script/bootstrap" script/bootstrap "^rust_needed=$rust\$"
     # And it does see when it is not.
     if version=99.9.9 bash -c 'source script/lib.sh; source packaging/version.sh; find_php; check_version version' \
         >"$work/drift" 2>&1; then
@@ -93,6 +99,7 @@ test_debs() {
     so=$root$("$PHP_CONFIG" --extension-dir)/cluster_lock.so
     [[ $("$PHP" -n -d "extension=$so" -r 'echo phpversion("cluster_lock");') == "$version" ]] || fail "$PHP does not load $so"
     "$PHP" -n -l "$root/usr/share/cluster-lock-php/stubs/cluster_lock.stubs.php" >/dev/null
+    "$PHP" -n -l "$root/usr/share/cluster-lock-php/wordpress/cluster-lock.php" >/dev/null
     # Licences that ask for it: BSD's and ISC's texts go with the binary.
     gzip -dc "$root/usr/share/doc/cluster-lock-php$PHP_MINOR/THIRD-PARTY.gz" >"$work/third-party"
     has "THIRD-PARTY" "$work/third-party" '^  redis [0-9.]*: BSD-3-Clause$'
