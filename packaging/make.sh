@@ -146,7 +146,7 @@ make_debs() {
 make_sums() {
     (
         cd "$1" || exit
-        mapfile -t files < <(find . -maxdepth 1 -type f ! -name SHA256SUMS -printf '%f\n' | LC_ALL=C sort)
+        mapfile -t files < <(find . -maxdepth 1 -type f ! -name SHA256SUMS ! -name '.*' -printf '%f\n' | LC_ALL=C sort)
         sha256sum -- "${files[@]}" >SHA256SUMS
     )
 }

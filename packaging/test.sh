@@ -236,6 +236,7 @@ with_pie() {
         export PIE_WORKING_DIRECTORY=$work/pie-home
         cd "$work/pie"
         "$pie" repository:add path "$work/pie"
+        "$pie" repository:remove packagist.org
         "$pie" build 'cluster-lock/cluster_lock:*@dev'
     )
 }
