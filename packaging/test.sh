@@ -68,7 +68,7 @@ test_source() {
         packaging/docker/Dockerfile stubs/cluster_lock.stubs.php script/build LICENSE; do
         grep -qx "$file" "$work/files" || fail "the source lacks $file"
     done
-    has_not "the source" "$work/files" '^(\.ci|bench|cli/tests|core/tests|demo|fuzz|lab/nfs|packages|php-tests|target|wordpress/tests)/'
+    has_not "the source" "$work/files" '^(\.ci|bench|cli/tests|core/tests|demo|docs/tests|fuzz|lab/nfs|packages|php-tests|target|wordpress/(screenshots|stand|tests))/'
     unpack_source "$first" "$work/tree"
     # cargo is content with it as it is: every member of the workspace is there, and the lock file fits.
     (cd "$work/tree" && cargo metadata --format-version 1 --locked >/dev/null)
