@@ -14,14 +14,14 @@ version=$(awk -F '"' '/^\[/ { inside = $0 == "[workspace.package]" } inside && $
 
 is_checkout() { [[ -e $ROOT/.git ]]; }
 
-# What a release's files carry as their date.
-release_time() { if is_checkout; then git -C "$ROOT" log -1 --format=%ct; else stat -c %Y "$ROOT/Cargo.toml"; fi; }
+# What a release's files carry as their date. Not exported as SOURCE_DATE_EPOCH: cargo would compile C code anew for it.
+released=$(if is_checkout; then git -C "$ROOT" log -1 --format=%ct; else stat -c %Y "$ROOT/Cargo.toml"; fi)
 
 # pack FOLDER FILE: the folder's content, in the same order and with the same dates and owners, whoever packs it
 pack() {
     local top
     mapfile -t top < <(cd "$1" && LC_ALL=C ls -A)
-    LC_ALL=C tar -C "$1" --sort=name --format=ustar --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner \
+    LC_ALL=C tar -C "$1" --sort=name --format=ustar --mtime="@$released" --owner=0 --group=0 --numeric-owner \
         --mode=u=rwX,go=rX -cf - "${top[@]}" | gzip -n -9 >"$2.new"
     mv -f "$2.new" "$2"
 }
@@ -66,10 +66,8 @@ stage() {
     install -m 644 "$built/libcluster_lock.so" "$folder/cluster_lock.so"
     cp "$tree"/{LICENSE,README.md,CHANGELOG.md,SECURITY.md} "$folder/"
     cp -r "$tree/stubs" "$folder/share/"
-    if [[ -f $tree/wordpress/cluster-lock.php ]]; then
-        mkdir "$folder/share/wordpress"
-        cp -r "$tree"/wordpress/{cluster-lock.php,cluster-lock} "$folder/share/wordpress/"
-    fi
+    mkdir "$folder/share/wordpress"
+    cp -r "$tree"/wordpress/{cluster-lock.php,cluster-lock} "$folder/share/wordpress/"
     install -D -m 755 "$built/cluster-lock" "$folder/bin/cluster-lock"
     "$folder/bin/cluster-lock" man --dir "$folder/man"
     mkdir "$folder/completions"
@@ -121,6 +119,7 @@ make_tools() {
 make_debs() {
     local stage=$1 out=$2 work tree
     local maintainer="${DEBFULLNAME:-cluster_lock contributors} <${DEBEMAIL:-cluster_lock@localhost}>"
+    command -v dh_php >/dev/null || die "debhelper and dh-php are missing: run script/bootstrap"
     work=$(mktemp -d)
     tree=$work/cluster-lock-php-$version
     mkdir -p "$tree"
@@ -134,7 +133,7 @@ make_debs() {
 
 		  * Release $version: see CHANGELOG.md.
 
-		 -- $maintainer  $(date -u -R -d "@$SOURCE_DATE_EPOCH")
+		 -- $maintainer  $(date -u -R -d "@$released")
 	END
     (cd "$tree" && CLUSTER_LOCK_PHP=$PHP_MINOR debian/rules binary) >"$work/log" 2>&1 || {
         cat "$work/log" >&2
@@ -148,7 +147,7 @@ make_debs() {
 make_sums() {
     (
         cd "$1" || exit
-        mapfile -t files < <(find . -maxdepth 1 -type f ! -name SHA256SUMS -printf '%f\n' | LC_ALL=C sort)
+        mapfile -t files < <(find . -maxdepth 1 -type f ! -name SHA256SUMS ! -name '.*' -printf '%f\n' | LC_ALL=C sort)
         sha256sum -- "${files[@]}" >SHA256SUMS
     )
 }

@@ -33,7 +33,13 @@ stage_built() {
 # ---- quick ---------------------------------------------------------------------------------------------------
 
 test_version() {
+    local rust
     check_version version
+    # So is the oldest Rust that will do.
+    rust=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
+    has "configure" packaging/pie/config.m4 "^ *cluster_lock_rust=$rust\$"
+    has "the Dockerfile" packaging/docker/Dockerfile "^ARG RUST=$rust\$"
+    has "script/bootstrap" script/bootstrap "^rust_needed=$rust\$"
     # And it does see when it is not.
     if version=99.9.9 bash -c 'source script/lib.sh; source packaging/version.sh; find_php; check_version version' \
         >"$work/drift" 2>&1; then
@@ -62,7 +68,7 @@ test_source() {
         packaging/docker/Dockerfile stubs/cluster_lock.stubs.php script/build LICENSE; do
         grep -qx "$file" "$work/files" || fail "the source lacks $file"
     done
-    has_not "the source" "$work/files" '^(\.ci|bench|cli/tests|core/tests|demo|fuzz|lab/nfs|packages|php-tests|target|wordpress/tests)/'
+    has_not "the source" "$work/files" '^(\.ci|bench|cli/tests|core/tests|demo|docs/tests|fuzz|lab/nfs|packages|php-tests|target|wordpress/(screenshots|stand|tests))/'
     unpack_source "$first" "$work/tree"
     # cargo is content with it as it is: every member of the workspace is there, and the lock file fits.
     (cd "$work/tree" && cargo metadata --format-version 1 --locked >/dev/null)
@@ -93,6 +99,7 @@ test_debs() {
     so=$root$("$PHP_CONFIG" --extension-dir)/cluster_lock.so
     [[ $("$PHP" -n -d "extension=$so" -r 'echo phpversion("cluster_lock");') == "$version" ]] || fail "$PHP does not load $so"
     "$PHP" -n -l "$root/usr/share/cluster-lock-php/stubs/cluster_lock.stubs.php" >/dev/null
+    "$PHP" -n -l "$root/usr/share/cluster-lock-php/wordpress/cluster-lock.php" >/dev/null
     # Licences that ask for it: BSD's and ISC's texts go with the binary.
     gzip -dc "$root/usr/share/doc/cluster-lock-php$PHP_MINOR/THIRD-PARTY.gz" >"$work/third-party"
     has "THIRD-PARTY" "$work/third-party" '^  redis [0-9.]*: BSD-3-Clause$'
@@ -229,6 +236,7 @@ with_pie() {
         export PIE_WORKING_DIRECTORY=$work/pie-home
         cd "$work/pie"
         "$pie" repository:add path "$work/pie"
+        "$pie" repository:remove packagist.org
         "$pie" build 'cluster-lock/cluster_lock:*@dev'
     )
 }
@@ -241,10 +249,11 @@ test_cargo-php() {
     cargo install cargo-php --version 0.2.2 --locked --root "$packages/cargo-php"
     mkdir "$work/extensions"
     touch "$ini"
+    cd "$work/tree"
     # The places are given: by itself it takes PHP's own.
     cargo_php() {
         PATH=$packages/cargo-php/bin:$PATH CARGO_TARGET_DIR=$packages/cargo-php-target \
-            cargo php "$@" --yes --install-dir "$work/extensions" --ini-path "$ini" --manifest "$work/tree/Cargo.toml"
+            cargo php "$@" --yes --install-dir "$work/extensions" --ini-path "$ini"
     }
     cargo_php install --release
     [[ $("$PHP" -n -c "$ini" -d "extension_dir=$work/extensions" -r 'echo phpversion("cluster_lock");') == "$version" ]] ||
