@@ -30,6 +30,9 @@ COVERS = [
     Cover(r"sudo apt-get install \./target/packages/cluster-lock\*\.deb", "script/package --test install"),
     Cover(r"sudo apt-get purge 'cluster-lock\*'", "script/package --test install"),
     Cover(r"pie \S+ .*", "script/package --test pie"),
+    Cover(r"cd packaging/pie && phpize && \./configure && make && make test && sudo make install",
+          "script/package --test phpize"),
+    Cover(r"cargo php install --release --yes", "script/package --test cargo-php"),
     Cover(r"docker build -f packaging/docker/Dockerfile .*", "script/package --test dockerfile"),
     # It takes the half minute that it says: the command's own tests use less.
     Cover(r"cluster-lock run --no-wait --at-least 30 import -- /usr/local/bin/import", "script/test core"),
