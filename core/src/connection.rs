@@ -48,13 +48,13 @@ impl Fault {
     }
 }
 
-/// What the server said of itself when the connection was made.
+/// What the server said of itself when the connection was made, if it did.
 #[derive(Debug, Clone, Default)]
 pub struct Greeting {
     /// Its version.
-    pub version: String,
+    pub version: Option<String>,
     /// `master` or `replica`.
-    pub role: String,
+    pub role: Option<String>,
 }
 
 /// How a wait for data ended.
@@ -531,7 +531,7 @@ fn greeting(hello: &Value) -> Greeting {
     if let Value::Array(items) = hello {
         for pair in items.chunks_exact(2) {
             if let [Value::BulkString(name), Value::BulkString(value)] = pair {
-                let value = text::said(&String::from_utf8_lossy(value));
+                let value = Some(text::said(&String::from_utf8_lossy(value))).filter(|text| !text.is_empty());
                 match name.as_slice() {
                     b"version" => greeting.version = value,
                     b"role" => greeting.role = value,
@@ -841,7 +841,7 @@ mod tests {
             let server = Server { address, tls: None, user: None, password: None, database: 0 };
             let limit = Duration::from_secs(5);
             let opened = Connection::open(&server, None, limit, limit, "test");
-            assert_eq!(opened.map(|(_, greeting)| greeting.role).ok(), opens.then(|| "master".into()));
+            assert_eq!(opened.map(|(_, greeting)| greeting.role).ok(), opens.then(|| Some("master".into())));
             peer.join().unwrap();
         }
     }

@@ -167,10 +167,9 @@ impl StoreStatus {
     /// The numbers of several servers together. Version and role are those of the first that told.
     pub(crate) fn of<'a>(backend: &'static str, dsn: &str, pools: impl Iterator<Item = &'a Pool>) -> Self {
         let mut all = Self { backend, dsn: dsn.to_owned(), ..Self::default() };
-        let known = |text: String| if text.is_empty() { None } else { Some(text) };
         for pool in pools.map(Pool::status) {
-            all.server_version = all.server_version.or_else(|| known(pool.greeting.version));
-            all.server_role = all.server_role.or_else(|| known(pool.greeting.role));
+            all.server_version = all.server_version.or(pool.greeting.version);
+            all.server_role = all.server_role.or(pool.greeting.role);
             all.open += pool.open;
             all.idle += pool.idle;
             all.created += pool.created;

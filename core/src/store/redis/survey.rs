@@ -29,9 +29,8 @@ pub(crate) fn survey(pool: &Pool, prefix: &str) -> ServerReport {
     });
     report.error = asked.err().map(said);
     let greeting = pool.status().greeting;
-    let known = |text: String| if text.is_empty() { None } else { Some(text) };
-    report.version = report.version.or_else(|| known(greeting.version));
-    report.role = report.role.or_else(|| known(greeting.role));
+    report.version = report.version.or(greeting.version);
+    report.role = report.role.or(greeting.role);
     report
 }
 
