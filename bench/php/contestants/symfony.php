@@ -8,28 +8,11 @@ declare(strict_types=1);
 namespace Bench;
 
 use Symfony\Component\Lock\LockFactory;
-use Symfony\Component\Lock\LockInterface;
 use Symfony\Component\Lock\Store\RedisStore;
 
 require_once __DIR__ . '/../connect.php';
-require_once 'Symfony/Component/Lock/autoload.php';
+require_once __DIR__ . '/../SymfonyLock.php';
 
 return function (string $server, string $name): Contestant {
-    $lock = (new LockFactory(new RedisStore(connect($server))))->createLock($name, 10.0, false);
-
-    return new class ($lock) implements Contestant {
-        public function __construct(private LockInterface $lock)
-        {
-        }
-
-        public function lock(): void
-        {
-            $this->lock->acquire(true);
-        }
-
-        public function unlock(): void
-        {
-            $this->lock->release();
-        }
-    };
+    return new SymfonyLock((new LockFactory(new RedisStore(connect($server))))->createLock($name, 10.0, false));
 };

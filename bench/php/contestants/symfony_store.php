@@ -9,28 +9,11 @@ namespace Bench;
 
 use ClusterLock\Symfony\ClusterLockStore;
 use Symfony\Component\Lock\LockFactory;
-use Symfony\Component\Lock\LockInterface;
 
-require_once 'Symfony/Component/Lock/autoload.php';
+require_once __DIR__ . '/../SymfonyLock.php';
 require_once __DIR__ . '/../../../packages/symfony-lock/src/Hold.php';
 require_once __DIR__ . '/../../../packages/symfony-lock/src/ClusterLockStore.php';
 
 return function (string $server, string $name): Contestant {
-    $lock = (new LockFactory(new ClusterLockStore()))->createLock($name, 300.0, false);
-
-    return new class ($lock) implements Contestant {
-        public function __construct(private LockInterface $lock)
-        {
-        }
-
-        public function lock(): void
-        {
-            $this->lock->acquire(true);
-        }
-
-        public function unlock(): void
-        {
-            $this->lock->release();
-        }
-    };
+    return new SymfonyLock((new LockFactory(new ClusterLockStore()))->createLock($name, 300.0, false));
 };
