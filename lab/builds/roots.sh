@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# Debian systems of other releases, as folders in the cache, and commands in them. Sourced by script/matrix.
+# Debian systems of any release, as folders in the cache, and commands in them. Sourced by script/matrix, script/fresh,
+# script/package.
 : "${cache:?}" "${ROOT:?}"
 
 mirror=${CLUSTER_LOCK_MIRROR:-http://deb.debian.org/debian}
@@ -7,13 +8,21 @@ mirror=${CLUSTER_LOCK_MIRROR:-http://deb.debian.org/debian}
 # make_root NAME SUITE MMDEBSTRAP_OPTION...: the release as a folder; at once when it is there. mmdebstrap mounts in a
 # namespace of its own and keeps services from starting while it works.
 make_root() {
-    local root=$cache/root-$1 suite=$2
+    local root=$cache/root-$1 suite=$2 lock
     shift 2
     [[ -d $root ]] && return
-    rm -rf "$root.new"
-    # Debian's snapshots of unstable say that they are out of date after a week.
-    mmdebstrap --mode=root --aptopt='Acquire::Check-Valid-Until "false"' "$@" "$suite" "$root.new" "$mirror"
-    mv "$root.new" "$root"
+    # mmdebstrap makes no folder above the one that it fills.
+    mkdir -p "$cache"
+    exec {lock}>"$root.lock"
+    # Somebody else's run may be making it.
+    flock "$lock"
+    if [[ ! -d $root ]]; then
+        rm -rf "$root.new"
+        # Debian's snapshots of unstable say that they are out of date after a week.
+        mmdebstrap --mode=root --aptopt='Acquire::Check-Valid-Until "false"' "$@" "$suite" "$root.new" "$mirror"
+        mv "$root.new" "$root"
+    fi
+    exec {lock}>&-
 }
 
 # make_system SUITE PACKAGE...: one that commands run in, with what the build and the tests need
