@@ -119,7 +119,7 @@ make_tools() {
 make_debs() {
     local stage=$1 out=$2 work tree
     local maintainer="${DEBFULLNAME:-cluster_lock contributors} <${DEBEMAIL:-cluster_lock@localhost}>"
-    command -v dh_php >/dev/null || die "debhelper and dh-php are missing: run script/bootstrap"
+    command -v dh_php >/dev/null || die "debhelper and dh-php are missing: run script/bootstrap package"
     work=$(mktemp -d)
     tree=$work/cluster-lock-php-$version
     mkdir -p "$tree"

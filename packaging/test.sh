@@ -52,7 +52,7 @@ test_version() {
 
 test_source() {
     local commit first=$work/first.tar.gz second=$work/second.tar.gz
-    is_checkout || { say "skipped: this is not a checkout"; return; }
+    is_checkout || { skip source "this is not a checkout"; return; }
     commit=$(snapshot)
     make_source "$commit" "$first"
     # As somebody else with other habits.
@@ -164,9 +164,10 @@ test_dockerfile() {
 }
 
 test_install() {
-    local root=$work/root suite
-    if ((EUID != 0)); then
-        say "skipped: making a system needs root"
+    local root=$work/root suite obstacle
+    obstacle=$(systems_obstacle)
+    if [[ -n $obstacle ]]; then
+        skip install "$obstacle"
         return
     fi
     # shellcheck source=/dev/null

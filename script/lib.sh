@@ -2,6 +2,8 @@
 # Shared by the scripts next to it: messages, which PHP to use, servers that are started and stopped.
 # Sourced, never run.
 
+# Bash knows it without the environment.
+export HOME=${HOME:-~}
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export ROOT
 
@@ -18,6 +20,12 @@ warn() { printf '%s%s%s\n' "$red" "$*" "$plain" >&2; }
 die() {
     warn "$(basename "$0"): $*"
     exit 1
+}
+
+# skip WHAT WHY: what is not run here, because the place lacks what it needs; script/test counts it.
+skip() {
+    say "skipped: $2"
+    if [[ -n ${CLUSTER_LOCK_SKIPPED:-} ]]; then echo "$1" >>"$CLUSTER_LOCK_SKIPPED"; fi
 }
 
 # Where cargo puts its results, as an absolute path.

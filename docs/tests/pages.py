@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +23,14 @@ class Wrong(Exception):
 
 
 class Skipped(Exception):
-    """A block that cannot be run on this machine, and why."""
+    """What cannot be run on this machine, and why."""
+
+    def report(self, what: str) -> None:
+        """script/test counts what is left out, as its shell scripts say it (skip in script/lib.sh)."""
+        print(f"   skipped: {self}", file=sys.stderr)
+        if counted := os.environ.get("CLUSTER_LOCK_SKIPPED"):
+            with Path(counted).open("a", encoding="utf-8") as file:
+                file.write(f"{what}\n")
 
 
 @dataclass

@@ -41,7 +41,11 @@ def main() -> int:
         print(json.dumps(inside(paths, arguments)))
         return 0
     began = time.monotonic()
-    reports = [json.loads(said) for said in stand.on_hosts(min(HOSTS, len(paths)), sys.argv)]
+    try:
+        reports = [json.loads(said) for said in stand.on_hosts(min(HOSTS, len(paths)), sys.argv)]
+    except Skipped as why:
+        why.report("docs")
+        return 0
     failures = [failure for report in reports for failure in report["failures"]]
     for failure in failures:
         print(f"\n{failure}", file=sys.stderr)
@@ -109,7 +113,7 @@ def run_page(page: Page, host: stand.Stand, runner: Runner) -> list[str]:
         except Wrong as wrong:
             failures.append(str(wrong))
         except Skipped as why:
-            print(f"   skipped: {why}", file=sys.stderr)
+            why.report("blocks")
         except Exception as trouble:  # noqa: BLE001 - the other blocks are to be run all the same
             failures.append(f"{block.place}: {trouble!r}")
     return failures

@@ -5,6 +5,16 @@
 
 mirror=${CLUSTER_LOCK_MIRROR:-http://deb.debian.org/debian}
 
+# Why no system can be made here; nothing when it can.
+systems_obstacle() {
+    local said
+    if ((EUID != 0)); then
+        echo "making a system needs root"
+    elif ! said=$(unshare --mount --pid --fork --mount-proc true 2>&1); then
+        echo "making a system needs the kernel's namespaces and mounts, which this place does not give ($said)"
+    fi
+}
+
 # make_root NAME SUITE MMDEBSTRAP_OPTION...: the release as a folder; at once when it is there. mmdebstrap mounts in a
 # namespace of its own and keeps services from starting while it works.
 make_root() {
