@@ -60,7 +60,7 @@ def prepare(write: bool) -> None:
     run("hostname", NODE)
     for directory in ("/var/www", "/srv", "/mnt"):
         if not Path(directory).is_dir():
-            sys.exit(f"docs: there is no {directory} to put the stand's own over: run script/bootstrap")
+            sys.exit(f"docs: there is no {directory} to put the stand's own over: run script/bootstrap test")
         run("mount", "-t", "tmpfs", "-o", "mode=755", "stand", directory)
     # Commands may install what they like: into layers above the directories of this machine.
     config = os.environ.get("PHP_CONFIG", "php-config")

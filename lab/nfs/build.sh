@@ -17,7 +17,7 @@ obstacle() {
     local program
     for program in apt-get apt-cache dpkg-deb mkfs.ext4 redis-server redis-cli ip unshare nsenter /usr/bin/python3; do
         PATH=$PATH:/usr/sbin:/sbin command -v "$program" >/dev/null || {
-            echo "$program was not found (script/bootstrap installs it)"
+            echo "$program was not found (script/bootstrap nfs-lab installs it)"
             return
         }
     done

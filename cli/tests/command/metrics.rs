@@ -25,7 +25,7 @@ print(json.dumps([[f.name, f.type, f.unit, [[s.name, s.labels, s.value] for s in
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
-        .expect("python3-prometheus-client is needed: run script/bootstrap");
+        .expect("python3-prometheus-client is needed: run script/bootstrap test");
     python.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     let out = python.wait_with_output().unwrap();
     assert!(out.status.success(), "it is not OpenMetrics:\n{text}");

@@ -96,7 +96,7 @@ impl RedisServer {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .expect("redis-server is needed: run script/bootstrap")
+            .expect("redis-server is needed: run script/bootstrap test")
     }
 
     fn await_ready(&self) {

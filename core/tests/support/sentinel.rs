@@ -160,6 +160,6 @@ fn sentinel(primary: &str, lines: &[&str]) -> Sentinel {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .expect("redis-server is needed: run script/bootstrap");
+        .expect("redis-server is needed: run script/bootstrap test");
     Sentinel { child, port, dir }
 }
