@@ -4,6 +4,8 @@
 
 # Bash knows it without the environment.
 export HOME=${HOME:-~}
+# Python would leave its bytecode in the checkout.
+export PYTHONDONTWRITEBYTECODE=1
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export ROOT
 
