@@ -17,6 +17,17 @@ find_guest_room() {
     echo "${TMPDIR:-/tmp}"
 }
 
+# Why the guest's kernel cannot run a program on this machine; prints nothing when it can. It keeps a program's registers
+# in a space that not all of them fit into where the processor has many (Intel's AMX), and ends with the first program.
+guest_obstacle() {
+    local said
+    # shellcheck disable=SC2154 # set by script/nfs-lab
+    said=$(TMPDIR=$guest_room timeout 30 "$guest_kernel" mem=128M umid=probe uml_dir="$guest_room/" con0=null,fd:1 con=null \
+        ssl=null root=none rootfstype=hostfs rootflags=/ ro init=/bin/true panic=1 </dev/null 2>&1 |
+        grep -a -m 1 'ptrace .* failed, errno') || return 0
+    echo "User-Mode Linux, the guest's kernel, does not run on this processor ($said)"
+}
+
 # boot_guest FOLDER LIMIT LEASE JOB [ARGUMENT...]: the job's output goes to FOLDER/log, its results to
 # FOLDER/results.jsonl; fails when the job fails or the guest has not ended after LIMIT seconds.
 boot_guest() {
