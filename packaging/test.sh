@@ -50,6 +50,13 @@ test_version() {
     has "the report of a drift" "$work/drift" 'crate cluster-lock-core says'
 }
 
+# takes_any_pie COMPOSER.JSON: no form of php-ext.download-url-method is one for every Composer and PIE. A list stops PIE
+# before 1.4, and Composer before 2.9.5 refuses the file, that of Debian 13 among them; 12's knows nothing of php-ext, and so
+# sees nothing. A string is to PIE 1.4 the only way, without another where a release has no binary for this PHP.
+takes_any_pie() {
+    "$PHP" -n -r 'exit(isset(json_decode(file_get_contents($argv[1]), true)["php-ext"]["download-url-method"]) ? 1 : 0);' "$1"
+}
+
 test_source() {
     local commit first=$work/first.tar.gz second=$work/second.tar.gz
     is_checkout || { say "skipped: this is not a checkout"; return; }
@@ -65,16 +72,30 @@ test_source() {
     tar -tzf "$first" | sed "s|^cluster_lock-$version/||" >"$work/files"
     for file in composer.json Cargo.lock build.rs src/lib.rs src/zend_shim.c core/Cargo.toml core/src/lib.rs \
         core/src/store/scripts/acquire.lua lab/fault-proxy/Cargo.toml packaging/pie/config.m4 packaging/pie/Makefile.frag \
-        packaging/docker/Dockerfile stubs/cluster_lock.stubs.php script/build LICENSE; do
+        packaging/docker/Dockerfile stubs/cluster_lock.stubs.php script/build script/package LICENSE; do
         grep -qx "$file" "$work/files" || fail "the source lacks $file"
     done
     has_not "the source" "$work/files" '^(\.ci|bench|cli/tests|core/tests|demo|docs/tests|fuzz|lab/nfs|packages|php-tests|target|wordpress/(screenshots|stand|tests))/'
     unpack_source "$first" "$work/tree"
     # cargo is content with it as it is: every member of the workspace is there, and the lock file fits.
     (cd "$work/tree" && cargo metadata --format-version 1 --locked >/dev/null)
-    # Composer before 2.9 does not know php-ext, and would not have it published.
-    COMPOSER_ALLOW_SUPERUSER=1 composer validate --no-check-publish --no-interaction --quiet --working-dir="$work/tree" ||
-        fail "composer does not accept composer.json"
+    takes_any_pie "$work/tree/composer.json" || fail "composer.json says by which way PIE is to download"
+    # And would see it.
+    "$PHP" -n -r '$json = json_decode(file_get_contents($argv[1]), true);
+        $json["php-ext"]["download-url-method"] = ["pre-packaged-binary", "composer-default"];
+        echo json_encode($json);' "$work/tree/composer.json" >"$work/composer.json"
+    if takes_any_pie "$work/composer.json"; then fail "a list in download-url-method goes unseen"; fi
+    # Debian 12's Composer does not know php-ext, and would not have it published.
+    COMPOSER_ALLOW_SUPERUSER=1 composer validate --no-check-publish --no-interaction --working-dir="$work/tree" \
+        >"$work/log" 2>&1 || { cat "$work/log"; fail "composer does not accept composer.json"; }
+    # Where it was unpacked, script/package does what it says: there is all that it reads.
+    (cd "$work/tree" && script/package --list && script/package --check-version) >"$work/log" 2>&1 ||
+        { cat "$work/log"; fail "script/package does not work in the unpacked source"; }
+    has_not "script/package in the unpacked source" "$work/log" 'No such file|not found'
+    if (cd "$work/tree" && script/package --test version) >"$work/log" 2>&1; then
+        fail "script/package --test runs without its tests"
+    fi
+    has "script/package --test in the unpacked source" "$work/log" 'the tests are not part of a release.s source'
     say "$(wc -l <"$work/files") files, $(stat -c %s "$first" | numfmt --to=iec-i --suffix=B), $(sha256sum "$first" | cut -c 1-16)…"
 }
 
@@ -146,6 +167,18 @@ test_phpize() {
     chmod 755 "$work/rustc"
     if ./configure RUSTC="$work/rustc" >"$work/log" 2>&1; then fail "configure takes Rust 1.85"; fi
     has "configure's refusal" "$work/log" 'is 1\.85, and cluster_lock needs 1\.88 or later'
+    # One that fails is heard to its end: rustup's says in its second line what to do.
+    printf '#!/bin/sh\n%s\n%s\nexit 1\n' \
+        'echo "error: rustup could not choose a version of rustc to run, because no default is configured." >&2' \
+        "echo \"help: run 'rustup default stable' to download the latest stable release of Rust.\" >&2" >"$work/rustc"
+    local tool
+    for tool in RUSTC CARGO; do
+        if ./configure "$tool=$work/rustc" >"$work/log" 2>&1; then fail "configure takes a $tool that fails"; fi
+        has "configure's refusal" "$work/log" "^configure: error: .*/rustc --version fails with exit status 1:"
+        has "configure's refusal" "$work/log" '^error: rustup could not choose a version of rustc to run, because no default'
+        has "configure's refusal" "$work/log" "^help: run 'rustup default stable' to download"
+        has "configure's refusal" "$work/log" '^If this is rustup.s without a default toolchain: .*rustup default stable'
+    done
 }
 
 # ---- thorough ------------------------------------------------------------------------------------------------
