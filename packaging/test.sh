@@ -40,6 +40,15 @@ test_version() {
     has "configure" packaging/pie/config.m4 "^ *cluster_lock_rust=$rust\$"
     has "the Dockerfile" packaging/docker/Dockerfile "^ARG RUST=$rust\$"
     has "script/bootstrap" script/bootstrap "^rust_needed=$rust\$"
+    # And the PHPs that it is for.
+    lab/builds/versions.py --check || fail "not every page says which PHPs it was run on"
+    mkdir -p "$work/stale"
+    git ls-files -z '*.md' '*composer.json' docs script stubs | xargs -0 cp --parents -t "$work/stale"
+    sed -i -E 's/PHP 8\.[0-9]+ to 8\.[0-9]+/PHP 8.1 to 8.9/' "$work/stale/docs/install.md"
+    sed -i -E '/versions:start/{n;s/8\.[0-9]+\.[0-9]+/8.3.0/}' "$work/stale/README.md"
+    if (cd "$work/stale" && "$ROOT/lab/builds/versions.py" --check) 2>"$work/stale.log"; then fail "another PHP goes unseen"; fi
+    has "the report of other PHPs" "$work/stale.log" '^docs/install.md does not say'
+    has "the report of other PHPs" "$work/stale.log" '^README.md does not say'
     # And it does see when it is not.
     if version=99.9.9 bash -c 'source script/lib.sh; source packaging/version.sh; find_php; check_version version' \
         >"$work/drift" 2>&1; then
@@ -243,7 +252,7 @@ test_pie() {
     loads_installed
     say "phpize, configure, make, make test, make install: ok"
     with_pie
-    first=$(built_in "$a") second=$(built_in "$b")
+    first=$(built_in "$a") second=$(packaged_in "$b")
     cmp "$first" "$second" || fail "two builds gave two extensions"
     if grep -aFq -e "$HOME/" -e "$work" "$first"; then fail "the extension knows this machine's paths"; fi
     say "two builds in two places: the same $(stat -c %s "$first") bytes, and none of this machine's paths"
@@ -254,6 +263,20 @@ built_in() {
     unpack_source "$work/source.tar.gz" "$1/tree"
     build_tree "$1/tree" "$1/target" cluster-lock >&2
     echo "$1/target/release/libcluster_lock.so"
+}
+
+# packaged_in FOLDER: the same by script/package as it was unpacked there, taken out of what it made
+packaged_in() {
+    unpack_source "$work/source.tar.gz" "$1/tree"
+    (
+        cd "$1/tree"
+        unset CLUSTER_LOCK_SOURCE CARGO_TARGET_DIR
+        script/package binary
+        cd target/packages
+        sha256sum --check SHA256SUMS
+        tar -xzf php_cluster_lock-*.tgz cluster_lock.so
+    ) >&2
+    echo "$1/tree/target/packages/cluster_lock.so"
 }
 
 # With PIE itself, where it is installed: no Debian release has it, and its phar comes from a place that not every machine
