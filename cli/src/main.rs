@@ -26,6 +26,7 @@ mod outcome;
 mod output;
 mod php_ini;
 mod ping;
+mod program;
 mod run;
 mod server;
 mod stats;
