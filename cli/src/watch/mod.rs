@@ -64,7 +64,7 @@ pub(crate) fn run(args: &Args, target: &Target, out: &Output) -> Result<Outcome>
 fn show(app: &mut App, feed: &Feed, screen: &mut Screen, ended_by: &AtomicUsize) -> io::Result<Outcome> {
     loop {
         if let Ok(signal @ 1..) = u8::try_from(ended_by.load(Ordering::Relaxed)) {
-            return Ok(Outcome::Code(128 + signal));
+            return Ok(Outcome::Signal(signal));
         }
         feed.news().for_each(|news| app.learn(news));
         screen.draw(|frame| draw::draw(app, frame))?;

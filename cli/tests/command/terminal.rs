@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use nix::pty::{Winsize, openpty};
 use nix::sys::termios::{Termios, tcgetattr};
 
+use crate::calling::code_of;
 use crate::support::until;
 
 pub(crate) const ROWS: u16 = 24;
@@ -87,9 +88,9 @@ impl Terminal {
         self.keys.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Waits for its end; all that it has sent has been read then.
+    /// Waits for its end, and has its code ([`code_of`]); all that it has sent has been read then.
     pub(crate) fn ends(&mut self) -> i32 {
-        let code = self.child.wait().unwrap().code().unwrap();
+        let code = code_of(self.child.wait().unwrap());
         // What was sent last has arrived when what we send ourselves has.
         let mark = "\u{1}the end\u{1}";
         File::from(self.line.try_clone().unwrap()).write_all(mark.as_bytes()).unwrap();

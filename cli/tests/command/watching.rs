@@ -58,7 +58,7 @@ fn it_breaks_what_is_chosen_when_the_answer_is_yes() {
 #[test]
 fn signals_end_it_and_give_the_terminal_back() {
     let server = RedisServer::start(&[]);
-    for (name, code) in [("TERM", 143), ("HUP", 129), ("INT", 130)] {
+    for (name, code) in [("TERM", -15), ("HUP", -1), ("INT", -2)] {
         let mut terminal = watch(&server);
         signal(terminal.child.id(), name);
         assert_eq!(terminal.ends(), code);
