@@ -74,6 +74,11 @@ impl Output {
         }
     }
 
+    /// Whether colours are wanted.
+    pub(crate) fn has_colour(&self) -> bool {
+        self.colour
+    }
+
     /// The text in this style, if colours are wanted.
     pub(crate) fn paint(&self, style: Style, text: impl fmt::Display) -> String {
         let code = style.code();

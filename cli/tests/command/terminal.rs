@@ -73,6 +73,16 @@ impl Terminal {
         self.screen.lock().unwrap().screen().contents()
     }
 
+    /// Whether anything on it has a colour.
+    pub(crate) fn has_colour(&self) -> bool {
+        let parser = self.screen.lock().unwrap();
+        let (_, columns) = parser.screen().size();
+        let cells = (0..ROWS).flat_map(|row| (0..columns.get()).map(move |column| (row, column)));
+        cells
+            .filter_map(|(row, column)| parser.screen().cell(row, column))
+            .any(|cell| (cell.fgcolor(), cell.bgcolor()) != (vt100::Color::Default, vt100::Color::Default))
+    }
+
     /// All that was ever sent to it.
     pub(crate) fn raw(&self) -> Vec<u8> {
         self.raw.lock().unwrap().clone()
