@@ -22,6 +22,7 @@ const MOST: usize = 100_000;
 struct Status<'a> {
     server: &'a str,
     source: String,
+    read_by: Option<&'a str>,
     backend: &'static str,
     prefix: &'a str,
     node: &'a str,
@@ -40,6 +41,7 @@ pub(crate) fn run(_: &Args, target: &Target, out: &Output) -> Result<Outcome> {
         out.object(&Status {
             server: engine.server(),
             source: target.source.to_string(),
+            read_by: target.php.reader.as_deref(),
             backend: config.dsn.backend(),
             prefix: &config.prefix,
             node: &config.node,
@@ -50,6 +52,9 @@ pub(crate) fn run(_: &Args, target: &Target, out: &Output) -> Result<Outcome> {
     } else {
         out.line(out.paint(Style::Bold, engine.server()))?;
         out.line(format_args!("  said by  {}", target.source))?;
+        if let Some(reader) = &target.php.reader {
+            out.line(format_args!("  read by  {reader}"))?;
+        }
         out.line(format_args!("  prefix   {}", config.prefix))?;
         out.line(format_args!("  node     {}", text::said(&config.node)))?;
         out.line(format_args!("  locks    {} held, {waiters} waiting", locks.len()))?;

@@ -20,7 +20,7 @@ mod network;
 mod nodes;
 mod php;
 mod places;
-mod pools;
+pub(crate) mod pools;
 mod report;
 mod rights;
 mod servers;

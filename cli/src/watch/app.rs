@@ -1,12 +1,13 @@
 //! What is shown, and what keys do to it. Knows neither terminal nor server.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cluster_lock_core::{LockName, LockReport};
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-use super::feed::News;
+use super::feed::{News, pause};
 use crate::units::between;
 
 /// What follows from a key.
@@ -33,6 +34,12 @@ pub(super) struct App {
     pub(super) details: bool,
     /// The lock that may be broken, while the question stands.
     pub(super) question: Option<LockName>,
+    /// How often the user wants to see something new.
+    pub(super) interval: Duration,
+    /// How often all locks are looked at.
+    pub(super) every: Duration,
+    /// The first line on the screen.
+    pub(super) top: usize,
     /// What went wrong at the last look.
     pub(super) trouble: Option<String>,
     /// What was done last.
@@ -45,9 +52,12 @@ pub(super) fn longest_wait(lock: &LockReport, now: f64) -> Option<Duration> {
 }
 
 impl App {
-    pub(super) fn new(server: String) -> Self {
+    pub(super) fn new(server: String, interval: Duration) -> Self {
         Self {
             server,
+            interval,
+            every: interval,
+            top: 0,
             locks: Vec::new(),
             now: 0.0,
             chosen: None,
@@ -60,14 +70,17 @@ impl App {
 
     pub(super) fn learn(&mut self, news: News) {
         match news {
-            News::Locks(mut locks, now) => {
-                locks.sort_by_key(|lock| Reverse((longest_wait(lock, now), between(lock.since, now))));
-                let place = self.place();
-                (self.locks, self.now, self.trouble) = (locks, now, None);
-                if self.place().is_none() {
-                    // It is gone: the one that moved up to its place.
-                    self.choose(place.unwrap_or_default());
-                }
+            News::Locks(locks, now) => {
+                self.every = pause(self.interval, &locks);
+                self.show(locks, now);
+            }
+            News::Some(some, now) => {
+                let mut some: BTreeMap<_, _> = some.into_iter().collect();
+                let locks = self.locks.iter().filter_map(|lock| match some.remove(&lock.name) {
+                    Some(news) => news,
+                    None => Some(lock.clone()),
+                });
+                self.show(locks.collect(), now);
             }
             News::Trouble(trouble) => self.trouble = Some(trouble),
             News::Broken(name, Ok(true)) => self.message = Some(format!("lock \"{name}\" is broken")),
@@ -77,6 +90,16 @@ impl App {
             News::Broken(name, Err(error)) => {
                 self.message = Some(format!("lock \"{name}\" is not broken: {error}"));
             }
+        }
+    }
+
+    fn show(&mut self, mut locks: Vec<LockReport>, now: f64) {
+        locks.sort_by_key(|lock| Reverse((longest_wait(lock, now), between(lock.since, now))));
+        let place = self.place();
+        (self.locks, self.now, self.trouble) = (locks, now, None);
+        if self.place().is_none() {
+            // It is gone: the one that moved up to its place.
+            self.choose(place.unwrap_or_default());
         }
     }
 
@@ -93,6 +116,14 @@ impl App {
     fn choose(&mut self, place: usize) {
         let place = place.min(self.locks.len().saturating_sub(1));
         self.chosen = self.locks.get(place).map(|lock| lock.name.clone());
+    }
+
+    /// The lines that are on the screen, when there is room for so many.
+    pub(super) fn visible(&mut self, room: usize) -> &[LockReport] {
+        let place = self.place().unwrap_or_default();
+        let last = self.locks.len().saturating_sub(room);
+        self.top = self.top.min(place).max((place + 1).saturating_sub(room)).min(last);
+        self.locks.get(self.top..).map_or(&[], |rest| rest.get(..room).unwrap_or(rest))
     }
 
     pub(super) fn press(&mut self, key: KeyEvent) -> Step {
@@ -155,7 +186,7 @@ mod tests {
     }
 
     fn app() -> App {
-        let mut app = App::new("redis://h".into());
+        let mut app = App::new("redis://h".into(), Duration::from_secs(1));
         let locks =
             vec![lock("idle", 1.0, &[]), lock("short", 50.0, &[99.0]), lock("long", 60.0, &[95.0, 97.0])];
         app.learn(News::Locks(locks, 100.0));
@@ -178,6 +209,54 @@ mod tests {
         assert_eq!(app.place(), Some(0));
         app.learn(News::Locks(vec![], 103.0));
         assert_eq!((app.place(), press(&mut app, KeyCode::Down)), (None, Step::Stay));
+    }
+
+    #[test]
+    fn what_is_known_of_some_leaves_the_others() {
+        let mut app = app();
+        let name = |name: &str| LockName::new(name.as_bytes()).unwrap();
+        let some = vec![
+            (name("idle"), Some(lock("idle", 1.0, &[80.0]))),
+            (name("long"), None),
+            (name("unknown"), Some(lock("unknown", 1.0, &[]))),
+        ];
+        app.learn(News::Some(some, 102.0));
+        assert_eq!((names(&app), app.now), (vec!["idle".to_owned(), "short".into()], 102.0));
+    }
+
+    #[test]
+    fn the_more_there_are_the_less_often_all_are_looked_at() {
+        let second = Duration::from_secs(1);
+        let many: Vec<LockReport> = (0..5000).map(|n| lock(&n.to_string(), 1.0, &[])).collect();
+        assert_eq!(pause(second, &many), 10 * second);
+        assert_eq!(pause(second, &many[..100]), second);
+        assert_eq!(pause(60 * second, &many), 60 * second);
+        assert_eq!(pause(second, &[lock("wanted", 1.0, &vec![1.0; 5000])]), 10 * second);
+    }
+
+    #[test]
+    fn lines_follow_the_choice() {
+        let mut app = app();
+        let many = (0..100).map(|n| lock(&format!("{n:02}"), f64::from(n), &[])).collect();
+        app.learn(News::Locks(many, 100.0));
+        let seen = |app: &mut App| {
+            let lines = app.visible(10);
+            (lines.first().unwrap().name.to_string(), lines.last().unwrap().name.to_string())
+        };
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        assert_eq!(seen(&mut app), pair("00", "09"));
+        for (key, first, last) in [
+            (KeyCode::PageDown, "01", "10"),
+            (KeyCode::Up, "01", "10"),
+            (KeyCode::End, "90", "99"),
+            (KeyCode::Up, "90", "99"),
+            (KeyCode::Home, "00", "09"),
+        ] {
+            press(&mut app, key);
+            assert_eq!(seen(&mut app), pair(first, last), "{key:?}");
+        }
+        assert_eq!(app.visible(200).len(), 100);
+        assert!(app.visible(0).is_empty());
     }
 
     #[test]
