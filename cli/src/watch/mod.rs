@@ -78,7 +78,7 @@ fn show(app: &mut App, feed: &Feed, screen: &mut Screen, ended_by: &AtomicUsize)
                 Step::Stay => {}
                 Step::Leave => return Ok(Outcome::Yes),
                 Step::Look => feed.look(),
-                Step::Break(name) => feed.break_lock(name),
+                Step::Break(name, fence) => feed.break_lock(name, fence),
             }
         }
     }
