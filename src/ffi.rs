@@ -369,9 +369,9 @@ unsafe extern "C" fn clk_list(prefix: Bytes, limit: i64, array: *mut Zval, out: 
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn clk_break(name: Bytes, out: *mut RawReply) {
+unsafe extern "C" fn clk_break(name: Bytes, fence: i64, any_holder: bool, out: *mut RawReply) {
     // SAFETY: `out` is the shim's.
-    unsafe { answer(out, || functions::break_lock(name.or_empty())) }
+    unsafe { answer(out, || functions::break_lock(name.or_empty(), (!any_holder).then_some(fence))) }
 }
 
 #[unsafe(no_mangle)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cluster_lock_core::{Error, LockName, Loss, Mode, Result};
+use cluster_lock_core::{Broken, Error, LockName, Loss, Mode, Result};
 
 use crate::info;
 use crate::reply::{BadArgument, Class, Reply, Value, about};
@@ -116,10 +116,11 @@ pub(crate) fn fence(name: &[u8]) -> Answer {
 }
 
 /// `cluster_lock_break()`
-pub(crate) fn break_lock(name: &[u8]) -> Answer {
+pub(crate) fn break_lock(name: &[u8], fence: Option<i64>) -> Answer {
     let name = name_argument(1, name)?;
-    Ok(match settings::engine().and_then(|engine| engine.break_lock(&name)) {
-        Ok(broken) => broken.into(),
+    let meant = fence.map(|fence| fence_argument(2, fence)).transpose()?;
+    Ok(match settings::engine().and_then(|engine| engine.break_lock(&name, meant)) {
+        Ok(broken) => (broken == Broken::Yes).into(),
         Err(error) => Reply::failed(about(&name, error)),
     })
 }
@@ -127,6 +128,12 @@ pub(crate) fn break_lock(name: &[u8]) -> Answer {
 /// A lock's name.
 pub(crate) fn name_argument(number: u32, name: &[u8]) -> std::result::Result<LockName, BadArgument> {
     LockName::new(name).map_err(|error| BadArgument { number, message: error.to_string() })
+}
+
+/// A fencing token.
+fn fence_argument(number: u32, fence: i64) -> std::result::Result<u64, BadArgument> {
+    let fence = u64::try_from(fence).ok().filter(|fence| *fence > 0);
+    fence.ok_or_else(|| BadArgument { number, message: "must be greater than or equal to 1".into() })
 }
 
 /// A wait; `None` is no limit.

@@ -146,13 +146,17 @@ ZEND_FUNCTION(cluster_lock_list)
 ZEND_FUNCTION(cluster_lock_break)
 {
 	zend_string *name;
+	zend_long fence = 0;
+	bool any_holder = true;
 	clk_reply reply;
 
-	ZEND_PARSE_PARAMETERS_START(1, 1)
+	ZEND_PARSE_PARAMETERS_START(1, 2)
 		Z_PARAM_STR(name)
+		Z_PARAM_OPTIONAL
+		Z_PARAM_LONG_OR_NULL(fence, any_holder)
 	ZEND_PARSE_PARAMETERS_END();
 
-	clk_break(clk_bytes_of_str(name), &reply);
+	clk_break(clk_bytes_of_str(name), fence, any_holder, &reply);
 	clk_answer(&reply, return_value);
 }
 

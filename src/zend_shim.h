@@ -82,7 +82,7 @@ void clk_leave(clk_bytes name, uint64_t id, clk_reply *reply);
 void clk_fence(clk_bytes name, clk_reply *reply);
 void clk_info(clk_bytes name, zval *array, clk_reply *reply);
 void clk_list(clk_bytes prefix, int64_t limit, zval *array, clk_reply *reply);
-void clk_break(clk_bytes name, clk_reply *reply);
+void clk_break(clk_bytes name, int64_t fence, bool any_holder, clk_reply *reply);
 void clk_servers(zval *array, clk_reply *reply);
 void clk_status(zval *array, clk_reply *reply);
 

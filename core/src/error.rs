@@ -67,6 +67,18 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Without the server's name, where that stands next to it.
+    pub(crate) fn cause(self) -> String {
+        match self {
+            Self::Connection { cause, .. } | Self::Server { cause, .. } | Self::FailingOver { cause, .. } => {
+                cause
+            }
+            other => other.to_string(),
+        }
+    }
+}
+
 /// How a lock was lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Loss {

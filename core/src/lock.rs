@@ -12,7 +12,7 @@ use crate::key::{LockName, MAX_NAME};
 use crate::lease::{self, LeaseState};
 use crate::renewal::{Renewer, retry_after};
 use crate::report::{Identity, LockReport, Mode, ServerReport};
-use crate::store::{self, Attempt, Claim, Grant, IfBusy, Standing, Store, StoreStatus, Token, Wake};
+use crate::store::{self, Attempt, Broken, Claim, Grant, IfBusy, Standing, Store, StoreStatus, Token, Wake};
 
 /// A waiter is heard of at least this often: the longest sleep in the store.
 const SLICE: Duration = Duration::from_secs(1);
@@ -349,8 +349,9 @@ impl Engine {
         self.soon(|store| store.info(name))
     }
 
-    /// All held locks whose names start with `prefix`, at most `limit`, sorted by name. One round
-    /// trip for every thousand keys of the database, and one for every batch of locks found.
+    /// The first `limit` by name of all held locks whose names start with `prefix`, sorted by name. One round
+    /// trip for every thousand keys of the database, and one for every batch of locks found; no more than
+    /// `limit` and a batch are in memory (of a quorum: all that are held).
     ///
     /// # Errors
     /// The server cannot be reached or refuses.
@@ -361,12 +362,13 @@ impl Engine {
         self.soon(|store| store.list(prefix, limit))
     }
 
-    /// Takes a lock away from whoever holds it. `false` when nobody did. One round trip.
+    /// Takes a lock away from whoever holds it. One round trip. With the fencing token of a
+    /// [report](LockReport::fence) only if nobody has been let in since.
     ///
     /// # Errors
     /// The server cannot be reached or refuses.
-    pub fn break_lock(&self, name: &LockName) -> Result<bool> {
-        self.soon(|store| store.break_lock(name))
+    pub fn break_lock(&self, name: &LockName, meant: Option<u64>) -> Result<Broken> {
+        self.soon(|store| store.break_lock(name, meant))
     }
 
     fn soon<T>(&self, step: impl FnMut(&dyn Store) -> Result<T>) -> Result<T> {
@@ -399,6 +401,21 @@ impl Engine {
     /// each, of commands that change nothing; one that cannot be asked costs a time-out at most.
     pub fn servers(&self) -> Vec<ServerReport> {
         self.0.store.servers()
+    }
+
+    /// The same, and whether each of them grants a lock, with why not in its `error`: one of a name of its own
+    /// is taken and given back, which is three round trips more. Where there is no server, the reason why no lock can
+    /// be had, if so.
+    pub fn examine(&self) -> Vec<ServerReport> {
+        self.0.store.examine()
+    }
+
+    /// Takes a lock of a name of its own and gives it back: whether locks can be had, now.
+    ///
+    /// # Errors
+    /// They cannot.
+    pub fn try_out(&self) -> Result<()> {
+        self.soon(|store| store::try_out(store, &store::trial_name()?))
     }
 
     /// The state of the store, without asking the server.

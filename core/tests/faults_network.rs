@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use cluster_lock_core::store::{Attempt, Claim, IfBusy, RedisStore, Store, Token};
-use cluster_lock_core::{Acquired, Config, Dsn, Engine, Error, Loss, Mode, Standing};
+use cluster_lock_core::{Acquired, Broken, Config, Dsn, Engine, Error, Loss, Mode, Standing};
 use fault_proxy::{Break, Direction, Ending, Fault, Proxy, Side};
 use support::{RedisServer, Want, assert_clean, assert_tells, config, name, patient, until, waiting};
 
@@ -361,10 +361,10 @@ fn a_lost_break_is_not_repeated_upon_the_next_holder() {
     let near = net.near.clone();
     let waiter = thread::spawn(move || Want::default().get(&near, "x"));
     until("somebody waits", || waiting(&net.near, "x") == 1);
-    assert!(!net.far.break_lock(&name("warm")).unwrap(), "loads the script");
+    assert_eq!(net.far.break_lock(&name("warm"), None).unwrap(), Broken::Free, "loads the script");
     net.lose_the_next_reply();
     let far = net.far.clone();
-    let breaking = thread::spawn(move || far.break_lock(&name("x")));
+    let breaking = thread::spawn(move || far.break_lock(&name("x"), None));
     net.await_loss();
     let other = waiter.join().unwrap();
     net.proxy.set(Fault::Pass);
@@ -374,6 +374,35 @@ fn a_lost_break_is_not_repeated_upon_the_next_holder() {
     assert_eq!(other.release().unwrap(), Standing::Ours);
     assert_eq!(lease.release().unwrap(), Standing::Lost(Loss::Superseded));
     net.assert_clean();
+}
+
+#[test]
+fn a_lost_break_of_a_holder_who_was_seen_is_repeated_and_hurts_nobody() {
+    for somebody_waits in [false, true] {
+        let net = Net::new();
+        let lease = Want::default().get(&net.near, "x");
+        let waiter = somebody_waits.then(|| {
+            let near = net.near.clone();
+            let waiter = thread::spawn(move || Want::default().get(&near, "x"));
+            until("somebody waits", || waiting(&net.near, "x") == 1);
+            waiter
+        });
+        assert_eq!(net.far.break_lock(&name("warm"), Some(1)).unwrap(), Broken::Free, "loads the script");
+        let seen = net.near.info(&name("x")).unwrap().unwrap().fence;
+        net.lose_the_next_reply();
+        let far = net.far.clone();
+        let breaking = thread::spawn(move || far.break_lock(&name("x"), Some(seen)));
+        net.await_loss();
+        let next = waiter.map(|waiter| waiter.join().unwrap());
+        net.proxy.set(Fault::Pass);
+        assert_eq!(breaking.join().unwrap().unwrap(), Broken::Yes, "the first try has done it");
+        if let Some(next) = next {
+            next.verify().expect("it was let in by the break");
+            assert_eq!(next.release().unwrap(), Standing::Ours);
+        }
+        assert!(matches!(lease.release().unwrap(), Standing::Lost(Loss::Broken | Loss::Superseded)));
+        net.assert_clean();
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cluster_lock_core::{Acquired, Engine, Error, Loss, Standing};
+use cluster_lock_core::{Acquired, Broken, Engine, Error, Loss, Standing};
 use support::{RedisServer, Want, config, engine, name, quorum_dsn, until, waiting};
 
 const MS: Duration = Duration::from_millis(1);
@@ -191,8 +191,8 @@ fn a_lock_whose_majority_lost_its_data_is_lost() {
     assert_eq!(lease.release().unwrap(), Standing::Lost(Loss::Forgotten));
     let lease = Want::default().get(&e, "y");
     let other = engine(&quorum_dsn(&all));
-    assert!(other.break_lock(&name("y")).unwrap());
-    assert!(!other.break_lock(&name("y")).unwrap());
+    assert_eq!(other.break_lock(&name("y"), None).unwrap(), Broken::Yes);
+    assert_eq!(other.break_lock(&name("y"), None).unwrap(), Broken::Free);
     assert_eq!(lease.release().unwrap(), Standing::Lost(Loss::Broken));
 }
 

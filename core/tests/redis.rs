@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cluster_lock_core::{Acquired, Engine, Standing};
+use cluster_lock_core::{Acquired, Broken, Engine, Standing};
 use support::{RedisServer, Want, config, engine, name, readme_rights, until, waiting};
 
 const MS: Duration = Duration::from_millis(1);
@@ -79,7 +79,7 @@ fn the_readmes_acl_line_is_enough() {
     let readers = (Want::default().shared().get(&a, "y"), Want::default().shared().get(&a, "y"));
     assert_eq!(a.list(b"", 10).unwrap().len(), 1);
     Want::now().refused(&a, "y");
-    assert!(a.break_lock(&name("y")).unwrap());
+    assert_eq!(a.break_lock(&name("y"), None).unwrap(), Broken::Yes);
     drop(readers);
     assert_eq!(a.counters().errors.load(Ordering::Relaxed), 0);
     // Other people's keys stay out of reach.

@@ -17,8 +17,8 @@ pub(super) enum Step {
     Leave,
     /// Look at the server now.
     Look,
-    /// Break this lock; the question has been answered.
-    Break(LockName),
+    /// Break this lock of the holder with this fencing token; the question has been answered.
+    Break(LockName, u64),
 }
 
 #[derive(Debug)]
@@ -32,8 +32,8 @@ pub(super) struct App {
     chosen: Option<LockName>,
     /// Whether holders and waiters of the chosen one are shown.
     pub(super) details: bool,
-    /// The lock that may be broken, while the question stands.
-    pub(super) question: Option<LockName>,
+    /// The lock that may be broken, as it was when the question was put: that is whose holder is meant.
+    pub(super) question: Option<LockReport>,
     /// How often the user wants to see something new.
     pub(super) interval: Duration,
     /// How often all locks are looked at.
@@ -83,13 +83,7 @@ impl App {
                 self.show(locks.collect(), now);
             }
             News::Trouble(trouble) => self.trouble = Some(trouble),
-            News::Broken(name, Ok(true)) => self.message = Some(format!("lock \"{name}\" is broken")),
-            News::Broken(name, Ok(false)) => {
-                self.message = Some(format!("lock \"{name}\" was released meanwhile"));
-            }
-            News::Broken(name, Err(error)) => {
-                self.message = Some(format!("lock \"{name}\" is not broken: {error}"));
-            }
+            News::Broken(message) => self.message = Some(message),
         }
     }
 
@@ -131,9 +125,9 @@ impl App {
         if control && matches!(key.code, KeyCode::Char('c' | 'd')) {
             return Step::Leave;
         }
-        if let Some(name) = self.question.take() {
+        if let Some(lock) = self.question.take() {
             if matches!(key.code, KeyCode::Char('y' | 'Y')) {
-                return Step::Break(name);
+                return Step::Break(lock.name, lock.fence);
             }
             self.message = Some("nothing was done".into());
             return Step::Stay;
@@ -144,7 +138,7 @@ impl App {
             KeyCode::Esc if self.details => self.details = false,
             KeyCode::Char('q') | KeyCode::Esc => return Step::Leave,
             KeyCode::Char('r' | ' ') => return Step::Look,
-            KeyCode::Char('b') => self.question.clone_from(&self.chosen),
+            KeyCode::Char('b') => self.question = self.chosen().cloned(),
             KeyCode::Enter => self.details = !self.details,
             KeyCode::Up | KeyCode::Char('k') => self.choose(place.saturating_sub(1)),
             KeyCode::Down | KeyCode::Char('j') => self.choose(place + 1),
@@ -267,10 +261,11 @@ mod tests {
         assert_eq!(press(&mut app, KeyCode::Enter), Step::Stay);
         assert_eq!(app.question, None);
         press(&mut app, KeyCode::Char('b'));
-        // The order changes while the question stands.
-        app.learn(News::Locks(vec![lock("other", 1.0, &[1.0]), lock("long", 60.0, &[95.0])], 110.0));
+        // The order changes while the question stands, and so does the holder.
+        let next = LockReport { fence: 2, ..lock("long", 60.0, &[95.0]) };
+        app.learn(News::Locks(vec![lock("other", 1.0, &[1.0]), next], 110.0));
         let expected = LockName::new(b"long").unwrap();
-        assert_eq!(press(&mut app, KeyCode::Char('y')), Step::Break(expected));
+        assert_eq!(press(&mut app, KeyCode::Char('y')), Step::Break(expected, 1));
     }
 
     #[test]

@@ -35,10 +35,8 @@ pub(super) fn draw(app: &mut App, frame: &mut Frame<'_>) -> Vec<LockName> {
         );
     }
     frame.render_widget(Paragraph::new(footer(app)), foot);
-    if let Some(name) = &app.question {
-        let lock = app.locks.iter().find(|lock| lock.name == *name);
-        let holder = lock.map_or_else(|| "Nobody holds it now.".into(), |lock| held(lock, app.now));
-        question(frame, &format!("Break lock \"{name}\"? {holder}"));
+    if let Some(lock) = &app.question {
+        question(frame, &format!("Break lock \"{}\"? {}", lock.name, held(lock, app.now)));
     }
     shown
 }

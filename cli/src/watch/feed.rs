@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cluster_lock_core::{Engine, LockName, LockReport};
+use cluster_lock_core::{Broken, Engine, LockName, LockReport};
 
+use crate::break_lock::another;
 use crate::outcome::{Failure, Result};
 use crate::status::ahead;
 use crate::units::now;
@@ -33,13 +34,13 @@ pub(super) enum News {
     Some(Vec<(LockName, Option<LockReport>)>, f64),
     /// The server cannot be asked.
     Trouble(String),
-    /// A lock was broken, or not.
-    Broken(LockName, std::result::Result<bool, String>),
+    /// A lock was broken, or not: in words.
+    Broken(String),
 }
 
 enum Order {
     Look,
-    Break(LockName),
+    Break(LockName, u64),
 }
 
 pub(super) struct Feed {
@@ -85,9 +86,9 @@ impl Feed {
                     let order = orders.recv_timeout(interval);
                     let at_once = order.is_ok();
                     match order {
-                        Ok(Order::Break(name)) => {
-                            let outcome = engine.break_lock(&name).map_err(|error| error.to_string());
-                            let _ = tell.send(News::Broken(name, outcome));
+                        Ok(Order::Break(name, fence)) => {
+                            let outcome = broken(&engine, &name, fence, now() + clock.0);
+                            let _ = tell.send(News::Broken(format!("lock \"{name}\": {outcome}")));
                         }
                         Ok(Order::Look) | Err(RecvTimeoutError::Timeout) => {}
                         Err(RecvTimeoutError::Disconnected) => return engine.shutdown(),
@@ -129,8 +130,19 @@ impl Feed {
         let _ = self.orders.send(Order::Look);
     }
 
-    pub(super) fn break_lock(&self, name: LockName) {
-        let _ = self.orders.send(Order::Break(name));
+    /// Breaks a lock, if nobody has been let in since the holder with this fencing token.
+    pub(super) fn break_lock(&self, name: LockName, fence: u64) {
+        let _ = self.orders.send(Order::Break(name, fence));
+    }
+}
+
+/// Breaks a lock, and says what has come of that.
+fn broken(engine: &Engine, name: &LockName, fence: u64, now: f64) -> String {
+    match engine.break_lock(name, Some(fence)) {
+        Ok(Broken::Yes) => "it is broken".into(),
+        Ok(Broken::Free) => "it was released meanwhile".into(),
+        Ok(Broken::Another) => another(engine.info(name).ok().flatten().as_ref(), now),
+        Err(error) => format!("it is not broken: {error}"),
     }
 }
 

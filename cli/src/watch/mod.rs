@@ -104,7 +104,7 @@ fn show(
                 Step::Stay => {}
                 Step::Leave => return Ok(Outcome::Yes),
                 Step::Look => feed.look(),
-                Step::Break(name) => feed.break_lock(name),
+                Step::Break(name, fence) => feed.break_lock(name, fence),
             }
         }
     }

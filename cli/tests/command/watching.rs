@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::calling::{Ongoing, ask, holder, on};
-use crate::support::{RedisServer, Want, engine, signal, until, waiting};
+use crate::support::{RedisServer, Want, engine, name, signal, until, waiting};
 use crate::terminal::Terminal;
 
 fn watch(server: &RedisServer) -> Terminal {
@@ -48,13 +48,35 @@ fn it_breaks_what_is_chosen_when_the_answer_is_yes() {
     terminal.types("b");
     terminal.shows("Break lock \"second\"?");
     terminal.types("y");
-    terminal.shows("lock \"second\" is broken");
+    terminal.shows("lock \"second\": it is broken");
     terminal.shows("1 held");
     ask(&server, ["info", "second"]).expect(1, &[]);
     ask(&server, ["info", "first"]).expect(0, &[]);
     terminal.types("\x03");
     assert_eq!(terminal.ends(), 0);
     terminal.is_as_before();
+}
+
+#[test]
+fn who_came_after_the_question_keeps_the_lock() {
+    let server = RedisServer::start(&[]);
+    let observer = server.observer();
+    let seen = holder(&server, &["x"]);
+    let mut terminal = watch(&server);
+    terminal.shows("1 held");
+    terminal.types("b");
+    terminal.shows("Break lock \"x\"?");
+    signal(seen.pid(), "TERM");
+    until("it is given back", || observer.info(&name("x")).unwrap().is_none());
+    let next = holder(&server, &["x"]);
+    // The table has gone on; the question names whom it has named from the beginning.
+    terminal.shows(&next.pid().to_string());
+    terminal.shows(&seen.pid().to_string());
+    terminal.types("y");
+    terminal.shows("lock \"x\": nothing was broken: another holder has it by now");
+    ask(&server, ["info", "x"]).expect(0, &[&next.pid().to_string()]);
+    terminal.types("q");
+    assert_eq!(terminal.ends(), 0);
 }
 
 #[test]

@@ -118,18 +118,22 @@ final class Functions
             // No name is longer.
             return strlen($prefix) > LockName::MAX ? [] : Engine::current()->store->list($prefix, $limit);
         } catch (Failure $failure) {
-            Raise::warning('cluster_lock_list', Engine::counted($failure)->getMessage());
+            $message = Engine::counted($failure)->getMessage();
+            Raise::warning('cluster_lock_list', "The locks cannot be listed: $message");
 
             return [];
         }
     }
 
-    public static function break(string $name): bool
+    public static function break(string $name, ?int $fence): bool
     {
         Request::enter();
         $lockName = Arguments::name('cluster_lock_break', 1, $name);
+        if ($fence !== null && $fence < 1) {
+            throw Arguments::error('cluster_lock_break', 2, 'fence', 'must be greater than or equal to 1');
+        }
         try {
-            return Engine::current()->store->break($lockName);
+            return Engine::current()->store->break($lockName, $fence);
         } catch (Failure $failure) {
             Raise::warning('cluster_lock_break', $lockName->about(Engine::counted($failure)->getMessage()));
 
