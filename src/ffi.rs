@@ -105,6 +105,7 @@ unsafe extern "C" {
     fn clk_shim_interrupted() -> bool;
     fn clk_shim_hooked() -> bool;
     fn clk_shim_same_open_file(one: c_int, other: c_int) -> bool;
+    fn clk_shim_set_inherited(fd: c_int, inherited: bool) -> bool;
 }
 
 /// Whether PHP wants the thread back: a time limit, or a signal for user code.
@@ -124,6 +125,12 @@ pub(crate) fn is_hooked() -> bool {
 pub(crate) fn is_same_open_file(one: c_int, other: c_int) -> bool {
     // SAFETY: asks the kernel about two numbers; any are allowed.
     unsafe { clk_shim_same_open_file(one, other) }
+}
+
+/// Whether programs that this process starts get this descriptor; true: that was otherwise.
+pub(crate) fn set_inherited(fd: c_int, inherited: bool) -> bool {
+    // SAFETY: sets a flag of a number, which need not be a descriptor.
+    unsafe { clk_shim_set_inherited(fd, inherited) }
 }
 
 /// What the bytes of the last reply point into.
@@ -425,7 +432,7 @@ struct Stream {
 
 impl Stream {
     fn handle(self) -> Handle {
-        Handle { stream: self.address, fd: self.fd }
+        Handle::new(self.address, self.fd)
     }
 
     /// # Safety

@@ -36,7 +36,10 @@ pub(crate) fn lock(name: &[u8], timeout: Option<f64>, mode: i64, ttl: Option<f64
 
 /// Gives up a wait that was interrupted.
 pub(crate) fn give_up(wait: u64) {
-    drop(request::with(|request| request.end_wait(wait)));
+    let (_pending, taking) = request::with(|request| request.end_wait(wait));
+    if let Some(taking) = taking {
+        taking.abandon();
+    }
 }
 
 fn warn_lost(reply: Reply, name: &LockName, earlier: Option<&Loss>) -> Reply {

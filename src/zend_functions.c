@@ -66,9 +66,13 @@ ZEND_FUNCTION(cluster_synchronized)
 		Z_PARAM_DOUBLE_OR_NULL(ttl, no_ttl)
 	ZEND_PARSE_PARAMETERS_END();
 
+	/* The callable's array may have it by reference, and code of the user that runs during the wait be its last. */
+	zend_object *object = fcc.object;
+	if (object) {
+		GC_ADDREF(object);
+	}
 	if (!clk_before_wait()) {
-		zend_release_fcall_info_cache(&fcc);
-		RETURN_THROWS();
+		goto uncalled;
 	}
 	uint64_t resume = 0;
 	do {
@@ -80,11 +84,10 @@ ZEND_FUNCTION(cluster_synchronized)
 	clk_tell(&reply);
 	/* Held with a warning, and the error handler threw: not called, but to be given back. */
 	if (!held || EG(exception)) {
-		zend_release_fcall_info_cache(&fcc);
 		if (held) {
 			clk_leave(clk_bytes_of_str(name), id, &reply);
 		}
-		RETURN_THROWS();
+		goto uncalled;
 	}
 
 	/* When this does not come back (a fatal error), the end of the request releases. */
@@ -98,6 +101,16 @@ ZEND_FUNCTION(cluster_synchronized)
 	if (!threw) {
 		/* An exception of the callback (or its exit) wins over what became of the lock. */
 		clk_tell(&reply);
+	}
+	if (object) {
+		OBJ_RELEASE(object);
+	}
+	return;
+
+uncalled:
+	zend_release_fcall_info_cache(&fcc);
+	if (object) {
+		OBJ_RELEASE(object);
 	}
 }
 

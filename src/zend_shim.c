@@ -24,6 +24,8 @@ zend_class_entry *clk_connection_ce;
 
 static int (*next_deactivate)(void);
 
+static CLK_PER_THREAD bool ending;
+
 /* php.ini */
 
 static ZEND_INI_MH(on_setting)
@@ -112,6 +114,11 @@ static void hide_passwords_in_configuration(void)
 
 /* Life cycle. */
 
+bool clk_request_is_ending(void)
+{
+	return ending;
+}
+
 /* FrankenPHP's workers serve many requests between RINIT and RSHUTDOWN; each ends here. */
 static int on_deactivate(void)
 {
@@ -166,18 +173,22 @@ int clk_shim_rinit(int type, int module_number)
 {
 	(void) type;
 	(void) module_number;
+	ending = false;
 	hide_password();
 	return SUCCESS;
 }
 
+/* Extensions are shut down in the reverse of the order in which they were loaded, and some of those after us run code of the
+ * user: session's writes what a handler in PHP may have locked for. So nothing is given back yet. */
 int clk_shim_rshutdown(int type, int module_number)
 {
 	(void) type;
 	(void) module_number;
-	clk_request_end();
+	ending = true;
 	return SUCCESS;
 }
 
+/* No code of the user runs any more: every stream and every object is gone. */
 int clk_shim_post_deactivate(void)
 {
 	clk_request_gone();

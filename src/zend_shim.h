@@ -139,5 +139,6 @@ void clk_shim_minfo(zend_module_entry *module);
 bool clk_shim_interrupted(void);
 bool clk_shim_hooked(void);
 bool clk_shim_same_open_file(int one, int other);
+bool clk_shim_set_inherited(int fd, bool inherited);
 
 #endif

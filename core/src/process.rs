@@ -5,7 +5,7 @@
 //! one for each of them, so that none uses the server, the user or the prefix of another.
 //!
 //! An engine that has been shut down stays in the list, unused: a process in which PHP starts a second time (an embedding
-//! program's, FrankenPHP's reload) makes new ones.
+//! program's, a reload of `FrankenPHP`) makes new ones.
 //!
 //! Engines are leaked on purpose: a `&'static` survives a fork that must not close its parent's
 //! sockets, and the renewal thread may hold it while the process ends.
