@@ -19,6 +19,7 @@ use ext_php_rs::zend::ModuleEntry;
 use crate::file_lock::{Asking, Handle};
 use crate::functions::Answer;
 use crate::reply::{Class, Reply, Trouble, Value};
+use crate::request::Fiber;
 use crate::{file_lock, file_write, functions, hidden_dsn, info, lock_object, request, settings};
 
 /// `clk_bytes`
@@ -103,6 +104,7 @@ unsafe extern "C" {
     pub(crate) fn clk_shim_post_deactivate() -> c_int;
     pub(crate) fn clk_shim_minfo(module: *mut ModuleEntry);
     fn clk_shim_interrupted() -> bool;
+    fn clk_shim_fiber() -> usize;
     fn clk_shim_hooked() -> bool;
     fn clk_shim_same_open_file(one: c_int, other: c_int) -> bool;
     fn clk_shim_set_inherited(fd: c_int, inherited: bool) -> bool;
@@ -112,6 +114,12 @@ unsafe extern "C" {
 pub(crate) fn interrupted() -> bool {
     // SAFETY: reads two flags of the calling thread, which is PHP's.
     unsafe { clk_shim_interrupted() }
+}
+
+/// The fiber that runs: a number that no other has while it exists; 0 outside of fibers.
+pub(crate) fn fiber() -> Fiber {
+    // SAFETY: compares two pointers of the calling thread, which is PHP's.
+    unsafe { clk_shim_fiber() }
 }
 
 /// Whether the operations of PHP's plain streams pass through the shim.
@@ -286,6 +294,12 @@ extern "C" fn clk_request_gone() {
 #[unsafe(no_mangle)]
 extern "C" fn clk_identity_known() -> bool {
     quietly(true, || request::with(|request| request.is_identified()))
+}
+
+/// A fiber ends.
+#[unsafe(no_mangle)]
+extern "C" fn clk_fiber_ended(fiber: usize) {
+    quietly((), || request::with_used(|request| request.fiber_ended(fiber)));
 }
 
 /// Says who this request is.

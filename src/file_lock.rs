@@ -240,8 +240,7 @@ pub(crate) fn closed(handle: Handle) -> Reply {
 /// Another stream is on the same open file.
 pub(crate) fn share(with: Handle, handle: Handle) {
     request::with(|request| {
-        if let Some(lock) = request.file_locks.iter_mut().find(|lock| lock.has(with.stream))
-        {
+        if let Some(lock) = request.file_locks.iter_mut().find(|lock| lock.has(with.stream)) {
             lock.add(handle);
         }
     });
@@ -378,7 +377,7 @@ impl Taking {
             // The kernel's lock was kept: it is the kernel's alone.
             (Ok(Turn::TimedOut { .. }), _) if self.kernel => Some(Cluster::Unavailable),
             (Ok(Turn::TimedOut { .. } | Turn::Held(_)), _) => return Err(self.timed_out(file)),
-            (Err(Error::Deadlock), _) => return Err(self.failed(file, Error::Deadlock)),
+            (Err(error @ (Error::Deadlock | Error::OtherFiber)), _) => return Err(self.failed(file, error)),
             (Err(error), _) if self.flock_mode == FlockMode::Gate => {
                 self.warning = Some(format!("{error}; falling back on the kernel's lock alone"));
                 Some(Cluster::Unavailable)
@@ -403,7 +402,7 @@ impl Taking {
         let old = request.take_file_lock(handle);
         // What the request's other handles hold; this one's own is out of the table.
         let refusal = request.refusal(&self.name, &self.wish, Some(NO_OBJECT));
-        let Some(mut lock) = old else { return Ok(self.ask_anew(request, refusal)) };
+        let Some(mut lock) = old else { return Ok(self.ask_anew(request)) };
         if loss.is_none() {
             if let Some(Err(error)) = refusal {
                 // It would wait for itself: nothing has changed then.
@@ -436,18 +435,12 @@ impl Taking {
             }
             let _ = lease.release();
         }
-        Ok(self.ask_anew(request, refusal))
+        Ok(self.ask_anew(request))
     }
 
-    fn ask_anew(
-        &self,
-        request: &mut Request,
-        refusal: Option<cluster_lock_core::Result<Turn>>,
-    ) -> (Option<Lease>, Asked) {
-        match refusal {
-            Some(refusal) => (None, refusal.into()),
-            None => request.ask(&self.wish, &self.name, |how| settings::engine()?.acquire(&self.name, how)),
-        }
+    fn ask_anew(&self, request: &mut Request) -> (Option<Lease>, Asked) {
+        // Code that ran during an interrupt may have taken the place of an earlier wait, whose time is gone.
+        request.claim(&self.wish.since(self.started), &self.name, Some(NO_OBJECT))
     }
 
     /// The open file has a kernel's lock that is, or at once becomes, what is wanted. It is not given up, so the cluster
@@ -464,7 +457,7 @@ impl Taking {
                 self.name = lock.name.clone();
                 request.ask(&wish, &self.name, |how| lease.convert(how))
             }
-            None => request.ask(&wish, &self.name, |how| settings::engine()?.acquire(&self.name, how)),
+            None => request.claim(&wish, &self.name, Some(NO_OBJECT)),
         }
     }
 

@@ -63,6 +63,10 @@ pub(crate) fn given_back(name: &LockName, given: Result<Given>) -> std::result::
     match given {
         Ok(Given::Ours) => Ok(()),
         Ok(Given::NotHeld) => Err((Class::Lock, about(name, "is not held by this request"))),
+        Ok(Given::OtherFiber) => Err((
+            Class::Lock,
+            about(name, "is held by another fiber of this request, which alone can give it back"),
+        )),
         Ok(Given::Lost(loss)) => {
             Err((Class::Lost, about(name, format_args!("was lost before it was released: {loss}"))))
         }

@@ -2,6 +2,7 @@
 #include "zend_glue.h"
 
 #include "ext/standard/flock_compat.h"
+#include "zend_exceptions.h"
 
 ZEND_FUNCTION(cluster_lock)
 {
@@ -47,6 +48,28 @@ ZEND_FUNCTION(cluster_unlock)
 
 	clk_unlock(clk_bytes_of_str(name), &reply);
 	clk_answer(&reply, return_value);
+}
+
+/* A loss beside an exception of the callback, or its exit: the exception wins, and tells of it as well. */
+static void tell_beside(const clk_reply *reply)
+{
+	zend_string *message = clk_copy_of(reply->message);
+
+	if (!message) {
+		return;
+	}
+	zend_exception_save();
+	php_error_docref(NULL, E_WARNING, "%s", ZSTR_VAL(message));
+	bool threw = EG(exception) != NULL;
+	zend_exception_restore();
+	if (!threw && !zend_is_unwind_exit(EG(exception)) && !zend_is_graceful_exit(EG(exception))) {
+		zval loss, text;
+		object_init_ex(&loss, reply->trouble == CLK_THROW_LOST ? clk_lost_ce : clk_exception_ce);
+		ZVAL_STR(&text, message);
+		zend_update_property_ex(zend_ce_exception, Z_OBJ(loss), ZSTR_KNOWN(ZEND_STR_MESSAGE), &text);
+		zend_exception_set_previous(EG(exception), Z_OBJ(loss));
+	}
+	zend_string_release(message);
 }
 
 ZEND_FUNCTION(cluster_synchronized)
@@ -98,9 +121,13 @@ ZEND_FUNCTION(cluster_synchronized)
 		zend_unwrap_reference(return_value);
 	}
 	clk_leave(clk_bytes_of_str(name), id, &reply);
-	if (!threw) {
-		/* An exception of the callback (or its exit) wins over what became of the lock. */
+	if (reply.trouble != CLK_FINE && threw) {
+		tell_beside(&reply);
+	} else {
 		clk_tell(&reply);
+		if (EG(exception) && EG(exception)->ce == clk_lost_ce) {
+			zend_update_property(clk_lost_ce, EG(exception), ZEND_STRL("result"), return_value);
+		}
 	}
 	if (object) {
 		OBJ_RELEASE(object);
@@ -187,4 +214,14 @@ ZEND_FUNCTION(cluster_lock_status)
 
 	clk_status(return_value, &reply);
 	clk_answer(&reply, return_value);
+}
+
+ZEND_METHOD(ClusterLockLostException, getResult)
+{
+	zval unset, *result;
+
+	ZEND_PARSE_PARAMETERS_NONE();
+
+	result = zend_read_property(clk_lost_ce, Z_OBJ_P(ZEND_THIS), ZEND_STRL("result"), true, &unset);
+	RETURN_COPY_DEREF(result);
 }

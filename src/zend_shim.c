@@ -13,6 +13,7 @@
 #include "ext/spl/spl_exceptions.h"
 #include "ext/standard/info.h"
 #include "php_ini.h"
+#include "zend_observer.h"
 
 #include "cluster_lock_arginfo.h"
 
@@ -119,6 +120,17 @@ bool clk_request_is_ending(void)
 	return ending;
 }
 
+uintptr_t clk_shim_fiber(void)
+{
+	return EG(current_fiber_context) == EG(main_fiber_context) ? 0 : (uintptr_t) EG(current_fiber_context);
+}
+
+/* The next one may have its address. */
+static void on_fiber_destroyed(zend_fiber_context *fiber)
+{
+	clk_fiber_ended((uintptr_t) fiber);
+}
+
 /* FrankenPHP's workers serve many requests between RINIT and RSHUTDOWN; each ends here. */
 static int on_deactivate(void)
 {
@@ -147,11 +159,12 @@ int clk_shim_minit(int type, int module_number)
 		return FAILURE;
 	}
 	register_classes();
+	zend_observer_fiber_destroy_register(on_fiber_destroyed);
 	if (type == MODULE_PERSISTENT) {
 		next_deactivate = sapi_module.deactivate;
 		sapi_module.deactivate = on_deactivate;
-		clk_hook_streams();
 	}
+	clk_hook_streams();
 	return SUCCESS;
 }
 

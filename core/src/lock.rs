@@ -202,6 +202,18 @@ impl Engine {
         }
     }
 
+    /// As [`Engine::acquire`], in the place of a claim of the same process for the same name and mode, which gives it up.
+    /// The time-out counts from now.
+    ///
+    /// # Errors
+    /// As [`Engine::acquire`].
+    pub fn take_over(mut pending: Pending, how: &Acquire<'_>) -> Result<Acquired> {
+        if let Some(wait) = &mut pending.wait {
+            wait.started = Instant::now();
+        }
+        Self::resume(pending, how)
+    }
+
     fn claim(&self, name: &LockName, token: Token, converts: u64, how: &Acquire<'_>) -> Result<Acquired> {
         self.go_on(name, Wait { token, started: Instant::now(), place: 0, converts, blocker: None }, how)
     }
