@@ -36,7 +36,10 @@ pub(crate) fn lock(name: &[u8], timeout: Option<f64>, mode: i64, ttl: Option<f64
 
 /// Gives up a wait that was interrupted.
 pub(crate) fn give_up(wait: u64) {
-    drop(request::with(|request| request.end_wait(wait)));
+    let (_pending, taking) = request::with(|request| request.end_wait(wait));
+    if let Some(taking) = taking {
+        taking.abandon();
+    }
 }
 
 fn warn_lost(reply: Reply, name: &LockName, earlier: Option<&Loss>) -> Reply {
@@ -60,6 +63,10 @@ pub(crate) fn given_back(name: &LockName, given: Result<Given>) -> std::result::
     match given {
         Ok(Given::Ours) => Ok(()),
         Ok(Given::NotHeld) => Err((Class::Lock, about(name, "is not held by this request"))),
+        Ok(Given::OtherFiber) => Err((
+            Class::Lock,
+            about(name, "is held by another fiber of this request, which alone can give it back"),
+        )),
         Ok(Given::Lost(loss)) => {
             Err((Class::Lost, about(name, format_args!("was lost before it was released: {loss}"))))
         }

@@ -70,7 +70,8 @@ function cluster_unlock(string $name): bool {}
  * @throws ClusterLockTimeoutException the time is up: not called
  * @throws ClusterLockConnectionException the server cannot be reached: not called
  * @throws ClusterLockLostException after the callback, which did not throw: the lock was lost, or
- *     unlocked, while it ran
+ *     unlocked, while it ran; getResult() has what the callback returned. When the callback threw, its
+ *     exception is thrown, the loss is its innermost getPrevious(), and E_WARNING tells it
  * @throws ClusterLockException any other failure: not called
  */
 function cluster_synchronized(string $name, callable $callback, ?float $timeout = null, ?float $ttl = null): mixed {}
@@ -313,6 +314,13 @@ final class ClusterLockTimeoutException extends ClusterLockException
 /** The lock was ours and no longer is: what it protected may have been touched by others. */
 final class ClusterLockLostException extends ClusterLockException
 {
+    private mixed $result = null;
+
+    /**
+     * What the callback of cluster_synchronized() returned before the loss was found; null where there was none. No round
+     * trip.
+     */
+    public function getResult(): mixed {}
 }
 
 /** The server cannot be reached, and no other has taken its place in time. */

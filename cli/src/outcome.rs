@@ -82,7 +82,7 @@ impl Failure {
     pub(crate) fn code(&self) -> u8 {
         match (self, self.engine()) {
             (_, Some(Error::Connection { .. } | Error::FailingOver { .. } | Error::Server { .. })) => 3,
-            (_, Some(Error::Lost(_) | Error::Deadlock)) => 1,
+            (_, Some(Error::Lost(_) | Error::Deadlock | Error::OtherFiber)) => 1,
             (_, Some(Error::File { .. })) | (Self::System(..) | Self::Closed, _) => 4,
             _ => 2,
         }

@@ -57,6 +57,10 @@ pub enum Error {
     #[error("this request already holds it through another handle, so waiting could only deadlock")]
     Deadlock,
 
+    /// Another fiber of the same request holds the lock.
+    #[error("another fiber of this request has it: waiting here would stop that fiber, too")]
+    OtherFiber,
+
     /// A file operation failed.
     #[error("{path}: {cause}")]
     File {

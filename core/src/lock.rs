@@ -147,6 +147,8 @@ struct Inner {
     patience: Duration,
     command_timeout: Duration,
     pid: u32,
+    /// [`Engine::shutdown`] was called: nobody renews its leases any more.
+    ended: AtomicBool,
 }
 
 impl Engine {
@@ -165,12 +167,18 @@ impl Engine {
             patience: config.connect_timeout + config.command_timeout,
             command_timeout: config.command_timeout,
             pid: std::process::id(),
+            ended: AtomicBool::new(false),
         })))
     }
 
     /// Whether this process made it, and not the one it was forked from.
     pub fn is_own(&self) -> bool {
         self.0.pid == std::process::id()
+    }
+
+    /// Whether [`Engine::shutdown`] has ended it. A process that starts again makes a new one.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.0.ended.load(Ordering::Relaxed)
     }
 
     /// Acquires a lock: one round trip when it is free. When it is not, sleeps until it is handed
@@ -192,6 +200,18 @@ impl Engine {
             Some(wait) => pending.engine.go_on(&pending.name, wait, how),
             None => pending.engine.acquire(&pending.name, how),
         }
+    }
+
+    /// As [`Engine::acquire`], in the place of a claim of the same process for the same name and mode, which gives it up.
+    /// The time-out counts from now.
+    ///
+    /// # Errors
+    /// As [`Engine::acquire`].
+    pub fn take_over(mut pending: Pending, how: &Acquire<'_>) -> Result<Acquired> {
+        if let Some(wait) = &mut pending.wait {
+            wait.started = Instant::now();
+        }
+        Self::resume(pending, how)
     }
 
     fn claim(&self, name: &LockName, token: Token, converts: u64, how: &Acquire<'_>) -> Result<Acquired> {
@@ -431,7 +451,7 @@ impl Engine {
     /// Stops the renewal thread and closes idle connections. The process is about to end. Does
     /// nothing in a forked child.
     pub fn shutdown(&self) {
-        if self.is_own() {
+        if self.is_own() && !self.0.ended.swap(true, Ordering::Relaxed) {
             self.0.renewer.stop(self.0.patience);
             self.0.store.close();
         }

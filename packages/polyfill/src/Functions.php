@@ -80,7 +80,7 @@ final class Functions
 
             throw $thrown;
         }
-        self::leave($lockName, $turn);
+        self::leave($lockName, $turn, $value);
 
         return $value;
     }
@@ -184,7 +184,7 @@ final class Functions
         }
     }
 
-    private static function leave(LockName $name, Turn $turn): void
+    private static function leave(LockName $name, Turn $turn, mixed $result): void
     {
         try {
             Request::enter();
@@ -199,7 +199,12 @@ final class Functions
                 ? 'was unlocked, or lost and acquired again, by the callback'
                 : "was lost before it was released: {$given->how}";
 
-            throw Raise::here(new ClusterLockLostException($name->about($what)));
+            $lost = new ClusterLockLostException($name->about($what));
+            (function () use ($result): void {
+                $this->result = $result;
+            })->call($lost);
+
+            throw Raise::here($lost);
         }
     }
 
