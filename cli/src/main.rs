@@ -4,6 +4,7 @@
 //! * [`args`]: the tree of commands and what all of them understand; completions and manual pages
 //!   ([`generated`]) are made of it.
 //! * [`server`]: where the locks live: `--dsn`, the environment, or what php.ini says ([`php_ini`]).
+//! * [`program`]: asks another program, which may not answer.
 //! * [`output`], [`table`], [`json`], [`units`]: text for people, JSON for programs; nothing of what others wrote
 //!   drives a terminal.
 //! * [`outcome`]: what went wrong, what to do, and the exit codes.

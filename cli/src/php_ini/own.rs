@@ -39,15 +39,17 @@ pub(super) fn read(bytes: &[u8], env: impl Fn(&str) -> Option<String>) -> Result
             continue;
         }
         let Some((label, raw)) = line.split_once('=') else {
-            if is_label(line.split(';').next().unwrap_or_default()) {
+            if is_label(line.split(';').next().unwrap_or_default().trim()) {
                 continue; // sets nothing
             }
             return Err(unsure("there is no = in it"));
         };
         let label = label.trim_matches([' ', '\t']);
-        let plain = label.split_once('[').map_or(label, |(plain, _)| plain);
+        let (plain, offset) = label.split_once('[').unwrap_or((label, "]"));
+        let offset =
+            offset.strip_suffix(']').filter(|offset| offset.bytes().all(|b| b.is_ascii_alphanumeric()));
         let ours = plain.strip_prefix("cluster_lock.").filter(|name| SETTINGS.contains(name));
-        if !is_label(plain) || (label.contains('[') && (ours.is_some() || !label.ends_with(']'))) {
+        if !is_label(plain) || offset.is_none() || (ours.is_some() && plain != label) {
             return Err(unsure("the name of a setting with special characters"));
         }
         match ours {
@@ -68,6 +70,6 @@ pub(super) fn read(bytes: &[u8], env: impl Fn(&str) -> Option<String>) -> Result
 }
 
 fn is_label(text: &str) -> bool {
-    !text.trim().is_empty()
-        && !text.contains(['{', '}', '|', '&', '~', '!', '(', ')', '^', '"', '$', '\'', '['])
+    let special = ['{', '}', '|', '&', '~', '!', '(', ')', '^', '"', '$', '\'', '[', ']', ';', '\t'];
+    !text.trim().is_empty() && !text.contains(special)
 }

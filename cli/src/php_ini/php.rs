@@ -77,7 +77,9 @@ impl Php {
             None => vec!["php".to_owned()],
         };
         let path = std::env::var_os("PATH").unwrap_or_default();
-        let mut directories: Vec<PathBuf> = std::env::split_paths(&path).collect();
+        // An empty one would be the directory of whoever calls.
+        let mut directories: Vec<PathBuf> =
+            std::env::split_paths(&path).filter(|directory| directory.is_absolute()).collect();
         // Cron's PATH knows no /usr/local/bin, where Docker's images have it.
         if let Some(root) = place.ancestors().find(|above| above.ends_with("usr/local")) {
             directories.insert(0, root.join("bin"));
@@ -168,10 +170,12 @@ fn judge(answer: Answer, mentions: &[Mention], name: &str) -> Result<Read, Wrong
     Ok(read)
 }
 
+/// A PHP into which the extension is built does not do: that hides a password from `get_cfg_var()`.
 fn ask(php: &Path, text: &[u8]) -> Result<Answer, String> {
     let names: Vec<String> = SETTINGS.iter().map(|name| format!("'{name}'")).collect();
     let code = format!(
-        "echo \"\\n:\", get_cfg_var('cfg_file_path') === false ? '' : PHP_VERSION, \"\\n\";\
+        "$reads = get_cfg_var('cfg_file_path') !== false && !extension_loaded('cluster_lock');\
+         echo \"\\n:\", $reads ? PHP_VERSION : '', \"\\n\";\
          foreach ([{}] as $name) {{\
              $value = get_cfg_var(\"cluster_lock.$name\");\
              if ($value !== false) echo \":$name \", is_array($value) ? '-' : bin2hex($value), \"\\n\";\

@@ -106,6 +106,9 @@ fn without_php_what_is_not_certain_is_refused() {
         "x = a=b\ncluster_lock.dsn = a",
         "{x} = a\ncluster_lock.dsn = a",
         "[x\ncluster_lock.dsn = a",
+        "[x] ]y\ncluster_lock.dsn = a",
+        "x[\"]\"] = y\ncluster_lock.dsn = a",
+        "x\ty = z\ncluster_lock.dsn = a",
         "[HOST=]\ncluster_lock.dsn = a",
         "a\0b = c\ncluster_lock.dsn = a",
     ] {

@@ -85,7 +85,11 @@ impl Running {
 
     /// Hands on a signal that we got, unless the command has got it, too.
     pub(super) fn pass_on(&mut self, number: i32, by_terminal: bool) {
-        let was_seen = self.witness.as_mut().is_some_and(|witness| witness.has_seen(number));
+        let was_seen = self.witness.as_mut().and_then(|witness| witness.has_seen(number));
+        if was_seen.is_none() {
+            self.witness = None;
+        }
+        let was_seen = was_seen.unwrap_or(false);
         if self.has_group || !(by_terminal || was_seen) {
             self.signal_number(number);
         }

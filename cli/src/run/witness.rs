@@ -48,10 +48,12 @@ impl Witness {
         Ok(witness)
     }
 
-    /// Whether it has got this signal, too, since it was asked about it last.
-    pub(super) fn has_seen(&mut self, number: i32) -> bool {
-        let question = u8::try_from(number).unwrap_or_default();
-        self.questions.write_all(&[question]).is_ok() && self.answer() == Some(1)
+    /// Whether it has got this signal, too, since it was asked about it last; `None` when it does not answer, and is
+    /// not to be asked again: the answer might still come.
+    pub(super) fn has_seen(&mut self, number: i32) -> Option<bool> {
+        let question = u8::try_from(number).ok()?;
+        self.questions.write_all(&[question]).ok()?;
+        self.answer().map(|answer| answer == 1)
     }
 
     fn answer(&mut self) -> Option<u8> {

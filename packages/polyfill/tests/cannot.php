@@ -67,6 +67,7 @@ return [
         'Surface\SettingsTest::testAGoodValueIsTaken*',
         'Surface\SettingsTest::testSystemSettingsCannotBeChangedAtRunTime',
         'Surface\SettingsTest::testAnEnvironmentVariableCanBeUsed',
+        'Surface\CommandTest::*',
         'Flock\GateTest::testItIsTheDefault',
         'LifeCycle\RequestEndTest::testTheNextRequestOfTheWorkerStartsClean*',
         'Security\MessagesTest::testPhpinfoHasNoMarkUpOfOthers',
