@@ -274,7 +274,9 @@ fn a_break_that_means_a_holder_leaves_the_next_one_alone(b: &Backend) {
     let before = fence().unwrap();
     let late = want.clone().by("late").get(&a, "seen");
     assert_eq!(breaks(before), Broken::Another);
-    readers.iter().for_each(|reader| reader.verify().unwrap());
+    for reader in &readers {
+        reader.verify().unwrap();
+    }
     let before = fence().unwrap();
     free_release(late.release().unwrap());
     assert_eq!(breaks(before), Broken::Yes);
@@ -397,7 +399,7 @@ fn the_first_by_name_are_listed(b: &Backend) {
     let (a, _) = b.pair();
     let want = Want::now().unrenewed().ttl(300 * S);
     let name = |i: usize| format!("first:{:04}", i * 7919 % 1500);
-    let keep = |i: &usize| (i * 7919 % 1500) % 3 != 0;
+    let keep = |i: &usize| !(i * 7919 % 1500).is_multiple_of(3);
     let leases: Vec<_> = (0..1500).filter(keep).map(|i| want.get(&a, &name(i))).collect();
     for i in (0..1500).filter(|i| !keep(i)).step_by(5) {
         free_release(Want::now().get(&a, &name(i)).release().unwrap());

@@ -393,12 +393,12 @@ fn a_lost_break_of_a_holder_who_was_seen_is_repeated_and_hurts_nobody() {
         let far = net.far.clone();
         let breaking = thread::spawn(move || far.break_lock(&name("x"), Some(seen)));
         net.await_loss();
-        let next = waiter.map(|waiter| waiter.join().unwrap());
+        let successor = waiter.map(|waiter| waiter.join().unwrap());
         net.proxy.set(Fault::Pass);
         assert_eq!(breaking.join().unwrap().unwrap(), Broken::Yes, "the first try has done it");
-        if let Some(next) = next {
-            next.verify().expect("it was let in by the break");
-            assert_eq!(next.release().unwrap(), Standing::Ours);
+        if let Some(successor) = successor {
+            successor.verify().expect("it was let in by the break");
+            assert_eq!(successor.release().unwrap(), Standing::Ours);
         }
         assert!(matches!(lease.release().unwrap(), Standing::Lost(Loss::Broken | Loss::Superseded)));
         net.assert_clean();

@@ -196,6 +196,33 @@ fn a_lock_whose_majority_lost_its_data_is_lost() {
     assert_eq!(lease.release().unwrap(), Standing::Lost(Loss::Broken));
 }
 
+/// A server whose last token is greater gives the same holder another one than the majority has agreed on.
+#[test]
+fn a_break_that_means_a_holder_takes_it_from_all_servers_whatever_tokens_they_gave() {
+    let all = servers(3);
+    let e = connected(&all);
+    let ahead = format!("F- {} 1900000000000000", "-".repeat(32));
+    for away in [None, Some(0)] {
+        // The one that knows most answers last, so that the others agree without it.
+        all[2].cli(&["SET", "cluster_lock:{x}", &ahead]);
+        let slow = all[2].freeze();
+        let lease = Want::default().unrenewed().get(&e, "x");
+        drop(slow);
+        let sees =
+            |server: &RedisServer| engine(&server.tcp_dsn()).info(&name("x")).unwrap().map(|lock| lock.fence);
+        until("it has heard of it, too", || sees(&all[2]).is_some());
+        assert_ne!(sees(&all[2]), sees(&all[1]));
+        let away = away.map(|i: usize| all[i].freeze());
+        let other = engine(&quorum_dsn(&all));
+        let seen = other.info(&name("x")).unwrap().unwrap().fence;
+        assert_eq!(other.break_lock(&name("x"), Some(seen - 1)).unwrap(), Broken::Another);
+        assert_eq!(other.break_lock(&name("x"), Some(seen)).unwrap(), Broken::Yes);
+        assert_eq!((sees(&all[1]), sees(&all[2])), (None, None));
+        drop(away);
+        assert!(matches!(lease.release().unwrap(), Standing::Lost(_)));
+    }
+}
+
 #[test]
 fn a_server_that_was_away_learns_of_the_lock_by_its_renewal() {
     let mut all = servers(3);
