@@ -86,6 +86,9 @@ test_source() {
         grep -qx "$file" "$work/files" || fail "the source lacks $file"
     done
     has_not "the source" "$work/files" '^(\.ci|bench|cli/tests|core/tests|demo|docs/tests|fuzz|lab/nfs|packages|php-tests|target|wordpress/(screenshots|stand|tests))/'
+    # shellcheck source=packaging/root.sh
+    source packaging/root.sh
+    grep . "$work/files" | strangers "the source" || fail "a stray file is in the source"
     unpack_source "$first" "$work/tree"
     # cargo is content with it as it is: every member of the workspace is there, and the lock file fits.
     (cd "$work/tree" && cargo metadata --format-version 1 --locked >/dev/null)

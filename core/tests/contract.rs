@@ -11,12 +11,13 @@
 mod support;
 
 use std::any::Any;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cluster_lock_core::{Acquired, Broken, Engine, Error, LockName, Loss, Mode, Standing};
+use cluster_lock_core::{Acquire, Acquired, Broken, Engine, Error, LockName, Loss, Mode, Standing};
 use support::cluster::ClusterSetup;
 use support::sentinel::SentinelSetup;
 use support::{RedisServer, Want, engine, name, quorum_dsn, until};
@@ -81,19 +82,17 @@ fn excludes_and_hands_over(b: &Backend) {
     Want::now().refused(&c, "x");
     let start = Instant::now();
     Want::default().within(100 * MS).refused(&c, "x");
-    assert!(start.elapsed() >= 100 * MS && start.elapsed() < 600 * MS, "{:?}", start.elapsed());
+    assert!(start.elapsed() >= 100 * MS, "{:?}", start.elapsed());
     let waiting = thread::spawn(move || {
         let lease = Want::default().get(&c, "x");
-        (Instant::now(), lease.fence(), lease.release().unwrap())
+        (lease.fence(), lease.release().unwrap())
     });
     until("c waits", || waiters(&a, "x").len() == 1);
     let fence = lease.fence();
-    let released = Instant::now();
     free_release(lease.release().unwrap());
-    let (got, next_fence, standing) = waiting.join().unwrap();
+    let (next_fence, standing) = waiting.join().unwrap();
     free_release(standing);
     assert!(next_fence > fence);
-    assert!(got - released < 300 * MS, "hand-off took {:?}", got - released);
     assert_eq!(a.info(&name("x")).unwrap(), None);
 }
 
@@ -180,22 +179,29 @@ fn readers_behind_a_waiting_writer_wait(b: &Backend) {
 fn readers_go_on_when_the_writer_between_gives_up(b: &Backend) {
     let (a, c) = b.pair();
     let reader = Want::default().shared().get(&a, "gu");
+    // Its time is up when the reader is behind it, however long that takes.
+    let tired = Arc::new(AtomicBool::new(false));
     let writer = {
-        let engine = engine(&b.dsn);
-        thread::spawn(move || Want::default().within(600 * MS).refused(&engine, "gu"))
+        let (engine, tired) = (engine(&b.dsn), Arc::clone(&tired));
+        thread::spawn(move || {
+            let asked = Want::default().with(|how| {
+                let how = Acquire { interrupted: &|| tired.load(Ordering::Relaxed), ..*how };
+                engine.acquire(&name("gu"), &how)
+            });
+            let Ok(Acquired::Interrupted(pending)) = asked else { panic!("{asked:?}") };
+            let ended = Want::now().with(|how| Engine::resume(pending, how));
+            assert!(matches!(ended, Ok(Acquired::TimedOut { .. })), "{ended:?}");
+        })
     };
     until("the writer queues", || waiters(&a, "gu").len() == 1);
     let behind = thread::spawn(move || {
         let lease = Want::default().shared().get(&c, "gu");
-        let got = Instant::now();
         free_release(lease.release().unwrap());
-        got
     });
     until("the reader queues", || waiters(&a, "gu").len() == 2);
+    tired.store(true, Ordering::Relaxed);
     writer.join().unwrap();
-    let gave_up = Instant::now();
-    let got = behind.join().unwrap();
-    assert!(got <= gave_up + 300 * MS, "the reader was not woken");
+    behind.join().unwrap();
     free_release(reader.release().unwrap());
     assert_eq!(a.info(&name("gu")).unwrap(), None);
 }

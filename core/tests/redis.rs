@@ -6,7 +6,7 @@ mod support;
 use std::process::Command;
 use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cluster_lock_core::{Acquired, Broken, Engine, Standing};
 use support::{RedisServer, Want, config, engine, name, readme_rights, until, waiting};
@@ -139,10 +139,8 @@ fn tls_with_an_own_authority() {
     let lease = Want::default().get(&a, "x");
     let waiter = thread::spawn(move || Want::default().get(&b, "x").release().unwrap());
     until("b waits", || waiting(&a, "x") == 1);
-    let released = Instant::now();
     assert_eq!(lease.release().unwrap(), Standing::Ours);
     assert_eq!(waiter.join().unwrap(), Standing::Ours);
-    assert!(released.elapsed() < 500 * MS, "{:?}", released.elapsed());
     // Without the authority the server is not trusted.
     let error = failure(&engine(&format!("rediss://127.0.0.1:{port}")), "x");
     assert!(error.contains("certificate") || error.contains("UnknownIssuer"), "{error}");

