@@ -215,9 +215,9 @@ fn a_break_that_means_a_holder_takes_it_from_all_servers_whatever_tokens_they_ga
         assert_ne!(sees(&all[2]), sees(&all[1]));
         let away = away.map(|i: usize| all[i].freeze());
         let other = engine(&quorum_dsn(&all));
-        let seen = other.info(&name("x")).unwrap().unwrap().fence;
-        assert_eq!(other.break_lock(&name("x"), Some(seen - 1)).unwrap(), Broken::Another);
-        assert_eq!(other.break_lock(&name("x"), Some(seen)).unwrap(), Broken::Yes);
+        let fence = other.info(&name("x")).unwrap().unwrap().fence;
+        assert_eq!(other.break_lock(&name("x"), Some(fence - 1)).unwrap(), Broken::Another);
+        assert_eq!(other.break_lock(&name("x"), Some(fence)).unwrap(), Broken::Yes);
         assert_eq!((sees(&all[1]), sees(&all[2])), (None, None));
         drop(away);
         assert!(matches!(lease.release().unwrap(), Standing::Lost(_)));

@@ -1,4 +1,5 @@
 //! A process in which PHP starts a second time. A test binary of its own: shutting down concerns the whole process.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
