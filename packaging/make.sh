@@ -84,12 +84,12 @@ platform() {
         aarch64) arch=arm64 ;;
         *) arch=$(uname -m) ;;
     esac
-    if [[ $(ldd --version 2>&1) == *musl* ]]; then die "musl: never built nor run there, so no package is made"; fi
+    if [[ $(ldd --version 2>&1) == *musl* ]]; then die "musl: only tried by hand (docs/tested.md), so no package is made"; fi
     "$PHP" -n -r "echo 'php', PHP_MAJOR_VERSION, '.', PHP_MINOR_VERSION, '-$arch-linux-glibc',
         PHP_DEBUG ? '-debug' : '', PHP_ZTS ? '-zts' : '-nts';"
 }
 
-# make_binary STAGE OUT: the extension alone, named and laid out as PIE 1.4 and later look for it
+# make_binary STAGE OUT: the extension alone, named and laid out as PIE would look for it (packaging/README.md)
 make_binary() {
     local folder
     folder=$(mktemp -d)

@@ -40,6 +40,15 @@ test_version() {
     has "configure" packaging/pie/config.m4 "^ *cluster_lock_rust=$rust\$"
     has "the Dockerfile" packaging/docker/Dockerfile "^ARG RUST=$rust\$"
     has "script/bootstrap" script/bootstrap "^rust_needed=$rust\$"
+    # And the PHPs that it is for.
+    lab/builds/versions.py --check || fail "not every page says which PHPs it was run on"
+    mkdir -p "$work/stale"
+    git ls-files -z '*.md' '*composer.json' docs script stubs | xargs -0 cp --parents -t "$work/stale"
+    sed -i -E 's/PHP 8\.[0-9]+ to 8\.[0-9]+/PHP 8.1 to 8.9/' "$work/stale/docs/install.md"
+    sed -i -E '/versions:start/{n;s/8\.[0-9]+\.[0-9]+/8.3.0/}' "$work/stale/README.md"
+    if (cd "$work/stale" && "$ROOT/lab/builds/versions.py" --check) 2>"$work/stale.log"; then fail "another PHP goes unseen"; fi
+    has "the report of other PHPs" "$work/stale.log" '^docs/install.md does not say'
+    has "the report of other PHPs" "$work/stale.log" '^README.md does not say'
     # And it does see when it is not.
     if version=99.9.9 bash -c 'source script/lib.sh; source packaging/version.sh; find_php; check_version version' \
         >"$work/drift" 2>&1; then
@@ -48,6 +57,14 @@ test_version() {
     has "the report of a drift" "$work/drift" 'CHANGELOG.md, its first entry says'
     has "the report of a drift" "$work/drift" 'Cargo.lock says'
     has "the report of a drift" "$work/drift" 'crate cluster-lock-core says'
+}
+
+# takes_any_pie COMPOSER.JSON: that PIE is to download in its own way, and in no other. A list stops PIE before 1.4, and
+# Composer before 2.9.5 refuses the file, that of Debian 13 among them; 12's knows nothing of php-ext, and so sees nothing.
+# "pre-packaged-binary" by itself is refused there, too, and leaves PIE 1.4 without a way where no binary is.
+takes_any_pie() {
+    "$PHP" -n -r '$extension = json_decode(file_get_contents($argv[1]), true)["php-ext"];
+        exit(($extension["download-url-method"] ?? "composer-default") === "composer-default" ? 0 : 1);' "$1"
 }
 
 test_source() {
@@ -65,16 +82,29 @@ test_source() {
     tar -tzf "$first" | sed "s|^cluster_lock-$version/||" >"$work/files"
     for file in composer.json Cargo.lock build.rs src/lib.rs src/zend_shim.c core/Cargo.toml core/src/lib.rs \
         core/src/store/scripts/acquire.lua lab/fault-proxy/Cargo.toml packaging/pie/config.m4 packaging/pie/Makefile.frag \
-        packaging/docker/Dockerfile stubs/cluster_lock.stubs.php script/build LICENSE; do
+        packaging/docker/Dockerfile stubs/cluster_lock.stubs.php script/build script/package LICENSE; do
         grep -qx "$file" "$work/files" || fail "the source lacks $file"
     done
     has_not "the source" "$work/files" '^(\.ci|bench|cli/tests|core/tests|demo|docs/tests|fuzz|lab/nfs|packages|php-tests|target|wordpress/(screenshots|stand|tests))/'
+    # shellcheck source=packaging/root.sh
+    source packaging/root.sh
+    grep . "$work/files" | strangers "the source" || fail "a stray file is in the source"
     unpack_source "$first" "$work/tree"
     # cargo is content with it as it is: every member of the workspace is there, and the lock file fits.
     (cd "$work/tree" && cargo metadata --format-version 1 --locked >/dev/null)
-    # Composer before 2.9 does not know php-ext, and would not have it published.
-    COMPOSER_ALLOW_SUPERUSER=1 composer validate --no-check-publish --no-interaction --quiet --working-dir="$work/tree" ||
-        fail "composer does not accept composer.json"
+    takes_any_pie "$work/tree/composer.json" ||
+        fail "composer.json has a download-url-method that not every Composer and PIE takes (packaging/README.md)"
+    # Debian 12's Composer does not know php-ext, and would not have it published.
+    COMPOSER_ALLOW_SUPERUSER=1 composer validate --no-check-publish --no-interaction --working-dir="$work/tree" \
+        >"$work/log" 2>&1 || { cat "$work/log"; fail "composer does not accept composer.json"; }
+    # Where it was unpacked, script/package does what it says: there is all that it reads.
+    (cd "$work/tree" && script/package --list && script/package --check-version) >"$work/log" 2>&1 ||
+        { cat "$work/log"; fail "script/package does not work in the unpacked source"; }
+    has_not "script/package in the unpacked source" "$work/log" 'No such file|not found'
+    if (cd "$work/tree" && script/package --test version) >"$work/log" 2>&1; then
+        fail "script/package --test runs without its tests"
+    fi
+    has "script/package --test in the unpacked source" "$work/log" 'the tests are not part of a release.s source'
     say "$(wc -l <"$work/files") files, $(stat -c %s "$first" | numfmt --to=iec-i --suffix=B), $(sha256sum "$first" | cut -c 1-16)…"
 }
 
@@ -146,6 +176,18 @@ test_phpize() {
     chmod 755 "$work/rustc"
     if ./configure RUSTC="$work/rustc" >"$work/log" 2>&1; then fail "configure takes Rust 1.85"; fi
     has "configure's refusal" "$work/log" 'is 1\.85, and cluster_lock needs 1\.88 or later'
+    # One that fails is heard to its end: rustup's says in its second line what to do.
+    printf '#!/bin/sh\n%s\n%s\nexit 1\n' \
+        'echo "error: rustup could not choose a version of rustc to run, because no default is configured." >&2' \
+        "echo \"help: run 'rustup default stable' to download the latest stable release of Rust.\" >&2" >"$work/rustc"
+    local tool
+    for tool in RUSTC CARGO; do
+        if ./configure "$tool=$work/rustc" >"$work/log" 2>&1; then fail "configure takes a $tool that fails"; fi
+        has "configure's refusal" "$work/log" "^configure: error: .*/rustc --version fails with exit status 1:"
+        has "configure's refusal" "$work/log" '^error: rustup could not choose a version of rustc to run, because no default'
+        has "configure's refusal" "$work/log" "^help: run 'rustup default stable' to download"
+        has "configure's refusal" "$work/log" '^If this is rustup.s without a default toolchain: .*rustup default stable'
+    done
 }
 
 # ---- thorough ------------------------------------------------------------------------------------------------
@@ -211,7 +253,7 @@ test_pie() {
     loads_installed
     say "phpize, configure, make, make test, make install: ok"
     with_pie
-    first=$(built_in "$a") second=$(built_in "$b")
+    first=$(built_in "$a") second=$(packaged_in "$b")
     cmp "$first" "$second" || fail "two builds gave two extensions"
     if grep -aFq -e "$HOME/" -e "$work" "$first"; then fail "the extension knows this machine's paths"; fi
     say "two builds in two places: the same $(stat -c %s "$first") bytes, and none of this machine's paths"
@@ -222,6 +264,20 @@ built_in() {
     unpack_source "$work/source.tar.gz" "$1/tree"
     build_tree "$1/tree" "$1/target" cluster-lock >&2
     echo "$1/target/release/libcluster_lock.so"
+}
+
+# packaged_in FOLDER: the same by script/package as it was unpacked there, taken out of what it made
+packaged_in() {
+    unpack_source "$work/source.tar.gz" "$1/tree"
+    (
+        cd "$1/tree"
+        unset CLUSTER_LOCK_SOURCE CARGO_TARGET_DIR
+        script/package binary
+        cd target/packages
+        sha256sum --check SHA256SUMS
+        tar -xzf php_cluster_lock-*.tgz cluster_lock.so
+    ) >&2
+    echo "$1/tree/target/packages/cluster_lock.so"
 }
 
 # With PIE itself, where it is installed: no Debian release has it, and its phar comes from a place that not every machine

@@ -37,9 +37,10 @@ target_dir() { (cd "$ROOT" && realpath -m "${CARGO_TARGET_DIR:-target}"); }
 MODULES=$(target_dir)/modules
 export MODULES
 
-# Sets and exports PHP and PHP_CONFIG (the two that the build itself reads) and PHP_MINOR, such as 8.2.
+# Sets and exports PHP and PHP_CONFIG (the two that the build itself reads), PHP_MINOR, such as 8.2, and where it has one
+# PHP_FPM: the one given, or the one installed with that PHP, or the one of that version in PATH or /usr/sbin.
 find_php() {
-    local config_minor
+    local config_minor candidate
     PHP=${PHP:-$(command -v php || true)}
     PHP_CONFIG=${PHP_CONFIG:-$(command -v php-config || true)}
     [[ -n $PHP ]] || die "no php found: run script/bootstrap, or set PHP=/path/to/php"
@@ -49,7 +50,23 @@ find_php() {
     [[ $PHP_MINOR == "$config_minor" ]] ||
         die "$PHP is PHP $PHP_MINOR but $PHP_CONFIG belongs to PHP $config_minor: set PHP and PHP_CONFIG to a pair"
     export PHP PHP_CONFIG PHP_MINOR
+    if [[ -n ${PHP_FPM:-} ]]; then
+        candidate=$(PATH=$PATH:/usr/sbin:/sbin command -v "$PHP_FPM") || die "PHP_FPM names no program: $PHP_FPM"
+        is_fpm_of "$PHP_MINOR" "$candidate" || die "$candidate is no php-fpm of PHP $PHP_MINOR, which $PHP is"
+        export PHP_FPM=$candidate
+        return
+    fi
+    for candidate in "$("$PHP_CONFIG" --prefix)/sbin/php-fpm"{"$PHP_MINOR",} "php-fpm$PHP_MINOR" php-fpm; do
+        candidate=$(PATH=$PATH:/usr/sbin:/sbin command -v "$candidate") || continue
+        if is_fpm_of "$PHP_MINOR" "$candidate"; then
+            export PHP_FPM=$candidate
+            return
+        fi
+    done
 }
+
+# is_fpm_of MINOR PROGRAM
+is_fpm_of() { [[ $("$2" -n -v 2>/dev/null) == "PHP $1."*" (fpm-fcgi)"* ]]; }
 
 # An extension that the system's php.ini loads already would hide the one just built.
 refuse_system_wide_copy() {

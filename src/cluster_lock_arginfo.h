@@ -1,5 +1,5 @@
 /* This is a generated file, edit the .stub.php file instead.
- * Stub hash: dbdc7b3e9fc20d057a5bedac215f8659f9edb506 */
+ * Stub hash: 9987264d0df64e8ed5abecbb0072cf4c693a800d */
 
 ZEND_BEGIN_ARG_WITH_RETURN_TYPE_INFO_EX(arginfo_cluster_lock, 0, 1, _IS_BOOL, 0)
 	ZEND_ARG_TYPE_INFO(0, name, IS_STRING, 0)
@@ -49,7 +49,10 @@ ZEND_BEGIN_ARG_WITH_RETURN_TYPE_INFO_EX(arginfo_cluster_lock_list, 0, 0, IS_ARRA
 	ZEND_ARG_TYPE_INFO_WITH_DEFAULT_VALUE(0, limit, IS_LONG, 0, "1000")
 ZEND_END_ARG_INFO()
 
-#define arginfo_cluster_lock_break arginfo_cluster_unlock
+ZEND_BEGIN_ARG_WITH_RETURN_TYPE_INFO_EX(arginfo_cluster_lock_break, 0, 1, _IS_BOOL, 0)
+	ZEND_ARG_TYPE_INFO(0, name, IS_STRING, 0)
+	ZEND_ARG_TYPE_INFO_WITH_DEFAULT_VALUE(0, fence, IS_LONG, 1, "null")
+ZEND_END_ARG_INFO()
 
 ZEND_BEGIN_ARG_WITH_RETURN_TYPE_INFO_EX(arginfo_cluster_lock_servers, 0, 0, IS_ARRAY, 0)
 ZEND_END_ARG_INFO()
@@ -85,6 +88,9 @@ ZEND_END_ARG_INFO()
 ZEND_BEGIN_ARG_INFO_EX(arginfo_class_ClusterLock___destruct, 0, 0, 0)
 ZEND_END_ARG_INFO()
 
+ZEND_BEGIN_ARG_WITH_RETURN_TYPE_INFO_EX(arginfo_class_ClusterLockLostException_getResult, 0, 0, IS_MIXED, 0)
+ZEND_END_ARG_INFO()
+
 
 ZEND_FUNCTION(cluster_lock);
 ZEND_FUNCTION(cluster_unlock);
@@ -106,6 +112,7 @@ ZEND_METHOD(ClusterLock, isHeld);
 ZEND_METHOD(ClusterLock, remaining);
 ZEND_METHOD(ClusterLock, fence);
 ZEND_METHOD(ClusterLock, __destruct);
+ZEND_METHOD(ClusterLockLostException, getResult);
 
 
 static const zend_function_entry ext_functions[] = {
@@ -149,6 +156,7 @@ static const zend_function_entry class_ClusterLockTimeoutException_methods[] = {
 
 
 static const zend_function_entry class_ClusterLockLostException_methods[] = {
+	ZEND_ME(ClusterLockLostException, getResult, arginfo_class_ClusterLockLostException_getResult, ZEND_ACC_PUBLIC)
 	ZEND_FE_END
 };
 
@@ -202,6 +210,12 @@ static zend_class_entry *register_class_ClusterLockLostException(zend_class_entr
 	INIT_CLASS_ENTRY(ce, "ClusterLockLostException", class_ClusterLockLostException_methods);
 	class_entry = zend_register_internal_class_ex(&ce, class_entry_ClusterLockException);
 	class_entry->ce_flags |= ZEND_ACC_FINAL;
+
+	zval property_result_default_value;
+	ZVAL_NULL(&property_result_default_value);
+	zend_string *property_result_name = zend_string_init("result", sizeof("result") - 1, 1);
+	zend_declare_typed_property(class_entry, property_result_name, &property_result_default_value, ZEND_ACC_PRIVATE, NULL, (zend_type) ZEND_TYPE_INIT_MASK(MAY_BE_ANY));
+	zend_string_release(property_result_name);
 
 	return class_entry;
 }

@@ -19,6 +19,7 @@ use ext_php_rs::zend::ModuleEntry;
 use crate::file_lock::{Asking, Handle};
 use crate::functions::Answer;
 use crate::reply::{Class, Reply, Trouble, Value};
+use crate::request::Fiber;
 use crate::{file_lock, file_write, functions, hidden_dsn, info, lock_object, request, settings};
 
 /// `clk_bytes`
@@ -103,14 +104,22 @@ unsafe extern "C" {
     pub(crate) fn clk_shim_post_deactivate() -> c_int;
     pub(crate) fn clk_shim_minfo(module: *mut ModuleEntry);
     fn clk_shim_interrupted() -> bool;
+    fn clk_shim_fiber() -> usize;
     fn clk_shim_hooked() -> bool;
     fn clk_shim_same_open_file(one: c_int, other: c_int) -> bool;
+    fn clk_shim_set_inherited(fd: c_int, inherited: bool) -> bool;
 }
 
 /// Whether PHP wants the thread back: a time limit, or a signal for user code.
 pub(crate) fn interrupted() -> bool {
     // SAFETY: reads two flags of the calling thread, which is PHP's.
     unsafe { clk_shim_interrupted() }
+}
+
+/// The fiber that runs: a number that no other has while it exists; 0 outside of fibers.
+pub(crate) fn fiber() -> Fiber {
+    // SAFETY: compares two pointers of the calling thread, which is PHP's.
+    unsafe { clk_shim_fiber() }
 }
 
 /// Whether the operations of PHP's plain streams pass through the shim.
@@ -124,6 +133,12 @@ pub(crate) fn is_hooked() -> bool {
 pub(crate) fn is_same_open_file(one: c_int, other: c_int) -> bool {
     // SAFETY: asks the kernel about two numbers; any are allowed.
     unsafe { clk_shim_same_open_file(one, other) }
+}
+
+/// Whether programs that this process starts get this descriptor; true: that was otherwise.
+pub(crate) fn set_inherited(fd: c_int, inherited: bool) -> bool {
+    // SAFETY: sets a flag of a number, which need not be a descriptor.
+    unsafe { clk_shim_set_inherited(fd, inherited) }
 }
 
 /// What the bytes of the last reply point into.
@@ -281,6 +296,12 @@ extern "C" fn clk_identity_known() -> bool {
     quietly(true, || request::with(|request| request.is_identified()))
 }
 
+/// A fiber ends.
+#[unsafe(no_mangle)]
+extern "C" fn clk_fiber_ended(fiber: usize) {
+    quietly((), || request::with_used(|request| request.fiber_ended(fiber)));
+}
+
 /// Says who this request is.
 #[unsafe(no_mangle)]
 extern "C" fn clk_identity(sapi: Bytes, script: Bytes, uri: Bytes) {
@@ -369,9 +390,9 @@ unsafe extern "C" fn clk_list(prefix: Bytes, limit: i64, array: *mut Zval, out: 
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn clk_break(name: Bytes, out: *mut RawReply) {
+unsafe extern "C" fn clk_break(name: Bytes, fence: i64, any_holder: bool, out: *mut RawReply) {
     // SAFETY: `out` is the shim's.
-    unsafe { answer(out, || functions::break_lock(name.or_empty())) }
+    unsafe { answer(out, || functions::break_lock(name.or_empty(), (!any_holder).then_some(fence))) }
 }
 
 #[unsafe(no_mangle)]
@@ -425,7 +446,7 @@ struct Stream {
 
 impl Stream {
     fn handle(self) -> Handle {
-        Handle { stream: self.address, fd: self.fd }
+        Handle::new(self.address, self.fd)
     }
 
     /// # Safety

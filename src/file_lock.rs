@@ -18,7 +18,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cluster_lock_core::file_lock::{Inode, KernelLock, OpenFile, kernel_unlock, try_kernel_lock};
-use cluster_lock_core::{Engine, Error, Lease, LockName, Loss, Mode, nfs};
+use cluster_lock_core::{Engine, Error, Lease, LockName, Mode, nfs};
 
 use crate::functions::{default_ttl, given_back};
 use crate::reply::{Blocker, Class, Reply, Value, about, slow};
@@ -42,8 +42,28 @@ static INTERCEPTED: AtomicU64 = AtomicU64::new(0);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Handle {
     /// The address of PHP's stream: its name, never followed.
-    pub(crate) stream: usize,
-    pub(crate) fd: c_int,
+    stream: usize,
+    fd: c_int,
+    /// Programs that are started meanwhile do not inherit it, as they otherwise would.
+    sealed: bool,
+}
+
+impl Handle {
+    pub(crate) fn new(stream: usize, fd: c_int) -> Self {
+        Self { stream, fd, sealed: false }
+    }
+
+    /// The kernel's lock is the open file's: a program that inherits the descriptor and goes on running would keep it,
+    /// whatever becomes of this process.
+    fn seal(&mut self) {
+        self.sealed |= ffi::set_inherited(self.fd, false);
+    }
+
+    fn unseal(&mut self) {
+        if std::mem::take(&mut self.sealed) {
+            ffi::set_inherited(self.fd, true);
+        }
+    }
 }
 
 /// The lock of one open file.
@@ -186,18 +206,22 @@ pub(crate) fn release(handle: Handle, file: impl AsFd + Copy) -> Reply {
     })
 }
 
-/// A stream is about to be closed. Its data goes first.
+/// A stream is about to be closed. Its data goes first, then the kernel's lock: it would stay with a forked child, which
+/// has the open file, too.
 pub(crate) fn closing(handle: Handle, file: impl AsFd + Copy) {
     request::with(|request| {
         if let Some(lock) = request.file_locks.iter_mut().find(|lock| lock.has(handle.stream))
             && lock.handles.len() == 1
         {
             lock.trouble = lock.flush(file);
+            if lock.kernel {
+                let _ = kernel_unlock(file);
+            }
         }
     });
 }
 
-/// A stream has been closed; the kernel's lock went with the last one of its file.
+/// A stream has been closed, and the last one of its file gives the lock back.
 pub(crate) fn closed(handle: Handle) -> Reply {
     request::with(|request| {
         let Some(index) = request.file_locks.iter().position(|lock| lock.has(handle.stream)) else {
@@ -216,10 +240,8 @@ pub(crate) fn closed(handle: Handle) -> Reply {
 /// Another stream is on the same open file.
 pub(crate) fn share(with: Handle, handle: Handle) {
     request::with(|request| {
-        if let Some(lock) = request.file_locks.iter_mut().find(|lock| lock.has(with.stream))
-            && !lock.has(handle.stream)
-        {
-            lock.handles.push(handle);
+        if let Some(lock) = request.file_locks.iter_mut().find(|lock| lock.has(with.stream)) {
+            lock.add(handle);
         }
     });
 }
@@ -251,6 +273,17 @@ impl Request {
 }
 
 impl FileLock {
+    /// A stream that shares the open file.
+    fn add(&mut self, mut handle: Handle) {
+        if self.has(handle.stream) {
+            return;
+        }
+        if self.kernel {
+            handle.seal();
+        }
+        self.handles.push(handle);
+    }
+
     fn has(&self, stream: usize) -> bool {
         self.handles.iter().any(|handle| handle.stream == stream)
     }
@@ -262,7 +295,7 @@ impl FileLock {
     }
 
     /// `file` is `None` when it is closed already.
-    fn give_back(self, file: Option<impl AsFd + Copy>) -> Reply {
+    fn give_back(mut self, file: Option<impl AsFd + Copy>) -> Reply {
         let mut trouble = self.trouble.clone();
         if let Some(file) = file {
             trouble = self.flush(file);
@@ -271,6 +304,7 @@ impl FileLock {
             {
                 trouble.get_or_insert_with(|| format!("the kernel's lock was not given back: {error}"));
             }
+            self.handles.iter_mut().for_each(Handle::unseal);
         }
         let Self { name, lease, kernel, .. } = self;
         let given = lease.map_or(Ok(Given::Ours), |lease| lease.release().map(Given::from));
@@ -308,6 +342,7 @@ impl Taking {
             Some(Cluster::Held(lease)) => Some(lease),
             Some(Cluster::Unavailable) | None => None,
         };
+        self.handles.iter_mut().for_each(if self.kernel { Handle::seal } else { Handle::unseal });
         request.file_locks.push(FileLock {
             name: self.name.clone(),
             mode: self.wish.mode,
@@ -339,8 +374,10 @@ impl Taking {
                 self.wait = wait;
                 return Err(Step::Interrupted);
             }
+            // The kernel's lock was kept: it is the kernel's alone.
+            (Ok(Turn::TimedOut { .. }), _) if self.kernel => Some(Cluster::Unavailable),
             (Ok(Turn::TimedOut { .. } | Turn::Held(_)), _) => return Err(self.timed_out(file)),
-            (Err(Error::Deadlock), _) => return Err(self.failed(file, Error::Deadlock)),
+            (Err(error @ (Error::Deadlock | Error::OtherFiber)), _) => return Err(self.failed(file, error)),
             (Err(error), _) if self.flock_mode == FlockMode::Gate => {
                 self.warning = Some(format!("{error}; falling back on the kernel's lock alone"));
                 Some(Cluster::Unavailable)
@@ -354,23 +391,19 @@ impl Taking {
     /// held on, and another is given back before the new one is asked for.
     fn ask(&mut self, request: &mut Request, file: impl AsFd + Copy) -> Result<(Option<Lease>, Asked), Step> {
         let (handle, mode) = (self.handle, self.wish.mode);
-        let mut old = None;
+        let mut loss = None;
         if let Some(lock) = request.file_lock(handle) {
-            let loss = lock.lease.as_ref().and_then(Lease::loss);
+            loss = lock.lease.as_ref().and_then(Lease::loss);
             if loss.is_none() && lock.mode == mode {
-                if !lock.has(handle.stream) {
-                    lock.handles.push(handle);
-                }
+                lock.add(handle);
                 return Err(Step::Done(true.into()));
             }
-            old = request.take_file_lock(handle);
-            if let Some(loss) = loss {
-                self.drop_lost(old.take(), &loss);
-            }
         }
+        let old = request.take_file_lock(handle);
         // What the request's other handles hold; this one's own is out of the table.
         let refusal = request.refusal(&self.name, &self.wish, Some(NO_OBJECT));
-        if let Some(mut lock) = old {
+        let Some(mut lock) = old else { return Ok(self.ask_anew(request)) };
+        if loss.is_none() {
             if let Some(Err(error)) = refusal {
                 // It would wait for itself: nothing has changed then.
                 request.file_locks.push(lock);
@@ -380,34 +413,51 @@ impl Taking {
                 let _ = lock.give_back(Some(file));
                 return Err(self.failed(file, trouble));
             }
-            self.take_over(&lock);
-            if self.kernel && mode == Mode::Exclusive {
-                // Another who has the cluster lock meanwhile must not wait for it.
-                let _ = kernel_unlock(file);
-                self.kernel = false;
-            }
-            if let Some(lease) = lock.lease.take() {
-                // The file may have been renamed since: the others know it by its new name.
-                if refusal.is_none() && lock.name == self.name {
-                    return Ok(request.ask(&self.wish, &self.name, |how| lease.convert(how)));
-                }
-                let _ = lease.release();
-            }
         }
-        if let Some(refusal) = refusal {
-            return Ok((None, refusal.into()));
+        self.take_over(&lock);
+        let mut lease = lock.lease.take();
+        if let Some(loss) = loss {
+            self.warning = Some(format!("it was held and is lost: {loss}"));
+            // The server may still count it as ours, and would let us wait for ourselves.
+            let _ = lease.take().map(Lease::release);
         }
-        Ok(request.ask(&self.wish, &self.name, |how| settings::engine()?.acquire(&self.name, how)))
+        if self.kernel && (mode == Mode::Shared || lock.mode == Mode::Exclusive) {
+            return Ok(self.ask_in_passing(request, &lock, lease));
+        }
+        if std::mem::take(&mut self.kernel) {
+            // Another who has the cluster lock meanwhile must not wait for it.
+            let _ = kernel_unlock(file);
+        }
+        if let Some(lease) = lease {
+            // The file may have been renamed since: the others know it by its new name.
+            if refusal.is_none() && lock.name == self.name {
+                return Ok(request.ask(&self.wish, &self.name, |how| lease.convert(how)));
+            }
+            let _ = lease.release();
+        }
+        Ok(self.ask_anew(request))
     }
 
-    /// The lock that the file had is not ours any more; the kernel's is given back with it.
-    fn drop_lost(&mut self, old: Option<FileLock>, loss: &Loss) {
-        let Some(lock) = old else { return };
-        self.take_over(&lock);
-        self.warning = Some(format!("it was held and is lost: {loss}"));
-        if let Some(lease) = lock.lease {
-            // The server may still count it as ours, and would let us wait for ourselves.
-            let _ = lease.release();
+    fn ask_anew(&self, request: &mut Request) -> (Option<Lease>, Asked) {
+        // Code that ran during an interrupt may have taken the place of an earlier wait, whose time is gone.
+        request.claim(&self.wish.since(self.started), &self.name, Some(NO_OBJECT))
+    }
+
+    /// The open file has a kernel's lock that is, or at once becomes, what is wanted. It is not given up, so the cluster
+    /// lock is not waited for: who has that (under the file's new name, or since ours was lost) waits for the kernel's.
+    fn ask_in_passing(
+        &mut self,
+        request: &mut Request,
+        lock: &FileLock,
+        lease: Option<Lease>,
+    ) -> (Option<Lease>, Asked) {
+        let wish = Wish { timeout: Some(Duration::ZERO), ..self.wish };
+        match lease {
+            Some(lease) => {
+                self.name = lock.name.clone();
+                request.ask(&wish, &self.name, |how| lease.convert(how))
+            }
+            None => request.claim(&wish, &self.name, Some(NO_OBJECT)),
         }
     }
 
@@ -482,11 +532,17 @@ impl Taking {
         Step::Done(errno(EIO).warn(about(&self.name, why)))
     }
 
+    /// Nobody goes on with it.
+    pub(crate) fn abandon(mut self) {
+        self.handles.iter_mut().for_each(Handle::unseal);
+    }
+
     /// What was already taken.
     fn let_go(&mut self, file: impl AsFd) {
         if std::mem::take(&mut self.kernel) {
             let _ = kernel_unlock(file);
         }
+        self.handles.iter_mut().for_each(Handle::unseal);
         if let Some(Cluster::Held(lease)) = self.cluster.take() {
             let _ = lease.release();
         }

@@ -166,7 +166,7 @@ pub(crate) fn abort(id: u64) {
 fn give_back(request: &mut Request, file_lock: Option<(LockName, u64)>) -> Option<String> {
     let (name, entry) = file_lock?;
     match request.unlock(&name, Some(entry)) {
-        Ok(Given::Ours | Given::Lost(_) | Given::NotHeld) => None,
+        Ok(Given::Ours | Given::Lost(_) | Given::NotHeld | Given::OtherFiber) => None,
         Err(error) => Some(functions::not_given_back(&name, &error)),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cluster_lock_core::{Error, LockName, Loss, Mode, Result};
+use cluster_lock_core::{Broken, Error, LockName, Loss, Mode, Result};
 
 use crate::info;
 use crate::reply::{BadArgument, Class, Reply, Value, about};
@@ -36,7 +36,10 @@ pub(crate) fn lock(name: &[u8], timeout: Option<f64>, mode: i64, ttl: Option<f64
 
 /// Gives up a wait that was interrupted.
 pub(crate) fn give_up(wait: u64) {
-    drop(request::with(|request| request.end_wait(wait)));
+    let (_pending, taking) = request::with(|request| request.end_wait(wait));
+    if let Some(taking) = taking {
+        taking.abandon();
+    }
 }
 
 fn warn_lost(reply: Reply, name: &LockName, earlier: Option<&Loss>) -> Reply {
@@ -60,6 +63,10 @@ pub(crate) fn given_back(name: &LockName, given: Result<Given>) -> std::result::
     match given {
         Ok(Given::Ours) => Ok(()),
         Ok(Given::NotHeld) => Err((Class::Lock, about(name, "is not held by this request"))),
+        Ok(Given::OtherFiber) => Err((
+            Class::Lock,
+            about(name, "is held by another fiber of this request, which alone can give it back"),
+        )),
         Ok(Given::Lost(loss)) => {
             Err((Class::Lost, about(name, format_args!("was lost before it was released: {loss}"))))
         }
@@ -116,10 +123,11 @@ pub(crate) fn fence(name: &[u8]) -> Answer {
 }
 
 /// `cluster_lock_break()`
-pub(crate) fn break_lock(name: &[u8]) -> Answer {
+pub(crate) fn break_lock(name: &[u8], fence: Option<i64>) -> Answer {
     let name = name_argument(1, name)?;
-    Ok(match settings::engine().and_then(|engine| engine.break_lock(&name)) {
-        Ok(broken) => broken.into(),
+    let meant = fence.map(|fence| fence_argument(2, fence)).transpose()?;
+    Ok(match settings::engine().and_then(|engine| engine.break_lock(&name, meant)) {
+        Ok(broken) => (broken == Broken::Yes).into(),
         Err(error) => Reply::failed(about(&name, error)),
     })
 }
@@ -127,6 +135,12 @@ pub(crate) fn break_lock(name: &[u8]) -> Answer {
 /// A lock's name.
 pub(crate) fn name_argument(number: u32, name: &[u8]) -> std::result::Result<LockName, BadArgument> {
     LockName::new(name).map_err(|error| BadArgument { number, message: error.to_string() })
+}
+
+/// A fencing token.
+fn fence_argument(number: u32, fence: i64) -> std::result::Result<u64, BadArgument> {
+    let fence = u64::try_from(fence).ok().filter(|fence| *fence > 0);
+    fence.ok_or_else(|| BadArgument { number, message: "must be greater than or equal to 1".into() })
 }
 
 /// A wait; `None` is no limit.

@@ -113,7 +113,7 @@ pub(crate) fn servers() -> Reply {
             let server = settings::with(|settings| settings.backend().1.to_owned());
             vec![ServerReport { server, error: Some(error.to_string()), ..ServerReport::default() }]
         },
-        Engine::servers,
+        Engine::examine,
     );
     array(tables(reports.into_iter().map(server)))
 }

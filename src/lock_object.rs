@@ -10,7 +10,6 @@ use crate::functions::{
 use crate::info;
 use crate::reply::{Class, Reply, Value, about};
 use crate::request::{self, Asked, Given, Request, Turn, Wish};
-use crate::settings;
 
 /// The state of one object.
 pub(crate) struct Object {
@@ -70,10 +69,8 @@ fn acquire_in(request: &mut Request, id: u64, timeout: Option<Duration>, resume:
     let wish = Wish { mode: object.mode, timeout, ttl: object.ttl.unwrap_or_else(default_ttl) };
     let (lease, asked) = if let Some(pending) = request.take_wait(resume) {
         request.ask(&wish, &name, |how| Engine::resume(pending, how))
-    } else if let Some(refusal) = request.refusal(&name, &wish, Some(id)) {
-        (None, refusal.into())
     } else {
-        request.ask(&wish, &name, |how| settings::engine()?.acquire(&name, how))
+        request.claim(&wish, &name, Some(id))
     };
     let Asked { turn, log, .. } = asked;
     let reply = match turn {

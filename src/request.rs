@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cluster_lock_core::file_lock::Intercept;
 use cluster_lock_core::{
@@ -29,6 +29,11 @@ pub(crate) struct Wish {
 }
 
 impl Wish {
+    /// What is left of it.
+    pub(crate) fn since(self, started: Instant) -> Self {
+        Self { timeout: self.timeout.map(|timeout| timeout.saturating_sub(started.elapsed())), ..self }
+    }
+
     /// Whether a lock in this mode is in the way.
     pub(crate) fn excludes(&self, held: Mode) -> bool {
         self.mode == Mode::Exclusive || held == Mode::Exclusive
@@ -67,20 +72,39 @@ impl From<Result<Turn>> for Asked {
 /// it stands in the server's memory once for every waiter.
 const MAX_WHO: usize = 1024;
 
+/// Why a lock is not waited for; a single try finds it taken, as ever.
+fn refused(wish: &Wish, why: Error) -> Result<Turn> {
+    if wish.timeout == Some(Duration::ZERO) {
+        return Ok(Turn::TimedOut { waited: Duration::ZERO });
+    }
+    Err(why)
+}
+
 /// For [`Request::refusal`]: asked by something that is neither an object nor `cluster_lock()`.
 pub(crate) const NO_OBJECT: u64 = 0;
 
 /// What `cluster_lock()` holds.
 struct Held {
     id: u64,
+    /// Whose it is.
+    fiber: Fiber,
     lease: Lease,
     /// Unlocks needed.
     depth: u32,
 }
 
+/// Who holds a lock by its name: each fiber is its own, and what is not in a fiber is the request, [`REQUEST_ITSELF`].
+pub(crate) type Fiber = usize;
+
+const REQUEST_ITSELF: Fiber = 0;
+
 /// A wait that PHP has interrupted.
 struct Waiting {
-    pending: Pending,
+    name: LockName,
+    mode: Mode,
+    started: Instant,
+    /// `None`: code that ran meanwhile has asked for the same lock, and has its place.
+    pending: Option<Pending>,
     depth: u32,
     /// The hold that is being converted.
     id: Option<u64>,
@@ -89,6 +113,8 @@ struct Waiting {
 /// How giving back ended, when nothing failed.
 pub(crate) enum Given {
     NotHeld,
+    /// Another fiber of the request holds it.
+    OtherFiber,
     Ours,
     Lost(Loss),
 }
@@ -210,15 +236,22 @@ impl Request {
     /// was interrupted, or 0.
     pub(crate) fn lock(&mut self, name: &LockName, wish: &Wish, resume: u64) -> Asked {
         // A signal handler may have locked the name meanwhile: then this nests in that.
-        if let Some(Waiting { pending, depth, id }) = self.waits.remove(&resume)
+        if let Some(Waiting { pending, depth, id, started, .. }) = self.waits.remove(&resume)
             && !self.locks.contains_key(name)
         {
-            let (lease, asked) = self.ask(wish, name, |how| Engine::resume(pending, how));
+            let (lease, asked) = match pending {
+                Some(pending) => self.ask(wish, name, |how| Engine::resume(pending, how)),
+                None => self.claim(&wish.since(started), name, None),
+            };
             return self.keep(name, lease, depth, id, asked);
         }
+        let fiber = ffi::fiber();
         let Some(held) = self.locks.get_mut(name) else {
             return self.lock_anew(name, wish);
         };
+        if held.fiber != fiber && held.lease.is_held() {
+            return refused(wish, Error::OtherFiber).into();
+        }
         if let Some(loss) = held.lease.loss() {
             if let Some(held) = self.locks.remove(name) {
                 // The server may still count it as ours, and would let us wait for ourselves.
@@ -234,11 +267,32 @@ impl Request {
     }
 
     fn lock_anew(&mut self, name: &LockName, wish: &Wish) -> Asked {
-        if let Some(refusal) = self.refusal(name, wish, None) {
-            return refusal.into();
-        }
-        let (lease, asked) = self.ask(wish, name, |how| settings::engine()?.acquire(name, how));
+        let (lease, asked) = self.claim(wish, name, None);
         self.keep(name, lease, 1, None, asked)
+    }
+
+    /// Asks for a lock that this request does not hold, unless [`Request::refusal`] says why not.
+    pub(crate) fn claim(
+        &mut self,
+        wish: &Wish,
+        name: &LockName,
+        object: Option<u64>,
+    ) -> (Option<Lease>, Asked) {
+        if let Some(refusal) = self.refusal(name, wish, object) {
+            return (None, refusal.into());
+        }
+        match self.place(name, wish.mode) {
+            Some(pending) => self.ask(wish, name, |how| Engine::take_over(pending, how)),
+            None => self.ask(wish, name, |how| settings::engine()?.acquire(name, how)),
+        }
+    }
+
+    /// The place in the queue of a wait for the same lock, which is interrupted for the code that asks now: behind it
+    /// that code would wait for itself. A place for the other mode is of no use, and is left.
+    fn place(&mut self, name: &LockName, mode: Mode) -> Option<Pending> {
+        let waits = self.waits.values_mut().filter(|waiting| waiting.name == *name);
+        let places = waits.filter_map(|waiting| Some((waiting.mode, waiting.pending.take()?)));
+        places.filter(|(other, _)| *other == mode).map(|(_, pending)| pending).last()
     }
 
     /// Shared to exclusive. Like flock(2): what was held is gone when it fails.
@@ -246,7 +300,7 @@ impl Request {
         if let Some(refusal) = self.refusal(name, wish, None) {
             return refusal.into();
         }
-        let Some(Held { id, lease, depth }) = self.locks.remove(name) else {
+        let Some(Held { id, lease, depth, .. }) = self.locks.remove(name) else {
             return self.lock_anew(name, wish);
         };
         let (lease, asked) = self.ask(wish, name, |how| lease.convert(how));
@@ -272,7 +326,7 @@ impl Request {
             return asked;
         };
         let id = id.unwrap_or_else(|| self.new_id());
-        self.locks.insert(name.clone(), Held { id, lease, depth });
+        self.locks.insert(name.clone(), Held { id, fiber: ffi::fiber(), lease, depth });
         Asked { turn: Ok(Turn::Held(id)), ..asked }
     }
 
@@ -309,7 +363,15 @@ impl Request {
             }
             Ok(Acquired::Interrupted(pending)) => {
                 let wait = self.new_id();
-                self.waits.insert(wait, Waiting { pending, depth: 1, id: None });
+                let waiting = Waiting {
+                    name: name.clone(),
+                    mode: wish.mode,
+                    started: Instant::now(),
+                    pending: Some(pending),
+                    depth: 1,
+                    id: None,
+                };
+                self.waits.insert(wait, waiting);
                 (None, Ok(Turn::Interrupted(wait)).into())
             }
             Err(error) => (None, Err(error).into()),
@@ -318,7 +380,7 @@ impl Request {
 
     /// The wait with this number, if it was interrupted and not gone on with.
     pub(crate) fn take_wait(&mut self, resume: u64) -> Option<Pending> {
-        self.waits.remove(&resume).map(|waiting| waiting.pending)
+        self.waits.remove(&resume)?.pending
     }
 
     /// Takes out what has to be dropped when nobody goes on with this wait.
@@ -347,20 +409,24 @@ impl Request {
             .file_locks
             .iter()
             .any(|lock| lock.name == *name && lock.lease.is_none() && wish.excludes(lock.mode));
-        (leases || kernel).then(|| {
-            if wish.timeout == Some(Duration::ZERO) {
-                Ok(Turn::TimedOut { waited: Duration::ZERO })
-            } else {
-                Err(Error::Deadlock)
-            }
-        })
+        (leases || kernel).then(|| refused(wish, Error::Deadlock))
+    }
+
+    /// A fiber has ended: what it still holds is the request's.
+    pub(crate) fn fiber_ended(&mut self, fiber: Fiber) {
+        let held = self.locks.values_mut().filter(|held| held.fiber == fiber);
+        held.for_each(|held| held.fiber = REQUEST_ITSELF);
     }
 
     /// Gives back what [`Request::lock`] acquired; with `id` only if it is still that entry.
     pub(crate) fn unlock(&mut self, name: &LockName, id: Option<u64>) -> Result<Given> {
+        let fiber = ffi::fiber();
         let Some(held) = self.locks.get_mut(name).filter(|held| id.is_none_or(|id| id == held.id)) else {
             return Ok(Given::NotHeld);
         };
+        if held.fiber != fiber {
+            return Ok(Given::OtherFiber);
+        }
         if held.depth > 1 {
             held.depth -= 1;
             return Ok(held.lease.loss().map_or(Given::Ours, Given::Lost));
@@ -371,9 +437,9 @@ impl Request {
         }
     }
 
-    /// The lease that `cluster_lock()` holds, lost or not.
+    /// The lease that `cluster_lock()` holds in this fiber, lost or not.
     pub(crate) fn lease(&self, name: &LockName) -> Option<&Lease> {
-        self.locks.get(name).map(|held| &held.lease)
+        self.locks.get(name).filter(|held| held.fiber == ffi::fiber()).map(|held| &held.lease)
     }
 
     /// The leases of locks on files with this name.

@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use cluster_lock_core::config::{check_prefix, hostname};
+use cluster_lock_core::config::{hostname, read};
 use cluster_lock_core::dsn::redact;
 use cluster_lock_core::file_lock::{Exclude, Intercept};
 use cluster_lock_core::{Config, Dsn, Engine, Error, PathMap, process};
@@ -118,20 +118,17 @@ impl Settings {
     fn set(&mut self, name: &str, text: &str) -> Result<(), String> {
         match name {
             "timeout" => self.timeout = limit(text, 0.0)?,
-            "ttl" => self.ttl = seconds(text, MIN_TTL, MAX_TTL)?,
+            "ttl" => self.ttl = read::seconds(text, MIN_TTL, MAX_TTL)?,
             "auto_renew" => self.auto_renew = switch(text)?,
             "max_hold" => self.max_hold = limit(text, 0.0)?.filter(|time| !time.is_zero()),
             "slow_wait" => self.slow_wait = limit(text, 0.0)?.filter(|time| !time.is_zero()),
             "durable_writes" => self.durable_writes = switch(text)?,
-            "connect_timeout" => self.connect_timeout = seconds(text, 0.001, 3600.0)?,
-            "command_timeout" => self.command_timeout = seconds(text, 0.001, 3600.0)?,
-            "retry_after" => self.retry_after = seconds(text, 0.0, 3600.0)?,
-            "pool_size" => self.pool_size = connections(text)?,
-            "prefix" => {
-                check_prefix(text)?;
-                self.prefix = text.into();
-            }
-            "node" => self.node = node(text)?,
+            "connect_timeout" => self.connect_timeout = read::time_out(text)?,
+            "command_timeout" => self.command_timeout = read::time_out(text)?,
+            "retry_after" => self.retry_after = read::retry_after(text)?,
+            "pool_size" => self.pool_size = read::pool_size(text)?,
+            "prefix" => self.prefix = read::prefix(text)?,
+            "node" => self.node = read::node(text)?,
             "path_map" => self.path_map = PathMap::parse(text).map_err(|e| e.to_string())?,
             "flock_mode" => self.flock_mode = flock_mode(text)?,
             "intercept" => {
@@ -222,13 +219,6 @@ fn number(text: &str) -> Option<f64> {
     text.parse::<f64>().ok().filter(|number| !number.is_nan())
 }
 
-fn seconds(text: &str, min: f64, max: f64) -> Result<Duration, String> {
-    number(text)
-        .filter(|number| (min..=max).contains(number))
-        .and_then(|number| Duration::try_from_secs_f64(number).ok())
-        .ok_or_else(|| format!("a number of seconds from {min} to {max} is allowed"))
-}
-
 fn limit(text: &str, min: f64) -> Result<Option<Duration>, String> {
     match number(text) {
         Some(number) if number >= min => Ok(Duration::try_from_secs_f64(number).ok()),
@@ -249,22 +239,5 @@ fn flock_mode(text: &str) -> Result<FlockMode, String> {
         "gate" => Ok(FlockMode::Gate),
         "replace" => Ok(FlockMode::Replace),
         _ => Err("gate or replace is allowed".into()),
-    }
-}
-
-fn connections(text: &str) -> Result<usize, String> {
-    text.parse()
-        .ok()
-        .filter(|count| (1..=1024).contains(count))
-        .ok_or_else(|| "a whole number from 1 to 1024 is allowed".into())
-}
-
-fn node(text: &str) -> Result<String, String> {
-    if text.is_empty() {
-        Ok(hostname())
-    } else if text.len() > 255 || text.chars().any(char::is_control) {
-        Err("at most 255 bytes without control characters are allowed".into())
-    } else {
-        Ok(text.into())
     }
 }

@@ -64,20 +64,41 @@ static bool push(uint64_t id, clk_bytes data, clk_reply *reply)
 	return reply->value == CLK_TRUE;
 }
 
-static bool push_stream(uint64_t id, php_stream *stream, clk_reply *reply)
+/* A resource outlives the stream that it stood for; a stream that is closed leaves it. */
+bool clk_is_open(const zend_resource *resource)
+{
+	return resource->ptr != NULL && resource->type != -1;
+}
+
+/* Looked up before each piece: a wait, a warning, and a read by a filter or wrapper in PHP run code of the user. During a
+ * read PHP goes on using the stream, so that fclose() is refused then. */
+static bool push_stream(uint64_t id, const zend_resource *source, clk_reply *reply)
 {
 	char *buffer = emalloc(CHUNK);
-	ssize_t got;
-	bool ok = true;
+	ssize_t got = 1;
+	bool ok = true, open = true;
 
-	while (ok && (got = php_stream_read(stream, buffer, CHUNK)) > 0) {
-		ok = push(id, clk_bytes_of(buffer, (size_t) got), reply);
+	while (ok && got > 0 && (open = clk_is_open(source))) {
+		php_stream *stream = source->ptr;
+		uint32_t others = stream->flags & PHP_STREAM_FLAG_NO_FCLOSE;
+		stream->flags |= PHP_STREAM_FLAG_NO_FCLOSE;
+		got = php_stream_read(stream, buffer, CHUNK);
+		stream->flags = (stream->flags & ~PHP_STREAM_FLAG_NO_FCLOSE) | others;
+		ok = got <= 0 || push(id, clk_bytes_of(buffer, (size_t) got), reply);
 	}
 	efree(buffer);
-	if (ok && got < 0 && !EG(exception)) {
-		php_error_docref(NULL, E_WARNING, "The source stream cannot be read");
+	if (EG(exception)) {
+		return false;
 	}
-	return ok && got == 0 && !EG(exception);
+	if (!open) {
+		php_error_docref(NULL, E_WARNING, CLK_SOURCE_CLOSED);
+		return false;
+	}
+	if (got < 0) {
+		php_error_docref(NULL, E_WARNING, "The source stream cannot be read");
+		return false;
+	}
+	return ok;
 }
 
 static bool push_array(uint64_t id, HashTable *array, clk_reply *reply)
@@ -128,10 +149,10 @@ static void forget_script(zend_string *path)
 }
 
 /* Pushes the data; false: the reply or a raised error says why. */
-static bool push_data(uint64_t id, php_stream *source, zval *data, zend_string *text, clk_reply *reply)
+static bool push_data(uint64_t id, zval *data, zend_string *text, clk_reply *reply)
 {
-	if (source) {
-		return push_stream(id, source, reply);
+	if (Z_TYPE_P(data) == IS_RESOURCE) {
+		return push_stream(id, Z_RES_P(data), reply);
 	}
 	if (Z_TYPE_P(data) == IS_ARRAY) {
 		return push_array(id, Z_ARRVAL_P(data), reply);
@@ -141,8 +162,8 @@ static bool push_data(uint64_t id, php_stream *source, zval *data, zend_string *
 
 /* From the resolved path to the renamed file. What is half done is cleared by clk_write_abort(), or
  * by the end of the request when PHP does not come back. */
-static void replace_file(zend_string *path, zend_long flags, zend_string *lock, php_stream *source, zval *data,
-	zend_string *text, zval *return_value)
+static void replace_file(zend_string *path, zend_long flags, zend_string *lock, zval *data, zend_string *text,
+	zval *return_value)
 {
 	clk_reply reply;
 	bool append = (flags & PHP_FILE_APPEND) != 0;
@@ -174,7 +195,7 @@ static void replace_file(zend_string *path, zend_long flags, zend_string *lock, 
 		goto abort;
 	}
 	reply.trouble = CLK_FINE;
-	if (!push_data(id, source, data, text, &reply)) {
+	if (!push_data(id, data, text, &reply)) {
 		if (!EG(exception) && reply.trouble != CLK_FINE) {
 			clk_tell(&reply);
 		}
@@ -208,7 +229,6 @@ ZEND_FUNCTION(cluster_file_put_contents)
 	zval *data;
 	zend_long flags = 0;
 	zend_string *lock = NULL, *text = NULL;
-	php_stream *source = NULL;
 
 	ZEND_PARSE_PARAMETERS_START(2, 4)
 		Z_PARAM_PATH(filename, filename_len)
@@ -223,7 +243,9 @@ ZEND_FUNCTION(cluster_file_put_contents)
 		RETURN_THROWS();
 	}
 	if (Z_TYPE_P(data) == IS_RESOURCE) {
+		php_stream *source;
 		php_stream_from_zval(source, data);
+		(void) source;
 	} else if (Z_TYPE_P(data) == IS_OBJECT) {
 		zval converted;
 		if (Z_OBJ_HT_P(data)->cast_object(Z_OBJ_P(data), &converted, IS_STRING) == FAILURE) {
@@ -250,7 +272,7 @@ ZEND_FUNCTION(cluster_file_put_contents)
 		"Only plain local files can be replaced, not those of a stream wrapper");
 	if (path) {
 		if (!php_check_open_basedir(ZSTR_VAL(path))) {
-			replace_file(path, flags, lock, source, data, text, return_value);
+			replace_file(path, flags, lock, data, text, return_value);
 		}
 		zend_string_release(path);
 	}

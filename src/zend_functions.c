@@ -2,6 +2,7 @@
 #include "zend_glue.h"
 
 #include "ext/standard/flock_compat.h"
+#include "zend_exceptions.h"
 
 ZEND_FUNCTION(cluster_lock)
 {
@@ -49,6 +50,28 @@ ZEND_FUNCTION(cluster_unlock)
 	clk_answer(&reply, return_value);
 }
 
+/* A loss beside an exception of the callback, or its exit: the exception wins, and tells of it as well. */
+static void tell_beside(const clk_reply *reply)
+{
+	zend_string *message = clk_copy_of(reply->message);
+
+	if (!message) {
+		return;
+	}
+	zend_exception_save();
+	php_error_docref(NULL, E_WARNING, "%s", ZSTR_VAL(message));
+	bool threw = EG(exception) != NULL;
+	zend_exception_restore();
+	if (!threw && !zend_is_unwind_exit(EG(exception)) && !zend_is_graceful_exit(EG(exception))) {
+		zval loss, text;
+		object_init_ex(&loss, reply->trouble == CLK_THROW_LOST ? clk_lost_ce : clk_exception_ce);
+		ZVAL_STR(&text, message);
+		zend_update_property_ex(zend_ce_exception, Z_OBJ(loss), ZSTR_KNOWN(ZEND_STR_MESSAGE), &text);
+		zend_exception_set_previous(EG(exception), Z_OBJ(loss));
+	}
+	zend_string_release(message);
+}
+
 ZEND_FUNCTION(cluster_synchronized)
 {
 	zend_string *name;
@@ -66,9 +89,13 @@ ZEND_FUNCTION(cluster_synchronized)
 		Z_PARAM_DOUBLE_OR_NULL(ttl, no_ttl)
 	ZEND_PARSE_PARAMETERS_END();
 
+	/* The callable's array may have it by reference, and code of the user that runs during the wait be its last. */
+	zend_object *object = fcc.object;
+	if (object) {
+		GC_ADDREF(object);
+	}
 	if (!clk_before_wait()) {
-		zend_release_fcall_info_cache(&fcc);
-		RETURN_THROWS();
+		goto uncalled;
 	}
 	uint64_t resume = 0;
 	do {
@@ -80,11 +107,10 @@ ZEND_FUNCTION(cluster_synchronized)
 	clk_tell(&reply);
 	/* Held with a warning, and the error handler threw: not called, but to be given back. */
 	if (!held || EG(exception)) {
-		zend_release_fcall_info_cache(&fcc);
 		if (held) {
 			clk_leave(clk_bytes_of_str(name), id, &reply);
 		}
-		RETURN_THROWS();
+		goto uncalled;
 	}
 
 	/* When this does not come back (a fatal error), the end of the request releases. */
@@ -95,9 +121,23 @@ ZEND_FUNCTION(cluster_synchronized)
 		zend_unwrap_reference(return_value);
 	}
 	clk_leave(clk_bytes_of_str(name), id, &reply);
-	if (!threw) {
-		/* An exception of the callback (or its exit) wins over what became of the lock. */
+	if (reply.trouble != CLK_FINE && threw) {
+		tell_beside(&reply);
+	} else {
 		clk_tell(&reply);
+		if (EG(exception) && EG(exception)->ce == clk_lost_ce) {
+			zend_update_property(clk_lost_ce, EG(exception), ZEND_STRL("result"), return_value);
+		}
+	}
+	if (object) {
+		OBJ_RELEASE(object);
+	}
+	return;
+
+uncalled:
+	zend_release_fcall_info_cache(&fcc);
+	if (object) {
+		OBJ_RELEASE(object);
 	}
 }
 
@@ -146,13 +186,17 @@ ZEND_FUNCTION(cluster_lock_list)
 ZEND_FUNCTION(cluster_lock_break)
 {
 	zend_string *name;
+	zend_long fence = 0;
+	bool any_holder = true;
 	clk_reply reply;
 
-	ZEND_PARSE_PARAMETERS_START(1, 1)
+	ZEND_PARSE_PARAMETERS_START(1, 2)
 		Z_PARAM_STR(name)
+		Z_PARAM_OPTIONAL
+		Z_PARAM_LONG_OR_NULL(fence, any_holder)
 	ZEND_PARSE_PARAMETERS_END();
 
-	clk_break(clk_bytes_of_str(name), &reply);
+	clk_break(clk_bytes_of_str(name), fence, any_holder, &reply);
 	clk_answer(&reply, return_value);
 }
 
@@ -174,4 +218,14 @@ ZEND_FUNCTION(cluster_lock_status)
 
 	clk_status(return_value, &reply);
 	clk_answer(&reply, return_value);
+}
+
+ZEND_METHOD(ClusterLockLostException, getResult)
+{
+	zval unset, *result;
+
+	ZEND_PARSE_PARAMETERS_NONE();
+
+	result = zend_read_property(clk_lost_ce, Z_OBJ_P(ZEND_THIS), ZEND_STRL("result"), true, &unset);
+	RETURN_COPY_DEREF(result);
 }

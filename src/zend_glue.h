@@ -5,6 +5,13 @@
 #include "zend_shim.h"
 
 /* zend_shim.c */
+
+#ifdef ZTS
+# define CLK_PER_THREAD _Thread_local
+#else
+# define CLK_PER_THREAD
+#endif
+
 extern zend_class_entry *clk_lock_ce;
 extern zend_class_entry *clk_exception_ce;
 extern zend_class_entry *clk_timeout_ce;
@@ -17,7 +24,7 @@ extern zend_class_entry *clk_connection_ce;
 zend_string *clk_copy_of(clk_bytes bytes);
 /* The warning or the exception of a reply. */
 void clk_raise(const clk_reply *reply, zend_string *message);
-/* The log line, then the warning or exception. */
+/* The log line, then the warning or exception. While the request ends a warning goes to the log alone. */
 void clk_tell(const clk_reply *reply);
 /* The value, then all that. */
 void clk_answer(const clk_reply *reply, zval *return_value);
@@ -27,7 +34,18 @@ bool clk_before_wait(void);
  * stop, and then the reply is CLK_FALSE if an exception was thrown. */
 uint64_t clk_go_on_waiting(clk_reply *reply);
 
+/* A line for PHP's error log, if php.ini wants one (log_errors). */
+void clk_log(const zend_string *line, int severity);
+
+/* Whether the request's shutdown has come to us: code of the user that runs from now on finds a request that is half gone. */
+bool clk_request_is_ending(void);
+
 /* zend_file_write.c */
+
+#define CLK_SOURCE_CLOSED "The source stream was closed meanwhile, nothing is written"
+
+/* Whether a stream is still open, by its resource, which outlives it. */
+bool clk_is_open(const zend_resource *resource);
 
 /* The absolute path of a plain local file, or NULL (and a warning, if one is given). */
 zend_string *clk_local_path(const char *filename, bool use_include_path, const char *warning);

@@ -45,6 +45,13 @@ void clk_raise(const clk_reply *reply, zend_string *message)
 	}
 }
 
+void clk_log(const zend_string *line, int severity)
+{
+	if (PG(log_errors)) {
+		php_log_err_with_severity(ZSTR_VAL(line), severity);
+	}
+}
+
 /* All but the value. */
 void clk_tell(const clk_reply *reply)
 {
@@ -54,10 +61,14 @@ void clk_tell(const clk_reply *reply)
 
 	if (log) {
 		/* To the log only: a displayed notice would break a page's JSON. */
-		php_log_err_with_severity(ZSTR_VAL(log), LOG_NOTICE);
+		clk_log(log, LOG_NOTICE);
 		zend_string_release(log);
 	}
-	clk_raise(reply, message);
+	if (message && reply->trouble == CLK_WARNING && clk_request_is_ending()) {
+		clk_log(message, LOG_WARNING);
+	} else {
+		clk_raise(reply, message);
+	}
 	if (message) {
 		zend_string_release(message);
 	}

@@ -13,6 +13,7 @@
 #include "ext/spl/spl_exceptions.h"
 #include "ext/standard/info.h"
 #include "php_ini.h"
+#include "zend_observer.h"
 
 #include "cluster_lock_arginfo.h"
 
@@ -23,6 +24,8 @@ zend_class_entry *clk_lost_ce;
 zend_class_entry *clk_connection_ce;
 
 static int (*next_deactivate)(void);
+
+static CLK_PER_THREAD bool ending;
 
 /* php.ini */
 
@@ -112,6 +115,22 @@ static void hide_passwords_in_configuration(void)
 
 /* Life cycle. */
 
+bool clk_request_is_ending(void)
+{
+	return ending;
+}
+
+uintptr_t clk_shim_fiber(void)
+{
+	return EG(current_fiber_context) == EG(main_fiber_context) ? 0 : (uintptr_t) EG(current_fiber_context);
+}
+
+/* The next one may have its address. */
+static void on_fiber_destroyed(zend_fiber_context *fiber)
+{
+	clk_fiber_ended((uintptr_t) fiber);
+}
+
 /* FrankenPHP's workers serve many requests between RINIT and RSHUTDOWN; each ends here. */
 static int on_deactivate(void)
 {
@@ -140,11 +159,12 @@ int clk_shim_minit(int type, int module_number)
 		return FAILURE;
 	}
 	register_classes();
+	zend_observer_fiber_destroy_register(on_fiber_destroyed);
 	if (type == MODULE_PERSISTENT) {
 		next_deactivate = sapi_module.deactivate;
 		sapi_module.deactivate = on_deactivate;
-		clk_hook_streams();
 	}
+	clk_hook_streams();
 	return SUCCESS;
 }
 
@@ -166,18 +186,22 @@ int clk_shim_rinit(int type, int module_number)
 {
 	(void) type;
 	(void) module_number;
+	ending = false;
 	hide_password();
 	return SUCCESS;
 }
 
+/* Extensions are shut down in the reverse of the order in which they were loaded, and some of those after us run code of the
+ * user: session's writes what a handler in PHP may have locked for. So nothing is given back yet. */
 int clk_shim_rshutdown(int type, int module_number)
 {
 	(void) type;
 	(void) module_number;
-	clk_request_end();
+	ending = true;
 	return SUCCESS;
 }
 
+/* No code of the user runs any more: every stream and every object is gone. */
 int clk_shim_post_deactivate(void)
 {
 	clk_request_gone();

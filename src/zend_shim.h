@@ -67,6 +67,7 @@ void clk_process_begin(void);
 void clk_process_end(void);
 void clk_request_end(void);
 void clk_request_gone(void);
+void clk_fiber_ended(uintptr_t fiber);
 bool clk_identity_known(void);
 void clk_identity(clk_bytes sapi, clk_bytes script, clk_bytes uri);
 void clk_setting(clk_bytes name, clk_bytes value, clk_reply *reply);
@@ -82,7 +83,7 @@ void clk_leave(clk_bytes name, uint64_t id, clk_reply *reply);
 void clk_fence(clk_bytes name, clk_reply *reply);
 void clk_info(clk_bytes name, zval *array, clk_reply *reply);
 void clk_list(clk_bytes prefix, int64_t limit, zval *array, clk_reply *reply);
-void clk_break(clk_bytes name, clk_reply *reply);
+void clk_break(clk_bytes name, int64_t fence, bool any_holder, clk_reply *reply);
 void clk_servers(zval *array, clk_reply *reply);
 void clk_status(zval *array, clk_reply *reply);
 
@@ -137,7 +138,9 @@ void clk_shim_minfo(zend_module_entry *module);
 
 /* The shim, called by Rust; none of these can longjmp. */
 bool clk_shim_interrupted(void);
+uintptr_t clk_shim_fiber(void);
 bool clk_shim_hooked(void);
 bool clk_shim_same_open_file(int one, int other);
+bool clk_shim_set_inherited(int fd, bool inherited);
 
 #endif

@@ -11,27 +11,16 @@
 #include "fopen_wrappers.h"
 #include "php_streams.h"
 
+#include <fcntl.h>
 #include <sys/file.h>
 #include <sys/syscall.h>
-#include <syslog.h>
 #include <unistd.h>
-
-#ifdef ZTS
-# define PER_THREAD _Thread_local
-#else
-# define PER_THREAD
-#endif
-
-/* PHP 8.1 has only the wider one. */
-#ifndef EG_FLAGS_IN_RESOURCE_SHUTDOWN
-# define EG_FLAGS_IN_RESOURCE_SHUTDOWN EG_FLAGS_IN_SHUTDOWN
-#endif
 
 static int (*next_set_option)(php_stream *stream, int option, int value, void *parameter);
 static int (*next_close)(php_stream *stream, int close_handle);
 
 /* The stream that cluster_flock() is locking, for the operation that it thereby calls. */
-static PER_THREAD php_stream *locking_by_name;
+static CLK_PER_THREAD php_stream *locking_by_name;
 
 bool clk_shim_same_open_file(int one, int other)
 {
@@ -46,6 +35,13 @@ bool clk_shim_same_open_file(int one, int other)
 #else
 	return false;
 #endif
+}
+
+bool clk_shim_set_inherited(int fd, bool inherited)
+{
+	int flags = fcntl(fd, F_GETFD);
+
+	return flags != -1 && ((flags & FD_CLOEXEC) == 0) != inherited && fcntl(fd, F_SETFD, flags ^ FD_CLOEXEC) != -1;
 }
 
 /* -1: it has none. What C's stdio has buffered is written first. */
@@ -78,12 +74,33 @@ static void forget_read_ahead(php_stream *stream)
 	}
 }
 
-static bool called_by_flock(void)
+/* The PHP function that locks; NULL: PHP itself. */
+static const zend_string *caller(void)
 {
 	const zend_execute_data *call = EG(current_execute_data);
-	const zend_string *name = call && call->func ? call->func->common.function_name : NULL;
+
+	return call && call->func ? call->func->common.function_name : NULL;
+}
+
+static bool called_by_flock(void)
+{
+	const zend_string *name = caller();
 
 	return name && (zend_string_equals_literal(name, "flock") || zend_string_equals_literal(name, "cluster_flock"));
+}
+
+/* The stream that file_put_contents() has looked up and is going to read from: it does not expect code of the user to run
+ * between the two. */
+static zend_resource *source_of_caller(void)
+{
+	zend_execute_data *call = EG(current_execute_data);
+	const zend_string *name = caller();
+
+	if (!name || !zend_string_equals_literal(name, "file_put_contents") || ZEND_USER_CODE(call->func->type)
+		|| ZEND_CALL_NUM_ARGS(call) < 2 || Z_TYPE_P(ZEND_CALL_ARG(call, 2)) != IS_RESOURCE) {
+		return NULL;
+	}
+	return Z_RES_P(ZEND_CALL_ARG(call, 2));
 }
 
 /* The answer of an operation: 0, or -1 and errno, which has to be set last. */
@@ -103,14 +120,17 @@ static int answer(const clk_reply *reply)
  * stream. */
 static int take(php_stream *stream, int fd, uint64_t id)
 {
-	zend_resource *resource = stream->res;
+	zend_resource *resource = stream->res, *source = source_of_caller();
 	clk_reply reply;
 	uint64_t resume = 0;
 	bool open = true;
+	/* Whoever locks by other means than flock() goes on using the stream. */
+	uint32_t guard = called_by_flock() ? 0 : PHP_STREAM_FLAG_NO_FCLOSE & ~stream->flags;
 
 	if (resource) {
 		GC_ADDREF(resource);
 	}
+	stream->flags |= guard;
 	if (clk_before_wait()) {
 		do {
 			open = !resource || resource->ptr == stream;
@@ -136,12 +156,20 @@ static int take(php_stream *stream, int fd, uint64_t id)
 	}
 	int outcome = answer(&reply);
 	int code = errno;
+	if (outcome == 0 && source && !clk_is_open(source)) {
+		php_error_docref(NULL, E_WARNING, CLK_SOURCE_CLOSED);
+		outcome = -1;
+		code = EBADF;
+	}
 	open = !resource || resource->ptr == stream;
-	if (outcome == 0 && EG(exception) && open) {
+	if (open && reply.value == CLK_TRUE && (outcome != 0 || EG(exception))) {
 		/* An error handler threw at the warning: the caller never learns of this lock. */
 		clk_flock_release(known_as(stream, fd), &reply);
+		code = outcome == 0 ? EINTR : code;
 		outcome = -1;
-		code = EINTR;
+	}
+	if (open) {
+		stream->flags &= ~guard;
 	}
 	if (resource) {
 		zend_list_delete(resource);
@@ -213,6 +241,32 @@ static void hand_on(php_stream *stream, int fd)
 	} ZEND_HASH_FOREACH_END();
 }
 
+/* What a stream can do whose file is closed, and whose memory is not free yet. */
+static ssize_t closed_write(php_stream *stream, const char *data, size_t count)
+{
+	return -1;
+}
+
+static ssize_t closed_read(php_stream *stream, char *buffer, size_t count)
+{
+	stream->eof = 1;
+	return -1;
+}
+
+static int closed_close(php_stream *stream, int close_handle)
+{
+	return 0;
+}
+
+static int closed_flush(php_stream *stream)
+{
+	return -1;
+}
+
+static const php_stream_ops closed_ops = {
+	.write = closed_write, .read = closed_read, .close = closed_close, .flush = closed_flush, .label = "closed",
+};
+
 static int on_close(php_stream *stream, int close_handle)
 {
 	clk_reply reply;
@@ -223,20 +277,16 @@ static int on_close(php_stream *stream, int close_handle)
 	}
 	clk_stream name = known_as(stream, fd);
 	hand_on(stream, fd);
-	clk_flock_closing(name);
+	if (close_handle) {
+		clk_flock_closing(name);
+	}
 	int outcome = next_close(stream, close_handle);
 	int code = errno;
 	clk_flock_closed(name, &reply);
-	if (reply.trouble != CLK_FINE && (EG(flags) & EG_FLAGS_IN_RESOURCE_SHUTDOWN)) {
-		/* The request is over, with its error handlers and its output. */
-		zend_string *line = clk_copy_of(reply.message);
-		if (line) {
-			php_log_err_with_severity(ZSTR_VAL(line), LOG_WARNING);
-			zend_string_release(line);
-		}
-	} else {
-		clk_tell(&reply);
-	}
+	/* A handler of the warning may still know it: an SplFileObject, which has no resource that PHP would have closed. */
+	stream->ops = &closed_ops;
+	stream->abstract = NULL;
+	clk_tell(&reply);
 	errno = code;
 	return outcome;
 }

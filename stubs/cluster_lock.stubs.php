@@ -70,7 +70,8 @@ function cluster_unlock(string $name): bool {}
  * @throws ClusterLockTimeoutException the time is up: not called
  * @throws ClusterLockConnectionException the server cannot be reached: not called
  * @throws ClusterLockLostException after the callback, which did not throw: the lock was lost, or
- *     unlocked, while it ran
+ *     unlocked, while it ran; getResult() has what the callback returned. When the callback threw, its
+ *     exception is thrown, the loss is its innermost getPrevious(), and E_WARNING tells it
  * @throws ClusterLockException any other failure: not called
  */
 function cluster_synchronized(string $name, callable $callback, ?float $timeout = null, ?float $ttl = null): mixed {}
@@ -167,13 +168,14 @@ function cluster_lock_fence(string $name): ?int {}
 function cluster_lock_info(string $name): ?array {}
 
 /**
- * All held locks whose names start with a prefix, sorted by name. Scans the server's keys: for
- * people and monitoring, not for programs' hot paths.
+ * All held locks whose names start with a prefix, sorted by name; of more than $limit the first by name.
+ * Goes through all keys of the server's database, whatever $limit is: for people and monitoring, not for
+ * programs' hot paths.
  *
  * @param string $prefix start of the names, as given to cluster_lock(); "": all
  * @param int $limit most entries to return, at least 1; else ValueError
  * @return array a list of what cluster_lock_info() returns; empty with E_WARNING when the server
- *     cannot be reached
+ *     cannot be reached, or refuses
  */
 function cluster_lock_list(string $prefix = "", int $limit = 1000): array {}
 
@@ -181,15 +183,24 @@ function cluster_lock_list(string $prefix = "", int $limit = 1000): array {}
  * An administrator removes a lock whoever holds it; the next waiter gets it, and the holder finds out
  * at its next call. One round trip.
  *
+ * With $fence it is removed only from the holder who was seen, which the server decides in the same step:
+ * between a look and a break, that one may have given it back, and another one have got it.
+ *
  * @param string $name 1 to 1024 bytes; else ValueError
- * @return bool false: nobody held it, or (with E_WARNING) the server cannot be reached
+ * @param int|null $fence what cluster_lock_info() or cluster_lock_list() said in fence; null: whoever holds
+ *     it. A shared lock is removed from all who hold it, and only if nobody else has joined them since;
+ *     at least 1, else ValueError
+ * @return bool false: nobody held it; or another one than meant does, and nothing was done
+ *     (cluster_lock_info() tells who); or (with E_WARNING) the server cannot be reached
  */
-function cluster_lock_break(string $name): bool {}
+function cluster_lock_break(string $name, ?int $fence = null): bool {}
 
 /**
- * What every server that keeps locks says of itself: for health checks. Four round trips to each, of
- * commands that change nothing; a server that does not answer costs a time-out
- * (cluster_lock.connect_timeout, .command_timeout), and is told in error: this never fails.
+ * What every server that keeps locks says of itself, and whether it grants a lock: for health checks.
+ * Four round trips to each, of commands that change nothing, and three more that take a lock of a name of
+ * its own there and give it back. A server that does not answer costs a time-out
+ * (cluster_lock.connect_timeout, .command_timeout). Why it cannot be asked, or grants no lock (then there
+ * is a round_trip), is told in error: this never fails.
  *
  * @return array a list of array{server: string, error: string|null, round_trip: float|null, clock_ahead:
  *     float|null, version: string|null, role: string|null, maxmemory: int|null, maxmemory_policy:
@@ -198,7 +209,7 @@ function cluster_lock_break(string $name): bool {}
  *     (from maxmemory to replicas: the ACL user needs +info); times in seconds, clock_ahead of this
  *     machine's clock; memory in bytes, maxmemory 0: no limit; foreign_keys: those of about a thousand
  *     keys of this database that do not start with cluster_lock.prefix, which means that it is shared
- *     with something that may be flushed. Empty for local:
+ *     with something that may be flushed. For local: empty, or an error
  */
 function cluster_lock_servers(): array {}
 
@@ -303,6 +314,13 @@ final class ClusterLockTimeoutException extends ClusterLockException
 /** The lock was ours and no longer is: what it protected may have been touched by others. */
 final class ClusterLockLostException extends ClusterLockException
 {
+    private mixed $result = null;
+
+    /**
+     * What the callback of cluster_synchronized() returned before the loss was found; null where there was none. No round
+     * trip.
+     */
+    public function getResult(): mixed {}
 }
 
 /** The server cannot be reached, and no other has taken its place in time. */

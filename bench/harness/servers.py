@@ -173,6 +173,9 @@ def php_environment(tmp: Path) -> dict[str, str]:
 
 
 def find_fpm(php_minor: str) -> str | None:
+    """The one that script/lib.sh has found, or that of Debian."""
+    if os.environ.get("PHP_FPM"):
+        return os.environ["PHP_FPM"]
     for candidate in (f"php-fpm{php_minor}", "php-fpm"):
         for path in (shutil.which(candidate), f"/usr/sbin/{candidate}"):
             if path and os.access(path, os.X_OK):

@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
-use cluster_lock_core::LockReport;
+use cluster_lock_core::{Broken, Error, LockReport};
 use serde::Serialize;
 
 use crate::json;
@@ -17,7 +17,10 @@ use crate::units::{between, span};
 #[command(after_help = "\
 The next in the queue gets the lock at once. Whoever held it goes on working until it looks (a write under the lock \
 is refused), so break a lock only when its holder is known to be stuck; a holder that has died loses it by itself when \
-its lease runs out. Ends with 1 when nobody holds it, or the question is answered with no.")]
+its lease runs out. What is answered with yes holds for the holder that the question names: if another one has come \
+meanwhile, nothing is broken. --yes breaks it whoever holds it, and clears what something else has written in its \
+place; with --fence only if nobody has got it since that fencing token was given out. Ends with 1 when nobody holds \
+it, another one does, or the question is answered with no.")]
 pub(crate) struct Args {
     #[command(flatten)]
     name: NameArg,
@@ -25,6 +28,10 @@ pub(crate) struct Args {
     /// Do not ask; without it the question needs a terminal
     #[arg(short, long)]
     yes: bool,
+
+    /// Only from the holder with this fencing token, as info and list tell it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    fence: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -36,34 +43,67 @@ struct Answer<'a> {
     broken: bool,
     /// As it was just before.
     before: Option<json::Lock<'a>>,
+    /// Who has it instead, when nothing was broken because of that.
+    now: Option<json::Lock<'a>>,
 }
 
 pub(crate) fn run(args: &Args, target: &Target, out: &Output) -> Result<Outcome> {
     let name = args.name.name()?;
     let engine = target.engine()?;
-    let before = engine.info(&name).map_err(Failure::of(&name))?;
+    let whoever = args.yes && args.fence.is_none();
+    let before = match engine.info(&name) {
+        // Perhaps because the record cannot be read, and to break it is to clear it.
+        Err(Error::Server { .. }) if whoever => None,
+        outcome => outcome.map_err(Failure::of(&name))?,
+    };
     let seen = now_there(&engine);
-    let wanted = args.yes || before.as_ref().map_or(Ok(true), |report| ask(report, seen))?;
-    // Also when nobody was seen to hold it: a record that cannot be read is mended so.
-    let broken = wanted && engine.break_lock(&name).map_err(Failure::of(&name))?;
+    let wanted = args.yes || before.as_ref().map_or(Ok(false), |report| ask(report, seen))?;
+    let broken = if wanted {
+        let meant = args.fence.or(before.as_ref().map(|report| report.fence)).filter(|_| !whoever);
+        engine.break_lock(&name, meant).map_err(Failure::of(&name))?
+    } else {
+        Broken::Free
+    };
+    let now = if broken == Broken::Another { engine.info(&name).ok().flatten() } else { None };
     if out.json {
-        let before = before.as_ref().map(|report| json::Lock::at(seen, report));
-        out.object(&Answer { server: engine.server(), time: seen, name: (&name).into(), broken, before })?;
+        let lock = |report| json::Lock::at(seen, report);
+        let (before, now) = (before.as_ref().map(lock), now.as_ref().map(lock));
+        let broken = broken == Broken::Yes;
+        out.object(&Answer {
+            server: engine.server(),
+            time: seen,
+            name: (&name).into(),
+            broken,
+            before,
+            now,
+        })?;
     } else {
         match (&before, broken) {
-            _ if !wanted => out.note("nothing was done"),
-            (Some(report), true) => {
+            (Some(_), _) if !wanted => out.note("nothing was done"),
+            (Some(report), Broken::Yes) => {
                 out.line(format_args!("lock \"{name}\" is broken. {}", held(report, seen)))?;
             }
-            (None, true) => out.line(format_args!("lock \"{name}\" is broken"))?,
-            (Some(_), false) => out.note(format_args!("lock \"{name}\": it was released meanwhile")),
-            (None, false) => {
+            (None, Broken::Yes) => out.line(format_args!("lock \"{name}\" is broken"))?,
+            (_, Broken::Another) => {
+                out.note(format_args!("lock \"{name}\": {}", another(now.as_ref(), seen)));
+            }
+            (Some(_), Broken::Free) => out.note(format_args!("lock \"{name}\": it was released meanwhile")),
+            (None, Broken::Free) => {
                 out.note(format_args!("lock \"{name}\": nobody holds it on {}", engine.server()));
             }
         }
     }
     engine.shutdown();
-    Ok(if broken { Outcome::Yes } else { Outcome::No })
+    Ok(if broken == Broken::Yes { Outcome::Yes } else { Outcome::No })
+}
+
+/// Why nothing was broken: who holds it instead, if that is still so.
+pub(crate) fn another(report: Option<&LockReport>, now: f64) -> String {
+    let who = report.map_or_else(
+        || " (it has given it back since)".to_owned(),
+        |report| format!(" (fence {}). {}", report.fence, held(report, now)),
+    );
+    format!("nothing was broken: another holder has it by now{who}")
 }
 
 /// Who holds it, and who waits, in a sentence.

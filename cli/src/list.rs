@@ -28,13 +28,18 @@ pub(crate) struct Args {
     #[arg(short, long)]
     waiting: bool,
 
-    /// At most so many locks
-    #[arg(long, value_name = "N", default_value_t = 1000)]
+    /// The first N by name
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = at_least_one)]
     limit: usize,
 
     /// Cut nothing, even where a line gets longer than the terminal
     #[arg(long)]
     wide: bool,
+}
+
+/// None at all would read as if none were held.
+fn at_least_one(text: &str) -> std::result::Result<usize, String> {
+    text.parse().ok().filter(|limit| *limit > 0).ok_or_else(|| "1 or more is allowed".into())
 }
 
 #[derive(Serialize)]

@@ -4,6 +4,7 @@
 //! * [`args`]: the tree of commands and what all of them understand; completions and manual pages
 //!   ([`generated`]) are made of it.
 //! * [`server`]: where the locks live: `--dsn`, the environment, or what php.ini says ([`php_ini`]).
+//! * [`program`]: asks another program, which may not answer.
 //! * [`output`], [`table`], [`json`], [`units`]: text for people, JSON for programs; nothing of what others wrote
 //!   drives a terminal.
 //! * [`outcome`]: what went wrong, what to do, and the exit codes.
@@ -26,6 +27,7 @@ mod outcome;
 mod output;
 mod php_ini;
 mod ping;
+mod program;
 mod run;
 mod server;
 mod stats;
@@ -35,8 +37,10 @@ mod units;
 mod watch;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
+use signal_hook::consts::SIGCHLD;
 
 use args::{Cli, Command};
 use outcome::{Outcome, Result};
@@ -44,15 +48,23 @@ use output::Output;
 use server::Target;
 
 fn main() -> ExitCode {
-    if let Some(code) = run::become_command() {
+    if let Some(code) = run::become_command().or_else(run::become_witness) {
         return code;
     }
+    // Whoever has started us may ignore it, and then nobody can be waited for. A handler is given to no program that
+    // is started from here.
+    let _ = signal_hook::flag::register(SIGCHLD, Arc::default());
     let cli = Cli::parse();
     let out = Output::new(&cli.output);
     let mut source = None;
     let target = || Target::find(&cli.server, &out).inspect(|target| source = Some(target.source.clone()));
     match run(&cli.command, target, &out) {
-        Ok(outcome) => outcome.into(),
+        Ok(outcome) => {
+            if let Outcome::Signal(number) = outcome {
+                run::die_of(number);
+            }
+            outcome.code().into()
+        }
         Err(failure) => {
             let code = out.failure(&failure);
             if let Some(source) = source.filter(|_| failure.is_of_the_server()) {

@@ -1,7 +1,6 @@
 //! How a command ends: exit codes, and failures that say what to do.
 
 use std::fmt;
-use std::process::ExitCode;
 
 use cluster_lock_core::{Error, LockError, LockName};
 use thiserror::Error as ThisError;
@@ -18,14 +17,18 @@ pub(crate) enum Outcome {
     No,
     /// The exit code of another program, or one of `run`'s own.
     Code(u8),
+    /// This signal has ended it: when all is put back, the process is to die of it.
+    Signal(u8),
 }
 
-impl From<Outcome> for ExitCode {
-    fn from(outcome: Outcome) -> Self {
-        match outcome {
-            Outcome::Yes => Self::SUCCESS,
-            Outcome::No => Self::from(1),
-            Outcome::Code(code) => Self::from(code),
+impl Outcome {
+    /// The exit code, as shells have it.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Yes => 0,
+            Self::No => 1,
+            Self::Code(code) => code,
+            Self::Signal(signal) => 128_u8.saturating_add(signal),
         }
     }
 }
@@ -79,7 +82,7 @@ impl Failure {
     pub(crate) fn code(&self) -> u8 {
         match (self, self.engine()) {
             (_, Some(Error::Connection { .. } | Error::FailingOver { .. } | Error::Server { .. })) => 3,
-            (_, Some(Error::Lost(_) | Error::Deadlock)) => 1,
+            (_, Some(Error::Lost(_) | Error::Deadlock | Error::OtherFiber)) => 1,
             (_, Some(Error::File { .. })) | (Self::System(..) | Self::Closed, _) => 4,
             _ => 2,
         }

@@ -74,6 +74,11 @@ impl Output {
         }
     }
 
+    /// Whether colours are wanted.
+    pub(crate) fn has_colour(&self) -> bool {
+        self.colour
+    }
+
     /// The text in this style, if colours are wanted.
     pub(crate) fn paint(&self, style: Style, text: impl fmt::Display) -> String {
         let code = style.code();
@@ -132,7 +137,7 @@ impl Output {
     /// Reports a failure that ends the command: in words, and as an object if objects are wanted.
     pub(crate) fn failure(&self, failure: &Failure) -> ExitCode {
         if matches!(failure, Failure::Closed) {
-            return ExitCode::from(Outcome::Yes); // as after `| head -1`
+            return Outcome::Yes.code().into(); // as after `| head -1`
         }
         self.report(failure);
         if self.json {

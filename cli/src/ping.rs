@@ -16,7 +16,8 @@ use crate::units::{seconds, span};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Each round trip runs a script on the server, as locks do, which changes nothing. The first one, which makes the \
-connection, is told apart. Ends with 3 when a lock could not be had now.")]
+connection, is told apart. At the end a lock of a name of its own is taken and given back. Ends with 3 when a lock \
+could not be had now.")]
 pub(crate) struct Args {
     /// So many round trips
     #[arg(short, long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -54,6 +55,7 @@ pub(crate) fn run(args: &Args, target: &Target, out: &Output) -> Result<Outcome>
         times.push(round_trip()?);
     }
     let spread = Spread::of(times).ok_or_else(|| Failure::Usage("--count: 1 or more is allowed".into()))?;
+    engine.try_out()?;
     let servers = engine.servers();
     if out.json {
         out.object(&Pong {

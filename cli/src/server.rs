@@ -1,18 +1,19 @@
 //! Where the locks live: `--dsn`, else `CLUSTER_LOCK_DSN`, else what php.ini says.
 #![allow(clippy::doc_markdown)] // the options' help is printed as it is
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cluster_lock_core::config::check_prefix;
+use cluster_lock_core::config::read;
 use cluster_lock_core::dsn::redact;
 use cluster_lock_core::{Config, Dsn, Engine, text};
 
+use crate::doctor::pools;
 use crate::outcome::{Failure, Result};
 use crate::output::Output;
-use crate::php_ini::{PhpIni, usual_places};
-use crate::units::{seconds, time_out};
+use crate::php_ini::{PhpIni, Place, of_php, usual_places};
 
 /// What all commands understand.
 #[derive(clap::Args)]
@@ -37,11 +38,11 @@ pub(crate) struct ServerArgs {
     node: Option<String>,
 
     /// The longest wait for a connection
-    #[arg(long, global = true, value_name = "SECONDS", value_parser = time_out)]
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = read::time_out)]
     connect_timeout: Option<Duration>,
 
     /// The longest wait for the answer to one command
-    #[arg(long, global = true, value_name = "SECONDS", value_parser = time_out)]
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = read::time_out)]
     command_timeout: Option<Duration>,
 }
 
@@ -86,37 +87,68 @@ pub(crate) struct Target {
 
 const DEFAULT_DSN: &str = "redis://127.0.0.1:6379";
 
+/// What to do where it is not known which server is meant.
+const NAME_IT: &str = "name the server with --dsn or CLUSTER_LOCK_DSN, or the settings with --php-ini";
+
 impl Target {
     /// From the command line, the environment, and php.ini.
     ///
     /// # Errors
-    /// None of them says it, or in a way that cannot be used.
+    /// None of them says it, or in a way that cannot be used, or one that may say it cannot be read.
     pub(crate) fn find(args: &ServerArgs, out: &Output) -> Result<Self> {
-        let php = if !args.php_ini.is_empty() {
-            PhpIni::read(&args.php_ini)?
+        let installed = if !args.php_ini.is_empty() {
+            Installed { php: PhpIni::read(&args.php_ini)?, ..Installed::default() }
         } else if args.dsn.is_some() {
-            PhpIni::default()
+            Installed::default()
         } else {
-            let (php, notes) = installed(Path::new("/"));
-            for note in notes {
-                out.note(note);
-            }
-            php
+            installed(Path::new("/"), std::env::var_os("PHP_INI_SCAN_DIR").as_deref(), of_php)?
         };
+        let target = Self::of(args, installed.php, &installed.pools)?;
+        for note in installed.notes {
+            out.note(note);
+        }
+        Ok(target)
+    }
+
+    /// `pools` of php-fpm that name a server of their own.
+    fn of(args: &ServerArgs, php: PhpIni, pools: &[String]) -> Result<Self> {
         let (dsn, source) = match (&args.dsn, php.get("dsn"), php.file_of("dsn")) {
             (Some(dsn), ..) => (dsn.as_str(), Source::Given),
             (None, Some(dsn), Some(file)) => (dsn, Source::PhpIni(file.to_owned())),
-            _ => (DEFAULT_DSN, Source::Default),
+            _ => {
+                let place = text::path(&php.place);
+                if let Some(failure) = only_for_some(&php, "dsn", NAME_IT) {
+                    return Err(failure);
+                }
+                if let [pool, ..] = pools {
+                    return Err(Failure::Usage(format!(
+                        "{place}: pools of php-fpm have servers of their own ({pool}), and no php.ini names one for \
+                         all, so it is not known which server is meant: {NAME_IT}"
+                    )));
+                }
+                (DEFAULT_DSN, Source::Default)
+            }
         };
-        let parsed = Dsn::parse(dsn).map_err(|error| Failure::Usage(format!("{source}: {error}")))?;
+        if args.prefix.is_none()
+            && let Some(failure) = only_for_some(&php, "prefix", "say which is meant with --prefix")
+        {
+            return Err(failure);
+        }
+        let parsed = Dsn::parse(dsn).map_err(|error| match &source {
+            Source::PhpIni(_) if dsn.trim().is_empty() => Failure::Usage(format!(
+                "{source}: cluster_lock.dsn is empty, which PHP refuses, too (a ${{VARIABLE}} in it may be in the \
+                 environment of PHP's service and not in this one): {NAME_IT}"
+            )),
+            _ => Failure::Usage(format!("{source}: {error}")),
+        })?;
         let mut config = Config::new(parsed);
         apply(&mut config, &php)?;
+        let option = |name: &'static str| move |allowed| Failure::Usage(format!("{name}: {allowed}"));
         if let Some(prefix) = &args.prefix {
-            check_prefix(prefix).map_err(|allowed| Failure::Usage(format!("--prefix: {allowed}")))?;
-            config.prefix.clone_from(prefix);
+            config.prefix = read::prefix(prefix).map_err(option("--prefix"))?;
         }
         if let Some(node) = &args.node {
-            config.node = check_node(node).map_err(|allowed| Failure::Usage(format!("--node: {allowed}")))?;
+            config.node = read::node(node).map_err(option("--node"))?;
         }
         config.connect_timeout = args.connect_timeout.unwrap_or(config.connect_timeout);
         config.command_timeout = args.command_timeout.unwrap_or(config.command_timeout);
@@ -132,21 +164,70 @@ impl Target {
     }
 }
 
-/// The configuration of the PHP that is installed, the first that sets anything of ours; and what the user
-/// should know about the others.
-fn installed(root: &Path) -> (PhpIni, Vec<String>) {
+/// What is set for some requests and for no others is not to be taken for all of them, nor left out.
+fn only_for_some(php: &PhpIni, name: &str, remedy: &str) -> Option<Failure> {
+    let file = text::path(php.only_for_some(name)?);
+    Some(Failure::Usage(format!(
+        "{file}: cluster_lock.{name} is not set for all requests: to PHP it belongs to a host or a directory ([HOST=] and \
+         [PATH=] last until the end of the file) or to another value: {remedy}"
+    )))
+}
+
+/// What the PHPs of this machine say.
+#[derive(Default)]
+struct Installed {
+    /// Of the first that sets anything of ours.
+    php: PhpIni,
+    /// Its pools that name a server of their own.
+    pools: Vec<String>,
+    /// What the user should know about the others.
+    notes: Vec<String>,
+}
+
+/// The configuration of the PHP that is installed, the first that sets anything of ours. `elsewhere` is asked for
+/// where it is when it is in none of the usual places.
+///
+/// # Errors
+/// One that comes before it cannot be read: it may set something, too.
+fn installed(
+    root: &Path,
+    scan_dir: Option<&OsStr>,
+    elsewhere: impl FnOnce() -> Option<Place>,
+) -> Result<Installed> {
+    let unread = |failure: Failure| {
+        Failure::Usage(format!(
+            "{failure}. Where the locks live may be said there (cluster_lock.dsn), so no server is taken for granted: \
+             mend that, run this as somebody who may read it (root), or {NAME_IT}"
+        ))
+    };
     let mut notes = Vec::new();
-    let mut found: Vec<PhpIni> = Vec::new();
-    for place in usual_places(root) {
-        match PhpIni::read(std::slice::from_ref(&place)) {
-            Ok(ini) if ini.is_ours() => found.push(ini),
-            Ok(_) => {}
-            // Not the user's mistake, and perhaps not the file that matters.
-            Err(failure) => notes.push(format!("{failure} (this PHP's settings are left out)")),
+    let mut found: Vec<(PhpIni, Vec<String>)> = Vec::new();
+    let mut look = |place: &Place, found: &mut Vec<(PhpIni, Vec<String>)>| match PhpIni::of(place) {
+        Ok(ini) => {
+            let pools = pools::read(&place.dir).into_iter().filter(|pool| pool.has_dsn);
+            let pools: Vec<String> = pools.map(|pool| format!("pool {}", text::said(&pool.name))).collect();
+            if ini.is_ours() || !pools.is_empty() {
+                found.push((ini, pools));
+            }
+            Ok(())
         }
+        Err(failure) if found.is_empty() => Err(unread(failure)),
+        Err(failure) => {
+            notes.push(format!("{failure} (this PHP's settings are left out)"));
+            Ok(())
+        }
+    };
+    let places = usual_places(root, scan_dir).map_err(unread)?;
+    for place in &places {
+        look(place, &mut found)?;
+    }
+    if found.is_empty()
+        && let Some(place) = elsewhere().filter(|place| !places.contains(place))
+    {
+        look(&place, &mut found)?;
     }
     let mut found = found.into_iter();
-    let Some(taken) = found.next() else { return (PhpIni::default(), notes) };
+    let Some((taken, pools)) = found.next() else { return Ok(Installed { notes, ..Installed::default() }) };
     let leads = |ini: &PhpIni| {
         let prefix =
             ini.get("prefix").map_or_else(String::new, |prefix| format!(", prefix {}", text::said(prefix)));
@@ -156,39 +237,41 @@ fn installed(root: &Path) -> (PhpIni, Vec<String>) {
             redact(ini.get("dsn").unwrap_or(DEFAULT_DSN))
         )
     };
-    for other in found.filter(|other| !taken.agrees(other)) {
+    for (other, _) in found.filter(|(other, _)| !taken.agrees(other)) {
         notes.push(format!("{}, and is taken; {} (--php-ini chooses)", leads(&taken), leads(&other)));
     }
-    (taken, notes)
-}
-
-fn check_node(node: &str) -> std::result::Result<String, String> {
-    if node.len() > 255 || node.chars().any(char::is_control) {
-        return Err("at most 255 bytes without control characters are allowed".into());
+    if taken.get("dsn").is_some() && !pools.is_empty() {
+        let pools = pools.join(", ");
+        notes.push(format!(
+            "{}, and is taken; php-fpm's {pools} goes elsewhere (--dsn chooses)",
+            leads(&taken)
+        ));
     }
-    Ok(node.to_owned())
+    Ok(Installed { php: taken, pools, notes })
 }
 
 /// What php.ini says besides where the server is.
 fn apply(config: &mut Config, php: &PhpIni) -> Result<()> {
-    let refused = |name: &str, allowed: String| {
-        let file = php.file_of(name).map(text::path).unwrap_or_default();
-        Failure::Usage(format!("{file}: cluster_lock.{name}: {allowed}"))
-    };
-    let time = |name: &str, read: fn(&str) -> std::result::Result<Duration, String>| {
-        php.get(name).map(read).transpose().map_err(|allowed| refused(name, allowed))
-    };
-    if let Some(prefix) = php.get("prefix") {
-        check_prefix(prefix).map_err(|allowed| refused("prefix", allowed))?;
-        prefix.clone_into(&mut config.prefix);
+    fn set<T>(
+        php: &PhpIni,
+        name: &str,
+        read: fn(&str) -> std::result::Result<T, String>,
+        to: &mut T,
+    ) -> Result<()> {
+        if let Some(value) = php.get(name) {
+            *to = read(value).map_err(|allowed| {
+                let file = php.file_of(name).map(text::path).unwrap_or_default();
+                Failure::Usage(format!("{file}: cluster_lock.{name}: {allowed}"))
+            })?;
+        }
+        Ok(())
     }
-    if let Some(node) = php.get("node") {
-        config.node = check_node(node).map_err(|allowed| refused("node", allowed))?;
-    }
-    config.connect_timeout = time("connect_timeout", time_out)?.unwrap_or(config.connect_timeout);
-    config.command_timeout = time("command_timeout", time_out)?.unwrap_or(config.command_timeout);
-    config.retry_after = time("retry_after", seconds)?.unwrap_or(config.retry_after);
-    Ok(())
+    set(php, "prefix", read::prefix, &mut config.prefix)?;
+    set(php, "node", read::node, &mut config.node)?;
+    set(php, "connect_timeout", read::time_out, &mut config.connect_timeout)?;
+    set(php, "command_timeout", read::time_out, &mut config.command_timeout)?;
+    set(php, "pool_size", read::pool_size, &mut config.pool_size)?;
+    set(php, "retry_after", read::retry_after, &mut config.retry_after)
 }
 
 #[cfg(test)]
@@ -214,8 +297,8 @@ mod tests {
             ("etc/php/8.2/fpm/php.ini", "cluster_lock.dsn = \"redis://u:hunter2@10.0.0.5\""),
             ("etc/php/8.1/fpm/php.ini", "memory_limit = 1G"),
         ]);
-        let (taken, notes) = installed(root.path());
-        assert_eq!(taken.get("dsn"), Some("redis://u:hunter2@10.0.0.5"));
+        let Installed { php, notes, .. } = found(&root).unwrap();
+        assert_eq!(php.get("dsn"), Some("redis://u:hunter2@10.0.0.5"));
         let [note] = &notes[..] else { panic!("{notes:?}") };
         for word in [
             "8.2/fpm leads to redis://u:***@10.0.0.5",
@@ -234,17 +317,108 @@ mod tests {
             ("etc/php/8.2/cli/php.ini", ""),
             ("etc/php/8.2/fpm/php.ini", ELSEWHERE),
         ]);
-        assert_eq!(installed(root.path()).1, [] as [&str; 0]);
+        assert_eq!(found(&root).unwrap().notes, [] as [&str; 0]);
+    }
+
+    fn found(root: &tempfile::TempDir) -> Result<Installed> {
+        installed(root.path(), None, || None)
+    }
+
+    fn refused(root: &tempfile::TempDir) -> String {
+        let failure = found(root).err().expect("it is refused");
+        assert_eq!(failure.code(), 2);
+        failure.to_string()
     }
 
     #[test]
-    fn what_cannot_be_read_is_named_and_the_next_one_taken() {
+    fn docker_images_have_no_php_ini_and_a_conf_d() {
+        let root = root(&[
+            ("usr/local/etc/php/php.ini-production", ELSEWHERE),
+            ("usr/local/etc/php/conf.d/zz-lock.ini", "cluster_lock.dsn = redis://10.0.0.5"),
+        ]);
+        assert_eq!(found(&root).unwrap().php.get("dsn"), Some("redis://10.0.0.5"));
+        // As PHP has it: an empty one of several is the compiled-in one.
+        let more = tempfile::tempdir().unwrap();
+        std::fs::write(more.path().join("a.ini"), "cluster_lock.node = a").unwrap();
+        let list = std::env::join_paths(["".as_ref(), more.path()]).unwrap();
+        let php = installed(root.path(), Some(&list), || None).unwrap().php;
+        assert_eq!((php.get("dsn"), php.get("node")), (Some("redis://10.0.0.5"), Some("a")));
+        assert!(!installed(root.path(), Some("".as_ref()), || None).unwrap().php.is_ours());
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_refused_and_only_told_where_another_one_counts() {
         let root = root(&[
             ("etc/php/8.4/fpm/php.ini", "cluster_lock.dsn = redis://a?b=c"),
             ("etc/php/8.2/fpm/php.ini", ELSEWHERE),
         ]);
-        let (taken, notes) = installed(root.path());
-        assert_eq!(taken.get("dsn"), Some("redis://u:hunter2@10.0.0.6"));
-        assert!(notes[0].contains("8.4/fpm/php.ini") && notes[0].contains("double quotes"), "{notes:?}");
+        let told = refused(&root);
+        for word in ["8.4/fpm/php.ini", "line 1", "double quotes", "cluster_lock.dsn", "--php-ini"] {
+            assert!(told.contains(word), "{word}: {told}");
+        }
+        let (old, new) = (root.path().join("etc/php/8.4/fpm"), root.path().join("etc/php/8.4/cli"));
+        std::fs::rename(old, new).unwrap();
+        let Installed { php, notes, .. } = found(&root).unwrap();
+        assert_eq!(php.get("dsn"), Some("redis://u:hunter2@10.0.0.6"));
+        assert!(notes[0].contains("8.4/cli/php.ini"), "{notes:?}");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_looked_at_is_refused() {
+        let root =
+            root(&[("usr/local/etc/php/conf.d/a.ini", "x = y"), ("etc/php/8.2/cli/php.ini", ELSEWHERE)]);
+        // Permissions would stop nobody who runs this as root.
+        std::os::unix::fs::symlink("b.ini", root.path().join("usr/local/etc/php/conf.d/b.ini")).unwrap();
+        let Installed { php, notes, .. } = found(&root).unwrap();
+        assert!(php.is_ours() && notes[0].contains("conf.d/b.ini"), "{notes:?}");
+        std::fs::remove_dir_all(root.path().join("etc/php/8.2")).unwrap();
+        let told = refused(&root);
+        for word in
+            ["conf.d/b.ini", "Too many levels", "cluster_lock.dsn", "root", "--dsn", "CLUSTER_LOCK_DSN"]
+        {
+            assert!(told.contains(word), "{word}: {told}");
+        }
+        // PHP passes over a link that leads nowhere.
+        std::fs::remove_file(root.path().join("usr/local/etc/php/conf.d/b.ini")).unwrap();
+        std::os::unix::fs::symlink("none", root.path().join("usr/local/etc/php/conf.d/b.ini")).unwrap();
+        assert!(!found(&root).unwrap().php.is_ours());
+    }
+
+    #[test]
+    fn a_server_for_some_hosts_or_pools_is_none_for_the_command() {
+        let args = || ServerArgs {
+            dsn: None,
+            php_ini: Vec::new(),
+            prefix: None,
+            node: None,
+            connect_timeout: None,
+            command_timeout: None,
+        };
+        let target = |root: &tempfile::TempDir| {
+            let Installed { php, pools, notes } = found(root).unwrap();
+            Target::of(&args(), php, &pools).map(|target| (target, notes))
+        };
+        let php_ini = "etc/php/8.2/fpm/php.ini";
+        let pool =
+            ("etc/php/8.2/fpm/php-fpm.conf", "[shop]\nphp_admin_value[cluster_lock.dsn] = redis://h\n");
+        for (files, word) in [
+            (vec![(php_ini, "[HOST=a]\ncluster_lock.dsn = redis://a\n[PHP]\nx=1\n")], "[HOST=]"),
+            (vec![(php_ini, "[PATH=/a]\ncluster_lock.prefix = a\n")], "--prefix"),
+            (vec![pool], "pool shop"),
+        ] {
+            let told = target(&root(&files)).unwrap_err().to_string();
+            assert!(told.contains(word) && told.contains("8.2/fpm"), "{told}");
+        }
+        let (target, notes) = target(&root(&[pool, (php_ini, "cluster_lock.dsn = redis://g")])).unwrap();
+        assert_eq!(target.config.dsn.redacted(), "redis://g:6379");
+        assert!(notes[0].contains("pool shop"), "{notes:?}");
+    }
+
+    #[test]
+    fn where_php_itself_has_it_is_asked_when_it_is_nowhere_else() {
+        let root = root(&[("opt/php.ini", "cluster_lock.dsn = redis://h")]);
+        let place = Place::at(root.path().join("opt"));
+        let php = installed(&root.path().join("none"), None, || Some(place)).unwrap().php;
+        assert_eq!(php.get("dsn"), Some("redis://h"));
     }
 }

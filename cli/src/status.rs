@@ -11,8 +11,9 @@ use crate::units::{bytes, now, span};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Ends with 1 when a server cannot be reached, or has thrown keys away, or may. What the server does not tell \
-(INFO is not among the rights that locks need: ACL SETUSER cluster_lock +info) is left out.")]
+A lock of a name of its own is taken on each server, and given back. Ends with 1 when that fails, or when a server has \
+thrown keys away, or may. What the server does not tell (INFO is not among the rights that locks need: ACL SETUSER \
+cluster_lock +info) is left out.")]
 pub(crate) struct Args {}
 
 /// So many locks are counted at most.
@@ -22,6 +23,7 @@ const MOST: usize = 100_000;
 struct Status<'a> {
     server: &'a str,
     source: String,
+    read_by: Option<&'a str>,
     backend: &'static str,
     prefix: &'a str,
     node: &'a str,
@@ -34,12 +36,13 @@ pub(crate) fn run(_: &Args, target: &Target, out: &Output) -> Result<Outcome> {
     let engine = target.engine()?;
     let locks = engine.list(b"", MOST)?;
     let waiters = locks.iter().map(|lock| lock.waiters.len()).sum();
-    let servers = engine.servers();
+    let servers = engine.examine();
     let config = &target.config;
     if out.json {
         out.object(&Status {
             server: engine.server(),
             source: target.source.to_string(),
+            read_by: target.php.reader.as_deref(),
             backend: config.dsn.backend(),
             prefix: &config.prefix,
             node: &config.node,
@@ -50,6 +53,9 @@ pub(crate) fn run(_: &Args, target: &Target, out: &Output) -> Result<Outcome> {
     } else {
         out.line(out.paint(Style::Bold, engine.server()))?;
         out.line(format_args!("  said by  {}", target.source))?;
+        if let Some(reader) = &target.php.reader {
+            out.line(format_args!("  read by  {reader}"))?;
+        }
         out.line(format_args!("  prefix   {}", config.prefix))?;
         out.line(format_args!("  node     {}", text::said(&config.node)))?;
         out.line(format_args!("  locks    {} held, {waiters} waiting", locks.len()))?;
@@ -70,7 +76,7 @@ pub(crate) fn ahead(servers: &[ServerReport]) -> f64 {
     servers.iter().find_map(|report| report.clock_ahead).unwrap_or_default()
 }
 
-/// Whether it answers.
+/// Whether it answers; after [`Engine::examine`], whether it grants locks.
 pub(crate) fn is_up(report: &ServerReport) -> bool {
     report.error.is_none()
 }

@@ -57,13 +57,6 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "a number of seconds, 0 or more, is allowed".into())
 }
 
-/// A time-out from the command line or php.ini.
-pub(crate) fn time_out(text: &str) -> Result<Duration, String> {
-    let allowed = || "a number of seconds from 0.001 to 3600 is allowed".to_owned();
-    let range = Duration::from_millis(1)..=Duration::from_secs(3600);
-    seconds(text).ok().filter(|time| range.contains(time)).ok_or_else(allowed)
-}
-
 /// A lease from the command line.
 pub(crate) fn lease_time(text: &str) -> Result<Duration, String> {
     let allowed = || "a number of seconds from 0.1 to 31536000 is allowed".to_owned();

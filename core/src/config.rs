@@ -38,19 +38,80 @@ impl Config {
     }
 }
 
-/// What is allowed in `cluster_lock.prefix`.
-///
-/// # Errors
-/// Says in words what is not allowed. Braces would move the hash tag, globs would make `SCAN`
-/// match other people's keys.
-pub fn check_prefix(prefix: &str) -> Result<(), String> {
-    if prefix.len() > 128 {
-        return Err("at most 128 bytes are allowed".into());
+/// What the text of a setting means, for whoever reads php.ini: the extension and the command take it from here.
+/// Each says in words what is allowed where that is not. Blanks around a value are none of it.
+pub mod read {
+    use std::time::Duration;
+
+    use super::hostname;
+
+    /// `cluster_lock.prefix`: may be empty. Braces would move the hash tag, globs would make `SCAN` match other
+    /// people's keys.
+    ///
+    /// # Errors
+    /// It is not allowed.
+    pub fn prefix(text: &str) -> Result<String, String> {
+        let prefix = text.trim();
+        if prefix.len() > 128 {
+            Err("at most 128 bytes are allowed".into())
+        } else if prefix.bytes().all(|b| b.is_ascii_graphic() && !b"{}*?[]\\^".contains(&b)) {
+            Ok(prefix.into())
+        } else {
+            Err("printable ASCII without blanks and without { } [ ] * ? \\ ^ is allowed".into())
+        }
     }
-    if prefix.bytes().all(|b| b.is_ascii_graphic() && !b"{}*?[]\\^".contains(&b)) {
-        Ok(())
-    } else {
-        Err("printable ASCII without blanks and without { } [ ] * ? \\ ^ is allowed".into())
+
+    /// `cluster_lock.node`: empty is the host's name.
+    ///
+    /// # Errors
+    /// It is not allowed.
+    pub fn node(text: &str) -> Result<String, String> {
+        let node = text.trim();
+        if node.is_empty() {
+            Ok(hostname())
+        } else if node.len() > 255 || node.chars().any(char::is_control) {
+            Err("at most 255 bytes without control characters are allowed".into())
+        } else {
+            Ok(node.into())
+        }
+    }
+
+    /// `cluster_lock.connect_timeout` and `.command_timeout`.
+    ///
+    /// # Errors
+    /// It is not allowed.
+    pub fn time_out(text: &str) -> Result<Duration, String> {
+        seconds(text, 0.001, 3600.0)
+    }
+
+    /// `cluster_lock.retry_after`.
+    ///
+    /// # Errors
+    /// It is not allowed.
+    pub fn retry_after(text: &str) -> Result<Duration, String> {
+        seconds(text, 0.0, 3600.0)
+    }
+
+    /// `cluster_lock.pool_size`.
+    ///
+    /// # Errors
+    /// It is not allowed.
+    pub fn pool_size(text: &str) -> Result<usize, String> {
+        let count = text.trim().parse().ok().filter(|count| (1..=1024).contains(count));
+        count.ok_or_else(|| "a whole number from 1 to 1024 is allowed".into())
+    }
+
+    /// A number of seconds between two.
+    ///
+    /// # Errors
+    /// It is not allowed.
+    pub fn seconds(text: &str, min: f64, max: f64) -> Result<Duration, String> {
+        text.trim()
+            .parse()
+            .ok()
+            .filter(|number| (min..=max).contains(number))
+            .and_then(|number| Duration::try_from_secs_f64(number).ok())
+            .ok_or_else(|| format!("a number of seconds from {min} to {max} is allowed"))
     }
 }
 

@@ -971,14 +971,15 @@ mod tests {
         raw.set_timeouts(Duration::from_millis(300)).unwrap();
         c.io = Io::Plain(Socket { raw, deadline: Instant::now(), check: false, patient: true });
         let drip = thread::spawn(move || {
-            theirs.write_all(b"$1000\r\n").unwrap();
+            theirs.write_all(b"$10000\r\n").unwrap();
             while theirs.write_all(b"x").is_ok() {
                 thread::sleep(Duration::from_millis(20));
             }
         });
         let began = Instant::now();
         assert!(matches!(ask(&mut c), Err(Fault::Broken(_))));
-        assert!(Instant::now().since(began) < Duration::from_secs(1));
+        // All of it takes 200 s.
+        assert!(Instant::now().since(began) < Duration::from_secs(60));
         drop(c);
         drip.join().unwrap();
     }

@@ -57,6 +57,10 @@ pub enum Error {
     #[error("this request already holds it through another handle, so waiting could only deadlock")]
     Deadlock,
 
+    /// Another fiber of the same request holds the lock.
+    #[error("another fiber of this request has it: waiting here would stop that fiber, too")]
+    OtherFiber,
+
     /// A file operation failed.
     #[error("{path}: {cause}")]
     File {
@@ -65,6 +69,18 @@ pub enum Error {
         /// What failed, in words.
         cause: String,
     },
+}
+
+impl Error {
+    /// Without the server's name, where that stands next to it.
+    pub(crate) fn cause(self) -> String {
+        match self {
+            Self::Connection { cause, .. } | Self::Server { cause, .. } | Self::FailingOver { cause, .. } => {
+                cause
+            }
+            other => other.to_string(),
+        }
+    }
 }
 
 /// How a lock was lost.

@@ -38,4 +38,4 @@ pub use error::{Error, LockError, Loss, Result};
 pub use key::{LockName, PathMap};
 pub use lock::{Acquire, Acquired, Counters, Engine, Lease, Pending};
 pub use report::{Holder, Identity, LockReport, Mode, ServerReport, Waiter};
-pub use store::Standing;
+pub use store::{Broken, Standing};

@@ -12,7 +12,7 @@ use crate::key::{LockName, MAX_NAME};
 use crate::lease::{self, LeaseState};
 use crate::renewal::{Renewer, retry_after};
 use crate::report::{Identity, LockReport, Mode, ServerReport};
-use crate::store::{self, Attempt, Claim, Grant, IfBusy, Standing, Store, StoreStatus, Token, Wake};
+use crate::store::{self, Attempt, Broken, Claim, Grant, IfBusy, Standing, Store, StoreStatus, Token, Wake};
 
 /// A waiter is heard of at least this often: the longest sleep in the store.
 const SLICE: Duration = Duration::from_secs(1);
@@ -147,6 +147,8 @@ struct Inner {
     patience: Duration,
     command_timeout: Duration,
     pid: u32,
+    /// [`Engine::shutdown`] was called: nobody renews its leases any more.
+    ended: AtomicBool,
 }
 
 impl Engine {
@@ -165,12 +167,18 @@ impl Engine {
             patience: config.connect_timeout + config.command_timeout,
             command_timeout: config.command_timeout,
             pid: std::process::id(),
+            ended: AtomicBool::new(false),
         })))
     }
 
     /// Whether this process made it, and not the one it was forked from.
     pub fn is_own(&self) -> bool {
         self.0.pid == std::process::id()
+    }
+
+    /// Whether [`Engine::shutdown`] has ended it. A process that starts again makes a new one.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.0.ended.load(Ordering::Relaxed)
     }
 
     /// Acquires a lock: one round trip when it is free. When it is not, sleeps until it is handed
@@ -192,6 +200,18 @@ impl Engine {
             Some(wait) => pending.engine.go_on(&pending.name, wait, how),
             None => pending.engine.acquire(&pending.name, how),
         }
+    }
+
+    /// As [`Engine::acquire`], in the place of a claim of the same process for the same name and mode, which gives it up.
+    /// The time-out counts from now.
+    ///
+    /// # Errors
+    /// As [`Engine::acquire`].
+    pub fn take_over(mut pending: Pending, how: &Acquire<'_>) -> Result<Acquired> {
+        if let Some(wait) = &mut pending.wait {
+            wait.started = Instant::now();
+        }
+        Self::resume(pending, how)
     }
 
     fn claim(&self, name: &LockName, token: Token, converts: u64, how: &Acquire<'_>) -> Result<Acquired> {
@@ -349,8 +369,9 @@ impl Engine {
         self.soon(|store| store.info(name))
     }
 
-    /// All held locks whose names start with `prefix`, at most `limit`, sorted by name. One round
-    /// trip for every thousand keys of the database, and one for every batch of locks found.
+    /// The first `limit` by name of all held locks whose names start with `prefix`, sorted by name. One round
+    /// trip for every thousand keys of the database, and one for every batch of locks found; no more than
+    /// `limit` and a batch are in memory (of a quorum: all that are held).
     ///
     /// # Errors
     /// The server cannot be reached or refuses.
@@ -361,12 +382,13 @@ impl Engine {
         self.soon(|store| store.list(prefix, limit))
     }
 
-    /// Takes a lock away from whoever holds it. `false` when nobody did. One round trip.
+    /// Takes a lock away from whoever holds it. One round trip. With the fencing token of a
+    /// [report](LockReport::fence) only if nobody has been let in since.
     ///
     /// # Errors
     /// The server cannot be reached or refuses.
-    pub fn break_lock(&self, name: &LockName) -> Result<bool> {
-        self.soon(|store| store.break_lock(name))
+    pub fn break_lock(&self, name: &LockName, meant: Option<u64>) -> Result<Broken> {
+        self.soon(|store| store.break_lock(name, meant))
     }
 
     fn soon<T>(&self, step: impl FnMut(&dyn Store) -> Result<T>) -> Result<T> {
@@ -401,6 +423,21 @@ impl Engine {
         self.0.store.servers()
     }
 
+    /// The same, and whether each of them grants a lock, with why not in its `error`: one of a name of its own
+    /// is taken and given back, which is three round trips more. Where there is no server, the reason why no lock can
+    /// be had, if so.
+    pub fn examine(&self) -> Vec<ServerReport> {
+        self.0.store.examine()
+    }
+
+    /// Takes a lock of a name of its own and gives it back: whether locks can be had, now.
+    ///
+    /// # Errors
+    /// They cannot.
+    pub fn try_out(&self) -> Result<()> {
+        self.soon(|store| store::try_out(store, &store::trial_name()?))
+    }
+
     /// The state of the store, without asking the server.
     pub fn status(&self) -> StoreStatus {
         self.0.store.status()
@@ -414,7 +451,7 @@ impl Engine {
     /// Stops the renewal thread and closes idle connections. The process is about to end. Does
     /// nothing in a forked child.
     pub fn shutdown(&self) {
-        if self.is_own() {
+        if self.is_own() && !self.0.ended.swap(true, Ordering::Relaxed) {
             self.0.renewer.stop(self.0.patience);
             self.0.store.close();
         }

@@ -248,8 +248,20 @@ impl Pool {
                     _ if foreign => {
                         " (something else has written to this lock's keys: cluster_lock_break() clears them)"
                     }
+                    _ if is_without_lua(&text) => {
+                        " (every lock is a Lua script, and this server was built or started without Lua: it needs that)"
+                    }
+                    _ if is_unknown_command(&text) => {
+                        " (locks need this command: a rename-command in the server's configuration, or a proxy before it, \
+                         takes it away)"
+                    }
+                    "NOSCRIPT" => {
+                        " (it was sent the whole script: a proxy in between does not pass scripts on as they are)"
+                    }
+                    _ if code == "NOPERM" || is_about_rights(&text) => {
+                        " (the ACL user lacks a right: see the ACL line in cluster_lock's README)"
+                    }
                     "WRONGPASS" | "NOAUTH" => " (check user and password in cluster_lock.dsn)",
-                    "NOPERM" => " (the ACL user lacks a right: see the ACL line in cluster_lock's README)",
                     "READONLY" => {
                         " (this server is a replica: point cluster_lock.dsn at the primary, or at its sentinels)"
                     }
@@ -302,6 +314,22 @@ impl Pool {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// `Could not find scripting engine 'lua'`, as Valkey says.
+fn is_without_lua(text: &str) -> bool {
+    text.contains("scripting engine")
+}
+
+/// `The user executing the script can't run this command`: some servers say so without `NOPERM`.
+fn is_about_rights(text: &str) -> bool {
+    text.to_ascii_lowercase().contains("user executing the script")
+}
+
+/// `unknown command 'EVALSHA'`; `Unknown Redis command called from script`, and what else it is called there.
+fn is_unknown_command(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    text.split("unknown ").skip(1).any(|rest| rest.split(' ').take(2).any(|word| word == "command"))
 }
 
 impl Loan<'_> {

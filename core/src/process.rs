@@ -4,6 +4,9 @@
 //! Most processes have one. A process that serves virtual hosts with configurations of their own has
 //! one for each of them, so that none uses the server, the user or the prefix of another.
 //!
+//! An engine that has been shut down stays in the list, unused: a process in which PHP starts a second time (an embedding
+//! program's, a reload of `FrankenPHP`) makes new ones.
+//!
 //! Engines are leaked on purpose: a `&'static` survives a fork that must not close its parent's
 //! sockets, and the renewal thread may hold it while the process ends.
 
@@ -27,10 +30,17 @@ struct Link {
     next: OnceCell<Box<Link>>,
 }
 
-/// The engines that this process (not its parent) has made.
+impl Link {
+    /// Made by this process (not its parent), since it was last shut down.
+    fn is_usable(&self) -> bool {
+        self.engine.is_own() && !self.engine.has_ended()
+    }
+}
+
+/// The engines that this process can use.
 fn own() -> impl Iterator<Item = &'static Link> {
     let links = std::iter::successors(FIRST.get(), |link| link.next.get());
-    links.map(Box::as_ref).filter(|link| link.engine.is_own())
+    links.map(Box::as_ref).filter(|link| link.is_usable())
 }
 
 /// The engine of this process for a configuration, made at the first call. A forked child makes new
@@ -49,7 +59,7 @@ pub fn engine(config: &Config) -> Result<&'static Engine> {
         match end.try_insert(new) {
             Ok(link) => return Ok(&link.engine),
             // Another thread's, perhaps for the same configuration.
-            Err((link, _)) if link.engine.is_own() && link.config == *config => return Ok(&link.engine),
+            Err((link, _)) if link.is_usable() && link.config == *config => return Ok(&link.engine),
             Err((link, mine)) => (end, new) = (&link.next, mine),
         }
     }
@@ -60,7 +70,7 @@ pub fn existing(config: &Config) -> Option<&'static Engine> {
     own().find(|link| link.config == *config).map(|link| &link.engine)
 }
 
-/// Ends all that this process has made. It is about to end.
+/// Ends all that this process has made. It is about to end, or to start anew.
 pub fn shutdown() {
     own().for_each(|link| link.engine.shutdown());
 }

@@ -107,7 +107,7 @@ pub struct LockReport {
 pub struct ServerReport {
     /// Where it is, without credentials.
     pub server: String,
-    /// Why it could not be asked.
+    /// Why it could not be asked; or, when there is a round trip all the same, why it grants no lock.
     pub error: Option<String>,
     /// The shortest of a few round trips.
     pub round_trip: Option<Duration>,

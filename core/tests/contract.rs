@@ -11,12 +11,13 @@
 mod support;
 
 use std::any::Any;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cluster_lock_core::{Acquired, Engine, Error, LockName, Loss, Mode, Standing};
+use cluster_lock_core::{Acquire, Acquired, Broken, Engine, Error, LockName, Loss, Mode, Standing};
 use support::cluster::ClusterSetup;
 use support::sentinel::SentinelSetup;
 use support::{RedisServer, Want, engine, name, quorum_dsn, until};
@@ -81,19 +82,17 @@ fn excludes_and_hands_over(b: &Backend) {
     Want::now().refused(&c, "x");
     let start = Instant::now();
     Want::default().within(100 * MS).refused(&c, "x");
-    assert!(start.elapsed() >= 100 * MS && start.elapsed() < 600 * MS, "{:?}", start.elapsed());
+    assert!(start.elapsed() >= 100 * MS, "{:?}", start.elapsed());
     let waiting = thread::spawn(move || {
         let lease = Want::default().get(&c, "x");
-        (Instant::now(), lease.fence(), lease.release().unwrap())
+        (lease.fence(), lease.release().unwrap())
     });
     until("c waits", || waiters(&a, "x").len() == 1);
     let fence = lease.fence();
-    let released = Instant::now();
     free_release(lease.release().unwrap());
-    let (got, next_fence, standing) = waiting.join().unwrap();
+    let (next_fence, standing) = waiting.join().unwrap();
     free_release(standing);
     assert!(next_fence > fence);
-    assert!(got - released < 300 * MS, "hand-off took {:?}", got - released);
     assert_eq!(a.info(&name("x")).unwrap(), None);
 }
 
@@ -180,22 +179,29 @@ fn readers_behind_a_waiting_writer_wait(b: &Backend) {
 fn readers_go_on_when_the_writer_between_gives_up(b: &Backend) {
     let (a, c) = b.pair();
     let reader = Want::default().shared().get(&a, "gu");
+    // Its time is up when the reader is behind it, however long that takes.
+    let tired = Arc::new(AtomicBool::new(false));
     let writer = {
-        let engine = engine(&b.dsn);
-        thread::spawn(move || Want::default().within(600 * MS).refused(&engine, "gu"))
+        let (engine, tired) = (engine(&b.dsn), Arc::clone(&tired));
+        thread::spawn(move || {
+            let asked = Want::default().with(|how| {
+                let how = Acquire { interrupted: &|| tired.load(Ordering::Relaxed), ..*how };
+                engine.acquire(&name("gu"), &how)
+            });
+            let Ok(Acquired::Interrupted(pending)) = asked else { panic!("{asked:?}") };
+            let ended = Want::now().with(|how| Engine::resume(pending, how));
+            assert!(matches!(ended, Ok(Acquired::TimedOut { .. })), "{ended:?}");
+        })
     };
     until("the writer queues", || waiters(&a, "gu").len() == 1);
     let behind = thread::spawn(move || {
         let lease = Want::default().shared().get(&c, "gu");
-        let got = Instant::now();
         free_release(lease.release().unwrap());
-        got
     });
     until("the reader queues", || waiters(&a, "gu").len() == 2);
+    tired.store(true, Ordering::Relaxed);
     writer.join().unwrap();
-    let gave_up = Instant::now();
-    let got = behind.join().unwrap();
-    assert!(got <= gave_up + 300 * MS, "the reader was not woken");
+    behind.join().unwrap();
     free_release(reader.release().unwrap());
     assert_eq!(a.info(&name("gu")).unwrap(), None);
 }
@@ -235,23 +241,69 @@ fn max_hold_ends_renewal(b: &Backend) {
 
 fn breaking_hands_over_and_the_holder_finds_out(b: &Backend) {
     let (a, c) = b.pair();
-    assert!(!a.break_lock(&name("b")).unwrap());
+    assert_eq!(a.break_lock(&name("b"), None).unwrap(), Broken::Free);
     let lease = Want::default().get(&a, "b");
     let waiting = thread::spawn(move || Want::default().get(&c, "b").release().unwrap());
     until("c waits", || waiters(&a, "b").len() == 1);
-    assert!(a.break_lock(&name("b")).unwrap());
+    assert_eq!(a.break_lock(&name("b"), None).unwrap(), Broken::Yes);
     free_release(waiting.join().unwrap());
     let lost = lease.release().unwrap();
     assert!(matches!(lost, Standing::Lost(Loss::Broken | Loss::Superseded)), "{lost:?}");
     let readers = [Want::now().shared().get(&a, "b"), Want::now().shared().get(&a, "b")];
-    assert!(a.break_lock(&name("b")).unwrap());
+    assert_eq!(a.break_lock(&name("b"), None).unwrap(), Broken::Yes);
     for reader in readers {
         assert_eq!(reader.release().unwrap(), Standing::Lost(Loss::Broken));
     }
     let lease = Want::default().get(&a, "b");
-    assert!(a.break_lock(&name("b")).unwrap());
+    assert_eq!(a.break_lock(&name("b"), None).unwrap(), Broken::Yes);
     assert!(matches!(lease.verify(), Err(Error::Lost(Loss::Broken))));
     assert!(!lease.is_held());
+}
+
+fn a_break_that_means_a_holder_leaves_the_next_one_alone(b: &Backend) {
+    let (a, c) = b.pair();
+    let fence = || c.info(&name("seen")).unwrap().map(|report| report.fence);
+    let breaks = |meant| c.break_lock(&name("seen"), Some(meant)).unwrap();
+    let seen = Want::default().get(&a, "seen").fence();
+    until("it is given back", || fence().is_none());
+    assert_eq!(breaks(seen), Broken::Free);
+    let next = Want::default().get(&a, "seen");
+    assert_eq!(breaks(seen), Broken::Another);
+    assert_eq!(breaks(u64::MAX), Broken::Another);
+    next.verify().unwrap();
+    assert_eq!(breaks(fence().unwrap()), Broken::Yes);
+    assert_eq!(breaks(next.fence()), Broken::Free, "there is nothing left to break");
+    assert!(matches!(next.verify(), Err(Error::Lost(Loss::Broken))));
+    // Readers: nobody has been let in since the look. Who left meanwhile does not matter.
+    let want = Want::now().shared();
+    let readers = [want.get(&a, "seen"), want.clone().by("other").get(&c, "seen")];
+    let before = fence().unwrap();
+    let late = want.clone().by("late").get(&a, "seen");
+    assert_eq!(breaks(before), Broken::Another);
+    for reader in &readers {
+        reader.verify().unwrap();
+    }
+    let before = fence().unwrap();
+    free_release(late.release().unwrap());
+    assert_eq!(breaks(before), Broken::Yes);
+    for reader in readers {
+        assert_eq!(reader.release().unwrap(), Standing::Lost(Loss::Broken));
+    }
+}
+
+/// The break lets the next one in, and a second one of the same holder does not hurt that.
+fn a_break_that_means_a_holder_can_be_repeated(b: &Backend) {
+    let (a, c) = b.pair();
+    let lease = Want::default().get(&a, "twice");
+    let meant = a.info(&name("twice")).unwrap().unwrap().fence;
+    let waiting = thread::spawn(move || Want::default().get(&c, "twice"));
+    until("c waits", || waiters(&a, "twice").len() == 1);
+    assert_eq!(a.break_lock(&name("twice"), Some(meant)).unwrap(), Broken::Yes);
+    let next = waiting.join().unwrap();
+    assert_eq!(a.break_lock(&name("twice"), Some(meant)).unwrap(), Broken::Another);
+    next.verify().unwrap();
+    free_release(next.release().unwrap());
+    assert!(matches!(lease.release().unwrap(), Standing::Lost(Loss::Broken | Loss::Superseded)));
 }
 
 fn converts(b: &Backend) {
@@ -348,6 +400,28 @@ fn any_bytes_are_a_name(b: &Backend) {
     assert!(c.list(b"", 100).unwrap().is_empty());
 }
 
+/// Keys come in no order; idle ones, which their release leaves for a minute, are among them.
+fn the_first_by_name_are_listed(b: &Backend) {
+    let (a, _) = b.pair();
+    let want = Want::now().unrenewed().ttl(300 * S);
+    let name = |i: usize| format!("first:{:04}", i * 7919 % 1500);
+    let keep = |i: &usize| !(i * 7919 % 1500).is_multiple_of(3);
+    let leases: Vec<_> = (0..1500).filter(keep).map(|i| want.get(&a, &name(i))).collect();
+    for i in (0..1500).filter(|i| !keep(i)).step_by(5) {
+        free_release(Want::now().get(&a, &name(i)).release().unwrap());
+    }
+    let mut all: Vec<_> = leases.iter().map(|lease| lease.name().to_string()).collect();
+    all.sort();
+    for limit in [1, 20, 700, usize::MAX] {
+        let listed: Vec<_> = a.list(b"", limit).unwrap().iter().map(|lock| lock.name.to_string()).collect();
+        assert_eq!(listed, all[..limit.min(all.len())], "the first {limit}");
+    }
+    assert!(a.list(b"", 0).unwrap().is_empty());
+    let listed = a.list(b"first:12", 2).unwrap();
+    assert_eq!(listed[0].name.to_string(), *all.iter().find(|name| name.starts_with("first:12")).unwrap());
+    drop(leases);
+}
+
 fn reports_who_holds_and_who_waits(b: &Backend) {
     let (a, c) = b.pair();
     let lease = Want::default().by("node-a").get(&a, "who");
@@ -438,9 +512,12 @@ on_each_backend! {
     an_unrenewed_lease_is_lost_and_the_holder_knows
     max_hold_ends_renewal
     breaking_hands_over_and_the_holder_finds_out
+    a_break_that_means_a_holder_leaves_the_next_one_alone
+    a_break_that_means_a_holder_can_be_repeated
     converts
     a_wait_can_be_interrupted_given_up_or_gone_on_with
     any_bytes_are_a_name
+    the_first_by_name_are_listed
     reports_who_holds_and_who_waits
     many_threads_share_one_lock
 }

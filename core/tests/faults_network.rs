@@ -9,13 +9,13 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use cluster_lock_core::store::{Attempt, Claim, IfBusy, RedisStore, Store, Token};
-use cluster_lock_core::{Acquired, Config, Dsn, Engine, Error, Loss, Mode, Standing};
+use cluster_lock_core::{Acquired, Broken, Config, Dsn, Engine, Error, Loss, Mode, Standing};
 use fault_proxy::{Break, Direction, Ending, Fault, Proxy, Side};
-use support::{RedisServer, Want, assert_clean, assert_tells, config, name, patient, until, waiting};
+use support::{HANG, RedisServer, Want, assert_clean, assert_tells, config, name, patient, until, waiting};
 
 const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = HANG;
 
 /// A server, an engine beside it, and one behind a network that can fail.
 struct Net {
@@ -98,16 +98,20 @@ fn expired(standing: &Standing) -> bool {
 
 #[test]
 fn a_server_that_is_down_is_reported_then_avoided_then_found_again() {
-    let net = Net::with(|config| config.retry_after = 500 * MS);
-    net.proxy.set(Fault::Refuse);
-    net.proxy.end_all(Ending::Close);
-    let start = Instant::now();
-    assert_tells(Want::default().fails(&net.far, "x"), "x", &net.far, &["Connection refused"]);
-    assert_tells(Want::now().fails(&net.far, "x"), "x", &net.far, &["refused", "cluster_lock.retry_after"]);
-    assert!(start.elapsed() < S, "{:?}", start.elapsed());
-    net.proxy.set(Fault::Pass);
-    until("the circuit closes", || Want::now().with(|how| net.far.acquire(&name("x"), how)).is_ok());
-    net.assert_clean();
+    for retry_after in [10 * HANG, 500 * MS] {
+        let net = Net::with(|config| config.retry_after = retry_after);
+        net.proxy.set(Fault::Refuse);
+        net.proxy.end_all(Ending::Close);
+        assert_tells(Want::default().fails(&net.far, "x"), "x", &net.far, &["Connection refused"]);
+        if retry_after > HANG {
+            let error = Want::now().fails(&net.far, "x");
+            assert_tells(error, "x", &net.far, &["refused", "cluster_lock.retry_after"]);
+        } else {
+            net.proxy.set(Fault::Pass);
+            until("the circuit closes", || Want::now().with(|how| net.far.acquire(&name("x"), how)).is_ok());
+        }
+        net.assert_clean();
+    }
 }
 
 #[test]
@@ -119,9 +123,7 @@ fn a_server_that_goes_down_fails_its_waiters_and_they_are_in_nobodys_way_for_lon
     net.proxy.end_all(Ending::Reset);
     assert_tells(waiter.join().unwrap().unwrap_err(), "x", &net.far, &["Connection refused"]);
     assert_eq!(lease.release().unwrap(), Standing::Ours);
-    let released = Instant::now();
     assert_eq!(Want::default().get(&net.near, "x").release().unwrap(), Standing::Ours);
-    assert!(released.elapsed() < 4 * S, "{:?}", released.elapsed());
     net.assert_clean();
 }
 
@@ -131,10 +133,8 @@ fn a_release_that_cannot_arrive_says_so_and_the_lease_runs_out() {
     let lease = Want::default().ttl(800 * MS).get(&net.far, "x");
     net.proxy.set(Fault::Refuse);
     net.proxy.end_all(Ending::Close);
-    let start = Instant::now();
     assert_tells(lease.release().unwrap_err(), "x", &net.far, &["Connection refused"]);
     assert_eq!(Want::default().get(&net.near, "x").release().unwrap(), Standing::Ours);
-    assert!(start.elapsed() < 4 * S, "{:?}", start.elapsed());
     net.assert_clean();
 }
 
@@ -152,7 +152,7 @@ fn a_connect_that_nobody_answers_is_given_up_after_the_connect_time_out() {
     let far = Engine::new(&config).unwrap();
     let start = Instant::now();
     let error = Want::default().fails(&far, "x");
-    assert!(start.elapsed() >= 290 * MS && start.elapsed() < 2 * S, "{:?}", start.elapsed());
+    assert!(start.elapsed() >= 290 * MS, "{:?}", start.elapsed());
     assert_tells(error, "x", &far, &["no connection within 0.300 s", "cluster_lock.connect_timeout"]);
 }
 
@@ -164,9 +164,7 @@ fn a_black_hole_is_given_up_after_the_connect_time_out() {
     config.connect_timeout = 300 * MS;
     config.command_timeout = 8 * S;
     let far = Engine::new(&config).unwrap();
-    let start = Instant::now();
     let error = Want::default().fails(&far, "x");
-    assert!(start.elapsed() < 4 * S, "{:?}", start.elapsed());
     assert_tells(error, "x", &far, &["no answer within 0.300 s", "cluster_lock.connect_timeout"]);
 }
 
@@ -207,10 +205,8 @@ fn a_partitioned_waiter_fails_within_its_time_outs() {
     let lease = Want::default().get(&net.near, "x");
     let waiter = net.far_waits(Want::default().within(60 * S), "x");
     net.proxy.set(Fault::BlackHole);
-    let start = Instant::now();
     let error = waiter.join().unwrap().unwrap_err();
     // A slice of 1.25 s at most, then one command and three connects.
-    assert!(start.elapsed() < 9 * S, "{:?}", start.elapsed());
     assert_tells(error, "x", &net.far, &["no answer within 0.700 s"]);
     assert_eq!(lease.release().unwrap(), Standing::Ours);
     net.assert_clean();
@@ -220,13 +216,11 @@ fn a_partitioned_waiter_fails_within_its_time_outs() {
 fn a_lock_whose_grant_never_arrives_runs_out() {
     let net = Net::impatient();
     net.proxy.set_one_way(Direction::Down, Fault::BlackHole);
-    let start = Instant::now();
     let error = Want::default().ttl(S).fails(&net.far, "x");
     assert!(matches!(error, Error::Connection { .. }), "{error:?}");
     assert_tells(error, "x", &net.far, &["no answer within 0.700 s", ".command_timeout"]);
     // It was carried out: the server has let us in, again at every try that reached it.
     assert_eq!(Want::default().get(&net.near, "x").release().unwrap(), Standing::Ours);
-    assert!(start.elapsed() < 8 * S, "{:?}", start.elapsed());
     net.assert_clean();
 }
 
@@ -361,10 +355,10 @@ fn a_lost_break_is_not_repeated_upon_the_next_holder() {
     let near = net.near.clone();
     let waiter = thread::spawn(move || Want::default().get(&near, "x"));
     until("somebody waits", || waiting(&net.near, "x") == 1);
-    assert!(!net.far.break_lock(&name("warm")).unwrap(), "loads the script");
+    assert_eq!(net.far.break_lock(&name("warm"), None).unwrap(), Broken::Free, "loads the script");
     net.lose_the_next_reply();
     let far = net.far.clone();
-    let breaking = thread::spawn(move || far.break_lock(&name("x")));
+    let breaking = thread::spawn(move || far.break_lock(&name("x"), None));
     net.await_loss();
     let other = waiter.join().unwrap();
     net.proxy.set(Fault::Pass);
@@ -374,6 +368,35 @@ fn a_lost_break_is_not_repeated_upon_the_next_holder() {
     assert_eq!(other.release().unwrap(), Standing::Ours);
     assert_eq!(lease.release().unwrap(), Standing::Lost(Loss::Superseded));
     net.assert_clean();
+}
+
+#[test]
+fn a_lost_break_of_a_holder_who_was_seen_is_repeated_and_hurts_nobody() {
+    for somebody_waits in [false, true] {
+        let net = Net::new();
+        let lease = Want::default().get(&net.near, "x");
+        let waiter = somebody_waits.then(|| {
+            let near = net.near.clone();
+            let waiter = thread::spawn(move || Want::default().get(&near, "x"));
+            until("somebody waits", || waiting(&net.near, "x") == 1);
+            waiter
+        });
+        assert_eq!(net.far.break_lock(&name("warm"), Some(1)).unwrap(), Broken::Free, "loads the script");
+        let seen = net.near.info(&name("x")).unwrap().unwrap().fence;
+        net.lose_the_next_reply();
+        let far = net.far.clone();
+        let breaking = thread::spawn(move || far.break_lock(&name("x"), Some(seen)));
+        net.await_loss();
+        let successor = waiter.map(|waiter| waiter.join().unwrap());
+        net.proxy.set(Fault::Pass);
+        assert_eq!(breaking.join().unwrap().unwrap(), Broken::Yes, "the first try has done it");
+        if let Some(successor) = successor {
+            successor.verify().expect("it was let in by the break");
+            assert_eq!(successor.release().unwrap(), Standing::Ours);
+        }
+        assert!(matches!(lease.release().unwrap(), Standing::Lost(Loss::Broken | Loss::Superseded)));
+        net.assert_clean();
+    }
 }
 
 #[test]
@@ -400,9 +423,7 @@ fn a_lost_hand_off_is_found_out() {
         let waiter = net.far_waits(Want::default(), "x");
         net.prepare(Direction::Down, cut, Ending::Close, Fault::Pass);
         assert_eq!(lease.release().unwrap(), Standing::Ours);
-        let released = Instant::now();
         let lease = held(waiter.join().unwrap());
-        assert!(released.elapsed() < 2 * S, "{:?}", released.elapsed());
         assert_eq!(lease.release().unwrap(), Standing::Ours);
         net.assert_clean();
     }
@@ -459,9 +480,10 @@ fn a_long_way_costs_time_and_nothing_else() {
     net.proxy.set(Fault::Delay(100 * MS));
     let start = Instant::now();
     let lease = Want::default().get(&net.far, "x");
-    assert!(start.elapsed() >= 200 * MS, "{:?}", start.elapsed());
+    let took = start.elapsed();
+    assert!(took >= 200 * MS, "{took:?}");
     // The lease began when the command left, not when its answer came.
-    assert!(lease.remaining() + start.elapsed() <= 10 * S + 50 * MS, "{:?}", lease.remaining());
+    assert!(lease.remaining() + took <= 10 * S, "{:?}", lease.remaining());
     let near = net.near.clone();
     let waiter = thread::spawn(move || Want::default().get(&near, "x").release().unwrap());
     until("near waits", || waiting(&net.near, "x") == 1);
@@ -474,12 +496,10 @@ fn a_long_way_costs_time_and_nothing_else() {
 fn commands_that_arrive_after_they_were_given_up_run_out() {
     let net = Net::impatient();
     net.proxy.set(Fault::Delay(1500 * MS));
-    let start = Instant::now();
     let error = Want::default().ttl(S).fails(&net.far, "x");
     assert_tells(error, "x", &net.far, &["no answer within 0.700 s"]);
     until("the command arrives", || net.near.info(&name("x")).unwrap().is_some());
     assert_eq!(Want::default().get(&net.near, "x").release().unwrap(), Standing::Ours);
-    assert!(start.elapsed() < 12 * S, "{:?}", start.elapsed());
     net.assert_clean();
 }
 
@@ -498,9 +518,7 @@ fn dripping_bytes_add_up_or_run_out_of_time() {
 
     let net = Net::impatient();
     net.proxy.set_one_way(Direction::Down, Fault::Drip(200 * MS));
-    let start = Instant::now();
     let error = Want::default().ttl(500 * MS).fails(&net.far, "x");
-    assert!(start.elapsed() < 6 * S, "{:?}", start.elapsed());
     assert_tells(error, "x", &net.far, &["no answer within 0.700 s"]);
     drop(Want::default().get(&net.near, "x"));
     net.assert_clean();
@@ -517,9 +535,7 @@ fn a_waiter_whose_old_connection_the_server_still_serves_gets_it() {
     net.proxy.half_open(Side::Client);
     until("it is back", || net.proxy.connections() > 1 && waiting(&net.near, "x") == 1);
     assert_eq!(lease.release().unwrap(), Standing::Ours);
-    let released = Instant::now();
     let lease = held(waiter.join().unwrap());
-    assert!(released.elapsed() < 3 * S, "{:?}", released.elapsed());
     assert_eq!(lease.release().unwrap(), Standing::Ours);
     net.proxy.end_all(Ending::Close);
     net.assert_clean();

@@ -3,12 +3,16 @@
 
 mod support;
 
-use std::net::TcpListener;
+use std::fs::{self, Permissions};
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use cluster_lock_core::{Acquired, Engine, Error, Loss, Standing};
+use cluster_lock_core::{Acquired, Broken, Engine, Error, Loss, Standing};
 use support::{
     RedisServer, Want, assert_clean, assert_tells, config, name, patient, patient_config, until, waiting,
 };
@@ -64,7 +68,7 @@ fn scripts_that_the_server_does_not_know_are_sent_again() {
     gets(waiter);
     let lease = Want::default().get(&a, "x");
     flush();
-    assert!(b.break_lock(&name("x")).unwrap());
+    assert_eq!(b.break_lock(&name("x"), None).unwrap(), Broken::Yes);
     flush();
     assert_eq!(lease.release().unwrap(), Standing::Lost(Loss::Broken));
     assert_eq!([&a, &b].map(|e| e.counters().errors.load(Ordering::Relaxed)), [0, 0]);
@@ -203,7 +207,7 @@ fn a_server_that_is_busy_with_a_script_is_told() {
     redis::cmd("SCRIPT").arg("KILL").exec(&mut killer).unwrap();
     script.join().unwrap();
     assert_eq!(lease.release().unwrap(), Standing::Ours);
-    assert!(e.break_lock(&name("lost")).unwrap(), "its lease would have run out");
+    assert_eq!(e.break_lock(&name("lost"), None).unwrap(), Broken::Yes, "its lease would have run out");
     assert_clean(&server, &[&e]);
 }
 
@@ -285,11 +289,103 @@ fn missing_rights_are_told() {
     assert_tells(lease.release().unwrap_err(), "x", &e, &hint);
     assert_tells(Want::now().fails(&e, "x"), "x", &e, &hint);
     rights(&["+evalsha", "+blpop"]);
+    // In a script it is said in other words.
+    for right in ["zadd", "del", "set"] {
+        rights(&[&format!("-{right}")]);
+        assert_tells(Want::now().fails(&e, "new"), "new", &e, &hint[1..]);
+        let error = e.examine()[0].error.clone().unwrap();
+        assert!(error.contains(hint[1]), "{error}");
+        rights(&[&format!("+{right}")]);
+    }
+    assert_eq!(Want::now().get(&e, "new").release().unwrap(), Standing::Ours);
     assert_eq!(Want::default().get(&e, "x").release().unwrap(), Standing::Ours);
     assert_clean(&server, &[&e]);
 }
 
 // ---- data loss -------------------------------------------------------------------------------------------------
+
+/// Passes on to a server all commands but scripts, to which it answers this: address.
+fn without_scripts(server: &RedisServer, by_digest: &'static str, by_text: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let dsn = format!("redis://{}", listener.local_addr().unwrap());
+    let socket = server.socket();
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let server = UnixStream::connect(&socket).unwrap();
+            let (mut from, mut to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+            thread::spawn(move || io::copy(&mut from, &mut to));
+            thread::spawn(move || answer_scripts(client, server, by_digest, by_text));
+        }
+    });
+    dsn
+}
+
+/// Who asks waits for the answer, so that what is read at once is of one kind.
+fn answer_scripts(mut client: TcpStream, mut server: UnixStream, by_digest: &str, by_text: &str) {
+    let mut buffer = vec![0; 1 << 16];
+    while let Ok(n @ 1..) = client.read(&mut buffer) {
+        let asked = String::from_utf8_lossy(&buffer[..n]);
+        let (digests, texts) = (asked.matches("\nEVALSHA\r").count(), asked.matches("\nEVAL\r").count());
+        let written = match (digests, texts) {
+            (0, 0) => server.write_all(&buffer[..n]),
+            (0, texts) => client.write_all(format!("-{by_text}\r\n").repeat(texts).as_bytes()),
+            (digests, _) => client.write_all(format!("-{by_digest}\r\n").repeat(digests).as_bytes()),
+        };
+        written.unwrap();
+    }
+}
+
+#[test]
+fn a_server_that_runs_no_scripts_is_told_by_all_who_ask_it() {
+    let no_script = "NOSCRIPT No matching script. Please use EVAL.";
+    let plain = RedisServer::start(&[]);
+    let renamed = |command| RedisServer::start(&["--rename-command", command, ""]);
+    let servers = [renamed("EVALSHA"), renamed("EVAL"), renamed("ZRANGE"), renamed("GETRANGE")];
+    let fakes = [
+        (no_script, "ERR Could not find scripting engine 'lua'", "without Lua"),
+        ("ERR Could not find scripting engine 'lua'", "", "without Lua"),
+        (no_script, no_script, "does not pass scripts on"),
+        ("ERR unknown command `evalsha`", "", "rename-command"),
+    ];
+    let fakes = fakes.map(|(by_digest, by_text, words)| (without_scripts(&plain, by_digest, by_text), words));
+    for (dsn, words) in servers.iter().map(|server| (server.tcp_dsn(), "rename-command")).chain(fakes) {
+        let e = patient_with_none(&dsn);
+        assert_tells(Want::now().fails(&e, "x"), "x", &e, &[words]);
+        // What could not be looked at must not look empty, or fine. (INSPECT has no need of GETRANGE.)
+        match e.list(b"", 10) {
+            Err(error) => assert_tells(error, "x", &e, &[words]),
+            Ok(_) => assert_eq!(dsn, servers[3].tcp_dsn()),
+        }
+        let error = e.examine()[0].error.clone().expect("it grants no lock");
+        assert!(error.contains(words), "{error}");
+        assert!(e.servers()[0].error.is_none(), "it answers");
+        assert_tells(e.try_out().unwrap_err(), "x", &e, &[words]);
+    }
+}
+
+#[test]
+fn who_grants_a_lock_says_so_and_keeps_nothing_of_it() {
+    let servers: Vec<_> = (0..3).map(|_| RedisServer::start(&[])).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let local = patient(&format!("local://{}", dir.path().display()));
+    assert_eq!(local.examine(), []);
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).unwrap();
+    assert!(local.examine()[0].error.as_ref().unwrap().contains("must be a directory"));
+    for e in [patient(&servers[0].tcp_dsn()), patient(&support::quorum_dsn(&servers))] {
+        e.try_out().unwrap();
+        let reports = e.examine();
+        assert!(reports.iter().all(|report| report.error.is_none()), "{reports:?}");
+        assert_eq!(e.list(b"", 10).unwrap(), []);
+    }
+    assert!(servers.iter().all(|server| server.keys().is_empty()), "nothing is left of it");
+    servers[0].cli(&["REPLICAOF", "127.0.0.1", "1"]);
+    let replica = patient(&servers[0].tcp_dsn());
+    let error = replica.examine()[0].error.clone().unwrap();
+    assert!(error.contains("READONLY") && error.contains("replica"), "{error}");
+    let majority = patient(&support::quorum_dsn(&servers));
+    assert_eq!(majority.examine().iter().filter(|report| report.error.is_some()).count(), 1);
+    majority.try_out().unwrap();
+}
 
 #[test]
 fn flushall_while_held_is_noticed_and_tokens_still_grow() {
@@ -387,16 +483,13 @@ fn a_frozen_server_fails_the_call_within_its_time_outs() {
     let lease = Want::default().ttl(3 * S).get(&e, "held");
     let waiter = waits(&e, "held");
     let frozen = server.freeze();
-    let start = Instant::now();
     let error = Want::now().ttl(S).fails(&e, "x");
-    assert!(start.elapsed() < 3 * S, "{:?}", start.elapsed());
     assert!(
         error.to_string().contains("no answer") || error.to_string().contains("no connection"),
         "{error}"
     );
     assert_tells(error, "x", &e, &["0.500 s"]);
     assert_tells(waiter.join().unwrap().unwrap_err(), "held", &e, &["0.500 s"]);
-    assert!(start.elapsed() < 6 * S, "{:?}", start.elapsed());
     until("the holder knows", || !lease.is_held());
     drop(frozen);
     assert!(matches!(lease.release(), Ok(Standing::Lost(Loss::Expired(_)))));

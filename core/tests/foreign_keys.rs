@@ -5,7 +5,7 @@ mod support;
 
 use std::time::Duration;
 
-use cluster_lock_core::{Engine, Error};
+use cluster_lock_core::{Broken, Engine, Error};
 use support::{RedisServer, Want, engine, name, until};
 
 const KEY: &str = "cluster_lock:{job}";
@@ -56,8 +56,8 @@ fn a_record_that_is_no_locks_is_told_and_can_be_broken() {
             assert_tells_what_to_do(&ask(&engine, &want).expect_err(&foreign.join(" ")));
         }
         assert_tells_what_to_do(&engine.info(&name("job")).expect_err(&foreign.join(" ")));
-        assert!(engine.break_lock(&name("job")).unwrap(), "{foreign:?}");
-        assert!(!engine.break_lock(&name("job")).unwrap(), "{foreign:?}");
+        assert_eq!(engine.break_lock(&name("job"), None).unwrap(), Broken::Yes, "{foreign:?}");
+        assert_eq!(engine.break_lock(&name("job"), None).unwrap(), Broken::Free, "{foreign:?}");
         assert_eq!(engine.info(&name("job")).unwrap(), None);
         ask(&engine, &Want::now()).unwrap();
         ask(&engine, &Want::now().shared()).unwrap();
@@ -75,7 +75,7 @@ fn so_is_a_queue_that_is_none() {
         match ask(&engine, &Want::default().shared()) {
             Err(error) => {
                 assert_tells_what_to_do(&error);
-                assert!(engine.break_lock(&name("job")).unwrap(), "{suffix}");
+                assert_eq!(engine.break_lock(&name("job"), None).unwrap(), Broken::Yes, "{suffix}");
             }
             // The first reader makes its keys anew.
             Ok(()) => assert!(suffix == ":r" || suffix == ":i", "{suffix}"),
@@ -106,7 +106,7 @@ fn the_holder_is_told_and_whoever_waits_gets_the_lock_when_it_is_broken() {
         let waiter = scope.spawn(|| ask(&engine, &Want::default().within(Duration::from_secs(20))));
         until("it waits", || server.cli(&["ZCARD", &format!("{KEY}:q")]) == "1");
         server.cli(&["SET", KEY, "garbage"]);
-        assert!(engine.break_lock(&name("job")).unwrap());
+        assert_eq!(engine.break_lock(&name("job"), None).unwrap(), Broken::Yes);
         waiter.join().unwrap().unwrap();
     });
     server.cli(&["SET", KEY, "garbage"]);

@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
-use cluster_lock_core::{Engine, Error};
+use cluster_lock_core::{Broken, Engine, Error};
 use support::{Want, engine, name};
 
 const NOBODY: u32 = 65534;
@@ -104,8 +104,8 @@ fn a_record_that_is_none_is_told_and_can_be_broken() {
         assert!(error.to_string().contains("cluster_lock_break()"), "{error}");
     }
     assert_eq!(engine.list(b"", 10).unwrap().len(), 1);
-    assert!(engine.break_lock(&name("job")).unwrap());
-    assert!(!engine.break_lock(&name("job")).unwrap());
+    assert_eq!(engine.break_lock(&name("job"), None).unwrap(), Broken::Yes);
+    assert_eq!(engine.break_lock(&name("job"), None).unwrap(), Broken::Free);
     ask(&engine).unwrap();
     drop(held);
 }

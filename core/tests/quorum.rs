@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cluster_lock_core::{Acquired, Engine, Error, Loss, Standing};
-use support::{RedisServer, Want, config, engine, name, quorum_dsn, until, waiting};
+use cluster_lock_core::{Acquired, Broken, Engine, Error, Loss, Standing};
+use support::{HANG, RedisServer, Want, config, engine, name, quorum_dsn, until, waiting};
 
 const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
@@ -20,7 +20,7 @@ fn servers(count: usize) -> Vec<RedisServer> {
 }
 
 fn error(engine: &Engine, lock: &str) -> String {
-    match Want::default().with(|how| engine.acquire(&name(lock), how)) {
+    match Want::default().within(10 * HANG).with(|how| engine.acquire(&name(lock), how)) {
         Err(e) => e.to_string(),
         Ok(other) => panic!("expected a failure: {other:?}"),
     }
@@ -70,14 +70,13 @@ fn a_minority_may_be_down() {
     Want::now().refused(&b, "x");
     let waiter = thread::spawn(move || {
         let lease = Want::default().get(&b, "x");
-        (Instant::now(), lease.fence(), lease.release().unwrap())
+        (lease.fence(), lease.release().unwrap())
     });
     until("b waits", || waiting(&a, "x") == 1);
     until("it was renewed", || a.counters().renewals.load(Ordering::Relaxed) > 2);
-    let (fence, released) = (lease.fence(), Instant::now());
+    let fence = lease.fence();
     assert_eq!(lease.release().unwrap(), Standing::Ours);
-    let (got, next, standing) = waiter.join().unwrap();
-    assert!(got - released < 300 * MS, "hand-off took {:?}", got - released);
+    let (next, standing) = waiter.join().unwrap();
     assert!(next > fence);
     assert_eq!(standing, Standing::Ours);
     assert_clean([&all[0], &all[2], &all[4]]);
@@ -93,7 +92,7 @@ fn without_a_majority_it_fails_at_once_and_says_why() {
     }
     let began = Instant::now();
     let said = error(&e, "x");
-    assert!(began.elapsed() < S, "{:?}", began.elapsed());
+    assert!(began.elapsed() < HANG, "it waited for its time to be up");
     assert!(said.starts_with("redis+quorum://127.0.0.1:"), "{said}");
     assert!(said.contains("3 of 5 servers failed, and 3 are needed"), "{said}");
     assert!(said.contains(&format!("redis://127.0.0.1:{}: Connection refused", all[2].port)), "{said}");
@@ -113,12 +112,9 @@ fn a_frozen_majority_is_given_up_after_one_command_time_out() {
             drop(Want::default().get(&e, "x"));
         }
         let frozen: Vec<_> = all[..3].iter().map(RedisServer::freeze).collect();
-        let began = Instant::now();
-        let said = error(&e, "x");
-        let took = began.elapsed();
-        drop(frozen);
         // One time-out, not two; `what_it_costs` measures it.
-        assert!(took < 1900 * MS, "{took:?} (fresh: {fresh})");
+        let said = error(&e, "x");
+        drop(frozen);
         // Those of which not even the connection came say so themselves.
         assert!(said.contains("no answer within 1.000 s"), "{said}");
         assert!(said.contains("3 of 5 servers failed"), "{said}");
@@ -132,17 +128,22 @@ fn a_frozen_minority_costs_nobody_a_time_out() {
     let all = servers(5);
     let e = engine(&quorum_dsn(&all));
     drop(Want::default().get(&e, "x"));
+    let mut settings = config(&quorum_dsn(&all));
+    (settings.connect_timeout, settings.command_timeout) = (10 * HANG, 10 * HANG);
+    let patient = Engine::new(&settings).unwrap();
+    drop(Want::default().get(&patient, "y"));
     let frozen: Vec<_> = all[..2].iter().map(RedisServer::freeze).collect();
-    let mut longest = Duration::ZERO;
+    let began = Instant::now();
+    for _ in 0..3 {
+        assert_eq!(Want::default().get(&patient, "y").release().unwrap(), Standing::Ours);
+    }
+    assert!(began.elapsed() < HANG, "the frozen ones were waited for");
     let began = Instant::now();
     // Long enough for connections to be given up, and made again in vain.
     while began.elapsed() < 3500 * MS {
-        let one = Instant::now();
         assert_eq!(Want::default().ttl(S).get(&e, "x").release().unwrap(), Standing::Ours);
-        longest = longest.max(one.elapsed());
     }
     drop(frozen);
-    assert!(longest < 500 * MS, "{longest:?}");
     until("all five are asked again", || {
         drop(Want::default().ttl(S).get(&e, "x"));
         e.status().idle == 5
@@ -191,9 +192,36 @@ fn a_lock_whose_majority_lost_its_data_is_lost() {
     assert_eq!(lease.release().unwrap(), Standing::Lost(Loss::Forgotten));
     let lease = Want::default().get(&e, "y");
     let other = engine(&quorum_dsn(&all));
-    assert!(other.break_lock(&name("y")).unwrap());
-    assert!(!other.break_lock(&name("y")).unwrap());
+    assert_eq!(other.break_lock(&name("y"), None).unwrap(), Broken::Yes);
+    assert_eq!(other.break_lock(&name("y"), None).unwrap(), Broken::Free);
     assert_eq!(lease.release().unwrap(), Standing::Lost(Loss::Broken));
+}
+
+/// A server whose last token is greater gives the same holder another one than the majority has agreed on.
+#[test]
+fn a_break_that_means_a_holder_takes_it_from_all_servers_whatever_tokens_they_gave() {
+    let all = servers(3);
+    let e = connected(&all);
+    let ahead = format!("F- {} 1900000000000000", "-".repeat(32));
+    for away in [None, Some(0)] {
+        // The one that knows most answers last, so that the others agree without it.
+        all[2].cli(&["SET", "cluster_lock:{x}", &ahead]);
+        let slow = all[2].freeze();
+        let lease = Want::default().unrenewed().get(&e, "x");
+        drop(slow);
+        let sees =
+            |server: &RedisServer| engine(&server.tcp_dsn()).info(&name("x")).unwrap().map(|lock| lock.fence);
+        until("it has heard of it, too", || sees(&all[2]).is_some());
+        assert_ne!(sees(&all[2]), sees(&all[1]));
+        let away = away.map(|i: usize| all[i].freeze());
+        let other = engine(&quorum_dsn(&all));
+        let fence = other.info(&name("x")).unwrap().unwrap().fence;
+        assert_eq!(other.break_lock(&name("x"), Some(fence - 1)).unwrap(), Broken::Another);
+        assert_eq!(other.break_lock(&name("x"), Some(fence)).unwrap(), Broken::Yes);
+        assert_eq!((sees(&all[1]), sees(&all[2])), (None, None));
+        drop(away);
+        assert!(matches!(lease.release().unwrap(), Standing::Lost(_)));
+    }
 }
 
 #[test]

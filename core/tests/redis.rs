@@ -6,9 +6,9 @@ mod support;
 use std::process::Command;
 use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use cluster_lock_core::{Acquired, Engine, Standing};
+use cluster_lock_core::{Acquired, Broken, Engine, Standing};
 use support::{RedisServer, Want, config, engine, name, readme_rights, until, waiting};
 
 const MS: Duration = Duration::from_millis(1);
@@ -79,7 +79,7 @@ fn the_readmes_acl_line_is_enough() {
     let readers = (Want::default().shared().get(&a, "y"), Want::default().shared().get(&a, "y"));
     assert_eq!(a.list(b"", 10).unwrap().len(), 1);
     Want::now().refused(&a, "y");
-    assert!(a.break_lock(&name("y")).unwrap());
+    assert_eq!(a.break_lock(&name("y"), None).unwrap(), Broken::Yes);
     drop(readers);
     assert_eq!(a.counters().errors.load(Ordering::Relaxed), 0);
     // Other people's keys stay out of reach.
@@ -139,10 +139,8 @@ fn tls_with_an_own_authority() {
     let lease = Want::default().get(&a, "x");
     let waiter = thread::spawn(move || Want::default().get(&b, "x").release().unwrap());
     until("b waits", || waiting(&a, "x") == 1);
-    let released = Instant::now();
     assert_eq!(lease.release().unwrap(), Standing::Ours);
     assert_eq!(waiter.join().unwrap(), Standing::Ours);
-    assert!(released.elapsed() < 500 * MS, "{:?}", released.elapsed());
     // Without the authority the server is not trusted.
     let error = failure(&engine(&format!("rediss://127.0.0.1:{port}")), "x");
     assert!(error.contains("certificate") || error.contains("UnknownIssuer"), "{error}");

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
-use cluster_lock_core::Standing;
+use cluster_lock_core::{Broken, Standing};
 use support::certificates::Certificates;
 use support::cluster::ClusterSetup;
 use support::crowd::{self, waiting};
@@ -45,7 +45,7 @@ fn everything_is_allowed(dsn: &str) {
     let readers = (Want::default().shared().get(&a, "y"), Want::default().shared().get(&a, "y"));
     assert_eq!(a.list(b"", 10).unwrap().len(), 1);
     Want::now().refused(&a, "y");
-    assert!(a.break_lock(&name("y")).unwrap());
+    assert_eq!(a.break_lock(&name("y"), None).unwrap(), Broken::Yes);
     drop(readers);
     assert_eq!(a.counters().errors.load(Ordering::Relaxed), 0);
     assert!(!a.status().dsn.contains("hunter2"));

@@ -115,6 +115,23 @@ class Answering(Sockets):
         self._thread.join()
 
 
+class Scriptless(Answering):
+    """Hands on to the server what it is told, and its answers; scripts it answers itself, with this."""
+
+    def _answer_to(self, client: socket.socket) -> None:
+        server = socket.create_connection(("127.0.0.1", 6379))
+        threading.Thread(target=self._hand_on, args=(client, server), daemon=True).start()
+
+    def _hand_on(self, client: socket.socket, server: socket.socket) -> None:
+        with client, server:
+            while asked := client.recv(1 << 16):
+                if b"\r\nEVAL" in asked:
+                    client.sendall(self._answer)
+                else:
+                    server.sendall(asked)
+                    client.sendall(server.recv(1 << 16))
+
+
 class Far(Answering):
     """Hands on what it is told, and the answers, each after 0.1 s."""
 

@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 
 from pages import Skipped
-from servers import Answering, Far, Process, Redis, Sockets, redis_cli, until
+from servers import Answering, Far, Process, Redis, Scriptless, Sockets, redis_cli, until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "bench"))
@@ -248,6 +248,20 @@ for i in $(seq 200); do [ "$(grep -c "ready to handle connections" {log})" = 2 ]
     def start_http(self) -> None:
         """10.0.0.9:6379 is a web server."""
         self.running.append(Answering(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"))
+
+    def start_renamed(self) -> None:
+        """A server whose configuration takes a command away."""
+        self.add(Redis(MINE / "renamed", *PLAIN, "--rename-command", "EVALSHA", "")).ready()
+
+    def start_lualess(self) -> None:
+        """10.0.0.9:6379 runs no scripts: it has no Lua."""
+        self.start_redis()
+        self.running.append(Scriptless(b"-ERR Could not find scripting engine 'lua'\r\n"))
+
+    def start_scriptless(self) -> None:
+        """10.0.0.9:6379 does not pass scripts on."""
+        self.start_redis()
+        self.running.append(Scriptless(b"-NOSCRIPT No matching script. Please use EVAL.\r\n"))
 
     def start_far(self) -> None:
         """10.0.0.9:6379 is the server, on another continent."""

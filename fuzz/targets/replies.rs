@@ -88,7 +88,7 @@ fuzz_target!(|input: (u8, Vec<Part<'_>>)| {
         place: 0,
         converts: 0,
     };
-    match what % 7 {
+    match what % 9 {
         0 => {
             if let Ok(Some(report)) = store.info(&name) {
                 assert!(!report.holders.is_empty());
@@ -99,7 +99,9 @@ fuzz_target!(|input: (u8, Vec<Part<'_>>)| {
         3 => drop(store.await_grant(&claim, Duration::from_millis(1), &|| false)),
         4 => drop(store.release(&name, &token)),
         5 => drop(store.renew(&name, &token, Duration::from_secs(1))),
-        _ => drop(store.break_lock(&name)),
+        6 => drop(store.break_lock(&name, None)),
+        7 => drop(store.break_lock(&name, Some(1))),
+        _ => drop(store.examine()),
     }
     let _ = store.status();
 });

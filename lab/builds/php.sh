@@ -72,7 +72,7 @@ with_php() {
     local name=$1 tree=$cache/php-$1
     shift
     env PHP="$tree/installed/bin/php" PHP_CONFIG="$tree/installed/bin/php-config" \
-        CLUSTER_LOCK_FPM="$tree/installed/sbin/php-fpm" CARGO_TARGET_DIR="$cache/target-$name" \
+        PHP_FPM="$tree/installed/sbin/php-fpm" CARGO_TARGET_DIR="$cache/target-$name" \
         CARGO_PROFILE_RELEASE_STRIP=none CARGO_PROFILE_RELEASE_DEBUG=line-tables-only \
         CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 "$@"
 }

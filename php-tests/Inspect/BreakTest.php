@@ -86,6 +86,42 @@ final class BreakTest extends TestCase
     }
 
     /** @dataProvider backends */
+    public function testWithAFenceTheNextHolderIsLeftAlone(Cluster $cluster): void
+    {
+        [$alice, $bob, $admin] = $cluster->actors(3);
+        $alice->call('cluster_lock', 'job');
+        $seen = $cluster->info('job')['fence'];
+        $alice->call('cluster_unlock', 'job');
+        self::assertFalse($admin->call('cluster_lock_break', 'job', $seen), 'Nobody holds it');
+        $bob->call('cluster_lock', 'job');
+
+        self::assertFalse($admin->call('cluster_lock_break', 'job', $seen), 'Alice was meant, and Bob holds it');
+        self::assertFalse($admin->call('cluster_lock_break', 'job', PHP_INT_MAX), 'Nobody has that token');
+        self::assertSame([$bob->pid()], array_column($cluster->info('job')['holders'], 'pid'), 'Nothing was done');
+        $fence = $cluster->info('job')['fence'];
+        self::assertTrue($admin->call('cluster_lock_break', 'job', $fence), 'Bob was meant');
+        self::assertFalse($admin->call('cluster_lock_break', 'job', $fence), 'Nobody holds it any more');
+        self::assertWarns($bob->try('cluster_unlock', 'job'), 'cluster_unlock', '"job"', '/broken/i');
+    }
+
+    /** @dataProvider backends */
+    public function testWithAFenceReadersAreBrokenUnlessAnotherHasJoinedThem(Cluster $cluster): void
+    {
+        [$alice, $bob, $carol, $admin] = $cluster->actors(4);
+        $alice->call('cluster_lock', 'job', 0, LOCK_SH);
+        $bob->call('cluster_lock', 'job', 0, LOCK_SH);
+        $seen = $cluster->info('job')['fence'];
+        $carol->call('cluster_lock', 'job', 0, LOCK_SH);
+
+        self::assertFalse($admin->call('cluster_lock_break', 'job', $seen), 'Nobody has seen Carol');
+        self::assertCount(3, $cluster->info('job')['holders'], 'Nothing was done');
+        $seen = $cluster->info('job')['fence'];
+        $carol->call('cluster_unlock', 'job');
+        self::assertTrue($admin->call('cluster_lock_break', 'job', $seen), 'All who are left were seen');
+        $cluster->assertFree('job', 'It is taken from all of them');
+    }
+
+    /** @dataProvider backends */
     public function testARenewalFindsTheBreakAndStops(Cluster $cluster): void
     {
         [$alice, $bob, $admin] = $cluster->actors(3, ['cluster_lock.ttl' => '0.6']);

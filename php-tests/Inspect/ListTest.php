@@ -88,6 +88,15 @@ final class ListTest extends TestCase
         self::assertCount(1000, $alice->call('cluster_lock_list'), 'The default limit is 1000');
         $names = array_column($alice->call('cluster_lock_list', '', 5000), 'name');
         self::assertCount(1500, array_unique($names), 'All, and none twice');
+        $names = array_map(static fn (int $i): string => "job $i", range(0, 1499));
+        sort($names, SORT_STRING);
+        foreach ([1, 50, 1000] as $limit) {
+            self::assertSame(
+                array_slice($names, 0, $limit),
+                array_column($alice->call('cluster_lock_list', '', $limit), 'name'),
+                'The first by name'
+            );
+        }
     }
 
     public function testOtherPrefixesAndOtherKeysAreNotListed(): void
@@ -103,6 +112,20 @@ final class ListTest extends TestCase
         self::assertSame(['job'], array_column($alice->call('cluster_lock_list'), 'name'), 'Only locks are listed');
         self::assertSame([], $bob->call('cluster_lock_list'), 'Another prefix is another world');
         self::assertTrue($bob->call('cluster_lock', 'job', 0), 'and has locks of its own');
+    }
+
+    public function testAServerThatRunsNoScriptsIsEmptyWithAWarning(): void
+    {
+        $server = RedisServer::own(['rename-command' => ['EVALSHA', '']]);
+        $outcome = Cluster::redis($server)->actor()->try('cluster_lock_list');
+
+        self::assertSame([], $outcome->value, 'Nothing is known');
+        self::assertCount(1, $outcome->warnings, 'There is one warning');
+        self::assertMatchesRegularExpression(
+            "/^cluster_lock_list\(\): The locks cannot be listed: .*{$server->port}: .*unknown command .EVALSHA.*rename-command/",
+            $outcome->messages(),
+            'It says what was to be done, where, and why it was not'
+        );
     }
 
     public function testAnUnreachableServerIsEmptyWithAWarning(): void

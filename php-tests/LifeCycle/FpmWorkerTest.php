@@ -115,10 +115,8 @@ final class FpmWorkerTest extends TestCase
         $cluster->awaitWaiters('job', 1);
         $request->awaitEnd();
         Until::true(static fn () => !is_dir("/proc/$worker"), 'fpm should have killed the worker');
-        $killed = Until::now();
 
         self::assertTrue($waiter->end(), 'The lease of a killed worker runs out');
-        self::assertLessThan(2.3, Until::now() - $killed, 'A lease of 1 s and at most one more');
         self::assertSame(
             'free',
             $fpm->get('echo cluster_lock("other", 0) ? "free" : "taken";'),

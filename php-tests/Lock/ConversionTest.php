@@ -6,6 +6,7 @@ namespace ClusterLock\Tests\Lock;
 
 use ClusterLock\Tests\Support\Cluster;
 use ClusterLock\Tests\Support\TestCase;
+use ClusterLock\Tests\Support\Until;
 
 /**
  * Asking for LOCK_EX while holding LOCK_SH converts; like flock(2), not atomically.
@@ -44,7 +45,7 @@ final class ConversionTest extends TestCase
         [$alice, $bob] = $cluster->actors(2);
         $alice->call('cluster_lock', 'job', 0, LOCK_SH);
         $bob->call('cluster_lock', 'job', 0, LOCK_SH);
-        $alice->begin('cluster_lock', 'job', 20, LOCK_EX);
+        $alice->begin('cluster_lock', 'job', Until::TOO_LONG, LOCK_EX);
         $cluster->awaitWaiters('job', 1);
 
         self::assertTrue($bob->call('cluster_unlock', 'job'), 'Bob reads on undisturbed until he unlocks');
@@ -104,6 +105,5 @@ final class ConversionTest extends TestCase
         $outcome = $alice->try('cluster_lock', 'job', 20, LOCK_EX);
 
         self::assertWarns($outcome, 'cluster_lock', '"job"', '/deadlock/i');
-        self::assertLessThan(1.0, $outcome->seconds, 'It should not wait for the object of its own request');
     }
 }

@@ -8,7 +8,6 @@ use ClusterLock\Tests\Support\Actor;
 use ClusterLock\Tests\Support\Cluster;
 use ClusterLock\Tests\Support\TempDir;
 use ClusterLock\Tests\Support\TestCase;
-use ClusterLock\Tests\Support\Until;
 
 /**
  * First come, first served, over all processes; readers behind a waiting writer wait.
@@ -130,24 +129,6 @@ final class FairnessTest extends TestCase
     }
 
     /** @dataProvider backends */
-    public function testAHandOffDoesNotPoll(Cluster $cluster): void
-    {
-        [$alice, $bob] = $cluster->actors(2);
-        $alice->call('cluster_lock', 'job');
-        $delays = [];
-        for ($i = 0; $i < 7; $i++) {
-            $bob->beginRun('cluster_lock("job", 30); return hrtime(true);');
-            $cluster->awaitWaiters('job', 1);
-            $unlocked = $alice->run('$now = hrtime(true); cluster_unlock("job"); return $now;');
-            $delays[] = ($bob->end() - $unlocked) / 1e9;
-            [$alice, $bob] = [$bob, $alice];
-        }
-        sort($delays);
-
-        self::assertLessThan(0.05, $delays[3], sprintf('Half of the hand-offs took longer than %.3f s', $delays[3]));
-    }
-
-    /** @dataProvider backends */
     public function testNobodyIsStarved(Cluster $cluster): void
     {
         $dir = TempDir::forTest();
@@ -183,8 +164,6 @@ final class FairnessTest extends TestCase
         $cluster->awaitWaiters('job', 2);
 
         self::assertFalse($writer->end(), 'The reader never leaves, so the writer gives up');
-        $gaveUp = Until::now();
         self::assertTrue($late->end(), 'Then nothing stands between the late reader and the lock');
-        self::assertWithin(0.0, 0.5, Until::now() - $gaveUp, 'Letting in the reader behind a writer that gave up');
     }
 }

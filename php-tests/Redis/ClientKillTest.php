@@ -60,10 +60,8 @@ final class ClientKillTest extends TestCase
         self::awaitSleeper($server);
         self::assertFalse($bob->isDone(), 'Bob waits on');
         $alice->call('cluster_unlock', 'job');
-        $unlocked = Until::now();
 
         self::assertTrue($bob->end(), 'Bob still gets it');
-        self::assertLessThan(3.0, Until::now() - $unlocked, 'soon');
     }
 
     public function testAWaiterThatIsCutAtTheHandOffStillGetsIt(): void

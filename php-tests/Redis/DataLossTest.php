@@ -87,10 +87,8 @@ final class DataLossTest extends TestCase
         $bob->begin('cluster_lock', 'job', 60);
         $cluster->awaitWaiters('job', 1);
         $server->client()->do('FLUSHALL');
-        $lost = Until::now();
 
         self::assertTrue($bob->end(), 'Bob asks again and gets it');
-        self::assertLessThan(3.0, Until::now() - $lost, 'A waiter asks again within a second or so');
         $alice->try('cluster_unlock', 'job')->warning();
         self::assertTrue($bob->call('cluster_unlock', 'job'), 'Bob held it throughout');
     }

@@ -9,7 +9,6 @@ use ClusterLock\Tests\Support\Cluster;
 use ClusterLock\Tests\Support\Proxy;
 use ClusterLock\Tests\Support\RedisServer;
 use ClusterLock\Tests\Support\TestCase;
-use ClusterLock\Tests\Support\Until;
 
 /**
  * A connection breaks between command and reply: what was done is found out before it is reported.
@@ -157,10 +156,8 @@ final class LostReplyTest extends TestCase
         $this->bob->call('cluster_unlock', 'job');
         $this->proxy->awaitLoss();
         $this->proxy->pass();
-        $passed = Until::now();
 
         self::assertTrue($this->alice->end(), 'Alice asks again and learns that it is her turn');
-        self::assertLessThan(2.5, Until::now() - $passed, 'soon');
         self::assertTrue($this->alice->call('cluster_unlock', 'job'), 'She holds it');
         $this->cluster->assertFree('job', 'One unlock was enough');
     }

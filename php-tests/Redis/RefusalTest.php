@@ -36,6 +36,24 @@ final class RefusalTest extends TestCase
         self::assertTrue($actor->call('cluster_unlock', 'held'), 'What was held is still held');
     }
 
+    public function testAServerThatRunsNoScriptsIsTold(): void
+    {
+        foreach (['EVALSHA', 'EVAL'] as $command) {
+            $server = RedisServer::own(['rename-command' => [$command, '']]);
+            $values = ['cluster_lock' => false, 'cluster_lock_info' => null, 'cluster_lock_break' => false];
+            foreach ($values as $function => $value) {
+                $outcome = Cluster::redis($server)->actor()->try($function, 'job');
+                self::assertSame($value, $outcome->value, "What $function() says");
+                self::assertCount(1, $outcome->warnings, 'There is one warning');
+                self::assertMatchesRegularExpression(
+                    "/^$function\(\): Lock \"job\": .*{$server->port}: .*unknown command .$command.*rename-command/",
+                    $outcome->messages(),
+                    'It names lock, server and cause'
+                );
+            }
+        }
+    }
+
     public function testALockCanBeGivenBackWhenTheServerIsFull(): void
     {
         $server = RedisServer::own(['maxmemory-policy' => 'noeviction']);

@@ -82,6 +82,27 @@ final class RoundTripsTest extends TestCase
         self::assertLessThanOrEqual(1, $added['blpop'] ?? 0, 'Only one should be woken: ' . json_encode($added));
     }
 
+    public function testAHandOffIsToldToTheNext(): void
+    {
+        $server = RedisServer::own();
+        $cluster = Cluster::redis($server);
+        [$alice, $bob] = $cluster->actors(2, ['cluster_lock.auto_renew' => '0']);
+        $alice->call('cluster_lock', 'job', 0, LOCK_EX, 60);
+        $asked = [];
+        for ($i = 0; $i < 7; $i++) {
+            $bob->begin('cluster_lock', 'job', 60, LOCK_EX, 60);
+            $cluster->awaitWaiters('job', 1);
+            $before = self::commands($server->client());
+            $alice->call('cluster_unlock', 'job');
+            self::assertTrue($bob->end(), 'It is handed over');
+            $asked[] = self::added($before, self::commands($server->client()))['evalsha'];
+            [$alice, $bob] = [$bob, $alice];
+        }
+
+        // The release, and what confirms the hand-over. A heartbeat may fall in between, but not always.
+        self::assertLessThanOrEqual(2, min($asked), 'Who is told need not ask: ' . json_encode($asked));
+    }
+
     /** @return array<string, int> commands that clients sent; what scripts call is not counted */
     private static function commands(RedisClient $redis): array
     {

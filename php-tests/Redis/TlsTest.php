@@ -105,7 +105,6 @@ final class TlsTest extends TestCase
         $outcome = Cluster::at($dsn)->actor(self::IMPATIENT)->try('cluster_lock', 'job', 0);
 
         self::assertWarns($outcome, 'cluster_lock', '"job"', '/' . preg_quote($server->address(), '/') . '/');
-        self::assertLessThan(3.0, $outcome->seconds, 'A handshake that never comes is given up');
     }
 
     public function testAForkLeavesTheParentsSessionAlone(): void

@@ -164,6 +164,6 @@ final class Fpm
 
     private static function binary(): string
     {
-        return getenv('CLUSTER_LOCK_FPM') ?: sprintf('/usr/sbin/php-fpm%d.%d', PHP_MAJOR_VERSION, PHP_MINOR_VERSION);
+        return getenv('PHP_FPM') ?: sprintf('/usr/sbin/php-fpm%d.%d', PHP_MAJOR_VERSION, PHP_MINOR_VERSION);
     }
 }

@@ -14,6 +14,8 @@ final class Php
     /** @var list<string>|null lower-case names of the modules that need no extension= line */
     private static ?array $builtIn = null;
 
+    private static ?bool $survives = null;
+
     /** The extension under test. */
     public static function library(): string
     {
@@ -55,6 +57,22 @@ final class Php
         return getenv('CLUSTER_LOCK_POLYFILL') ?: null;
     }
 
+    /** Whether this PHP still runs shutdown functions after fixtures/recursion.php has used up the memory. */
+    public static function survivesRecursion(): bool
+    {
+        if (self::$survives === null) {
+            $code = sprintf(
+                'register_shutdown_function(static function () { echo "survived"; }); ini_set("memory_limit", "8M");'
+                . 'require %s; ClusterLock\Tests\Fixtures\recurse(0);',
+                var_export(dirname(__DIR__) . '/fixtures/recursion.php', true)
+            );
+            exec(escapeshellarg(PHP_BINARY) . ' -n -r ' . escapeshellarg($code) . ' 2>&1', $output);
+            self::$survives = str_contains(implode($output), 'survived');
+        }
+
+        return self::$survives;
+    }
+
     /** The level at which functions warn: E_WARNING is not for PHP code to give. */
     public static function warning(): int
     {
@@ -88,7 +106,12 @@ final class Php
             $settings['open_basedir'] .= ":$package";
         }
 
-        return ['auto_prepend_file' => $prepend, 'polyfill.then' => $settings['auto_prepend_file'] ?? ''] + $settings;
+        return [
+            'auto_prepend_file' => $prepend,
+            'polyfill.then' => $settings['auto_prepend_file'] ?? '',
+            // Where this process finds its libraries the others find Predis.
+            'include_path' => $settings['include_path'] ?? get_include_path(),
+        ] + $settings;
     }
 
     /**

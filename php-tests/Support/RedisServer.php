@@ -22,7 +22,7 @@ final class RedisServer
     private ?int $pid = null;
     private readonly RedisClient $client;
 
-    /** @param array<string, string> $options redis.conf names => values */
+    /** @param array<string, string|list<string>> $options redis.conf names => values */
     private function __construct(
         private readonly string $dir,
         private readonly array $options,
@@ -48,7 +48,7 @@ final class RedisServer
     /**
      * A server for one test, running.
      *
-     * @param array<string, string> $options redis.conf names => values
+     * @param array<string, string|list<string>> $options redis.conf names => values
      */
     public static function own(array $options = [], string $password = ''): self
     {
@@ -61,7 +61,7 @@ final class RedisServer
     /**
      * A server for one test, not yet running.
      *
-     * @param array<string, string> $options redis.conf names => values
+     * @param array<string, string|list<string>> $options redis.conf names => values
      */
     public static function down(array $options = [], string $password = ''): self
     {
@@ -89,7 +89,7 @@ final class RedisServer
     /**
      * Starts it, and does not wait until it answers.
      *
-     * @param array<string, string> $more options for this time
+     * @param array<string, string|list<string>> $more options for this time
      */
     public function beginStart(array $more = []): void
     {
@@ -108,7 +108,7 @@ final class RedisServer
         }
         $command = ['redis-server'];
         foreach ($options as $name => $value) {
-            array_push($command, "--$name", str_replace(self::PORT, (string) $this->port, $value));
+            array_push($command, "--$name", ...str_replace(self::PORT, (string) $this->port, (array) $value));
         }
         $null = ['file', '/dev/null', 'r+'];
         $process = proc_open(Php::mortal($command), [$null, $null, $null], $pipes);

@@ -11,8 +11,11 @@ use PHPUnit\Framework\AssertionFailedError;
  */
 final class Until
 {
-    /** Longer than anything takes that works, on a loaded machine too. */
-    public const PATIENCE = 15.0;
+    /** Longer than anything takes that works, on a loaded machine too: a guard against what hangs, and no measure. */
+    public const PATIENCE = 60.0;
+
+    /** A time to wait for those that are not to wait: whoever does is found out by PATIENCE. */
+    public const TOO_LONG = 600;
 
     /**
      * Calls $probe until it returns something true, and returns that.

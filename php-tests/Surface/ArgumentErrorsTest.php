@@ -68,6 +68,26 @@ final class ArgumentErrorsTest extends TestCase
                 'ArgumentCountError',
                 'cluster_lock_status() expects exactly 0 arguments, 1 given',
             ],
+            'break too many' => [
+                'cluster_lock_break("x", 1, 2);',
+                'ArgumentCountError',
+                'cluster_lock_break() expects at most 2 arguments, 3 given',
+            ],
+            'fence 0' => [
+                'cluster_lock_break("x", 0);',
+                'ValueError',
+                'cluster_lock_break(): Argument #2 ($fence) must',
+            ],
+            'negative fence' => [
+                'cluster_lock_break("x", -1);',
+                'ValueError',
+                'cluster_lock_break(): Argument #2 ($fence) must',
+            ],
+            'fence text' => [
+                'cluster_lock_break("x", "newest");',
+                'TypeError',
+                'cluster_lock_break(): Argument #2 ($fence) must be of type ?int, string given',
+            ],
             'negative time-out' => [
                 'cluster_lock("x", -1);',
                 'ValueError',

@@ -21,7 +21,7 @@ final class ContractTest extends TestCase
         'cluster_lock_fence' => '(string $name): ?int',
         'cluster_lock_info' => '(string $name): ?array',
         'cluster_lock_list' => "(string \$prefix = '', int \$limit = 1000): array",
-        'cluster_lock_break' => '(string $name): bool',
+        'cluster_lock_break' => '(string $name, ?int $fence = null): bool',
         'cluster_lock_servers' => '(): array',
         'cluster_lock_status' => '(): array',
     ];

@@ -20,7 +20,7 @@ mod network;
 mod nodes;
 mod php;
 mod places;
-mod pools;
+pub(crate) mod pools;
 mod report;
 mod rights;
 mod servers;
@@ -106,7 +106,7 @@ pub(crate) fn run(args: &Args, target: Result<Target>, out: &Output) -> Result<O
     findings.extend(unusable);
     let config = target.as_ref().map(|target| &target.config);
     let engine = config.map(Engine::new).transpose()?;
-    let reports = engine.as_ref().map(Engine::servers).unwrap_or_default();
+    let reports = engine.as_ref().map(Engine::examine).unwrap_or_default();
     if let Some(target) = &target {
         findings.push(source(target, !places.is_empty()));
         findings.extend(servers::look(&target.config, &reports, !places.is_empty()));

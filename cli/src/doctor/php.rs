@@ -2,15 +2,14 @@
 //! finds, reads and judges its own configuration.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::mpsc;
+use std::process::Command;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::pools::{self, Pool};
+use crate::program;
 
 /// A program that loads this many extensions may take its time on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -127,7 +126,8 @@ pub(crate) fn apache(cli: &Php, root: &Path) -> Option<Result<Php, String>> {
 }
 
 fn ask_by(binary: &Path, command: &mut Command) -> Result<Php, String> {
-    let (out, err) = run(command)?;
+    let said = program::ask(command, Vec::new(), PATIENCE).map_err(|why| format!("{why} (-i)"))?;
+    let (out, err) = (String::from_utf8_lossy(&said.out), String::from_utf8_lossy(&said.err));
     let mut php = parse(&out).ok_or("it does not answer as PHP does (-i)")?;
     binary.clone_into(&mut php.binary);
     php.complaints = complaints(&err).chain(complaints(&out)).collect();
@@ -138,43 +138,6 @@ fn ask_by(binary: &Path, command: &mut Command) -> Result<Php, String> {
         php.pools = pools::read(directory);
     }
     Ok(php)
-}
-
-fn run(command: &mut Command) -> Result<(String, String), String> {
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| error.to_string())?;
-    let (send, receive) = mpsc::channel();
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let collect = |stream: Option<Box<dyn Read + Send>>, which: usize| {
-        let send = send.clone();
-        std::thread::spawn(move || {
-            let mut bytes = Vec::new();
-            if let Some(mut stream) = stream {
-                let _ = stream.read_to_end(&mut bytes);
-            }
-            let _ = send.send((which, String::from_utf8_lossy(&bytes).into_owned()));
-        });
-    };
-    collect(stdout.map(|stream| Box::new(stream) as _), 0);
-    collect(stderr.map(|stream| Box::new(stream) as _), 1);
-    let (mut out, mut err) = (String::new(), String::new());
-    for _ in 0..2 {
-        match receive.recv_timeout(PATIENCE) {
-            Ok((0, text)) => out = text,
-            Ok((_, text)) => err = text,
-            Err(_) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(format!("it has not answered within {} s (-i)", PATIENCE.as_secs()));
-            }
-        }
-    }
-    let _ = child.wait();
-    Ok((out, err))
 }
 
 /// The first value of a line `name => value` or `name => local value => master value`.

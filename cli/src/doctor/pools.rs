@@ -16,6 +16,9 @@ pub(crate) struct Pool {
     pub(crate) request_terminate_timeout: Option<f64>,
     /// `php_value[cluster_lock.*]` and `php_admin_value[cluster_lock.*]`, but for the DSN.
     pub(crate) settings: BTreeMap<String, String>,
+    /// Whether it names a lock server of its own.
+    #[serde(skip)]
+    pub(crate) has_dsn: bool,
 }
 
 /// Files may include others; not for ever.
@@ -70,10 +73,12 @@ fn set(pool: &mut Pool, name: &str, value: &str) {
     }
     let kinds = ["php_admin_value[", "php_value[", "php_admin_flag[", "php_flag["];
     let setting = kinds.iter().find_map(|kind| name.strip_prefix(kind)?.strip_suffix(']'));
-    if let Some(setting) = setting.and_then(|setting| setting.trim().strip_prefix("cluster_lock."))
-        && setting != "dsn"
-    {
-        pool.settings.insert(setting.to_owned(), value.to_owned());
+    match setting.and_then(|setting| setting.trim().strip_prefix("cluster_lock.")) {
+        Some("dsn") => pool.has_dsn = true,
+        Some(setting) => {
+            pool.settings.insert(setting.to_owned(), value.to_owned());
+        }
+        None => {}
     }
 }
 
@@ -128,6 +133,7 @@ mod tests {
             let pools = read(&dir.path().join(place));
             assert_eq!(pools.len(), 2, "{pools:?}");
             assert_eq!(pools[0].request_terminate_timeout, Some(120.0));
+            assert_eq!((pools[0].has_dsn, pools[1].has_dsn), (true, false));
             assert_eq!(pools[0].settings, BTreeMap::from([("timeout".into(), "5".into())]));
             assert_eq!((pools[1].name.as_str(), pools[1].request_terminate_timeout), ("other", None));
         }

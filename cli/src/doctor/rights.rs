@@ -58,7 +58,7 @@ const WAIT: Probe = probe("wait", &["WAIT", "0", "1"]);
 
 /// What is found on the servers of a configuration. Two round trips to each.
 pub(crate) fn look(config: &Config, reports: &[ServerReport]) -> Vec<Finding> {
-    let asked = reports.iter().filter(|report| report.error.is_none());
+    let asked = reports.iter().filter(|report| report.round_trip.is_some());
     asked
         .filter_map(|report| Some(look_at(config, &report.server, &server(config, &report.server)?)))
         .collect()

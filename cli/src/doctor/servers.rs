@@ -85,14 +85,38 @@ fn setup(config: &Config, network: bool) -> Vec<Finding> {
 fn server(config: &Config, report: &ServerReport) -> Vec<Finding> {
     let mut found = Vec::new();
     let name = report.server.as_str();
-    if let Some(error) = &report.error {
-        let quorum = matches!(config.dsn, Dsn::Quorum(_));
-        let severity = if quorum { Severity::Warning } else { Severity::Problem };
-        found.push(
-            finding("server.reachable", severity, name, error.clone())
-                .advise("is it running, may this node reach it, and are user and password right?"),
-        );
-        return found;
+    let severity = match &config.dsn {
+        Dsn::Quorum(_) | Dsn::Local(_) => Severity::Warning,
+        _ => Severity::Problem,
+    };
+    match &report.error {
+        Some(error) if matches!(config.dsn, Dsn::Local(_)) => {
+            let says = format!("this user gets no lock: {error}");
+            found.push(
+                finding("server.grants", severity, name, says).advise(
+                    "look as PHP's user, whose directory that is: sudo -u www-data cluster-lock doctor",
+                ),
+            );
+            return found;
+        }
+        Some(error) if report.round_trip.is_some() => {
+            let says = format!("it answers, and grants no lock: {error}");
+            found.push(
+                finding("server.grants", severity, name, says)
+                    .advise("do what stands in brackets; docs/errors has a page on each of these messages"),
+            );
+        }
+        Some(error) => {
+            found.push(
+                finding("server.reachable", severity, name, error.clone())
+                    .advise("is it running, may this node reach it, and are user and password right?"),
+            );
+            return found;
+        }
+        None => {
+            let says = "a lock was taken there, and given back";
+            found.push(finding("server.grants", Severity::Ok, name, says));
+        }
     }
     if let Some(round_trip) = report.round_trip {
         let took = format!("answers within {}", crate::units::span(round_trip));
@@ -213,7 +237,8 @@ fn majority(config: &Config, reports: &[ServerReport]) -> Option<Finding> {
     let Dsn::Quorum(servers) = &config.dsn else { return None };
     let up = reports.iter().filter(|report| report.error.is_none()).count();
     (up * 2 <= servers.len()).then(|| {
-        let says = format!("{up} of {} servers answer: no majority, so no lock can be taken", servers.len());
+        let says =
+            format!("{up} of {} servers grant locks: no majority, so none can be taken", servers.len());
         finding("server.majority", Severity::Problem, &config.dsn.redacted(), says)
     })
 }
@@ -261,7 +286,11 @@ mod tests {
         let text = |text: &str| Some(text.to_owned());
         for (report, expected) in [
             (good(), vec![]),
-            (ServerReport { error: text("refused"), ..good() }, vec![("server.reachable", Problem)]),
+            (
+                ServerReport { error: text("refused"), ..ServerReport::default() },
+                vec![("server.reachable", Problem)],
+            ),
+            (ServerReport { error: text("NOPERM"), ..good() }, vec![("server.grants", Problem)]),
             (ServerReport { round_trip: Some(FAR), ..good() }, vec![("server.reachable", Note)]),
             (ServerReport { version: text("5.0.14"), ..good() }, vec![("server.version", Problem)]),
             (ServerReport { version: text("255.255.255"), ..good() }, vec![]),
@@ -296,7 +325,8 @@ mod tests {
     #[test]
     fn each_topology_in_its_turn() {
         use Severity::{Note, Problem, Warning};
-        let down = || ServerReport { error: Some("refused".into()), ..good() };
+        let down = || ServerReport { error: Some("refused".into()), ..ServerReport::default() };
+        let refuses = || ServerReport { error: Some("NOPERM".into()), ..good() };
         for (dsn, reports, network, expected) in [
             ("redis://10.0.0.5", vec![good()], true, vec![("server.tls", Note)]),
             ("redis://127.0.0.1", vec![good()], true, vec![("server.loopback", Note)]),
@@ -323,6 +353,13 @@ mod tests {
             ),
             ("local:", vec![], true, vec![("server.local", Problem)]),
             ("local:", vec![], false, vec![("server.local", Note)]),
+            ("local:", vec![down()], false, vec![("server.local", Note), ("server.grants", Warning)]),
+            (
+                "rediss+quorum://a,b,c",
+                vec![good(), good(), refuses()],
+                true,
+                vec![("server.grants", Warning)],
+            ),
         ] {
             assert_eq!(found(dsn, &reports, network), expected, "{dsn}");
         }

@@ -92,7 +92,7 @@ impl Survey {
             Ok(locks) => (Some(locks), None),
             Err(error) => (None, Some(Failure::from(error))),
         };
-        let servers = engine.servers();
+        let servers = engine.examine();
         let now = now() + ahead(&servers);
         (Self { locks, servers, took: began.elapsed(), now }, failure)
     }
@@ -197,7 +197,7 @@ impl Survey {
         #[allow(clippy::cast_precision_loss)] // exact up to 2^53, and nobody looks closer
         let number = |count: Option<u64>| count.map(|count| count as f64);
         let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
-        family("server_up", Kind::Gauge, "", "Whether this server answers.", &|r| {
+        family("server_up", Kind::Gauge, "", "Whether this server answers, and grants locks.", &|r| {
             Some(f64::from(u8::from(is_up(r))))
         });
         family("server_primary", Kind::Gauge, "", "Whether it says that it is a primary.", &|r| {

@@ -1,28 +1,56 @@
-//! What php.ini says of `cluster_lock.*`, read as PHP reads it: the file, then what lies in its `conf.d`.
+//! What php.ini says of `cluster_lock.*`: the file, then what lies in its `conf.d`.
+//!
+//! PHP is asked what a file says ([`php`]), where there is one; else it is read here ([`own`]), and what is not
+//! certain is refused. A file that names no setting of ours is not interpreted at all.
 
+mod own;
+mod php;
+mod place;
+mod text;
 mod value;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use cluster_lock_core::text;
-use configparser::ini::{Ini, IniDefault};
-
 use crate::outcome::{Failure, Result};
 
-/// What names of settings begin with.
-const OURS: &str = "cluster_lock.";
+use php::Php;
+pub(crate) use place::{Place, of_php, usual_places};
+use text::Mention;
+
+/// The extension's settings, without the `cluster_lock.` that their names begin with.
+const SETTINGS: [&str; 17] = [
+    "dsn",
+    "prefix",
+    "timeout",
+    "ttl",
+    "auto_renew",
+    "max_hold",
+    "connect_timeout",
+    "command_timeout",
+    "pool_size",
+    "retry_after",
+    "node",
+    "path_map",
+    "intercept",
+    "intercept_exclude",
+    "flock_mode",
+    "slow_wait",
+    "durable_writes",
+];
 
 /// One PHP's configuration: of a SAPI, or as the user put it together.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PhpIni {
     /// Where it is: a file or a directory, for messages.
     pub(crate) place: PathBuf,
-    /// All files that were read, in PHP's order.
-    pub(crate) files: Vec<PathBuf>,
+    /// Who has read it, if there was anything to be read: `PHP 8.2.7 (/usr/bin/php8.2)`.
+    pub(crate) reader: Option<String>,
     /// What is set, without `cluster_lock.`
     settings: BTreeMap<String, Setting>,
+    /// What is set for some requests only: in sections of a host or a directory.
+    for_some: BTreeMap<String, PathBuf>,
 }
 
 /// A setting, and where it stands.
@@ -40,44 +68,92 @@ impl fmt::Debug for Setting {
     }
 }
 
+/// What one file says.
+#[derive(Default)]
+struct Read {
+    settings: Vec<(String, String)>,
+}
+
 impl PhpIni {
-    /// Reads files and directories, in this order; what comes later counts.
+    /// Reads files and directories that the user has named, in this order; what comes later counts.
     ///
     /// # Errors
     /// One of them cannot be read, or not be understood.
     pub(crate) fn read(places: &[PathBuf]) -> Result<Self> {
         let mut ini = Self { place: places.first().cloned().unwrap_or_default(), ..Self::default() };
+        let mut names = BTreeSet::new();
         for place in places {
-            let files = if place.is_dir() { files_in(place)? } else { vec![place.clone()] };
-            for file in files {
-                ini.read_file(&file)?;
-            }
+            let files = place::files_named(place)?;
+            ini.read_files(&files, &mut Php::of(place), &mut names)?;
         }
         Ok(ini)
     }
 
-    fn read_file(&mut self, file: &Path) -> Result<()> {
-        let bytes = std::fs::read(file).map_err(Failure::system(text::path(file)))?;
-        let bad = |why: &str| Failure::Usage(format!("{}: {}", text::path(file), text::said(why)));
-        let sections = reader().read(String::from_utf8_lossy(&bytes).into_owned()).map_err(|e| bad(&e))?;
-        // Sections are decoration, but for those of a host or a directory.
-        let general = sections.into_iter().filter(|(section, _)| {
-            let section = section.to_ascii_uppercase();
-            !section.starts_with("HOST=") && !section.starts_with("PATH=")
-        });
-        for (name, raw) in general.flat_map(|(_, settings)| settings) {
-            let Some(short) = name.strip_prefix(OURS) else { continue };
-            let value = value::read(&raw.unwrap_or_default(), |name| std::env::var(name).ok())
-                .map_err(|why| bad(&format!("{name}: {why}")))?;
-            self.settings.insert(short.to_owned(), Setting { value, file: file.to_owned() });
+    /// Reads the configuration of a PHP that is installed.
+    ///
+    /// # Errors
+    /// A file of it cannot be read, or not be understood.
+    pub(crate) fn of(place: &Place) -> Result<Self> {
+        let mut ini = Self { place: place.dir.clone(), ..Self::default() };
+        ini.read_files(&place.files()?, &mut Php::of(&place.dir), &mut BTreeSet::new())?;
+        Ok(ini)
+    }
+
+    /// `names`: what the files before have set, which `${NAME}` refers to.
+    fn read_files(&mut self, files: &[PathBuf], php: &mut Php, names: &mut BTreeSet<String>) -> Result<()> {
+        for file in files {
+            let bytes = std::fs::read(file).map_err(Failure::system(cluster_lock_core::text::path(file)))?;
+            let mentions = text::mentions(&bytes);
+            if !mentions.is_empty() {
+                self.read_file(file, &bytes, &mentions, php, names)?;
+            }
+            names.extend(text::labels(&bytes));
         }
-        self.files.push(file.to_owned());
         Ok(())
     }
 
-    /// The value of `cluster_lock.NAME`, if it is set to something.
+    fn read_file(
+        &mut self,
+        file: &Path,
+        bytes: &[u8],
+        mentions: &[Mention],
+        php: &mut Php,
+        names: &BTreeSet<String>,
+    ) -> Result<()> {
+        let bad = |line: usize, why: &str| {
+            let file = cluster_lock_core::text::path(file);
+            Failure::Usage(format!("{file}, line {line}: {}", cluster_lock_core::text::said(why)))
+        };
+        for Mention { line, name, rest } in mentions {
+            if let Some(other) = text::variables(rest).find(|other| names.contains(other)) {
+                let why = format!(
+                    "cluster_lock.{name}: ${{{other}}} is a setting of another file, not of the environment: \
+                     write its value here"
+                );
+                return Err(bad(*line, &why));
+            }
+        }
+        let read = match php.read(bytes, mentions) {
+            Ok(read) => read.map_err(|(line, why)| bad(line, &why))?,
+            Err(why) => own::read(bytes, |name| std::env::var(name).ok()).map_err(|(line, what)| {
+                bad(line, &format!("{what} (cluster-lock has read it itself: {why})"))
+            })?,
+        };
+        self.reader = Some(php.to_string());
+        for Mention { name, .. } in mentions {
+            if !read.settings.iter().any(|(set, _)| set == name) {
+                self.for_some.insert(name.clone(), file.to_owned());
+            }
+        }
+        for (name, value) in read.settings {
+            self.settings.insert(name, Setting { value, file: file.to_owned() });
+        }
+        Ok(())
+    }
+
+    /// The value of `cluster_lock.NAME`, if it is set, perhaps to nothing.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.settings.get(name).map(|setting| setting.value.as_str()).filter(|value| !value.is_empty())
+        self.settings.get(name).map(|setting| setting.value.as_str())
     }
 
     /// The file in which `cluster_lock.NAME` is set.
@@ -85,69 +161,20 @@ impl PhpIni {
         self.settings.get(name).map(|setting| setting.file.as_path())
     }
 
+    /// The file in which it is set for the requests of some host or directory, and nowhere for the others.
+    pub(crate) fn only_for_some(&self, name: &str) -> Option<&Path> {
+        self.for_some.get(name).filter(|_| self.get(name).is_none()).map(PathBuf::as_path)
+    }
+
     /// Whether anything of ours is set.
     pub(crate) fn is_ours(&self) -> bool {
-        !self.settings.is_empty()
+        !self.settings.is_empty() || !self.for_some.is_empty()
     }
 
     /// Whether both lead to the same locks.
     pub(crate) fn agrees(&self, other: &Self) -> bool {
         ["dsn", "prefix"].iter().all(|name| self.get(name) == other.get(name))
     }
-}
-
-fn reader() -> Ini {
-    let mut rules = IniDefault::default();
-    rules.comment_symbols = vec![';'];
-    rules.delimiters = vec!['='];
-    rules.case_sensitive = true;
-    rules.multiline = false;
-    // A ; within quotes is none: php_ini::value takes them out.
-    rules.enable_inline_comments = false;
-    Ini::new_from_defaults(rules)
-}
-
-/// `php.ini` and `conf.d/*.ini`, or, where there is no php.ini, all `*.ini`.
-fn files_in(dir: &Path) -> Result<Vec<PathBuf>> {
-    let main = dir.join("php.ini");
-    if !main.is_file() {
-        return ini_files(dir);
-    }
-    let mut files = vec![main];
-    if dir.join("conf.d").is_dir() {
-        files.extend(ini_files(&dir.join("conf.d"))?);
-    }
-    Ok(files)
-}
-
-fn ini_files(dir: &Path) -> Result<Vec<PathBuf>> {
-    let entries = std::fs::read_dir(dir).map_err(Failure::system(text::path(dir)))?;
-    let mut files: Vec<_> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|ext| ext == "ini") && path.is_file())
-        .collect();
-    files.sort();
-    Ok(files)
-}
-
-/// The configurations of the PHPs that are installed below `root`, those that serve requests first, newer ones
-/// before older ones.
-pub(crate) fn usual_places(root: &Path) -> Vec<PathBuf> {
-    let mut versions: Vec<_> = std::fs::read_dir(root.join("etc/php"))
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .collect();
-    let number = |path: &PathBuf| -> Option<(u32, u32)> {
-        let (major, minor) = path.file_name()?.to_str()?.split_once('.')?;
-        Some((major.parse().ok()?, minor.parse().ok()?))
-    };
-    versions.sort_by_key(|path| std::cmp::Reverse(number(path)));
-    let debian = ["fpm", "apache2", "cli"]
-        .iter()
-        .flat_map(|sapi| versions.iter().map(move |version| version.join(sapi)).collect::<Vec<_>>());
-    // Docker's images, and those that build it themselves.
-    debian.chain([root.join("usr/local/etc/php")]).filter(|place| place.is_dir()).collect()
 }
 
 #[cfg(test)]

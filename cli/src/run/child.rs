@@ -18,6 +18,7 @@ use rustix::process::{
 };
 
 use super::signals::Event;
+use super::witness::Witness;
 
 /// As shells have it.
 const NOT_FOUND: u8 = 127;
@@ -29,12 +30,13 @@ const ORPHANED: u8 = 128 + 15;
 const BECOME: &str = "__exec";
 
 /// A command that runs. Its process id is its own until [`Running::wait`].
-#[derive(Debug)]
 pub(super) struct Running {
     child: Child,
     pid: Pid,
     /// Its process group is its own, too.
     has_group: bool,
+    /// Of the group, where it is ours.
+    witness: Option<Witness>,
 }
 
 /// Starts a command, whose end is an event.
@@ -47,6 +49,8 @@ pub(super) fn start(
     tell: Sender<Event>,
 ) -> io::Result<Running> {
     let has_group = File::open("/dev/tty").is_err();
+    // Without one a signal to the group reaches the command twice; that is better than not at all.
+    let witness = if has_group { None } else { Witness::start().ok() };
     let mut starter = Command::new("/proc/self/exe");
     starter
         .arg0("cluster-lock")
@@ -66,7 +70,7 @@ pub(super) fn start(
         while matches!(waitid(WaitId::Pid(pid), options), Err(rustix::io::Errno::INTR)) {}
         let _ = tell.send(Event::Ended);
     })?;
-    Ok(Running { child, pid, has_group })
+    Ok(Running { child, pid, has_group, witness })
 }
 
 impl Running {
@@ -80,8 +84,13 @@ impl Running {
     }
 
     /// Hands on a signal that we got, unless the command has got it, too.
-    pub(super) fn pass_on(&self, number: i32, by_terminal: bool) {
-        if self.has_group || !by_terminal {
+    pub(super) fn pass_on(&mut self, number: i32, by_terminal: bool) {
+        let was_seen = self.witness.as_mut().and_then(|witness| witness.has_seen(number));
+        if was_seen.is_none() {
+            self.witness = None;
+        }
+        let was_seen = was_seen.unwrap_or(false);
+        if self.has_group || !(by_terminal || was_seen) {
             self.signal_number(number);
         }
     }

@@ -3,8 +3,10 @@
 
 mod child;
 mod signals;
+mod witness;
 
 use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
@@ -24,7 +26,9 @@ use crate::units::{lease_time, seconds, span};
 
 use child::Running;
 pub(crate) use child::become_command;
+pub(crate) use signals::die_of;
 use signals::{Event, Signals};
+pub(crate) use witness::become_witness;
 
 /// sysexits.h's EX_UNAVAILABLE: no lock, for want of a server; nothing was run.
 const UNAVAILABLE: u8 = 69;
@@ -38,7 +42,11 @@ The lock is renewed in the background for as long as the command runs, and given
 finds CLUSTER_LOCK_NAME and CLUSTER_LOCK_FENCE in its environment; the latter is a number greater than that of \
 every earlier holder: store it with the data, and refuse smaller ones, where even a second of overlap matters.
 
-SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on. Where there is no controlling terminal (cron, \
+SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on, unless the command has got them already (^C, or \
+kill with the process group). When the command dies of a signal that came to cluster-lock as well, the lock is given \
+back, and cluster-lock dies of the same signal, so that a shell script ends; when the command ends by itself, with the \
+command's exit status. A signal during the wait for the lock, or during --at-least, ends cluster-lock in the same way. \
+Where there is no controlling terminal (cron, \
 systemd) the command gets a process group of its own, and signals go to all of it. If cluster-lock is killed \
 (SIGKILL), the kernel sends SIGTERM to the command (not to what it has started), and the lock comes free when its \
 lease runs out.
@@ -47,7 +55,7 @@ Lost is a lock when somebody broke it, or the server lost its data or could not 
 Then another node may run the same command at the same time, which is what the lock is to prevent; so by default \
 the command is ended. Whoever can live with two at a time rather than with none chooses --on-loss warn.
 
-Exit status: that of the command, 128 + N when signal N ended it, 127 or 126 when it cannot be found or started; or
+Exit status: that of the command, 128 + N when signal N ended the command alone, 127 or 126 when it cannot be found or started; or
   1   the lock was not free, in time; --conflict-exit-code N makes it N
   2   the command line or the settings are not usable
   69  the server cannot be reached, or refuses; the command was not run
@@ -130,6 +138,14 @@ struct Told {
 
 pub(crate) fn run(args: &Args, target: &Target, out: &Output) -> Result<Outcome> {
     let name = args.name.name()?;
+    // Before the lock is taken: it could not be given to the command.
+    if name.as_bytes().contains(&0) {
+        return Err(Failure::Usage(
+            "NAME: there is a \\0 in it, which CLUSTER_LOCK_NAME in the command's environment cannot hold: \
+             choose a name without"
+                .into(),
+        ));
+    }
     let engine = target.engine()?;
     // Before the lock is asked for: from now on nobody ends us without the lock being given back.
     let signals = Signals::catch().map_err(Failure::system("signal handlers"))?;
@@ -157,14 +173,14 @@ fn take(
         identity: &identity,
         interrupted: &interrupted,
     };
-    let told = |waited: Duration, exit_code| Told {
+    let told = |waited: Duration| Told {
         name: name.into(),
         acquired: false,
         waited_seconds: waited.as_secs_f64(),
         fence: None,
         held_seconds: None,
         lost: None,
-        exit_code,
+        exit_code: 0,
     };
     let began = Instant::now();
     match engine.acquire(name, &how) {
@@ -178,33 +194,33 @@ fn take(
                     lease.fence()
                 ));
             }
-            hold(args, lease, signals, out, told(waited, 0))
+            hold(args, lease, signals, out, told(waited))
         }
         Ok(Acquired::TimedOut { waited, blocker }) => {
             if args.verbose || !args.no_wait {
                 let holder = blocker.as_ref().map_or_else(|| "somebody".into(), who);
                 out.note(format_args!("lock \"{name}\": not free within {}: {holder} has it", span(waited)));
             }
-            finish(args.conflict_exit_code, told(waited, args.conflict_exit_code), out)
+            finish(Outcome::Code(args.conflict_exit_code), told(waited), out)
         }
         Ok(Acquired::Interrupted(pending)) => {
             drop(pending); // out of the queue
-            let code = signals.first().map_or(1, |signal| 128_u8.saturating_add(signal));
-            finish(code, told(began.elapsed(), code), out)
+            let outcome = signals.first().map_or(Outcome::No, Outcome::Signal);
+            finish(outcome, told(began.elapsed()), out)
         }
         Err(error) => {
             out.report(&Failure::from(LockError { name: name.clone(), error }));
-            finish(UNAVAILABLE, told(began.elapsed(), UNAVAILABLE), out)
+            finish(Outcome::Code(UNAVAILABLE), told(began.elapsed()), out)
         }
     }
 }
 
-fn finish(code: u8, mut told: Told, out: &Output) -> Result<Outcome> {
-    told.exit_code = code;
+fn finish(outcome: Outcome, mut told: Told, out: &Output) -> Result<Outcome> {
+    told.exit_code = outcome.code();
     if out.json {
         out.aside(&told)?;
     }
-    Ok(Outcome::Code(code))
+    Ok(outcome)
 }
 
 /// The command's name, not its arguments: they may hold what is not for everybody's eyes.
@@ -228,19 +244,28 @@ fn hold(args: &Args, lease: Lease, signals: &Signals, out: &Output, mut told: To
         Ok(child) => child,
         Err(error) => {
             out.note(format_args!("the command cannot be started: {error}"));
-            return finish(child::NOT_STARTED, told, out);
+            return finish(Outcome::Code(child::NOT_STARTED), told, out);
         }
     };
     let lost = supervise(args, &mut child, &lease, signals, out);
     let status = child.wait().map_err(Failure::system("waitpid"))?;
     told.held_seconds = Some(began.elapsed().as_secs_f64());
-    if lost.is_none() {
-        linger(began + args.at_least, &lease, signals);
+    // What has ended the command was meant for us as well: whoever waits for us is to see it. When the command has
+    // dealt with the signal and ended by itself, so do we.
+    let mut ended_by = status.signal().filter(|signal| signals.has_come(*signal));
+    if lost.is_none() && ended_by.is_none() {
+        ended_by = linger(began + args.at_least, &lease, signals);
     }
     let lost = lost.or_else(|| give_back(lease, args.ttl, out));
     told.lost = lost.as_ref().map(ToString::to_string);
-    let code = if lost.is_some() && args.on_loss == OnLoss::Terminate { LOST } else { child::code(status) };
-    finish(code, told, out)
+    let outcome = if lost.is_some() && args.on_loss == OnLoss::Terminate {
+        Outcome::Code(LOST)
+    } else if let Some(signal) = ended_by.and_then(|signal| u8::try_from(signal).ok()) {
+        Outcome::Signal(signal)
+    } else {
+        Outcome::Code(child::code(status))
+    };
+    finish(outcome, told, out)
 }
 
 /// Until the command has ended: passes signals on, and watches over the lock. Returns its loss.
@@ -285,14 +310,18 @@ fn supervise(
     }
 }
 
-/// Keeps the lock until then; a signal ends that, and so does a loss.
-fn linger(until: Instant, lease: &Lease, signals: &Signals) {
+/// Keeps the lock until then; a signal ends that, and so does a loss. Returns the signal.
+fn linger(until: Instant, lease: &Lease, signals: &Signals) -> Option<i32> {
     while lease.is_held() {
         let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() || matches!(signals.next(left.min(LOOK)), Ok(Event::Signal { .. })) {
-            return;
+        if left.is_zero() {
+            return None;
+        }
+        if let Ok(Event::Signal { number, .. }) = signals.next(left.min(LOOK)) {
+            return Some(number);
         }
     }
+    None
 }
 
 /// Gives the lock back. Returns its loss, of which nobody knew before.

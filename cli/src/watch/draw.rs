@@ -1,6 +1,6 @@
 //! How it looks. Everything that others wrote has been made printable.
 
-use cluster_lock_core::{LockReport, text};
+use cluster_lock_core::{LockName, LockReport, text};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style, Stylize};
@@ -14,7 +14,8 @@ use crate::lock::{doing, who};
 use crate::table::fit;
 use crate::units::{between, span};
 
-pub(super) fn draw(app: &App, frame: &mut Frame<'_>) {
+/// Returns the names of the locks that are on the screen now.
+pub(super) fn draw(app: &mut App, frame: &mut Frame<'_>) -> Vec<LockName> {
     let details = app.chosen().filter(|_| app.details).map(|lock| about(lock, app.now));
     let below = details.as_ref().map_or(0, |lines| u16::try_from(lines.len()).unwrap_or(u16::MAX) + 1);
     let half = frame.area().height / 2;
@@ -26,7 +27,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame<'_>) {
     ])
     .areas(frame.area());
     frame.render_widget(Paragraph::new(title(app)), head);
-    locks(app, frame, table);
+    let shown = locks(app, frame, table);
     if let Some(lines) = details {
         frame.render_widget(
             Paragraph::new(lines).block(Block::new().borders(ratatui::widgets::Borders::TOP)),
@@ -34,10 +35,16 @@ pub(super) fn draw(app: &App, frame: &mut Frame<'_>) {
         );
     }
     frame.render_widget(Paragraph::new(footer(app)), foot);
-    if let Some(name) = &app.question {
-        let lock = app.locks.iter().find(|lock| lock.name == *name);
-        let holder = lock.map_or_else(|| "Nobody holds it now.".into(), |lock| held(lock, app.now));
-        question(frame, &format!("Break lock \"{name}\"? {holder}"));
+    if let Some(lock) = &app.question {
+        question(frame, &format!("Break lock \"{}\"? {}", lock.name, held(lock, app.now)));
+    }
+    shown
+}
+
+/// Takes the colours away; bold and reversed stay, by which the chosen line is known.
+pub(super) fn bleach(frame: &mut Frame<'_>) {
+    for cell in &mut frame.buffer_mut().content {
+        (cell.fg, cell.bg) = (Color::Reset, Color::Reset);
     }
 }
 
@@ -45,9 +52,15 @@ fn title(app: &App) -> Vec<Line<'_>> {
     let waiters: usize = app.locks.iter().map(|lock| lock.waiters.len()).sum();
     let longest = app.locks.iter().filter_map(|lock| longest_wait(lock, app.now)).max();
     let longest = longest.map_or_else(String::new, |longest| format!(", the longest for {}", span(longest)));
+    let seldom = app.every > app.interval;
+    let often = if seldom {
+        format!(" (those below as they are now, all every {})", span(app.every))
+    } else {
+        String::new()
+    };
     let second = match &app.trouble {
         Some(trouble) => Line::from(text::said(trouble)).style(Style::new().fg(Color::Red)),
-        None => Line::from(format!("{} held, {waiters} waiting{longest}", app.locks.len())),
+        None => Line::from(format!("{} held, {waiters} waiting{longest}{often}", app.locks.len())),
     };
     vec![Line::from(app.server.as_str()).bold(), second]
 }
@@ -61,7 +74,7 @@ fn footer(app: &App) -> Line<'_> {
     }
 }
 
-fn locks(app: &App, frame: &mut Frame<'_>, area: Rect) {
+fn locks(app: &mut App, frame: &mut Frame<'_>, area: Rect) -> Vec<LockName> {
     let wide = area.width >= 100;
     let titles = ["NAME", "MODE", "NODE", "PID", "WHAT", "HELD", "LEASE", "WAITING", "LONGEST"];
     let optional = |width| Constraint::Length(if wide { width } else { 0 });
@@ -79,12 +92,17 @@ fn locks(app: &App, frame: &mut Frame<'_>, area: Rect) {
     // As the table does it: what is cut, we cut, so that the end of a path is seen.
     let places = Layout::horizontal(widths).spacing(1).split(area);
     let room = |column: usize| places.get(column).map_or(0, |place| usize::from(place.width));
-    let rows = app.locks.iter().map(|lock| row(lock, app.now, wide, (room(0), room(4))));
+    // Only what is seen is made into lines: there may be thousands.
+    let (now, chosen) = (app.now, app.place());
+    let visible = app.visible(usize::from(area.height.saturating_sub(1)));
+    let shown = visible.iter().map(|lock| lock.name.clone()).collect();
+    let rows: Vec<Row<'_>> = visible.iter().map(|lock| row(lock, now, wide, (room(0), room(4)))).collect();
     let table = Table::new(rows, widths)
         .header(Row::new(titles).bold())
         .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
-    let mut state = TableState::new().with_selected(app.place());
+    let mut state = TableState::new().with_selected(chosen.and_then(|place| place.checked_sub(app.top)));
     frame.render_stateful_widget(table, area, &mut state);
+    shown
 }
 
 fn row(lock: &LockReport, now: f64, wide: bool, (name, what): (usize, usize)) -> Row<'static> {

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
+use ratatui::crossterm::style::force_color_output;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::list;
@@ -26,8 +27,9 @@ use screen::Screen;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Sorted by who waits longest, then by who holds longest. Keys: up and down (or k and j) choose, Enter shows holders and \
-waiters, b breaks the lock after a question, r looks at once, q leaves. Where standard output is no terminal, and \
+Sorted by who waits longest, then by who holds longest. Where there are more than some hundred, all are looked at less \
+often (the second line says how often), and those on the screen as often as wanted; r looks at all. Keys: up and down (or k and j) choose, Enter shows holders and waiters, b breaks \
+the lock after a question, r looks at once, q leaves. Where standard output is no terminal, and \
 with --json, it prints once what list prints.")]
 pub(crate) struct Args {
     /// Only locks whose names begin with this
@@ -53,24 +55,48 @@ pub(crate) fn run(args: &Args, target: &Target, out: &Output) -> Result<Outcome>
     }
     // The first look is a plain one: whoever names the wrong server reads so on the screen that stays.
     let engine = target.engine()?;
-    let feed = Feed::start(engine, args.prefix.as_bytes(), args.interval.max(TICK))?;
-    let mut app = App::new(target.config.dsn.redacted());
+    let interval = args.interval.max(TICK);
+    let feed = Feed::start(engine, args.prefix.as_bytes(), interval)?;
+    let mut app = App::new(target.config.dsn.redacted(), interval);
+    if out.has_colour() {
+        // Whoever says so wants it in spite of NO_COLOR, which the library looks at by itself.
+        force_color_output(true);
+    }
     let mut screen = Screen::enter().map_err(Failure::system("the terminal"))?;
-    let outcome = show(&mut app, &feed, &mut screen, &ended_by);
+    let outcome = show(&mut app, &feed, &mut screen, &ended_by, out.has_colour());
     screen.leave();
     outcome.map_err(Failure::system("the terminal"))
 }
 
-fn show(app: &mut App, feed: &Feed, screen: &mut Screen, ended_by: &AtomicUsize) -> io::Result<Outcome> {
+fn show(
+    app: &mut App,
+    feed: &Feed,
+    screen: &mut Screen,
+    ended_by: &AtomicUsize,
+    has_colour: bool,
+) -> io::Result<Outcome> {
+    let mut is_new = true;
     loop {
         if let Ok(signal @ 1..) = u8::try_from(ended_by.load(Ordering::Relaxed)) {
-            return Ok(Outcome::Code(128 + signal));
+            return Ok(Outcome::Signal(signal));
         }
-        feed.news().for_each(|news| app.learn(news));
-        screen.draw(|frame| draw::draw(app, frame))?;
+        for news in feed.news() {
+            app.learn(news);
+            is_new = true;
+        }
+        if std::mem::take(&mut is_new) {
+            screen.draw(|frame| {
+                feed.shown(draw::draw(app, frame));
+                if !has_colour {
+                    draw::bleach(frame);
+                }
+            })?;
+        }
         if !event::poll(TICK)? {
             continue;
         }
+        // A key, or another size.
+        is_new = true;
         if let Event::Key(key) = event::read()?
             && key.kind != KeyEventKind::Release
         {
@@ -78,7 +104,7 @@ fn show(app: &mut App, feed: &Feed, screen: &mut Screen, ended_by: &AtomicUsize)
                 Step::Stay => {}
                 Step::Leave => return Ok(Outcome::Yes),
                 Step::Look => feed.look(),
-                Step::Break(name) => feed.break_lock(name),
+                Step::Break(name, fence) => feed.break_lock(name, fence),
             }
         }
     }

@@ -2,7 +2,8 @@
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 
 use serde_json::Value;
 
@@ -28,9 +29,15 @@ pub(crate) fn bare() -> Command {
     command
 }
 
+/// The exit code, or -N when signal N has ended it.
+pub(crate) fn code_of(status: ExitStatus) -> i32 {
+    status.code().or_else(|| status.signal().map(|signal| -signal)).unwrap()
+}
+
 /// How a call ended.
 #[derive(Debug)]
 pub(crate) struct Said {
+    /// As [`code_of`] has it.
     pub(crate) code: i32,
     pub(crate) out: String,
     pub(crate) err: String,
@@ -56,7 +63,7 @@ impl Said {
 pub(crate) fn call<A: AsRef<OsStr>>(mut command: Command, args: impl IntoIterator<Item = A>) -> Said {
     let out = command.args(args).output().unwrap();
     Said {
-        code: out.status.code().expect("it ends by itself"),
+        code: code_of(out.status),
         out: String::from_utf8(out.stdout).unwrap(),
         err: String::from_utf8(out.stderr).unwrap(),
     }
@@ -97,7 +104,7 @@ impl Ongoing {
         let mut err = String::new();
         std::io::Read::read_to_string(self.child.stderr.as_mut().unwrap(), &mut err).unwrap();
         let status = self.child.wait().unwrap();
-        Said { code: status.code().expect("it ends by itself"), out, err }
+        Said { code: code_of(status), out, err }
     }
 }
 

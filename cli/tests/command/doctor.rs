@@ -103,7 +103,8 @@ fn a_server_whose_memory_is_full() {
     let used: u64 =
         used.lines().find_map(|l| l.strip_prefix("used_memory:")).unwrap().trim().parse().unwrap();
     server.cli(&["CONFIG", "SET", "maxmemory", &(used + used / 50).to_string()]);
-    finds(&doctor(&server.tcp_dsn(), &["--json", "/tmp"]), &[("server.memory", "warning")]);
+    let expected = [("server.grants", "problem"), ("server.memory", "warning")];
+    finds(&doctor(&server.tcp_dsn(), &["--json", "/tmp"]), &expected);
 }
 
 #[test]
@@ -138,7 +139,7 @@ fn a_user_that_may_not_do_all() {
     ] {
         set(&lacks);
         let said = look();
-        let report = finds(&said, &[("server.rights", "problem")]);
+        let report = finds(&said, &[("server.grants", "problem"), ("server.rights", "problem")]);
         let findings = report["findings"].as_array().unwrap();
         let finding = findings.iter().find(|finding| finding["id"] == "server.rights").unwrap();
         let advice = finding["advice"].as_str().unwrap();
@@ -157,7 +158,7 @@ fn a_replica() {
     let replica = RedisServer::start(&["--replicaof", &format!("127.0.0.1 {}", primary.port)]);
     until("it follows", || replica.cli(&["INFO", "replication"]).contains("master_link_status:up"));
     let said = doctor(&replica.tcp_dsn(), &["--json", "--no-measure", "/tmp"]);
-    finds(&said, &[("server.role", "problem")]);
+    finds(&said, &[("server.grants", "problem"), ("server.role", "problem")]);
 }
 
 #[test]

@@ -62,6 +62,8 @@ fn a_list_can_be_narrowed() {
     assert_eq!(names(&["list", "--limit", "1", "--waiting"]), ["theme-css"]);
     assert_eq!(ask(&server, ["list", "--limit", "1", "--json"]).json()["truncated"], true);
     ask(&server, ["list", "--limit", "1"]).expect(0, &["more than 1"]);
+    // None at all is not what anybody wants to see; and it would read as if none were held.
+    ask(&server, ["list", "--limit", "0"]).expect(2, &["--limit"]);
     assert_eq!(
         ask(&server, ["list", "nothing-like-it", "--json"]).expect(1, &[]).json()["locks"],
         serde_json::json!([])

@@ -40,6 +40,91 @@ fn signals_are_passed_on_and_the_lock_is_given_back() {
 }
 
 #[test]
+fn a_signal_that_ends_the_command_ends_us_when_the_lock_is_given_back() {
+    let server = RedisServer::start(&[]);
+    for (name, number) in [("HUP", 1), ("INT", 2), ("QUIT", 3), ("TERM", 15), ("USR1", 10), ("USR2", 12)] {
+        let command = ["run", "--json", "x", "--", "sh", "-c", "echo ready; exec sleep 1000"];
+        let mut run = Ongoing::start(on(&server.unix_dsn()), command);
+        assert_eq!(run.line(), "ready");
+        signal(run.pid(), name);
+        run.end().expect(-number, &[&format!("\"exit_code\":{}", 128 + number)]);
+        assert_clean(&server, &[]);
+    }
+    // The command has ended, and the lock is kept: that is over, too.
+    let mut run =
+        Ongoing::start(on(&server.unix_dsn()), ["run", "--at-least", "1000", "x", "--", "echo", "done"]);
+    assert_eq!(run.line(), "done");
+    until("it is all that is there", || fs::read_to_string(children(run.pid())).unwrap().is_empty());
+    signal(run.pid(), "TERM");
+    run.end().expect(-15, &[]);
+    assert_clean(&server, &[]);
+}
+
+fn children(pid: u32) -> String {
+    format!("/proc/{pid}/task/{pid}/children")
+}
+
+#[test]
+fn a_key_on_the_terminal_ends_a_script_and_not_only_the_command() {
+    let server = RedisServer::start(&[]);
+    let script = "\"$0\" run x -- sh -c 'echo ready; exec sleep 1000'; echo NEXT";
+    let mut shell = std::process::Command::new("bash");
+    shell.env("CLUSTER_LOCK_DSN", server.unix_dsn());
+    let mut terminal = Terminal::start(&shell, &["-c", script, crate::calling::PROGRAM]);
+    terminal.shows("ready");
+    terminal.types("\x03");
+    assert_eq!(terminal.ends(), -2);
+    assert!(!terminal.text().contains("NEXT"), "{}", terminal.text());
+    assert_clean(&server, &[]);
+}
+
+#[test]
+fn a_signal_reaches_the_command_once_whoever_it_was_sent_to() {
+    let server = RedisServer::start(&[]);
+    // A wait is over at once when a signal comes, so that the next one finds nothing pending.
+    let script = "n=0; trap 'n=$((n+1)); echo \"<$n>\"' USR1; trap 'echo \"got $n\"; exit 5' USR2; \
+                  (trap '' USR1 USR2; exec sleep 1000) & echo ready; while :; do wait; done";
+    let mut terminal = Terminal::start(&on(&server.unix_dsn()), &["run", "x", "--", "sh", "-c", script]);
+    terminal.shows("ready");
+    let runner = nix::unistd::Pid::from_raw(i32::try_from(terminal.child.id()).unwrap());
+    for n in 1..=6 {
+        // The group's, and ours alone, in turn.
+        let to = if n % 2 == 0 { runner } else { nix::unistd::Pid::from_raw(-runner.as_raw()) };
+        nix::sys::signal::kill(to, nix::sys::signal::SIGUSR1).unwrap();
+        terminal.shows(&format!("<{n}>"));
+    }
+    nix::sys::signal::kill(runner, nix::sys::signal::SIGUSR2).unwrap();
+    assert_eq!(terminal.ends(), 5);
+    assert!(terminal.text().contains("got 6"), "{}", terminal.text());
+}
+
+#[test]
+fn an_end_of_a_child_that_was_ignored_is_noticed() {
+    let server = RedisServer::start(&[]);
+    let mut command = std::process::Command::new("/usr/bin/env");
+    command.args(["--default-signal", "--ignore-signal=CHLD", crate::calling::PROGRAM]);
+    command.env("CLUSTER_LOCK_DSN", server.unix_dsn());
+    let mut run =
+        Ongoing::start(command, ["run", "--at-least", "1000", "x", "--", "sh", "-c", "sleep 0; echo done"]);
+    assert_eq!(run.line(), "done");
+    until("the command has ended", || fs::read_to_string(children(run.pid())).unwrap_or_default().is_empty());
+    ask(&server, ["info", "x"]).expect(0, &["held by"]);
+    signal(run.pid(), "TERM");
+    run.end().expect(-15, &[]);
+}
+
+#[test]
+fn a_name_that_no_environment_can_hold_is_refused_before_the_lock_is_taken() {
+    let server = RedisServer::start(&[]);
+    let said = ask(&server, ["run", "--escaped", "a\\x00b", "--", "echo", "never"])
+        .expect(2, &["\\0", "CLUSTER_LOCK_NAME"]);
+    assert_eq!(said.out, "");
+    assert_clean(&server, &[]);
+    // Elsewhere it is a name like others.
+    ask(&server, ["info", "--escaped", "a\\x00b"]).expect(1, &[]);
+}
+
+#[test]
 fn a_signal_that_was_switched_off_stays_so() {
     let server = RedisServer::start(&[]);
     let observer = server.observer();
@@ -63,7 +148,7 @@ fn a_signal_ends_the_wait_and_the_place_in_the_queue() {
     let run = Ongoing::start(on(&server.unix_dsn()), ["run", "x", "--", "echo", "never"]);
     until("it waits", || waiting(&observer, "x") == 1);
     signal(run.pid(), "TERM");
-    let said = run.end().expect(143, &[]);
+    let said = run.end().expect(-15, &[]);
     assert_eq!(said.out, "");
     assert_eq!(waiting(&observer, "x"), 0);
     drop(held);

@@ -45,6 +45,33 @@ fn a_server_that_refuses_is_told_apart_by_its_words() {
     }
 }
 
+/// Nobody says that all is well, or that nothing is held, where no script can be run.
+#[test]
+fn a_server_that_runs_no_scripts_is_told_by_all() {
+    let server = RedisServer::start(&["--rename-command", "EVALSHA", ""]);
+    for args in ASKING {
+        call(on(&server.tcp_dsn()), args)
+            .expect(code(args), &["unknown command 'EVALSHA'", "rename-command"]);
+    }
+    let json = ask(&server, ["status", "--json"]).expect(3, &[]).json();
+    assert!(json["error"]["message"].as_str().unwrap().contains("EVALSHA"), "{json}");
+    let told = ask(&server, ["doctor", "--no-measure", "--php", "/nowhere"])
+        .expect(1, &["grants no lock", "EVALSHA"]);
+    assert!(!told.out.contains("was taken there"), "{told:?}");
+}
+
+#[test]
+fn a_replica_grants_no_locks_whoever_is_asked() {
+    let server = RedisServer::start(&[]);
+    server.cli(&["REPLICAOF", "127.0.0.1", "1"]);
+    let dsn = server.tcp_dsn();
+    call(on(&dsn), ["status"]).expect(1, &["READONLY"]);
+    call(on(&dsn), ["ping", "--count", "1"]).expect(3, &["READONLY"]);
+    call(on(&dsn), ["metrics"]).expect(0, &["cluster_lock_server_up{server=\"", "\"} 0"]);
+    call(on(&dsn), ["doctor", "--no-measure", "--php", "/nowhere"])
+        .expect(1, &["READONLY", "it is a replica"]);
+}
+
 #[test]
 fn the_readmes_rights_are_enough() {
     let server = RedisServer::start(&[]);

@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use nix::pty::{Winsize, openpty};
 use nix::sys::termios::{Termios, tcgetattr};
 
+use crate::calling::code_of;
 use crate::support::until;
 
 pub(crate) const ROWS: u16 = 24;
@@ -72,6 +73,16 @@ impl Terminal {
         self.screen.lock().unwrap().screen().contents()
     }
 
+    /// Whether anything on it has a colour.
+    pub(crate) fn has_colour(&self) -> bool {
+        let parser = self.screen.lock().unwrap();
+        let (_, columns) = parser.screen().size();
+        let cells = (0..ROWS).flat_map(|row| (0..columns.get()).map(move |column| (row, column)));
+        cells
+            .filter_map(|(row, column)| parser.screen().cell(row, column))
+            .any(|cell| (cell.fgcolor(), cell.bgcolor()) != (vt100::Color::Default, vt100::Color::Default))
+    }
+
     /// All that was ever sent to it.
     pub(crate) fn raw(&self) -> Vec<u8> {
         self.raw.lock().unwrap().clone()
@@ -87,9 +98,9 @@ impl Terminal {
         self.keys.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Waits for its end; all that it has sent has been read then.
+    /// Waits for its end, and has its code ([`code_of`]); all that it has sent has been read then.
     pub(crate) fn ends(&mut self) -> i32 {
-        let code = self.child.wait().unwrap().code().unwrap();
+        let code = code_of(self.child.wait().unwrap());
         // What was sent last has arrived when what we send ourselves has.
         let mark = "\u{1}the end\u{1}";
         File::from(self.line.try_clone().unwrap()).write_all(mark.as_bytes()).unwrap();

@@ -27,12 +27,15 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::machine::{Effects, Machine, Now};
-use super::{Attempt, Claim, Grant, IfBusy, Standing, Store, StoreStatus, Token, Wake};
+use super::{
+    Attempt, Broken, Claim, First, Grant, IfBusy, Standing, Store, StoreStatus, Token, Wake, trial_name,
+    try_out,
+};
 use crate::clock::Instant;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::key::LockName;
-use crate::report::LockReport;
+use crate::report::{LockReport, ServerReport};
 use crate::text;
 
 /// How long an idle lock remembers its last fencing token, in seconds.
@@ -360,29 +363,45 @@ impl Store for LocalStore {
 
     fn list(&self, prefix: &[u8], limit: usize) -> Result<Vec<LockReport>> {
         let locked = self.lock()?;
-        let mut reports = Vec::new();
+        let mut first = First::new(limit);
         for file in locked.lock_files() {
             if let Ok(Some(record)) = locked.read(&file)
                 && record.name.starts_with(prefix)
                 && let Ok(name) = LockName::new(&record.name)
                 && self.file(&name) == file
+                && first.wants(&name)
+                && let Some(report) = record.machine.report(locked.now, &name)
             {
-                reports.extend(record.machine.report(locked.now, &name));
+                first.add(report);
             }
         }
-        reports.sort_by(|a, b| a.name.cmp(&b.name));
-        reports.truncate(limit);
-        Ok(reports)
+        Ok(first.sorted())
     }
 
-    fn break_lock(&self, name: &LockName) -> Result<bool> {
+    fn break_lock(&self, name: &LockName, meant: Option<u64>) -> Result<Broken> {
         let locked = self.lock()?;
         let file = self.file(name);
-        if locked.read(&file).is_err() {
+        if meant.is_none() && locked.read(&file).is_err() {
             locked.remove(&file);
-            return Ok(true);
+            return Ok(Broken::Yes);
         }
-        locked.step(name, |m, _| m.break_lock(locked.now))
+        locked.step(name, |m, _| m.break_lock(locked.now, meant))
+    }
+
+    fn forget(&self, name: &LockName) {
+        if let Ok(locked) = self.lock() {
+            locked.remove(&self.file(name));
+        }
+    }
+
+    fn examine(&self) -> Vec<ServerReport> {
+        let tried = trial_name().and_then(|name| try_out(self, &name));
+        let told = |error: Error| ServerReport {
+            server: self.label.clone(),
+            error: Some(error.cause()),
+            ..ServerReport::default()
+        };
+        tried.err().map(told).into_iter().collect()
     }
 
     fn status(&self) -> StoreStatus {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Attempt, Claim, Grant, IfBusy, Standing};
+use super::{Attempt, Broken, Claim, Grant, IfBusy, Standing};
 use crate::error::Loss;
 use crate::key::LockName;
 use crate::report::{Holder, Identity, LockReport, Mode, Waiter};
@@ -196,19 +196,24 @@ impl Machine {
     }
 
     /// `break.lua`.
-    pub fn break_lock(&mut self, now: Now) -> (bool, Effects) {
+    pub fn break_lock(&mut self, now: Now, meant: Option<u64>) -> (Broken, Effects) {
         let mut effects = Effects::default();
-        let mut held = true;
-        if let Some(writer) = self.writer.take_if(|writer| writer.is_alive(now)) {
+        let writes = self.writer.as_ref().is_some_and(|writer| writer.is_alive(now));
+        let reads = self.readers.values().any(|reader| reader.is_alive(now));
+        if (writes || reads) && meant.is_some_and(|meant| meant != self.fence) {
+            return (Broken::Another, effects);
+        }
+        let mut broken = Broken::Yes;
+        if let Some(writer) = self.writer.take_if(|_| writes) {
             self.previous = Previous::Broken(writer.token);
-        } else if self.readers.values().any(|reader| reader.is_alive(now)) {
+        } else if reads {
             self.readers.clear();
             self.previous = Previous::BrokenReaders;
         } else {
-            held = false;
+            broken = Broken::Free;
         }
         self.settle(now, None, &mut effects);
-        (held, effects)
+        (broken, effects)
     }
 
     /// `inspect.lua`, read.

@@ -7,12 +7,13 @@ pub mod machine;
 mod quorum;
 mod redis;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::clock::Instant;
 use crate::config::Config;
 use crate::dsn::Dsn;
-use crate::error::{Loss, Result};
+use crate::error::{Error, Loss, Result};
 use crate::key::LockName;
 use crate::pool::Pool;
 use crate::report::{LockReport, Mode, ServerReport};
@@ -142,6 +143,17 @@ pub enum Standing {
     Lost(Loss),
 }
 
+/// What came of [`Store::break_lock`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// Whoever held it no longer does.
+    Yes,
+    /// Nobody held it.
+    Free,
+    /// Another holder has it by now than the one who was meant: nothing was done.
+    Another,
+}
+
 /// What [`Store::status`] reports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoreStatus {
@@ -209,18 +221,27 @@ pub trait Store: Send + Sync {
     /// Who holds and who waits; `None` when nobody holds it. One round trip.
     fn info(&self, name: &LockName) -> Result<Option<LockReport>>;
 
-    /// All held locks whose names start with `prefix`, at most `limit`, sorted by name.
+    /// The first `limit` by name of all held locks whose names start with `prefix`, sorted by name. Empty means
+    /// that none is held, and that the server was asked in the way in which locks ask it.
     fn list(&self, prefix: &[u8], limit: usize) -> Result<Vec<LockReport>>;
 
-    /// Takes the lock away from whoever holds it; the next waiter gets it. `false` when nobody
-    /// held it. One round trip.
-    fn break_lock(&self, name: &LockName) -> Result<bool>;
+    /// Takes the lock away from whoever holds it; the next waiter gets it. One round trip. With the fencing
+    /// token of a [report](LockReport::fence) only if nobody has been let in since; that is decided where the
+    /// lock is, and in the same step.
+    fn break_lock(&self, name: &LockName, meant: Option<u64>) -> Result<Broken>;
 
     /// What the servers that keep the locks say of themselves. A few round trips to each, one after
     /// the other. Empty where there is no server.
     fn servers(&self) -> Vec<ServerReport> {
         Vec::new()
     }
+
+    /// Removes what is remembered of a name that nobody holds or will ever use again, as far as that can be done.
+    fn forget(&self, name: &LockName);
+
+    /// As [`Store::servers`], and whether each of them grants a lock: one of a name of its own is taken and given back.
+    /// Where there is no server, the reason why none can be had, if so.
+    fn examine(&self) -> Vec<ServerReport>;
 
     /// What is known without asking the server, so that a status page never blocks.
     fn status(&self) -> StoreStatus;
@@ -243,6 +264,57 @@ pub fn open(config: &Config) -> Result<Box<dyn Store>> {
         Dsn::Sentinel(sentinel) => Ok(Box::new(RedisStore::watched(sentinel, config))),
         Dsn::Cluster(cluster) => Ok(Box::new(RedisStore::sharded(cluster, config)?)),
         Dsn::Local(directory) => Ok(Box::new(LocalStore::new(directory.clone(), config))),
+    }
+}
+
+/// What [`try_out`] takes is free after this long, if it cannot be given back.
+const TRIAL_LEASE: Duration = Duration::from_secs(1);
+
+/// A name that is nobody's, for [`try_out`].
+pub(crate) fn trial_name() -> Result<LockName> {
+    LockName::new(&[b"cluster_lock:trial:", Token::random().as_bytes()].concat())
+}
+
+/// Takes a free lock of a trial's name and gives it back: whether locks can be had, now. Three round trips; nothing is
+/// left of it.
+pub(crate) fn try_out(store: &(impl Store + ?Sized), name: &LockName) -> Result<()> {
+    let token = Token::random();
+    let (mode, ttl) = (Mode::Exclusive, TRIAL_LEASE);
+    let claim = Claim { name, token: &token, mode, ttl, identity: b"{}", place: 0, converts: 0 };
+    let outcome = store.attempt(&claim, IfBusy::GiveUp).and_then(|_| store.release(name, &token));
+    store.forget(name);
+    match outcome? {
+        Standing::Ours => Ok(()),
+        Standing::Lost(loss) => Err(Error::Lost(loss)),
+    }
+}
+
+/// The first locks by name of those that are shown to it; no more of them are kept.
+pub(crate) struct First {
+    limit: usize,
+    locks: BTreeMap<LockName, LockReport>,
+}
+
+impl First {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { limit, locks: BTreeMap::new() }
+    }
+
+    /// Whether a lock of this name is worth looking at: it is not behind the last one when there are enough.
+    pub(crate) fn wants(&self, name: &LockName) -> bool {
+        let is_before = |(last, _): (&LockName, _)| name < last;
+        self.locks.len() < self.limit || self.locks.last_key_value().is_some_and(is_before)
+    }
+
+    pub(crate) fn add(&mut self, report: LockReport) {
+        self.locks.insert(report.name.clone(), report);
+        if self.locks.len() > self.limit {
+            self.locks.pop_last();
+        }
+    }
+
+    pub(crate) fn sorted(self) -> Vec<LockReport> {
+        self.locks.into_values().collect()
     }
 }
 

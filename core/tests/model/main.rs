@@ -41,7 +41,10 @@ enum Step {
         client: usize,
         ttl: Duration,
     },
-    Break,
+    /// Of whoever holds it, or of this client, by the fencing token that it was given last.
+    Break {
+        seen: Option<usize>,
+    },
     /// An earlier command arrives again: the newest for 0.
     Again {
         back: usize,
@@ -85,7 +88,9 @@ enum Command {
         token: Token,
         ttl: Duration,
     },
-    Break,
+    Break {
+        meant: Option<u64>,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -104,7 +109,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(client, shared, if_busy, ttl)| Step::Attempt { client, shared, if_busy, ttl }),
         6 => client.clone().prop_map(|client| Step::Release { client }),
         2 => (client.clone(), ttl).prop_map(|(client, ttl)| Step::Renew { client, ttl }),
-        1 => Just(Step::Break),
+        2 => prop::option::of(client.clone()).prop_map(|seen| Step::Break { seen }),
         3 => (0..8usize).prop_map(|back| Step::Again { back }),
         6 => client.clone().prop_map(|client| Step::ReadMail { client }),
         1 => client.clone().prop_map(|client| Step::LoseMail { client }),
@@ -278,9 +283,9 @@ impl<'a> History<'a> {
                 let expected = self.reference.renew(now, token.as_bytes(), *ttl);
                 assert_eq!(self.lab.store.renew(&self.lock, token, *ttl).unwrap(), expected, "{context}");
             }
-            Command::Break => {
-                let expected = self.reference.break_lock(now);
-                assert_eq!(self.lab.store.break_lock(&self.lock).unwrap(), expected, "{context}");
+            Command::Break { meant } => {
+                let expected = self.reference.break_lock(now, *meant);
+                assert_eq!(self.lab.store.break_lock(&self.lock, *meant).unwrap(), expected, "{context}");
             }
         }
         self.check_fences();
@@ -298,15 +303,11 @@ impl<'a> History<'a> {
                 if_busy,
                 ttl,
                 place: self.places[client],
-                converts: self
-                    .fences
-                    .get(&reference::text(self.tokens[client].as_bytes()))
-                    .copied()
-                    .unwrap_or(0),
+                converts: self.fence_of(client),
             },
             Step::Release { client } => Command::Release { token: self.tokens[client].clone() },
             Step::Renew { client, ttl } => Command::Renew { token: self.tokens[client].clone(), ttl },
-            Step::Break => Command::Break,
+            Step::Break { seen } => Command::Break { meant: seen.map(|client| self.fence_of(client).max(1)) },
             Step::Again { back } => match self.sent.iter().rev().nth(back) {
                 Some(command) => command.clone(),
                 None => return,
@@ -338,6 +339,11 @@ impl<'a> History<'a> {
         };
         self.send(&command);
         self.sent.push(command);
+    }
+
+    /// The fencing token that a client was given last; 0: none.
+    fn fence_of(&self, client: usize) -> u64 {
+        self.fences.get(&reference::text(self.tokens[client].as_bytes())).copied().unwrap_or(0)
     }
 
     fn mailbox(&self, token: &Token) -> String {
@@ -379,7 +385,7 @@ impl<'a> History<'a> {
             self.latest_us + (RETAIN_MS + MAX_LEASE_MS + 1) * 1000 + 2 * (self.latest_us - self.earliest_us),
         );
         assert_eq!(self.lab.keys(), [], "after everything has run out");
-        self.send(&Command::Break);
+        self.send(&Command::Break { meant: None });
         assert!(self.reference.is_idle());
     }
 }
@@ -403,6 +409,7 @@ fn scripts_do_what_the_model_does() {
 
 const SHORT: Duration = Duration::from_millis(500);
 const SECOND: u64 = 1_000_000;
+const BREAK: Step = Step::Break { seen: None };
 
 const fn wants(client: usize, shared: bool) -> Step {
     Step::Attempt { client, shared, if_busy: IfBusy::Queue, ttl: SHORT }
@@ -468,7 +475,7 @@ fn who_is_let_in_when_a_lease_has_run_out_is_not_broken_with_the_dead_holder() {
         wants(1, false),
         wants(2, false),
         Step::Pass { us: SECOND },
-        Step::Break,
+        BREAK,
         wants(1, false),
     ];
     assert!(held(&history(&steps)));
@@ -476,6 +483,6 @@ fn who_is_let_in_when_a_lease_has_run_out_is_not_broken_with_the_dead_holder() {
 
 #[test]
 fn a_lock_that_was_broken_after_its_record_was_evicted_is_recorded() {
-    let steps = [wants(0, false), wants(1, false), Step::Evict(Part::Record), Step::Break, wants(2, false)];
+    let steps = [wants(0, false), wants(1, false), Step::Evict(Part::Record), BREAK, wants(2, false)];
     assert!(!held(&history(&steps)));
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cluster_lock_core::store::machine::{Effects, GRANT_LEASE, Machine, Now};
 use cluster_lock_core::store::{Attempt, Claim, Grant, IfBusy};
-use cluster_lock_core::{Identity, LockName, LockReport, Mode, Standing};
+use cluster_lock_core::{Broken, Identity, LockName, LockReport, Mode, Standing};
 use serde_json::Value;
 
 /// The keys of one lock, as `common.lua` names them.
@@ -107,9 +107,12 @@ impl Reference {
         standing
     }
 
-    pub(crate) fn break_lock(&mut self, now: Now) -> bool {
+    pub(crate) fn break_lock(&mut self, now: Now, meant: Option<u64>) -> Broken {
         self.correct_clock(now);
-        let (broken, effects) = self.machine.break_lock(now);
+        let (broken, effects) = self.machine.break_lock(now, meant);
+        if broken == Broken::Another {
+            return broken;
+        }
         if self.known || !effects.mail.is_empty() {
             self.saved(now, "");
         }

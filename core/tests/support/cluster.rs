@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::{RedisServer, free_port, until_within};
+use super::{RedisServer, free_port, until, until_within};
 
 pub struct ClusterSetup {
     pub servers: Vec<RedisServer>,
@@ -36,7 +36,7 @@ impl ClusterSetup {
 
     /// Waits until all agree on who is who: three primaries, the others in sync.
     pub fn await_whole(&self) {
-        until_within(Duration::from_secs(40), "the cluster is whole", || {
+        until("the cluster is whole", || {
             let mut primaries = 0;
             self.servers.iter().all(|server| {
                 let (state, replication) =
@@ -66,7 +66,7 @@ impl ClusterSetup {
     /// The number of the server that serves a slot, as all of them that answer say.
     pub fn owner(&self, slot: u16) -> usize {
         let mut owner = None;
-        until_within(Duration::from_secs(20), "the servers agree on a slot", || {
+        until("the servers agree on a slot", || {
             let mut said: Vec<_> = self.servers.iter().filter_map(|s| self.owner_by(s, slot)).collect();
             said.dedup();
             owner = said.first().copied().filter(|_| said.len() == 1);
@@ -101,7 +101,7 @@ impl ClusterSetup {
     /// Waits until `witness` says that another server than this one serves the slot: when, and which?
     pub fn await_replaced(&self, slot: u16, from: usize, witness: usize) -> (Instant, &RedisServer) {
         let (mut when, mut owner) = (Instant::now(), from);
-        until_within(Duration::from_secs(20), "a replica takes over", || {
+        until("a replica takes over", || {
             when = Instant::now();
             owner = self.owner_by(&self.servers[witness], slot).unwrap_or(from);
             owner != from
@@ -165,7 +165,7 @@ impl ClusterSetup {
     /// Brings a slot that may be on the way to where it was to go.
     fn finish_move(&self, slot: u16, from: usize, to: usize) {
         let text = slot.to_string();
-        until_within(Duration::from_secs(60), "a slot arrives", || {
+        until("a slot arrives", || {
             let set = |at: usize, state, node: usize| {
                 self.servers[at].cli(&["CLUSTER", "SETSLOT", &text, state, &self.ids[node]])
             };

@@ -100,7 +100,7 @@ impl RedisServer {
     }
 
     fn await_ready(&self) {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + HANG;
         while std::os::unix::net::UnixStream::connect(self.socket()).is_err() {
             assert!(Instant::now() < deadline, "redis-server does not come up");
             std::thread::sleep(Duration::from_millis(5));
@@ -212,15 +212,19 @@ impl Drop for Frozen {
 /// are open but the idle ones of the pools; after the engines' end, none.
 #[track_caller]
 pub fn assert_clean(server: &RedisServer, engines: &[&Engine]) {
-    // What the dead leave runs out within 2.2 s at the latest, in which a hand-off has to be confirmed.
-    let patience = Instant::now() + Duration::from_secs(4);
-    let look = |what: &str, mut wrong: Box<dyn FnMut() -> Option<String> + '_>| {
-        while let Some(wrong) = wrong() {
-            assert!(Instant::now() < patience, "{what}: {wrong}");
+    let look = |what: &str, patience: Duration, mut wrong: Box<dyn FnMut() -> Option<String> + '_>| {
+        let patience = Instant::now() + patience;
+        loop {
+            // What counts in the end is a look that was taken after that.
+            let last = Instant::now() >= patience;
+            let Some(wrong) = wrong() else { return };
+            assert!(!last, "{what}: {wrong}");
             std::thread::sleep(Duration::from_millis(10));
         }
     };
-    look("the server is not clean", Box::new(|| server.left_behind()));
+    // What the dead leave runs out, by the server's clock, within 2.2 s at the latest, in which a hand-off has to be
+    // confirmed.
+    look("the server is not clean", Duration::from_secs(4), Box::new(|| server.left_behind()));
     let mut idle = 0;
     for engine in engines {
         let status = engine.status();
@@ -230,11 +234,11 @@ pub fn assert_clean(server: &RedisServer, engines: &[&Engine]) {
     let more_than = |most: usize| {
         move || Some(server.clients()).filter(|c| c.len() > most).map(|c| format!("{most} expected: {c:?}"))
     };
-    look("connections beyond the idle ones", Box::new(more_than(idle)));
+    look("connections beyond the idle ones", HANG, Box::new(more_than(idle)));
     for engine in engines {
         engine.shutdown();
     }
-    look("connections after the end", Box::new(more_than(0)));
+    look("connections after the end", HANG, Box::new(more_than(0)));
 }
 
 /// The whole message that a user gets; fails unless it names the lock, the server, and all of `words`.
@@ -284,8 +288,7 @@ pub fn patient(dsn: &str) -> Engine {
 }
 
 pub fn patient_config(dsn: &str) -> Config {
-    let patience = Duration::from_secs(10);
-    Config { connect_timeout: patience, command_timeout: patience, ..config(dsn) }
+    Config { connect_timeout: HANG, command_timeout: HANG, ..config(dsn) }
 }
 
 pub fn config(dsn: &str) -> Config {
@@ -295,6 +298,10 @@ pub fn config(dsn: &str) -> Config {
 pub fn name(text: &str) -> LockName {
     LockName::new(text.as_bytes()).unwrap()
 }
+
+/// A guard against what hangs, and no measure: a busy machine takes its time. Who is not to wait for its time to be up
+/// gets ten times as much.
+pub const HANG: Duration = Duration::from_secs(60);
 
 /// An acquire that tests can shape.
 #[derive(Clone)]
@@ -311,7 +318,7 @@ impl Default for Want {
     fn default() -> Self {
         Self {
             mode: Mode::Exclusive,
-            timeout: Some(Duration::from_secs(10)),
+            timeout: Some(HANG),
             ttl: Duration::from_secs(10),
             auto_renew: true,
             max_hold: None,
@@ -399,10 +406,10 @@ pub fn waiting(engine: &Engine, lock: &str) -> usize {
     engine.info(&name(lock)).unwrap().map_or(0, |r| r.waiters.len())
 }
 
-/// Waits until something is true, for at most ten seconds.
+/// Waits until something is true.
 #[track_caller]
 pub fn until(what: &str, condition: impl FnMut() -> bool) {
-    until_within(Duration::from_secs(10), what, condition);
+    until_within(HANG, what, condition);
 }
 
 #[track_caller]

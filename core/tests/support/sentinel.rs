@@ -50,7 +50,7 @@ impl SentinelSetup {
         let sentinels = (0..3).map(|_| sentinel(&port, lines)).collect();
         let setup = Self { servers, sentinels, password: password.map(str::to_owned) };
         for sentinel in &setup.sentinels {
-            until_within(Duration::from_secs(30), "the sentinels know each other and the replicas", || {
+            until("the sentinels know each other and the replicas", || {
                 let known = setup.ask(sentinel, &["SENTINEL", "MASTER", MASTER]);
                 let known: Vec<&str> = known.lines().collect();
                 let value = |name| known.iter().position(|l| *l == name).map_or("", |i| known[i + 1]);
@@ -90,6 +90,17 @@ impl SentinelSetup {
         self.sentinels[number].child.id()
     }
 
+    /// How many connections have been made to the sentinel with this number; the one that asks counts, too.
+    pub fn connections_to(&self, number: usize) -> u64 {
+        let info = self.ask(&self.sentinels[number], &["INFO", "stats"]);
+        info.lines()
+            .find_map(|l| l.strip_prefix("total_connections_received:"))
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap()
+    }
+
     /// The port of the primary, as the sentinel with this number says.
     fn named_by(&self, number: usize) -> Option<u16> {
         let answer = self.ask(&self.sentinels[number], &["SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER]);
@@ -110,7 +121,7 @@ impl SentinelSetup {
     pub fn await_switch(&self, from: usize) -> Instant {
         let port = Some(self.servers[from].port);
         let mut when = Instant::now();
-        until_within(Duration::from_secs(30), "the sentinels switch to another primary", || {
+        until("the sentinels switch to another primary", || {
             when = Instant::now();
             (0..3).any(|number| self.named_by(number).is_some_and(|named| Some(named) != port))
         });

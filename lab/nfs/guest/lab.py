@@ -19,6 +19,7 @@ MOUNTS = {"a": "/mnt/a-site", "b": "/srv/b-site"}
 EXPORT = Path("/export")
 REPORT = Path("/run/report")
 PHP = os.environ["lab_php"]
+FPM = os.environ["lab_fpm"]  # empty: this PHP has none
 PROXY_PORT = 2050
 # Without callbacks: a proxy hides from the client that the server would notify it of a free lock.
 NO_NOTIFY = "4.1-nonotify"

@@ -15,13 +15,13 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, "/run/lab/guest")
-from lab import (CONFIGURED, MOUNTS, NODES, PHP, REPORT, SERVER, Php, arguments, cut_off, excludes,  # noqa: E402
+from lab import (CONFIGURED, FPM, MOUNTS, NODES, PHP, REPORT, SERVER, Php, arguments, cut_off, excludes,  # noqa: E402
                  mounted, on, path, reconnect, record, run)
 
 COMMAND = str(REPORT / "cluster-lock")
 DSN = f"redis://{SERVER}"
-# Debian's php and php-fpm are found; another PHP is named.
-PROGRAMS = [] if Path(PHP).resolve() == Path(shutil.which("php") or "/").resolve() else ["--php", PHP]
+# Named, not found: the nodes see this machine's programs, and whatever other PHP it has is not the nodes'.
+PROGRAMS = [word for php in (PHP, FPM) if php for word in ("--php", php)]
 
 
 def doctor(node: str, *words: str, dsn: str | None = None) -> tuple[int, str]:

@@ -69,9 +69,9 @@ function cluster_lock_list(string $prefix = "", int $limit = 1000): array
 }
 
 /** An administrator removes a lock whoever holds it; the next waiter gets it. */
-function cluster_lock_break(string $name): bool
+function cluster_lock_break(string $name, ?int $fence = null): bool
 {
-    return Functions::break($name);
+    return Functions::break($name, $fence);
 }
 
 /** What every server that keeps locks says of itself: for health checks. */

@@ -3,11 +3,18 @@
 -- has run out, is let in and keeps the lock. Whatever else has been written to the keys of the lock, and is
 -- in the way of every other step, goes too.
 --
+-- With a fencing token it takes the lock from the holder who was seen, and from nobody else: it must be the
+-- newest that was given out, so that nobody has been let in since. Then it can be repeated, and clears nothing
+-- that is no lock's.
+--
 -- KEYS[1]  the lock
+-- ARGV     1 (optional) the fencing token of the holder who is meant
 -- Returns  1 somebody held it, or something was in the way   0 nobody did
-local held = false
+--          2 another one than meant holds it: nothing was done
+--          3 as 2, 4 as 0, and who held it before was broken: by an earlier try, if its reply was lost
+local meant, held = tonumber(ARGV[1]), false
 for _, probe in ipairs({{'', 'GET'}, {':q', 'ZCARD'}, {':r', 'ZCARD'}, {':w', 'HGET', ''}, {':i', 'HGET', ''}}) do
-    local found = redis.pcall(probe[2], KEYS[1] .. probe[1], unpack(probe, 3))
+    local found = not meant and redis.pcall(probe[2], KEYS[1] .. probe[1], unpack(probe, 3))
     if type(found) == 'table' and string.find(found.err or '', 'WRONGTYPE', 1, true) then
         redis.call('DEL', KEYS[1] .. probe[1])
         held = true
@@ -17,9 +24,14 @@ end
 --#include common.lua
 
 held = held or foreign
-if mode == 'X' and expiry() > now then
+local writes = mode == 'X' and expiry() > now
+local reads = mode == 'S' and redis.call('ZRANGEBYSCORE', READERS, '(' .. now, '+inf')[1]
+local repeated = meant and string.byte(previous) == 33
+if meant and fence ~= meant and (writes or reads) then
+    return repeated and 3 or 2
+elseif writes then
     held, mode, previous = true, 'F', '!' .. holder
-elseif mode == 'S' and redis.call('ZRANGEBYSCORE', READERS, '(' .. now, '+inf')[1] then
+elseif reads then
     held, mode, previous = true, 'F', '!' .. READERS_ALL
     redis.call('DEL', READERS, INFO)
 end
@@ -27,4 +39,4 @@ settle()
 if state or mode ~= 'F' then
     save()
 end
-return held and 1 or 0
+return held and 1 or repeated and 4 or 0

@@ -42,7 +42,7 @@ elseif state then
         string.match(state, '^([XS]). (%S+) (%d+) (%d+) (%d+) (%d+)([ !]%S+) (.*)$')
     fence, since, start, lease = tonumber(fence), tonumber(since), tonumber(start), tonumber(lease)
 end
--- Something else has written to this key. Only break.lua, which has no token, goes on.
+-- Something else has written to this key. Only break.lua goes on, when no token is meant.
 local foreign = state and not (fence and fence < 1e16 and since < 1e16 and start < 1e16 and lease < 1e13)
 if foreign then
     if ARGV[1] then

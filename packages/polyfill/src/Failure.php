@@ -12,9 +12,17 @@ use Exception;
  */
 final class Failure extends Exception
 {
-    private function __construct(public readonly Kind $kind, string $message)
+    public function __construct(public readonly Kind $kind, string $message)
     {
         parent::__construct($message);
+    }
+
+    /** Without the server's name, where that stands next to it. */
+    public function cause(string $server): string
+    {
+        $said = $this->getMessage();
+
+        return str_starts_with($said, "$server: ") ? substr($said, strlen("$server: ")) : $said;
     }
 
     public static function config(string $message): self

@@ -80,7 +80,7 @@ final class Functions
 
             throw $thrown;
         }
-        self::leave($lockName, $turn);
+        self::leave($lockName, $turn, $value);
 
         return $value;
     }
@@ -118,18 +118,22 @@ final class Functions
             // No name is longer.
             return strlen($prefix) > LockName::MAX ? [] : Engine::current()->store->list($prefix, $limit);
         } catch (Failure $failure) {
-            Raise::warning('cluster_lock_list', Engine::counted($failure)->getMessage());
+            $message = Engine::counted($failure)->getMessage();
+            Raise::warning('cluster_lock_list', "The locks cannot be listed: $message");
 
             return [];
         }
     }
 
-    public static function break(string $name): bool
+    public static function break(string $name, ?int $fence): bool
     {
         Request::enter();
         $lockName = Arguments::name('cluster_lock_break', 1, $name);
+        if ($fence !== null && $fence < 1) {
+            throw Arguments::error('cluster_lock_break', 2, 'fence', 'must be greater than or equal to 1');
+        }
         try {
-            return Engine::current()->store->break($lockName);
+            return Engine::current()->store->break($lockName, $fence);
         } catch (Failure $failure) {
             Raise::warning('cluster_lock_break', $lockName->about(Engine::counted($failure)->getMessage()));
 
@@ -180,7 +184,7 @@ final class Functions
         }
     }
 
-    private static function leave(LockName $name, Turn $turn): void
+    private static function leave(LockName $name, Turn $turn, mixed $result): void
     {
         try {
             Request::enter();
@@ -195,7 +199,12 @@ final class Functions
                 ? 'was unlocked, or lost and acquired again, by the callback'
                 : "was lost before it was released: {$given->how}";
 
-            throw Raise::here(new ClusterLockLostException($name->about($what)));
+            $lost = new ClusterLockLostException($name->about($what));
+            (function () use ($result): void {
+                $this->result = $result;
+            })->call($lost);
+
+            throw Raise::here($lost);
         }
     }
 

@@ -15,9 +15,6 @@ use WeakMap;
  */
 final class Request
 {
-    /** Kept until the end: after "Allowed memory size exhausted" there is nothing left to release with. */
-    private const RESERVE = 262_144;
-
     /** @var array<string, Hold> of cluster_lock(), by name */
     private static array $holds = [];
 
@@ -33,7 +30,6 @@ final class Request
     private static int $lastId = 0;
     private static ?int $pid = null;
     private static ?string $identity = null;
-    private static string $reserve = '';
     private static bool $isRegistered = false;
     private static bool $isOver = false;
     private static ?Guard $guard = null;
@@ -47,7 +43,7 @@ final class Request
         }
         if (!self::$isRegistered) {
             self::$isRegistered = true;
-            self::$reserve = str_repeat(' ', self::RESERVE);
+            register_shutdown_function([new Reserve(), 'free']);
             // The function that is called registers the one that does the work, which so comes after those of others.
             register_shutdown_function(static fn () => register_shutdown_function([self::class, 'end']));
         }
@@ -212,7 +208,6 @@ final class Request
         if (self::$pid !== getmypid()) {
             return;
         }
-        self::$reserve = '';
         self::$isOver = true;
         Replacement::abortAll();
         $waiting = self::$waiting;

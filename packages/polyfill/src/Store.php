@@ -25,13 +25,19 @@ interface Store
     /** @return array<string, mixed>|null null: nobody holds it */
     public function info(LockName $name): ?array;
 
-    /** @return list<array<string, mixed>> sorted by name */
+    /** @return list<array<string, mixed>> the first by name, sorted by name */
     public function list(string $prefix, int $limit): array;
 
-    /** False: nobody held it. */
-    public function break(LockName $name): bool;
+    /** Of the holder with this fencing token, or of whoever holds it. False: nobody does, or another one. */
+    public function break(LockName $name, ?int $meant): bool;
 
-    /** @return list<array<string, mixed>> what the servers say of themselves; empty where there is none */
+    /** Removes what is remembered of a name that nobody holds or will ever use again, as far as that can be done. */
+    public function forget(LockName $name): void;
+
+    /**
+     * @return list<array<string, mixed>> what the servers say of themselves, and whether they grant a lock; where there
+     *                                    is none, empty or the reason why there are no locks
+     */
     public function servers(): array;
 
     /** Where the locks live, for messages, without credentials. */

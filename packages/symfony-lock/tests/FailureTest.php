@@ -29,10 +29,8 @@ final class FailureTest extends StoreTestCase
         $lock->begin('acquire', true);
         $cluster->awaitWaiters('job', 1);
         $alice->actor->kill();
-        $killed = Until::now();
 
         self::assertTrue($bob->end(), 'The ttl of a dead holder runs out');
-        self::assertWithin(0.0, 30.0, Until::now() - $killed, 'A ttl of 2 s');
         $lock->release();
         $cluster->assertClean($alice->actor);
     }

@@ -22,7 +22,7 @@ final class Command {
 	/**
 	 * Shows the extension's version, its servers and what this process has done.
 	 *
-	 * Fails when a server does not answer.
+	 * Fails when a server does not answer, or grants no lock.
 	 *
 	 * ## OPTIONS
 	 *
@@ -204,7 +204,8 @@ final class Command {
 	/**
 	 * Takes a lock away from whoever holds it; the next in line gets it.
 	 *
-	 * The holder is not stopped: it finds out at its next call. Fails when nobody holds the lock.
+	 * The holder is not stopped: it finds out at its next call. Fails when nobody holds the lock, or when another one
+	 * has got it since it was shown: then nothing is broken.
 	 *
 	 * ## OPTIONS
 	 *
@@ -229,12 +230,9 @@ final class Command {
 		$title = Text::printable( $name );
 		WP_CLI::confirm( Lock_Table::held_by( $lock, microtime( true ) ) . " Break the lock \"$title\"?", $options );
 		try {
-			$now = Extension::lock( $name );
-			if ( null !== $now && $now['fence'] !== $lock['fence'] ) {
-				WP_CLI::error( "The lock \"$title\" has a new holder meanwhile. It was not broken." );
-			}
-			if ( null === $now || ! Extension::break_lock( $name ) ) {
-				WP_CLI::error( "Nobody holds the lock \"$title\" any more." );
+			if ( ! Extension::break_lock( $name, $lock['fence'] ) ) {
+				$now = Extension::lock( $name );
+				WP_CLI::error( null === $now ? "Nobody holds the lock \"$title\" any more." : Lock_Table::has_changed( $title, $now ) );
 			}
 		} catch ( Server_Error $error ) {
 			WP_CLI::error( $error->getMessage() );

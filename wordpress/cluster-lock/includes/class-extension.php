@@ -87,14 +87,15 @@ final class Extension {
 	}
 
 	/**
-	 * Removes a lock whoever holds it: see cluster_lock_break().
+	 * Removes a lock from the holder who was seen: see cluster_lock_break().
 	 *
-	 * @param string $name Its name.
-	 * @return bool False: nobody held it.
+	 * @param string $name  Its name.
+	 * @param int    $fence The fencing token that cluster_lock_info() or cluster_lock_list() told.
+	 * @return bool False: nobody holds it, or somebody else does by now, and nothing was done.
 	 * @throws Server_Error The server cannot be reached, or refuses.
 	 */
-	public static function break_lock( string $name ): bool {
-		return self::call( 'cluster_lock_break', $name );
+	public static function break_lock( string $name, int $fence ): bool {
+		return self::call( 'cluster_lock_break', $name, $fence );
 	}
 
 	/**

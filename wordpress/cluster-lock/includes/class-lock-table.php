@@ -162,6 +162,22 @@ final class Lock_Table {
 	}
 
 	/**
+	 * Why a lock was not broken: who holds it is not who was meant.
+	 *
+	 * @param string $title The lock's name, printable.
+	 * @param array  $lock  What cluster_lock_info() says of it now.
+	 */
+	public static function has_changed( string $title, array $lock ): string {
+		return sprintf(
+			/* translators: 1: name of a lock, 2: "Held by …", 3: a number. */
+			__( 'The lock "%1$s" has a new holder meanwhile. It was not broken. %2$s Fencing token: %3$s.', 'cluster-lock' ),
+			$title,
+			self::held_by( $lock, microtime( true ) ),
+			$lock['fence']
+		);
+	}
+
+	/**
 	 * The holders' cell.
 	 *
 	 * @param array[] $holders Of a lock.

@@ -69,7 +69,8 @@ final class Rest {
 					'fence' => array(
 						'description' => __( 'The fencing token of the holder who is meant.', 'cluster-lock' ),
 						'type'        => array( 'string', 'integer' ),
-						'pattern'     => '^[0-9]+$',
+						'pattern'     => '^[1-9][0-9]*$',
+						'minimum'     => 1,
 						'required'    => true,
 					),
 				),
@@ -163,13 +164,13 @@ final class Rest {
 		}
 		$title = Text::shortened( Text::printable( $name ), 120 );
 		try {
+			// For the log. Whether it is still so is decided where the lock is, when it is broken.
 			$lock = Extension::lock( $name );
-			if ( null !== $lock && (string) $lock['fence'] !== (string) $request['fence'] ) {
-				/* translators: %s: name of a lock. */
-				$message = sprintf( __( 'The lock "%s" has a new holder meanwhile. It was not broken.', 'cluster-lock' ), $title );
-				return new WP_Error( 'cluster_lock_changed', $message, array( 'status' => 409 ) );
-			}
-			if ( null === $lock || ! Extension::break_lock( $name ) ) {
+			if ( null === $lock || ! Extension::break_lock( $name, (int) $request['fence'] ) ) {
+				$now = Extension::lock( $name );
+				if ( null !== $now ) {
+					return new WP_Error( 'cluster_lock_changed', Lock_Table::has_changed( $title, $now ), array( 'status' => 409 ) );
+				}
 				/* translators: %s: name of a lock. */
 				$message = sprintf( __( 'Nobody holds the lock "%s" any more.', 'cluster-lock' ), $title );
 				return new WP_Error( 'cluster_lock_not_held', $message, array( 'status' => 404 ) );

@@ -25,7 +25,7 @@ final class Server_Checks {
 	private const ACL = 'ACL SETUSER cluster_lock +info';
 
 	/**
-	 * Is it there?
+	 * Is it there, and does it grant locks?
 	 *
 	 * @param array   $status     cluster_lock_status().
 	 * @param array[] $servers    Extension::servers(), or a stand-in of it by an older extension.
@@ -35,7 +35,7 @@ final class Server_Checks {
 			return Verdict::critical( __( 'cluster_lock.dsn in php.ini is not usable', 'cluster-lock' ) )
 				->say( __( 'Every lock fails. The error log says what is wrong with it.', 'cluster-lock' ) );
 		}
-		if ( 'local' === $status['backend'] ) {
+		if ( 'local' === $status['backend'] && array() === $servers ) {
 			return Verdict::good( __( 'Locks are kept by this machine', 'cluster-lock' ) )
 				->say( __( 'cluster_lock.dsn is "local:". That is right for one web server; several would not see each other\'s locks.', 'cluster-lock' ) );
 		}
@@ -58,7 +58,8 @@ final class Server_Checks {
 			/* translators: %s: a duration. */
 			: Verdict::recommended( sprintf( __( 'The lock server takes %s to answer', 'cluster-lock' ), $time ) )
 				->say( __( 'Each lock costs two round trips. The server should be in the same data centre as the web servers.', 'cluster-lock' ) );
-		return $verdict->items( array_map( array( self::class, 'description' ), $servers ) );
+		return $verdict->say( __( 'A lock was taken there just now, and given back.', 'cluster-lock' ) )
+			->items( array_map( array( self::class, 'description' ), $servers ) );
 	}
 
 	/**
@@ -162,19 +163,29 @@ final class Server_Checks {
 	}
 
 	/**
-	 * Some of them, or all, do not answer.
+	 * Some of them, or all, do not answer, or grant no lock.
 	 *
 	 * @param array   $status  cluster_lock_status().
 	 * @param array[] $servers All of them.
-	 * @param array[] $failed  Those that do not answer.
+	 * @param array[] $failed  Those of which that is so.
 	 */
 	private static function unreachable( array $status, array $servers, array $failed ): Verdict {
 		$has_majority = 'quorum' === $status['backend'] && count( $failed ) * 2 < count( $servers );
-		$verdict      = $has_majority
-			? Verdict::recommended( __( 'Some of the lock servers do not answer', 'cluster-lock' ) )
-				->say( __( 'A majority does, so locks work. One more may not fail.', 'cluster-lock' ) )
-			: Verdict::critical( __( 'The lock server cannot be reached', 'cluster-lock' ) )
-				->say( __( 'Locks fail at once, with a warning; what happens then is up to the theme or plugin. Check that the server runs, that cluster_lock.dsn names it, and that no firewall is between.', 'cluster-lock' ) );
+		// Who answered a question has a round trip.
+		$refuses = array() !== $failed && ! in_array( null, array_column( $failed, 'round_trip' ), true );
+		$result  = __( 'Locks fail at once, with a warning; what happens then is up to the theme or plugin.', 'cluster-lock' );
+		if ( $has_majority ) {
+			$verdict = Verdict::recommended( __( 'Some of the lock servers do not answer, or grant no lock', 'cluster-lock' ) )
+				->say( __( 'A majority does, so locks work. One more may not fail.', 'cluster-lock' ) );
+		} elseif ( $refuses || 'local' === $status['backend'] ) {
+			$verdict = Verdict::critical( __( 'The lock server grants no lock', 'cluster-lock' ) )
+				->say( $result )
+				->say( __( 'What it says of that, and what to do:', 'cluster-lock' ) );
+		} else {
+			$verdict = Verdict::critical( __( 'The lock server cannot be reached', 'cluster-lock' ) )
+				->say( $result )
+				->say( __( 'Check that the server runs, that cluster_lock.dsn names it, and that no firewall is between.', 'cluster-lock' ) );
+		}
 		return $verdict->items( array_map( array( self::class, 'description' ), $servers ) );
 	}
 

@@ -227,6 +227,7 @@ final class Site_Health {
 			'role'       => $status['server_role'],
 		);
 		try {
+			Extension::under_lock( 'wp:site-health:' . bin2hex( random_bytes( 8 ) ), 0.0, '__return_null' );
 			$server['round_trip'] = Extension::round_trip();
 		} catch ( Server_Error $error ) {
 			$server['error'] = $error->getMessage();

@@ -34,7 +34,8 @@ function stand_refuse_the_internet( $response, $args, $url ) {
  * @return array[]
  */
 function stand_without_the_internet( $tests ) {
-	unset( $tests['direct']['wordpress_version'], $tests['async']['dotorg_communication'], $tests['async']['background_updates'] );
+	unset( $tests['direct']['wordpress_version'], $tests['direct']['php_version'] );
+	unset( $tests['async']['dotorg_communication'], $tests['async']['background_updates'] );
 	return $tests;
 }
 

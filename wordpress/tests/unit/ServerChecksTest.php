@@ -19,6 +19,7 @@ final class ServerChecksTest extends TestCase
         'role' => null, 'maxmemory' => null, 'maxmemory_policy' => null, 'evicted_keys' => null, 'sampled_keys' => null,
         'foreign_keys' => null,
     ];
+    private const REFUSING = ['error' => "ERR unknown command 'EVALSHA'"] + self::GOOD;
 
     /**
      * @dataProvider servers
@@ -39,6 +40,11 @@ final class ServerChecksTest extends TestCase
             'far away' => ['redis', [['round_trip' => 0.05] + self::GOOD], 'recommended', '50 ms'],
             'the slowest counts' => ['quorum', [self::GOOD, ['round_trip' => 0.05] + self::GOOD], 'recommended', '50 ms'],
             'down' => ['redis', [self::DOWN], 'critical', '10.0.0.6:6379: Connection refused'],
+            'no scripts' => ['redis', [self::REFUSING], 'critical', 'grants no lock'],
+            'and why' => ['redis', [self::REFUSING], 'critical', 'unknown command &#039;EVALSHA&#039;'],
+            'a replica in a quorum' => ['quorum', [self::GOOD, self::REFUSING, self::GOOD], 'recommended', 'majority'],
+            'a directory of another user' => ['local', [['server' => 'local:'] + self::DOWN], 'critical', 'grants no lock'],
+            'what was done' => ['redis', [self::GOOD], 'good', 'was taken there'],
             'nothing found' => ['sentinel', [], 'critical', 'cannot be reached'],
             'a minority is down' => ['quorum', [self::GOOD, self::DOWN, self::GOOD], 'recommended', 'majority'],
             'half is down' => ['quorum', [self::GOOD, self::DOWN], 'critical', 'cannot be reached'],

@@ -20,7 +20,7 @@
 mod merge;
 mod round;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -31,7 +31,7 @@ use super::redis::reply::{self, millis};
 use super::redis::route::One;
 use super::redis::script::{self, ACQUIRE, BREAK, Call, INSPECT, Keys, RELEASE, RENEW, Script};
 use super::redis::survey::survey;
-use super::{Attempt, Claim, Grant, IfBusy, Standing, Store, StoreStatus, Token, Wake};
+use super::{Attempt, Broken, Claim, Grant, IfBusy, Standing, Store, StoreStatus, Token, Wake};
 use crate::clock::Instant;
 use crate::config::Config;
 use crate::dsn::{Dsn, Server};
@@ -93,6 +93,11 @@ impl QuorumStore {
 
     fn all(&self) -> Vec<&Node> {
         self.nodes.iter().collect()
+    }
+
+    /// The locks of one server, as if there were no others.
+    fn alone(&self, node: &Node) -> RedisStore {
+        RedisStore::on(Box::new(One::sharing(&node.pool)), &self.prefix)
     }
 
     fn majority(&self) -> usize {
@@ -283,8 +288,60 @@ impl QuorumStore {
         left.get(lacking - 1).or(left.last()).copied().unwrap_or_default()
     }
 
-    /// The reports of all servers that answer, as one; `None` when nobody holds it.
-    fn reports(&self, name: &LockName) -> Result<Vec<Option<LockReport>>> {
+    /// Takes the lock from its holder if that is the one who was given this fencing token, or came before.
+    ///
+    /// A server whose answer the holder did not wait for may have given it another token. So each is asked
+    /// whom it has let in, and is then told to break the lock of that one, by its own token.
+    fn break_holder(&self, name: &LockName, meant: u64) -> Result<Broken> {
+        let reports = self.reports(name)?;
+        let all: Vec<_> = reports.iter().map(|(_, report)| report.clone()).collect();
+        let Some(now) = merge::merge(&all, self.nodes.len()) else { return Ok(Broken::Free) };
+        // Of several readers the newest may have left.
+        if now.fence > meant || (now.mode == Mode::Exclusive && now.fence != meant) {
+            return Ok(Broken::Another);
+        }
+        let is_meant = |report: &LockReport| {
+            report.holders.iter().all(|one| now.holders.iter().any(|other| other.identity == one.identity))
+        };
+        let mut by_fence: BTreeMap<u64, Vec<&Node>> = BTreeMap::new();
+        for (i, report) in &reports {
+            if let (Some(report), Some(node)) = (report.as_ref().filter(|r| is_meant(r)), self.nodes.get(*i))
+            {
+                by_fence.entry(report.fence).or_default().push(node);
+            }
+        }
+        let keys = Keys::new(&self.prefix, name, false);
+        let (mut broken, mut other, mut trouble) = (0, false, None);
+        for (fence, nodes) in by_fence {
+            let round = script::with_break(Some(fence), |argv| {
+                let call = Call::new(&BREAK, &keys, argv);
+                ask(&nodes, &call, Kind::Parting, self.limit, |round| round.pending() == 0)
+            });
+            if round.values().count() < nodes.len() {
+                trouble = Some(self.no_majority(&round));
+            }
+            for answer in round.answers.iter().flatten() {
+                match answer.said.as_ref().map(|value| reply::broken(value, answer.again)) {
+                    Ok(Some(Broken::Yes)) => broken += 1,
+                    Ok(Some(Broken::Another)) => other = true,
+                    _ => {}
+                }
+            }
+        }
+        // The holder has no majority any more when so many are known to be without it.
+        let without = broken + reports.iter().filter(|(_, report)| report.is_none()).count();
+        if broken > 0 && without >= self.majority() {
+            return Ok(Broken::Yes);
+        }
+        match trouble {
+            _ if other => Ok(Broken::Another),
+            Some(error) => Err(error),
+            None => Ok(Broken::Free),
+        }
+    }
+
+    /// The reports of all servers that answer, with the servers' numbers; `None` where nobody holds it.
+    fn reports(&self, name: &LockName) -> Result<Vec<(usize, Option<LockReport>)>> {
         let majority = self.majority();
         let round = self.run(&INSPECT, name, &[], Kind::Step, |round| {
             round.pending() == 0 || round.errors().count() > self.nodes.len() - majority
@@ -292,7 +349,7 @@ impl QuorumStore {
         if round.values().count() < majority {
             return Err(self.no_majority(&round));
         }
-        Ok(round.values().map(|(_, value)| reply::report(name, value).ok().flatten()).collect())
+        Ok(round.values().map(|(i, value)| (i, reply::report(name, value).ok().flatten())).collect())
     }
 }
 
@@ -402,15 +459,16 @@ impl Store for QuorumStore {
     }
 
     fn info(&self, name: &LockName) -> Result<Option<LockReport>> {
-        Ok(merge::merge(&self.reports(name)?, self.nodes.len()))
+        let reports: Vec<_> = self.reports(name)?.into_iter().map(|(_, report)| report).collect();
+        Ok(merge::merge(&reports, self.nodes.len()))
     }
 
+    /// Reads all locks of all servers, since which of them are held only the lists together tell.
     fn list(&self, prefix: &[u8], limit: usize) -> Result<Vec<LockReport>> {
         let mut lists = Vec::new();
         let mut errors = Vec::new();
         for node in &self.nodes {
-            let store = RedisStore::on(Box::new(One::sharing(&node.pool)), &self.prefix);
-            match store.list(prefix, usize::MAX) {
+            match self.alone(node).list(prefix, usize::MAX) {
                 Ok(list) => lists.push(list),
                 Err(error) => errors.push(error.to_string()),
             }
@@ -421,17 +479,29 @@ impl Store for QuorumStore {
         Ok(merge::merge_lists(&lists, self.nodes.len(), limit))
     }
 
-    fn break_lock(&self, name: &LockName) -> Result<bool> {
+    fn break_lock(&self, name: &LockName, meant: Option<u64>) -> Result<Broken> {
+        if let Some(meant) = meant {
+            return self.break_holder(name, meant);
+        }
         let majority = self.majority();
         let round = self.run(&BREAK, name, &[], Kind::Parting, |round| round.values().count() >= majority);
         if round.values().count() < majority {
             return Err(self.no_majority(&round));
         }
-        Ok(round.values().any(|(_, value)| *value == Value::Int(1)))
+        let broken = round.values().any(|(_, value)| *value == Value::Int(1));
+        Ok(if broken { Broken::Yes } else { Broken::Free })
     }
 
     fn servers(&self) -> Vec<ServerReport> {
         self.nodes.iter().map(|node| survey(&node.pool, &self.prefix)).collect()
+    }
+
+    fn forget(&self, name: &LockName) {
+        self.nodes.iter().for_each(|node| self.alone(node).forget(name));
+    }
+
+    fn examine(&self) -> Vec<ServerReport> {
+        self.nodes.iter().flat_map(|node| self.alone(node).examine()).collect()
     }
 
     fn status(&self) -> StoreStatus {

@@ -192,6 +192,8 @@ struct Table<'a> {
     kind: Kind<'a>,
     seats: Vec<Seat<'a>>,
     retried: Vec<bool>,
+    /// Who has been sent the script itself, because it did not know the digest.
+    spelled_out: Vec<usize>,
     round: Round,
     /// Wakes this round when a connection has been made.
     made: Option<Arc<OwnedFd>>,
@@ -211,6 +213,7 @@ pub(super) fn ask(
         kind,
         seats: nodes.iter().map(|_| Seat::Done).collect(),
         retried: vec![false; nodes.len()],
+        spelled_out: Vec::new(),
         round: Round { answers: nodes.iter().map(|_| None).collect(), ..Round::default() },
         made: None,
     };
@@ -391,9 +394,12 @@ impl<'a> Table<'a> {
             return;
         }
         match replies.into_iter().next_back() {
-            Some(Err(fault)) if fault.is("NOSCRIPT") => {
+            Some(Err(fault)) if fault.is("NOSCRIPT") && !self.spelled_out.contains(&i) => {
+                self.spelled_out.push(i);
                 node.told.store(0, Ordering::Relaxed);
-                if let Err(fault) = node.post(loan, self.call) {
+                let mut call = self.call.clone();
+                call.spell_out();
+                if let Err(fault) = loan.post(call.words()) {
                     self.seat(i, Seat::Done);
                     self.broken(i, fault);
                 }

@@ -23,7 +23,9 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::{Attempt, Claim, IfBusy, Standing, Store, StoreStatus, Token, Wake};
+use super::{
+    Attempt, Broken, Claim, First, IfBusy, Standing, Store, StoreStatus, Token, Wake, trial_name, try_out,
+};
 use crate::clock::Instant;
 use crate::config::Config;
 use crate::connection::{Fault, Readiness};
@@ -50,6 +52,9 @@ const AT_ONCE: Duration = Duration::from_millis(200);
 /// Keys asked for in one step of a `SCAN`, and locks inspected in one round trip.
 const SCAN_COUNT: usize = 1000;
 
+/// So many names are tried out to find one that a certain server of a cluster keeps.
+const TRIAL_NAMES: u32 = 2000;
+
 /// See [`Store`].
 pub struct RedisStore {
     route: Box<dyn Route>,
@@ -68,11 +73,13 @@ const UNANSWERED: usize = 1000;
 struct Ran {
     value: Value,
     pool: Arc<Pool>,
+    /// An earlier try was not answered, and may have been carried out.
+    again: bool,
     /// Too few replicas have it.
     short: Option<Fault>,
 }
 
-/// Says what a failure means after which a script cannot be run again.
+/// Says what a failure means when nobody knows whether the script was run.
 fn unsettled(error: Error) -> Error {
     match error {
         Error::Connection { server, cause } | Error::FailingOver { server, cause } => {
@@ -115,8 +122,8 @@ impl RedisStore {
     }
 
     /// Runs a script on a lock. When the connection breaks the outcome is unknown; the script is run
-    /// again on a new connection, which settles it, because every script but one is idempotent. Again,
-    /// too, when that one breaks at once; not after a time-out.
+    /// again on a new connection, which settles it, because every script but a break that means nobody in
+    /// particular is idempotent. Again, too, when that one breaks at once; not after a time-out.
     fn run(&self, purpose: Purpose, script: &Script, name: &LockName, argv: &[&[u8]]) -> Result<Ran> {
         self.run_for(None, purpose, script, name, argv)
     }
@@ -134,7 +141,9 @@ impl RedisStore {
         let mut call = Call::new(script, &keys, argv);
         let began = Instant::now();
         let mut pool = self.route.server_of(keys.lock.as_bytes())?;
-        let (mut tries, mut turns) = (1, 0);
+        let (mut tries, mut turns, mut again) = (1, 0, false);
+        let is_break = call.is_break();
+        let failed = |error, again| if again && is_break { unsettled(error) } else { error };
         loop {
             let outcome = pool.get(purpose).map(|mut loan| match replicas {
                 None => call.run(&mut loan).map(|value| (value, None)),
@@ -145,7 +154,7 @@ impl RedisStore {
             });
             let fault = match outcome {
                 Ok(Ok((value, short))) => {
-                    return Ok(Ran { value, pool, short });
+                    return Ok(Ran { value, pool, again, short });
                 }
                 Ok(Err(fault)) => {
                     if let (Fault::Broken(_), Some(token)) = (&fault, argv.first())
@@ -155,20 +164,22 @@ impl RedisStore {
                     }
                     fault
                 }
-                Err(error) if turns == TRIES => return Err(error),
+                Err(error) if turns == TRIES => return Err(failed(error, again)),
                 Err(error) => {
                     // Nothing was sent.
                     turns += 1;
-                    pool = self.route.instead_of(&pool, keys.lock.as_bytes(), error)?;
+                    let other = self.route.instead_of(&pool, keys.lock.as_bytes(), error);
+                    pool = other.map_err(|error| failed(error, again))?;
                     continue;
                 }
             };
             let last = tries > 1 && (tries >= TRIES || Instant::now().since(began) >= AT_ONCE);
             let next =
                 if last { Next::GiveUp } else { self.route.after(&pool, keys.lock.as_bytes(), &fault) };
-            let once = matches!(fault, Fault::Broken(_)) && !call.is_idempotent();
+            let broken = matches!(fault, Fault::Broken(_));
+            again |= broken;
             let error = match next {
-                Next::Again(other) if !once => {
+                Next::Again(other) if !broken || call.is_idempotent() => {
                     pool = other;
                     tries += 1;
                     continue;
@@ -176,7 +187,7 @@ impl RedisStore {
                 Next::Fail(error) => error,
                 Next::Again(_) | Next::GiveUp => self.explain(&pool, fault, &keys),
             };
-            return Err(if once { unsettled(error) } else { error });
+            return Err(failed(error, again));
         }
     }
 
@@ -221,6 +232,15 @@ impl RedisStore {
         reply::standing(&ran.value).ok_or_else(|| ran.pool.nonsense(what, &ran.value))
     }
 
+    /// A name that is nobody's and that this server keeps; `None` if it keeps hardly any.
+    fn trial_name_on(&self, pool: &Arc<Pool>) -> Option<LockName> {
+        let is_here = |name: &LockName| {
+            let server = self.route.server_of(self.keys(name).lock.as_bytes());
+            server.is_ok_and(|server| Arc::ptr_eq(&server, pool))
+        };
+        (0..TRIAL_NAMES).filter_map(|_| trial_name().ok()).find(is_here)
+    }
+
     /// Inspects many locks of one server in one round trip.
     fn inspect(&self, pool: &Pool, names: &[LockName]) -> Result<Vec<LockReport>> {
         let mut connection = pool.get(Purpose::Command)?;
@@ -256,14 +276,14 @@ impl RedisStore {
         Ok(reports)
     }
 
-    /// The held locks on one server; [`Store::list`].
-    fn list_of(&self, pool: &Pool, prefix: &[u8], limit: usize) -> Result<Vec<LockReport>> {
+    /// Shows the held locks on one server to `first`; [`Store::list`]. All keys of the database are gone
+    /// through, because they come in no order.
+    fn list_of(&self, pool: &Arc<Pool>, prefix: &[u8], first: &mut First) -> Result<()> {
         let start = format!("{}{{", self.prefix);
         // Neither the prefix nor an encoded name contains a glob character.
         let pattern = format!("{start}{}*}}", encode(prefix));
         let count = SCAN_COUNT.to_string();
-        let mut names = std::collections::BTreeSet::new();
-        let mut reports = Vec::new();
+        let mut asked = false;
         let mut cursor = b"0".to_vec();
         loop {
             let scan: [&[u8]; 8] = [
@@ -283,22 +303,26 @@ impl RedisStore {
             let [Value::BulkString(next), Value::Array(keys)] = parts.as_slice() else {
                 return Err(pool.nonsense("SCAN", &reply));
             };
-            // SCAN may return a key twice.
-            let mut fresh = Vec::new();
+            let mut names = Vec::new();
             for key in keys {
                 if let Value::BulkString(key) = key
                     && let Some(rest) = key.strip_prefix(start.as_bytes())
                     && let Some(name) = rest.strip_suffix(b"}").and_then(LockName::decode)
-                    && names.insert(name.clone())
+                    && first.wants(&name)
                 {
-                    fresh.push(name);
+                    names.push(name);
                 }
             }
-            if !fresh.is_empty() {
-                reports.extend(self.inspect(pool, &fresh)?);
+            if next == b"0" && !asked && names.is_empty() {
+                // Without locks nothing has shown yet that they could be looked at.
+                names.extend(self.trial_name_on(pool));
             }
-            if next == b"0" || reports.len() >= limit {
-                return Ok(reports);
+            if !names.is_empty() {
+                asked = true;
+                self.inspect(pool, &names)?.into_iter().for_each(|report| first.add(report));
+            }
+            if next == b"0" {
+                return Ok(());
             }
             cursor.clone_from(next);
         }
@@ -392,26 +416,20 @@ impl Store for RedisStore {
     }
 
     fn list(&self, prefix: &[u8], limit: usize) -> Result<Vec<LockReport>> {
-        let mut reports = Vec::new();
+        let mut first = First::new(limit);
         for pool in self.route.servers()? {
-            match self.list_of(&pool, prefix, limit) {
-                Ok(more) => reports.extend(more),
+            match self.list_of(&pool, prefix, &mut first) {
+                Ok(()) => {}
                 Err(error @ Error::Connection { .. }) => return Err(self.route.gone(&pool, error)),
                 Err(error) => return Err(error),
             }
         }
-        reports.sort_by(|a, b| a.name.cmp(&b.name));
-        reports.dedup_by(|a, b| a.name == b.name);
-        reports.truncate(limit);
-        Ok(reports)
+        Ok(first.sorted())
     }
 
-    fn break_lock(&self, name: &LockName) -> Result<bool> {
-        let ran = self.run(Purpose::Command, &BREAK, name, &[])?;
-        match ran.value {
-            Value::Int(n) => Ok(n == 1),
-            other => Err(ran.pool.nonsense("break", &other)),
-        }
+    fn break_lock(&self, name: &LockName, meant: Option<u64>) -> Result<Broken> {
+        let ran = script::with_break(meant, |argv| self.run(Purpose::Command, &BREAK, name, argv))?;
+        reply::broken(&ran.value, ran.again).ok_or_else(|| ran.pool.nonsense("break", &ran.value))
     }
 
     fn servers(&self) -> Vec<ServerReport> {
@@ -419,9 +437,35 @@ impl Store for RedisStore {
             Ok(pools) => pools.iter().map(|pool| survey::survey(pool, &self.prefix)).collect(),
             Err(error) => {
                 let server = self.route.label().to_owned();
-                vec![ServerReport { server, error: Some(survey::said(error)), ..ServerReport::default() }]
+                vec![ServerReport { server, error: Some(error.cause()), ..ServerReport::default() }]
             }
         }
+    }
+
+    fn forget(&self, name: &LockName) {
+        let key = self.keys(name).lock;
+        // A script that was refused a command has written what comes before it there: a queue, and waiters.
+        let keys = ["", ":q", ":w"].map(|part| format!("{key}{part}").into_bytes());
+        let [record, queue, waiters] = keys.each_ref().map(Vec::as_slice);
+        let Ok(pool) = self.route.server_of(key.as_bytes()) else { return };
+        let Ok(mut connection) = pool.get(Purpose::Command) else { return };
+        if let Err(Fault::Refused(..)) = connection.call(&[b"DEL", record, queue, waiters]) {
+            for key in [record, queue, waiters] {
+                let _ = connection.call(&[b"PEXPIRE", key, b"1"]);
+            }
+        }
+    }
+
+    fn examine(&self) -> Vec<ServerReport> {
+        let mut reports = self.servers();
+        let pools = self.route.servers().unwrap_or_default();
+        for report in reports.iter_mut().filter(|report| report.error.is_none()) {
+            let pool = pools.iter().find(|pool| pool.label() == report.server);
+            if let Some(name) = pool.and_then(|pool| self.trial_name_on(pool)) {
+                report.error = try_out(self, &name).err().map(Error::cause);
+            }
+        }
+        reports
     }
 
     fn status(&self) -> StoreStatus {

@@ -8,7 +8,7 @@ use crate::error::Loss;
 use crate::key::LockName;
 use crate::report::{Holder, Identity, LockReport, Mode, Waiter};
 use crate::store::machine::WAITER_DEAD_AFTER;
-use crate::store::{Attempt, Grant, Standing};
+use crate::store::{Attempt, Broken, Grant, Standing};
 
 pub(crate) fn millis(d: Duration) -> u64 {
     u64::try_from(d.as_millis()).unwrap_or(u64::MAX).min(1 << 40)
@@ -41,6 +41,18 @@ pub(crate) fn standing(value: &Value) -> Option<Standing> {
         Value::Int(2) => Some(Standing::Lost(Loss::Broken)),
         Value::Int(3) => Some(Standing::Lost(Loss::Forgotten)),
         Value::Int(4) => Some(Standing::Lost(Loss::Superseded)),
+        _ => None,
+    }
+}
+
+/// What `break.lua` returns, and whether a reply to an earlier try was lost, which may have been carried out;
+/// `None` when it makes no sense.
+pub(crate) fn broken(value: &Value, again: bool) -> Option<Broken> {
+    match value {
+        Value::Int(1) => Some(Broken::Yes),
+        Value::Int(3 | 4) if again => Some(Broken::Yes),
+        Value::Int(0 | 4) => Some(Broken::Free),
+        Value::Int(2 | 3) => Some(Broken::Another),
         _ => None,
     }
 }

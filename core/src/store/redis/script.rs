@@ -46,6 +46,9 @@ impl Text {
 
 const BREAK_BIT: u32 = 8;
 
+/// So many words has a call without arguments.
+const LOCK_ALONE: usize = 4;
+
 macro_rules! script {
     ($name:ident, $file:literal, $bit:expr) => {
         pub(crate) static $name: Lazy<Script> = Lazy::new(|| Script::new(include_str!($file), $bit));
@@ -97,7 +100,7 @@ impl<'a> Call<'a> {
     /// On one lock.
     pub(crate) fn new(script: &'a Script, keys: &'a Keys, arguments: &[&'a [u8]]) -> Self {
         let script = if keys.movable { &script.guarded } else { &script.plain };
-        let mut words = Vec::with_capacity(4 + arguments.len());
+        let mut words = Vec::with_capacity(LOCK_ALONE + arguments.len());
         words.extend([b"EVALSHA", script.sha1.as_bytes(), b"1", keys.lock.as_bytes()]);
         words.extend(arguments);
         Self { script: Some(script), words }
@@ -113,10 +116,14 @@ impl<'a> Call<'a> {
         self.script.map_or(0, |script| script.bit)
     }
 
-    /// Whether a second run, by the same caller, does what the first one did. A second break would take
-    /// the lock from whoever was let in by the first.
+    /// Whether a second run, by the same caller, does what the first one did. A second break that means
+    /// nobody in particular would take the lock from whoever was let in by the first.
     pub(crate) fn is_idempotent(&self) -> bool {
-        self.bit() != BREAK_BIT
+        !self.is_break() || self.words.len() > LOCK_ALONE
+    }
+
+    pub(crate) fn is_break(&self) -> bool {
+        self.bit() == BREAK_BIT
     }
 
     /// The command's words.
@@ -178,4 +185,13 @@ pub(crate) fn with_acquire<T>(
         (None, 0) => usual,
         (None, _) => converting,
     })
+}
+
+/// The arguments of `break.lua`, for as long as `then` runs.
+pub(crate) fn with_break<T>(meant: Option<u64>, then: impl FnOnce(&[&[u8]]) -> T) -> T {
+    let mut fence = itoa::Buffer::new();
+    match meant {
+        Some(meant) => then(&[fence.format(meant).as_bytes()]),
+        None => then(&[]),
+    }
 }

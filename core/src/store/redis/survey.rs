@@ -27,21 +27,11 @@ pub(crate) fn survey(pool: &Pool, prefix: &str) -> ServerReport {
             pool.explain(fault)
         })
     });
-    report.error = asked.err().map(said);
+    report.error = asked.err().map(Error::cause);
     let greeting = pool.status().greeting;
     report.version = report.version.or(greeting.version);
     report.role = report.role.or(greeting.role);
     report
-}
-
-/// An error without the server's name, which stands next to it.
-pub(crate) fn said(error: Error) -> String {
-    match error {
-        Error::Connection { cause, .. } | Error::Server { cause, .. } | Error::FailingOver { cause, .. } => {
-            cause
-        }
-        other => other.to_string(),
-    }
 }
 
 fn ask(loan: &mut Loan<'_>, prefix: &str, report: &mut ServerReport) -> Result<(), Fault> {

@@ -425,7 +425,7 @@ impl System {
             Action::BreakLock => {
                 let now = s.server_time();
                 self.excuse_holders(s);
-                let (_, effects) = s.machine.break_lock(now);
+                let (_, effects) = s.machine.break_lock(now, None);
                 let grants = self.post(s, now, effects);
                 self.granted(s, grants);
             }

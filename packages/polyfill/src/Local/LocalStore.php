@@ -8,11 +8,14 @@ use ClusterLock\Polyfill\Attempt;
 use ClusterLock\Polyfill\Claim;
 use ClusterLock\Polyfill\Clock;
 use ClusterLock\Polyfill\Dsn;
+use ClusterLock\Polyfill\Failure;
 use ClusterLock\Polyfill\LockName;
 use ClusterLock\Polyfill\Loss;
 use ClusterLock\Polyfill\Quiet;
+use ClusterLock\Polyfill\Redis\Survey;
 use ClusterLock\Polyfill\Settings;
 use ClusterLock\Polyfill\Store;
+use ClusterLock\Polyfill\Trial;
 
 /**
  * Locks on one host, without a server: a directory holds one small file a lock, replaced by rename under the
@@ -107,8 +110,11 @@ final class LocalStore implements Store
         return array_slice($reports, 0, $limit);
     }
 
-    public function break(LockName $name): bool
+    public function break(LockName $name, ?int $meant): bool
     {
+        if ($meant !== null) {
+            return $this->step($name, static fn (Machine $machine): bool => $machine->break($meant));
+        }
         $unreadable = $this->directory->locked(function () use ($name): bool {
             $bytes = $this->directory->read($this->file($name));
             $unreadable = $bytes !== null && Record::readable($bytes) === null;
@@ -119,12 +125,23 @@ final class LocalStore implements Store
             return $unreadable;
         });
 
-        return $unreadable || $this->step($name, static fn (Machine $machine): bool => $machine->break());
+        return $unreadable || $this->step($name, static fn (Machine $machine): bool => $machine->break(null));
+    }
+
+    public function forget(LockName $name): void
+    {
+        try {
+            $this->directory->locked(fn () => $this->directory->remove($this->file($name)));
+        } catch (Failure) {
+            // Nothing can be had there, either.
+        }
     }
 
     public function servers(): array
     {
-        return [];
+        $error = Trial::of($this);
+
+        return $error === null ? [] : [array_replace(Survey::NOTHING, ['server' => $this->label, 'error' => $error])];
     }
 
     public function server(): string

@@ -156,14 +156,19 @@ final class Machine
         return null;
     }
 
-    /** break.lua: whether somebody held it. */
-    public function break(): bool
+    /** break.lua: whether somebody held it, and was meant. */
+    public function break(?int $meant): bool
     {
         $held = true;
-        if ($this->writer !== null && $this->isAlive($this->writer)) {
+        $writes = $this->writer !== null && $this->isAlive($this->writer);
+        $reads = array_filter($this->readers, $this->isAlive(...)) !== [];
+        if (($writes || $reads) && $meant !== null && $meant !== $this->fence) {
+            return false;
+        }
+        if ($writes) {
             $this->previous = ['Broken' => $this->writer['token']];
             $this->writer = null;
-        } elseif (array_filter($this->readers, $this->isAlive(...)) !== []) {
+        } elseif ($reads) {
             $this->readers = [];
             $this->previous = 'BrokenReaders';
         } else {

@@ -59,9 +59,15 @@ final class Fault extends Exception
             $this->isBroken() => '',
             $this->isForeignKey()
                 => " (something else has written to this lock's keys: cluster_lock_break() clears them)",
+            str_contains($this->getMessage(), 'scripting engine') => ' (every lock is a Lua script, and this server was '
+                . 'built or started without Lua: it needs that)',
+            preg_match('/unknown (\S+ )?command/i', $this->getMessage()) === 1 => ' (locks need this command: a '
+                . "rename-command in the server's configuration, or a proxy before it, takes it away)",
+            $this->is('NOPERM') || stripos($this->getMessage(), 'user executing the script') !== false
+                => " (the ACL user lacks a right: see the ACL line in cluster_lock's README)",
             default => match ($this->refusal) {
+                'NOSCRIPT' => ' (it was sent the whole script: a proxy in between does not pass scripts on as they are)',
                 'WRONGPASS', 'NOAUTH' => ' (check user and password in cluster_lock.dsn)',
-                'NOPERM' => " (the ACL user lacks a right: see the ACL line in cluster_lock's README)",
                 'READONLY' => ' (this server is a replica: point cluster_lock.dsn at the primary)',
                 'OOM' => ' (the server is full: raise maxmemory, or give locks a server of their own)',
                 'LOADING' => ' (the server is starting; try again)',

@@ -9,11 +9,13 @@ use ClusterLock\Polyfill\Claim;
 use ClusterLock\Polyfill\Clock;
 use ClusterLock\Polyfill\Dsn;
 use ClusterLock\Polyfill\Failure;
+use ClusterLock\Polyfill\Kind;
 use ClusterLock\Polyfill\LockName;
 use ClusterLock\Polyfill\Loss;
 use ClusterLock\Polyfill\Settings;
 use ClusterLock\Polyfill\Store;
 use ClusterLock\Polyfill\Text;
+use ClusterLock\Polyfill\Trial;
 
 /** Locks on a Redis or Valkey server, by the protocol of the extension. */
 final class RedisStore implements Store
@@ -31,6 +33,8 @@ final class RedisStore implements Store
     private const LONGEST = 1.25;
 
     private const SCAN_COUNT = 1000;
+
+    private const UNSETTLED = '; whether it was done is not known (see cluster_lock_info())';
 
     private const UNREADABLE = 'the reply could not be read';
 
@@ -112,7 +116,8 @@ final class RedisStore implements Store
         // Neither the prefix nor an encoded name contains a glob character.
         $pattern = $start . LockName::encode($prefix) . '*}';
         $scan = ['MATCH', $pattern, 'COUNT', (string) self::SCAN_COUNT, 'TYPE', 'string'];
-        [$cursor, $reports] = ['0', []];
+        // The first by name, and their names, the last on top.
+        [$cursor, $reports, $last, $asked] = ['0', [], new \SplMaxHeap(), false];
         do {
             $reply = $this->call(['SCAN', $cursor, ...$scan]);
             if (!is_array($reply) || !is_array($reply[1] ?? null)) {
@@ -123,26 +128,68 @@ final class RedisStore implements Store
                     ? LockName::decode(substr($key, strlen($start), -1))
                     : null;
                 // SCAN may return a key twice.
-                if ($name !== null && !array_key_exists($name->bytes, $reports)) {
-                    $reports[$name->bytes] = $this->listed($name);
+                if ($name === null || isset($reports["=$name->bytes"])) {
+                    continue;
+                }
+                // Keys come in no order; what is behind the last one when there are enough is not looked at.
+                if (count($reports) >= $limit && strcmp("=$name->bytes", $last->top()) > 0) {
+                    continue;
+                }
+                $asked = true;
+                $report = $this->listed($name);
+                if ($report !== null) {
+                    $reports["=$name->bytes"] = $report;
+                    $last->insert("=$name->bytes");
+                    if (count($reports) > $limit) {
+                        unset($reports[$last->extract()]);
+                    }
                 }
             }
             $cursor = (string) $reply[0];
-        } while ($cursor !== '0' && count(array_filter($reports)) < $limit);
-        $reports = array_filter($reports);
-        usort($reports, static fn (array $a, array $b): int => strcmp($a['name'], $b['name']));
+        } while ($cursor !== '0');
+        if (!$asked) {
+            // Without locks nothing has shown yet that they could be looked at.
+            $this->info(Trial::name());
+        }
+        ksort($reports, SORT_STRING);
 
-        return array_slice($reports, 0, $limit);
+        return array_values($reports);
     }
 
-    public function break(LockName $name): bool
+    public function break(LockName $name, ?int $meant): bool
     {
-        return $this->run('break', $name, []) === 1;
+        $broken = $this->run('break', $name, $meant === null ? [] : [(string) $meant], $wasLost);
+
+        // The first try, whose reply was lost, has broken it.
+        return $broken === 1 || ($wasLost && $broken >= 3);
+    }
+
+    public function forget(LockName $name): void
+    {
+        $key = $this->key($name);
+        // A script that was refused a command has written what comes before it there: a queue, and waiters.
+        $keys = [$key, "$key:q", "$key:w"];
+        $expire = static fn (string $key): array => ['PEXPIRE', $key, '1'];
+        foreach ([['DEL', ...$keys], ...array_map($expire, $keys)] as $words) {
+            try {
+                $this->call($words);
+                if ($words[0] === 'DEL') {
+                    return;
+                }
+            } catch (Failure $failure) {
+                if ($failure->kind === Kind::Connection) {
+                    return;
+                }
+            }
+        }
     }
 
     public function servers(): array
     {
-        return [Survey::of($this->link, $this->settings->prefix, $this->settings->commandTimeout)];
+        $report = Survey::of($this->link, $this->settings->prefix, $this->settings->commandTimeout);
+        $report['error'] ??= Trial::of($this);
+
+        return [$report];
     }
 
     public function server(): string
@@ -180,8 +227,8 @@ final class RedisStore implements Store
 
     /**
      * Runs a script on a lock. When the connection breaks the outcome is unknown; the script is run again on a new
-     * connection, which settles it, because every script but one is idempotent. Again, too, when that one breaks at
-     * once; not after a time-out.
+     * connection, which settles it, because every script but a break that means nobody in particular is idempotent.
+     * Again, too, when that one breaks at once; not after a time-out.
      *
      * @param list<string> $arguments
      * @param bool|null    $wasLost   set: whether a reply was lost
@@ -196,9 +243,14 @@ final class RedisStore implements Store
                 $isUnsettled = $fault->isBroken() && $fault->wasSent;
                 $wasLost = $wasLost || $isUnsettled;
                 $last = $tries > 1 && ($tries >= self::TRIES || Clock::now() - $began >= self::AT_ONCE);
-                if ($last || !$fault->isBroken() || ($isUnsettled && $script === 'break')) {
-                    throw $this->failed($this->link, $fault, $name, $isUnsettled && $script === 'break');
+                $once = $isUnsettled && $script === 'break' && $arguments === [];
+                if ($last || !$fault->isBroken() || $once) {
+                    throw $this->failed($this->link, $fault, $name, $wasLost && $script === 'break');
                 }
+            } catch (Failure $failure) {
+                throw $wasLost && $script === 'break'
+                    ? new Failure($failure->kind, $failure->getMessage() . self::UNSETTLED)
+                    : $failure;
             }
         }
     }
@@ -237,7 +289,7 @@ final class RedisStore implements Store
         return match ($script) {
             'acquire' => is_int($reply) ? $reply >= self::LEAST_TIME : self::isBusy($reply),
             'release', 'renew' => is_int($reply) && $reply >= 1 && $reply <= 4,
-            'break' => $reply === 0 || $reply === 1,
+            'break' => is_int($reply) && $reply >= 0 && $reply <= 4,
             'inspect' => is_array($reply) && count($reply) === 6,
         };
     }
@@ -264,7 +316,7 @@ final class RedisStore implements Store
         $link->judge($fault);
         $cause = $fault->explained();
         if ($fault->isBroken()) {
-            $cause .= $isUnsettled ? '; whether it was done is not known (see cluster_lock_info())' : '';
+            $cause .= $isUnsettled ? self::UNSETTLED : '';
 
             return Failure::connection($link->server, $cause);
         }

@@ -47,10 +47,7 @@ final class Survey
             $link->judge($fault);
             $report['error'] = $fault->explained();
         } catch (Failure $failure) {
-            // The server's name stands next to it.
-            $said = $failure->getMessage();
-            $name = "{$link->server}: ";
-            $report['error'] = str_starts_with($said, $name) ? substr($said, strlen($name)) : $said;
+            $report['error'] = $failure->cause($link->server);
         }
         $report['version'] ??= $link->version;
         $report['role'] ??= $link->role;
