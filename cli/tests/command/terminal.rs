@@ -38,10 +38,11 @@ impl Terminal {
         let size = Winsize { ws_row: ROWS, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         let pty = openpty(&size, None).unwrap();
         let before = tcgetattr(&pty.slave).unwrap();
-        // Makes it the controlling terminal, so that ^C is a signal.
+        // Makes it the controlling terminal, so that ^C is a signal; also where whoever started this test ignores it, as
+        // nohup and a shell's "&" do.
         let mut command = Command::new("setsid");
         command
-            .args(["--ctty", "--wait"])
+            .args(["--ctty", "--wait", "/usr/bin/env", "--default-signal"])
             .arg(program.get_program())
             .args(program.get_args())
             .args(args)
