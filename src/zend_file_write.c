@@ -70,6 +70,11 @@ bool clk_is_open(const zend_resource *resource)
 	return resource->ptr != NULL && resource->type != -1;
 }
 
+void clk_warn_closed_source(void)
+{
+	php_error_docref(NULL, E_WARNING, "The source stream was closed meanwhile, nothing is written");
+}
+
 /* Looked up before each piece: a wait, a warning, and a read by a filter or wrapper in PHP run code of the user. During a
  * read PHP goes on using the stream, so that fclose() is refused then. */
 static bool push_stream(uint64_t id, const zend_resource *source, clk_reply *reply)
@@ -91,7 +96,7 @@ static bool push_stream(uint64_t id, const zend_resource *source, clk_reply *rep
 		return false;
 	}
 	if (!open) {
-		php_error_docref(NULL, E_WARNING, CLK_SOURCE_CLOSED);
+		clk_warn_closed_source();
 		return false;
 	}
 	if (got < 0) {

@@ -42,10 +42,10 @@ bool clk_request_is_ending(void);
 
 /* zend_file_write.c */
 
-#define CLK_SOURCE_CLOSED "The source stream was closed meanwhile, nothing is written"
-
 /* Whether a stream is still open, by its resource, which outlives it. */
 bool clk_is_open(const zend_resource *resource);
+/* Warns that the stream to read from is not. */
+void clk_warn_closed_source(void);
 
 /* The absolute path of a plain local file, or NULL (and a warning, if one is given). */
 zend_string *clk_local_path(const char *filename, bool use_include_path, const char *warning);

@@ -157,7 +157,7 @@ static int take(php_stream *stream, int fd, uint64_t id)
 	int outcome = answer(&reply);
 	int code = errno;
 	if (outcome == 0 && source && !clk_is_open(source)) {
-		php_error_docref(NULL, E_WARNING, CLK_SOURCE_CLOSED);
+		clk_warn_closed_source();
 		outcome = -1;
 		code = EBADF;
 	}
