@@ -13,7 +13,7 @@
 //! * On NFS a client that has the *old* file open renames it to `.nfs…` before the new one takes
 //!   its place; for that moment other nodes may find no file. This module therefore closes its
 //!   own descriptor of the old file first.
-//! * A killed writer leaves its temporary file, which a later write to the same target removes.
+//! * A killed writer leaves its temporary file, which a later write in the same directory removes.
 
 mod copy;
 mod metadata;
