@@ -81,7 +81,9 @@ function cluster_synchronized(string $name, callable $callback, ?float $timeout 
  * directory, syncs it (cluster_lock.durable_writes), gives it the mode of the old file (and its
  * owner, group, ACL and extended attributes where permitted; 0666 & ~umask for a new file), renames
  * it over the old one, and syncs the directory. On any failure the old file is untouched and no
- * temporary file is left. Symbolic links are followed to their target.
+ * temporary file is left. Symbolic links are followed to their target. What killed writers left in the
+ * directory an hour ago goes with the write. A file that is a mount point by itself cannot be replaced,
+ * and is not written in place either: E_WARNING and false.
  *
  * Without a lock no round trip. With LOCK_EX or FILE_APPEND two to acquire and release, and one
  * to make sure of the lock just before the rename; with $lock that one only.

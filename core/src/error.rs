@@ -90,9 +90,11 @@ pub enum Loss {
     Expired(Duration),
     /// An administrator broke the lock.
     Broken,
-    /// The server has no record of it: it lost its data (`FLUSHALL`, restart, eviction).
+    /// The server has no record of it: it lost its data (`FLUSHALL`, restart, eviction), or its clock was
+    /// set forward by more than the record lives.
     Forgotten,
-    /// Another holder has been let in since: the server lost data, or a fail-over did.
+    /// Another holder has been let in since: the server lost data, or a fail-over did; or its clock was set
+    /// forward, and the lease had run out there.
     Superseded,
 }
 
@@ -107,10 +109,12 @@ impl std::fmt::Display for Loss {
             ),
             Self::Broken => f.write_str("it was broken by an administrator (cluster_lock_break)"),
             Self::Forgotten => f.write_str(
-                "the server no longer knows it: its data was lost (FLUSHALL, restart without data, or eviction)",
+                "the server no longer knows it: its data was lost (FLUSHALL, restart without data, or \
+                 eviction), or its clock was set forward",
             ),
             Self::Superseded => f.write_str(
-                "another holder has been let in: the server lost data, or failed over to a stale replica",
+                "another holder has been let in: the server lost data, failed over to a stale replica, or \
+                 its clock was set forward",
             ),
         }
     }

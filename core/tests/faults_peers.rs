@@ -254,7 +254,9 @@ fn a_clock_that_jumps_ahead_ends_leases_and_the_fence_tells() {
         server.set_clock_ahead(HOUR);
         let other = Want::now().get(&b, "x");
         assert!(other.fence() > lease.fence());
-        assert!(matches!(lease.verify(), Err(Error::Lost(Loss::Superseded | Loss::Forgotten))));
+        let lost = lease.verify().unwrap_err();
+        assert!(matches!(lost, Error::Lost(Loss::Superseded | Loss::Forgotten)));
+        assert!(lost.to_string().contains("its clock was set forward"), "{lost}");
         assert!(matches!(lease.release(), Ok(Standing::Lost(_))));
         let fence = other.fence();
         assert_eq!(other.release().unwrap(), Standing::Ours);

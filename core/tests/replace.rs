@@ -11,11 +11,18 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cluster_lock_core::Error;
 use cluster_lock_core::replace::{Existing, Replacement, Target};
 use replace_support::*;
+
+#[test]
+#[ignore = "run by the tests as another process"]
+fn helper() {
+    help();
+}
 
 fn dir() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
@@ -261,7 +268,7 @@ fn a_relative_path_starts_at_the_working_directory() {
 fn a_full_disk_leaves_the_old_file_and_no_other() {
     let dir = dir();
     let mount = |program: &str, options: &[&str]| {
-        let mut command = std::process::Command::new(program);
+        let mut command = Command::new(program);
         command.args(options).arg(dir.path());
         command.stderr(std::process::Stdio::null()).status().is_ok_and(|status| status.success())
     };
@@ -280,6 +287,49 @@ fn a_full_disk_leaves_the_old_file_and_no_other() {
     assert_eq!(too_much, "cannot write: No space left on device");
     assert_eq!(no_room_for_a_copy, "cannot write the copy of the old content: No space left on device");
     assert_eq!((size, left), (200_000, 1));
+}
+
+/// Does one write to a file that is mounted by itself, as containers have them, in a mount namespace of its
+/// own; what came of it. `None`, and why, where there is no such namespace to be had.
+fn write_to_mounted(job: &str, source: &Path, file: &Path) -> Option<String> {
+    let unshare = |script: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--map-root-user", "--propagation", "private", "sh", "-ec", script, "sh"]);
+        command.args([source, file, &std::env::current_exe().unwrap()]).env("JOB", job).env("FILE", file);
+        command.output()
+    };
+    match unshare(r#"mount --bind "$1" "$2""#) {
+        Ok(tried) if tried.status.success() => {}
+        Ok(tried) => {
+            eprintln!("skipped: no mount can be made: {}", String::from_utf8_lossy(&tried.stderr));
+            return None;
+        }
+        Err(e) => {
+            eprintln!("skipped: no unshare: {e}");
+            return None;
+        }
+    }
+    let done = unshare(r#"mount --bind "$1" "$2"; exec "$3" --exact helper --ignored --nocapture"#).unwrap();
+    let output = String::from_utf8(done.stdout).unwrap();
+    Some(output.split_once("says: ").unwrap().1.lines().next().unwrap().to_owned())
+}
+
+#[test]
+fn a_file_that_is_mounted_by_itself_is_refused_in_words_and_untouched() {
+    let dir = dir();
+    let (source, inside) = (dir.path().join("source"), dir.path().join("inside"));
+    fs::create_dir(&inside).unwrap();
+    let file = inside.join(".htaccess");
+    fs::write(&source, "old").unwrap();
+    fs::write(&file, "beneath").unwrap();
+    for job in ["replace", "append"] {
+        let Some(said) = write_to_mounted(job, &source, &file) else { return };
+        let cause = "is a mount point by itself, which no rename can replace: mount its directory instead, or \
+                     write in place under cluster_flock()";
+        assert!(said.ends_with(cause), "{job}: {said}");
+        assert_eq!(fs::read(&source).unwrap(), b"old", "{job}");
+        assert_eq!(fs::read_dir(&inside).unwrap().count(), 1, "{job}: no temporary file is left");
+    }
 }
 
 #[test]

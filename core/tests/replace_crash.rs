@@ -24,9 +24,12 @@ fn age(path: &Path, seconds: u64) {
 
 /// The temporary file of a writer killed in the middle of writing `path`.
 fn crash(path: &Path) -> PathBuf {
+    let before = temps(path.parent().unwrap());
     let mut writer = Helper::start("hang", path, None);
     assert_eq!(writer.says(), "ready");
-    let [temp] = temps(path.parent().unwrap()).try_into().unwrap();
+    let is_new = |temp: &PathBuf| !before.contains(temp);
+    let [temp] =
+        temps(path.parent().unwrap()).into_iter().filter(is_new).collect::<Vec<_>>().try_into().unwrap();
     writer.kill();
     temp
 }
@@ -95,6 +98,41 @@ fn a_long_names_temp_is_removed_too() {
 }
 
 #[test]
+fn a_write_removes_what_killed_writers_of_any_file_in_the_directory_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let long = "n".repeat(255);
+    let names = ["autoptimize_0123.css", "autoptimize_4567.css", "a", ".a.b", &long];
+    for name in names {
+        age(&crash(&dir.path().join(name)), HOUR + 60);
+    }
+    let young = crash(&dir.path().join("young"));
+    write(&dir.path().join("autoptimize_89ab.css"));
+    assert_eq!(temps(dir.path()), [young]);
+}
+
+#[test]
+fn many_are_removed_over_several_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a");
+    let temp = crash(&path);
+    let name = temp.to_str().unwrap();
+    let random = name.rsplit('.').nth(2).unwrap();
+    for i in 0..250 {
+        let another = name.replace(random, &format!("{i:016x}"));
+        fs::write(&another, "half").unwrap();
+        age(Path::new(&another), 2 * HOUR);
+    }
+    fs::remove_file(&temp).unwrap();
+    // All by this process, within the minute.
+    let mut left = vec![250];
+    for _ in 0..3 {
+        replace(&path, b"new").unwrap();
+        left.push(temps(dir.path()).len());
+    }
+    assert_eq!(left, [250, 150, 50, 0]);
+}
+
+#[test]
 fn no_other_file_is_touched() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a");
@@ -104,9 +142,9 @@ fn no_other_file_is_touched() {
     fs::remove_file(&temp).unwrap();
     fs::create_dir(&directory).unwrap();
     let others = [
-        name.replacen(".a.", ".b.", 1),
-        name.replacen(".a.", ".a.b.", 1),
         name.replacen(".a.", "a.", 1),
+        name.replacen(".a.", ".", 1),
+        name.replacen(".a.", "..", 1),
         name.replace(".tmp", ".tmp~"),
         ".a.cluster_lock.tmp".into(),
         ".a.tmp".into(),

@@ -131,7 +131,7 @@ class Stand:
                 if entry == LAYERS:
                     continue
                 while entry.is_mount():
-                    run("umount", str(entry))
+                    run("umount", "--recursive", str(entry))
                 shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
     def settings(self, name: str, text: str) -> None:
@@ -210,6 +210,14 @@ class Stand:
         """/mnt/full, a file system with 16 kB."""
         Path("/mnt/full").mkdir()
         run("mount", "-t", "tmpfs", "-o", "size=16k", "full", "/mnt/full")
+
+    def start_mounted(self) -> None:
+        """/mnt/site/.htaccess, a file that is mounted by itself."""
+        Path("/mnt/site").mkdir()
+        run("mount", "-t", "tmpfs", "site", "/mnt/site")
+        for name in ("/mnt/htaccess", "/mnt/site/.htaccess"):
+            Path(name).touch()
+        run("mount", "--bind", "/mnt/htaccess", "/mnt/site/.htaccess")
 
     def start_fpm(self) -> None:
         """The php-fpm of this node, and a systemctl that knows how to reload it."""

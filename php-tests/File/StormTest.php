@@ -135,7 +135,7 @@ final class StormTest extends FileTestCase
             '.other',
             'file.bak',
             '.file.1234',
-            ".$stale",
+            ltrim($stale, '.'),
             "$stale.txt",
         ];
         foreach ($foreign as $name) {
@@ -152,14 +152,13 @@ final class StormTest extends FileTestCase
         self::assertSame(23, $living->end(), 'The living writer was not disturbed');
     }
 
-    public function testTheTemporaryFilesOfOtherFilesAreSweptByTheirOwnWritesAtTheLatest(): void
+    public function testAWriteSweepsUpTheTemporaryFilesOfOtherFiles(): void
     {
         file_put_contents("{$this->dir}/file", 'old');
-        $stale = $this->leaveTemporaryFile();
-        touch("{$this->dir}/$stale", time() - 7200);
-        $writer = $this->writer();
-        $writer->call('cluster_file_put_contents', "{$this->dir}/other", 'new');
-        $writer->call('cluster_file_put_contents', "{$this->dir}/file", 'new');
+        foreach (range(1, 3) as $i) {
+            touch("{$this->dir}/{$this->leaveTemporaryFile()}", time() - 7200);
+        }
+        $this->writer()->call('cluster_file_put_contents', "{$this->dir}/other", 'new');
 
         self::assertSame(['file', 'other'], $this->names(), 'Nothing stale stays');
     }

@@ -13,7 +13,8 @@
 //! * On NFS a client that has the *old* file open renames it to `.nfs…` before the new one takes
 //!   its place; for that moment other nodes may find no file. This module therefore closes its
 //!   own descriptor of the old file first.
-//! * A killed writer leaves its temporary file, which a later write to the same target removes.
+//! * A file that is a mount point by itself, as containers have them, cannot be replaced.
+//! * A killed writer leaves its temporary file, which a later write in the same directory removes.
 
 mod copy;
 mod metadata;
@@ -188,6 +189,13 @@ impl Temp {
             // temporary file gone. If our file stands there, the rename happened.
             let done = statat(place.dir(), place.name(), AtFlags::SYMLINK_NOFOLLOW)
                 .is_ok_and(|now| (now.st_dev, now.st_ino) == (written.st_dev, written.st_ino));
+            if !done && e == Errno::BUSY && place.may_be_mount_point() {
+                return Err(place.error(
+                    "is a mount point by itself, which no rename can replace: mount its directory instead, \
+                     or write in place under cluster_flock()"
+                        .into(),
+                ));
+            }
             if !done {
                 return Err(place.failed("cannot rename the temporary file over it", e));
             }

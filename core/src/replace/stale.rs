@@ -12,11 +12,11 @@ use std::ffi::{CStr, CString};
 use std::fs;
 use std::path::PathBuf;
 use std::process;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, Dir, FileType, Stat, statat, unlinkat};
+use rustix::fs::{AtFlags, Dir, FileType, SeekFrom, Stat, seek, statat, unlinkat};
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -31,13 +31,16 @@ const MAX_NAME: usize = 200;
 const STALE_HERE: i64 = 3_600;
 /// The same for a process that cannot be asked.
 const STALE_ELSEWHERE: i64 = 86_400;
-/// A directory is searched at a process's first write to it, then at most this often: reading
-/// ten thousand names costs more than the write.
+/// A directory is searched from its beginning at a process's first write to it, then at most this often.
 const SCAN_INTERVAL: Duration = Duration::from_secs(60);
+/// The most names that one write reads of the directory: reading ten thousand costs more than the write.
+/// The process's next write goes on from there. So of a larger directory a process that writes once sees
+/// the beginning only.
+const MAX_NAMES: usize = 1000;
+/// The most temporary files that one write looks at.
+const MAX_FOUND: usize = 100;
 /// The most directories whose last search is remembered.
 const MAX_SCANS: usize = 256;
-/// The most temporary files that are remembered of a directory.
-const MAX_FOUND: usize = 1000;
 
 /// A name for a new temporary file.
 pub(super) fn fresh_name(target: &CStr, pid: u32) -> Result<CString, Errno> {
@@ -70,37 +73,91 @@ fn prefix(target: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The host and process that made a temporary file of this target; `None` for any other name.
-fn parse(entry: &[u8], prefix: &[u8]) -> Option<(u32, u32)> {
-    let middle = entry.strip_prefix(prefix)?.strip_suffix(SUFFIX)?;
-    let mut parts = str::from_utf8(middle).ok()?.split('.');
-    let (host, pid, random) = (parts.next()?, parts.next()?, parts.next()?);
+/// The host and process that made a temporary file, of whatever target; `None` for any other name.
+fn parse(entry: &[u8]) -> Option<(u32, u32)> {
+    let rest = entry.strip_prefix(b".")?.strip_suffix(SUFFIX)?;
+    let mut parts = rest.rsplitn(4, |&byte| byte == b'.');
+    let (random, pid, host) = (parts.next()?, parts.next()?, parts.next()?);
+    let target = parts.next()?;
+    let (random, pid, host) =
+        (str::from_utf8(random).ok()?, str::from_utf8(pid).ok()?, str::from_utf8(host).ok()?);
     let host_id = u32::from_str_radix(host, 16).ok()?;
     let pid_id: u32 = pid.parse().ok()?;
     let random_id = u64::from_str_radix(random, 16).ok()?;
     // Written as we write it, to the letter: no upper case, no signs, no more and no fewer digits.
-    let ours = parts.next().is_none()
+    let ours = !target.is_empty()
         && host == format!("{host_id:08x}")
         && pid == pid_id.to_string()
         && random == format!("{random_id:016x}");
     ours.then_some((host_id, pid_id))
 }
 
-/// Removes stale temporary files of this target. Best effort: what cannot be removed now is left for
-/// the next time.
+/// After a write: removes stale temporary files from its directory, those of any target, for a plugin may
+/// give each file a new name. Best effort: what cannot be removed now is left for the next time.
 pub(super) fn clean(place: &Place) {
-    let Some(names) = temporary_files(place) else { return };
-    let prefix = prefix(place.name().to_bytes());
-    let ours = names.iter().filter_map(|name| Some((name, parse(name.to_bytes(), &prefix)?)));
-    // By the file server's clock, which also stamps the temporary files: ours may differ.
-    let mut now = None;
-    for (name, (host_id, pid)) in ours {
-        let stat = |name: &CStr| statat(place.dir(), name, AtFlags::SYMLINK_NOFOLLOW);
-        let Ok(found) = stat(name) else { continue };
-        if now.is_none() {
-            now = stat(place.name()).ok().map(|replaced| replaced.st_ctime);
+    static SEARCHES: Mutex<Option<HashMap<PathBuf, Search>>> = Mutex::new(None);
+    // Never waits: in a forked child the lock may be held by a thread that does not exist.
+    let Ok(mut searches) = SEARCHES.try_lock() else { return };
+    let searches = searches.get_or_insert_default();
+    let (pid, now) = (process::id(), Instant::now());
+    let recent =
+        |search: &Search| search.by == pid && now.saturating_duration_since(search.begun) < SCAN_INTERVAL;
+    let search = match searches.get(place.dir_path()).copied() {
+        // Unfinished, it goes on, however long ago it began.
+        Some(search @ Search { by, next: Some(_), .. }) if by == pid => search,
+        Some(search) if recent(&search) => return,
+        _ => Search { by: pid, begun: now, next: Some(0) },
+    };
+    if searches.len() >= MAX_SCANS {
+        searches.retain(|_, search| recent(search));
+    }
+    if searches.len() >= MAX_SCANS {
+        searches.clear();
+    }
+    let (names, next) = search.next.and_then(|from| read_part(place, from)).unwrap_or_default();
+    searches.insert(place.dir_path().to_path_buf(), Search { next, ..search });
+    remove_stale(place, &names);
+}
+
+/// One search of a directory: by which process, when it began, and from which position it goes on; it has
+/// come to the end where there is none.
+#[derive(Clone, Copy)]
+struct Search {
+    by: u32,
+    begun: Instant,
+    next: Option<u64>,
+}
+
+/// A temporary file: its name, and the host and process that made it.
+type Found = (CString, u32, u32);
+
+/// The temporary files in the part of the directory that begins at this position, and where the next part
+/// begins.
+fn read_part(place: &Place, from: u64) -> Option<(Vec<Found>, Option<u64>)> {
+    let dir = Dir::read_from(place.dir()).ok()?;
+    seek(dir.fd().ok()?, SeekFrom::Start(from)).ok()?;
+    let mut found = Vec::new();
+    for (read, entry) in dir.enumerate() {
+        let entry = entry.ok()?;
+        if let Some((host_id, pid)) = parse(entry.file_name().to_bytes()) {
+            found.push((entry.file_name().to_owned(), host_id, pid));
         }
-        if now.is_some_and(|now| is_stale(&found, now, host_id, pid)) {
+        if read + 1 == MAX_NAMES || found.len() == MAX_FOUND {
+            return Some((found, u64::try_from(entry.offset()).ok()));
+        }
+    }
+    Some((found, None))
+}
+
+fn remove_stale(place: &Place, found: &[Found]) {
+    if found.is_empty() {
+        return;
+    }
+    let stat = |name: &CStr| statat(place.dir(), name, AtFlags::SYMLINK_NOFOLLOW);
+    // By the file server's clock, which also stamps the temporary files: ours may differ.
+    let Ok(now) = stat(place.name()).map(|written| written.st_ctime) else { return };
+    for (name, host_id, pid) in found {
+        if stat(name).is_ok_and(|temp| is_stale(&temp, now, *host_id, *pid)) {
             let _ = unlinkat(place.dir(), name, AtFlags::empty());
         }
     }
@@ -119,40 +176,6 @@ fn is_alive(pid: u32) -> bool {
         Some(pid) => test_kill_process(pid) != Err(Errno::SRCH),
         None => true,
     }
-}
-
-/// The temporary files, of any target, that a search of this directory has found.
-type Names = Arc<[CString]>;
-
-/// One search: by which process, when, and what it found.
-type Search = (u32, Instant, Names);
-
-/// What the last search of the directory found; a new one when that is a while ago.
-fn temporary_files(place: &Place) -> Option<Names> {
-    static SEARCHES: Mutex<Option<HashMap<PathBuf, Search>>> = Mutex::new(None);
-    // Never waits: in a forked child the lock may be held by a thread that does not exist.
-    let mut searches = SEARCHES.try_lock().ok()?;
-    let searches = searches.get_or_insert_default();
-    let (pid, now) = (process::id(), Instant::now());
-    let recent = |(by, at, _): &Search| *by == pid && now.saturating_duration_since(*at) < SCAN_INTERVAL;
-    if let Some(search) = searches.get(place.dir_path()).filter(|search| recent(search)) {
-        return Some(Arc::clone(&search.2));
-    }
-    if searches.len() >= MAX_SCANS {
-        searches.retain(|_, search| recent(search));
-    }
-    if searches.len() >= MAX_SCANS {
-        searches.clear();
-    }
-    let entries = Dir::read_from(place.dir()).ok()?;
-    let names: Names = entries
-        .flatten()
-        .map(|entry| entry.file_name().to_owned())
-        .filter(|name| name.to_bytes().ends_with(SUFFIX))
-        .take(MAX_FOUND)
-        .collect();
-    searches.insert(place.dir_path().to_path_buf(), (pid, now, Arc::clone(&names)));
-    Some(names)
 }
 
 /// What process ids on this machine, since this boot, in this container are told apart by.
@@ -179,21 +202,22 @@ fn host() -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
-    fn a_fresh_name_is_recognised_as_this_targets_and_only_its() {
-        let name = fresh_name(c"a.css", 4711).unwrap();
-        let parsed = |target: &[u8]| parse(name.as_bytes(), &prefix(target));
-        assert_eq!(parsed(b"a.css"), Some((host(), 4711)));
-        assert_eq!(parsed(b"a"), None);
-        assert_eq!(parsed(b"b.css"), None);
-        assert_ne!(name, fresh_name(c"a.css", 4711).unwrap());
+    fn a_fresh_name_is_recognised_whatever_its_target() {
+        for target in [c"a.css", c"a", c".a", c"..a..", c"a.0123abcd.12.0123456789abcdef", c"\xff"] {
+            let name = fresh_name(target, 4711).unwrap();
+            assert_eq!(parse(name.as_bytes()), Some((host(), 4711)), "{name:?}");
+            assert_ne!(name, fresh_name(target, 4711).unwrap());
+        }
     }
 
     #[test]
     fn names_that_only_resemble_ours_are_not_recognised() {
-        let is_ours = |name: &str| parse(name.as_bytes(), &prefix(b"a")).is_some();
+        let is_ours = |name: &str| parse(name.as_bytes()).is_some();
         assert!(is_ours(".a.0123abcd.12.0123456789abcdef.cluster_lock.tmp"));
         for other in [
             ".a.0123abcd.12.0123456789abcdef.cluster_lock.tmp2",
@@ -204,7 +228,8 @@ mod tests {
             ".a.0123abcd.012.0123456789abcdef.cluster_lock.tmp",
             ".a.0123abcd.12.123456789abcdef.cluster_lock.tmp",
             ".a.0123abcd.12.0123456789abcdef.x.cluster_lock.tmp",
-            ".a.b.0123abcd.12.0123456789abcdef.cluster_lock.tmp",
+            "..0123abcd.12.0123456789abcdef.cluster_lock.tmp",
+            ".0123abcd.12.0123456789abcdef.cluster_lock.tmp",
             "a.0123abcd.12.0123456789abcdef.cluster_lock.tmp",
             ".a.cluster_lock.tmp",
         ] {
@@ -218,12 +243,30 @@ mod tests {
         let (a, b) = (long("a"), long("b"));
         let name = fresh_name(&a, u32::MAX).unwrap();
         assert!(name.as_bytes().len() <= 255, "{}", name.as_bytes().len());
-        assert!(parse(name.as_bytes(), &prefix(a.as_bytes())).is_some());
-        assert!(parse(name.as_bytes(), &prefix(b.as_bytes())).is_none());
+        assert!(parse(name.as_bytes()).is_some());
+        assert_ne!(prefix(a.as_bytes()), prefix(b.as_bytes()));
         for shift in 0..4 {
             let name = format!("{}{}", "x".repeat(shift), "€".repeat(84));
             assert!(str::from_utf8(&prefix(name.as_bytes())).is_ok(), "shift {shift}");
         }
+    }
+
+    #[test]
+    fn a_large_directory_is_read_in_parts_that_together_are_the_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str| fs::write(dir.path().join(name), "").unwrap();
+        (0..2 * MAX_NAMES).for_each(|i| file(&i.to_string()));
+        let temps: Vec<_> = (0..20).map(|pid| fresh_name(c"a", pid).unwrap()).collect();
+        temps.iter().for_each(|name| file(name.to_str().unwrap()));
+        let target = super::super::Target::resolve(&dir.path().join("a")).unwrap();
+        let (mut next, mut parts, mut found) = (Some(0), 0, Vec::new());
+        while let Some(from) = next {
+            let (part, rest) = read_part(target.place(), from).unwrap();
+            found.extend(part.into_iter().map(|(name, ..)| name));
+            (next, parts) = (rest, parts + 1);
+        }
+        assert_eq!(parts, 3);
+        assert_eq!(BTreeSet::from_iter(found), BTreeSet::from_iter(temps));
     }
 
     #[test]

@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{
-    Access, AtFlags, CWD, FileType, Mode, OFlags, Stat, StatxFlags, accessat, fstat, openat, readlink,
-    readlinkat, statat, statx,
+    Access, AtFlags, CWD, FileType, Mode, OFlags, Stat, StatxAttributes, StatxFlags, accessat, fstat, openat,
+    readlink, readlinkat, statat, statx,
 };
 use rustix::io::{Errno, retry_on_intr};
 
@@ -208,6 +208,14 @@ impl Place {
         let stat = fstat(&old).map_err(|e| self.failed("cannot examine the existing file", e))?;
         check_type(&stat).map_err(|cause| self.error(cause))?;
         Ok(Some(old))
+    }
+
+    /// Whether something is mounted over this very file; also when the kernel cannot tell (before Linux 5.8).
+    pub(super) fn may_be_mount_point(&self) -> bool {
+        let root = StatxAttributes::MOUNT_ROOT;
+        statx(&self.dir, &self.name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty()).map_or(true, |found| {
+            found.stx_attributes.contains(root) || !found.stx_attributes_mask.contains(root)
+        })
     }
 
     /// Syncs the directory; what went wrong, in words.

@@ -369,14 +369,7 @@ impl<'a> History<'a> {
     }
 
     fn run(&mut self, steps: &[Step]) {
-        for (i, step) in steps.iter().enumerate() {
-            self.context = format!("step {i}: {step:?}");
-            self.step(step);
-            self.look();
-            let (actual, expected) =
-                (self.lab.store.info(&self.lock).unwrap(), self.reference.report(self.now(), &self.lock));
-            assert_eq!(actual, expected, "{}", self.context);
-        }
+        self.run_through(steps);
         self.context = "at the end".into();
         for token in self.tokens.clone() {
             self.send(&Command::Release { token });
@@ -387,6 +380,17 @@ impl<'a> History<'a> {
         assert_eq!(self.lab.keys(), [], "after everything has run out");
         self.send(&Command::Break { meant: None });
         assert!(self.reference.is_idle());
+    }
+
+    fn run_through(&mut self, steps: &[Step]) {
+        for (i, step) in steps.iter().enumerate() {
+            self.context = format!("step {i}: {step:?}");
+            self.step(step);
+            self.look();
+            let (actual, expected) =
+                (self.lab.store.info(&self.lock).unwrap(), self.reference.report(self.now(), &self.lock));
+            assert_eq!(actual, expected, "{}", self.context);
+        }
     }
 }
 
@@ -437,6 +441,22 @@ fn a_dead_holder_does_not_block_for_as_long_as_the_clock_was_set_back() {
             Step::Pass { us: SECOND },
         ];
         assert!(held(&history(&[&steps[..], &[wants(1, false)]].concat())));
+    }
+}
+
+#[test]
+fn what_is_left_of_a_lease_is_at_most_the_lease_after_the_clock_was_set_back() {
+    for shared in [false, true] {
+        let mut lab = Lab::new();
+        let mut history = History::new(&mut lab);
+        history.run_through(&[
+            wants(0, shared),
+            Step::Pass { us: SECOND / 10 },
+            Step::SetBack { us: 3600 * SECOND },
+        ]);
+        let report = history.lab.store.info(&history.lock).unwrap().unwrap();
+        let left = report.holders[0].lease_left;
+        assert!(left <= SHORT && report.ttl == left, "shared: {shared}, {left:?} of {SHORT:?}");
     }
 }
 

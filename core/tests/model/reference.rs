@@ -121,7 +121,11 @@ impl Reference {
     }
 
     pub(crate) fn report(&self, now: Now, name: &LockName) -> Option<LockReport> {
-        let mut report = self.machine.report(now, name)?;
+        // A report changes nothing; it tells what the next step would find.
+        let (machine, known, lease) = (self.machine.clone(), self.known, self.lease);
+        let mut seen = Self { machine, known, lease, ..Self::default() };
+        seen.correct_clock(now);
+        let mut report = seen.machine.report(now, name)?;
         // Nothing is known of a reader whose record was evicted, except that it is there.
         report.holders.retain(|h| h.identity != Identity::default());
         report.since = report.holders.first()?.since;

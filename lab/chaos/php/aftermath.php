@@ -22,7 +22,7 @@ foreach ($names as $name) {
     cluster_unlock($name);
 }
 $report['held'] = cluster_lock_list();
-// Temporary files of dead writers are stale after an hour, and removed by the next write to their target.
+// Temporary files of dead writers are stale after an hour, and removed by the next writes in their directory.
 foreach (glob("$room/files/.*.cluster_lock.tmp") as $file) {
     touch($file, time() - 7200);
 }

@@ -28,14 +28,14 @@ final class Loss
 
     public static function forgotten(): self
     {
-        $cause = 'its data was lost (FLUSHALL, restart without data, or eviction)';
+        $cause = 'its data was lost (FLUSHALL, restart without data, or eviction), or its clock was set forward';
 
         return new self("the server no longer knows it: $cause", true);
     }
 
     public static function superseded(): self
     {
-        $cause = 'the server lost data, or failed over to a stale replica';
+        $cause = 'the server lost data, failed over to a stale replica, or its clock was set forward';
 
         return new self("another holder has been let in: $cause", true);
     }

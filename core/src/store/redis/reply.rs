@@ -96,7 +96,6 @@ pub(crate) fn report(name: &LockName, value: &Value) -> Result<Option<LockReport
         return Ok(None);
     }
     let now = unsigned(*now);
-    let left = |expiry: u64| Duration::from_millis(expiry.saturating_sub(now));
     let mut fields = Fields(state);
     let kind = fields.word()?;
     if kind.starts_with('F') {
@@ -105,10 +104,14 @@ pub(crate) fn report(name: &LockName, value: &Value) -> Result<Option<LockReport
     let (_token, fence) = (fields.word()?, fields.number()?);
     let (since, start) = (fields.number()?, fields.number()?);
     let (lease, _previous) = (fields.number()?, fields.word()?);
-    let expiry = (start / 1000).saturating_add(lease);
+    let begun = start / 1000;
+    let expiry = begun.saturating_add(lease);
+    // Later than now when the server's clock was set back: by so much common.lua will shorten what is left.
+    let seen = now.max(begun);
+    let left = |expiry: u64| Duration::from_millis(expiry.saturating_sub(seen));
     let mut holders = Vec::new();
     let mode = if kind.starts_with('X') {
-        if expiry > now {
+        if expiry > seen {
             holders.push(Holder {
                 identity: Identity::decode(fields.0),
                 since: seconds(since),
@@ -123,7 +126,7 @@ pub(crate) fn report(name: &LockName, value: &Value) -> Result<Option<LockReport
             let expiry = std::str::from_utf8(expiry).ok().and_then(|e| e.parse().ok()).unwrap_or(0);
             let record = records.iter().find(|(t, _)| *t == token);
             let mut fields = Fields(record.map_or(&[], |(_, record)| record));
-            if expiry > now
+            if expiry > seen
                 && let (Ok(fence), Ok(since)) = (fields.number(), fields.number())
             {
                 holders.push(Holder {

@@ -109,6 +109,11 @@ final class Replacement
         fclose($this->file);
         $verify();
         [$renamed, $why] = Quiet::call(fn (): bool => rename($this->temporary, $this->target->path));
+        // EBUSY, as the C libraries word it.
+        if (!$renamed && preg_match('/resource busy$/iD', $why)) {
+            throw $this->target->failed('is a mount point by itself, which no rename can replace: mount its directory '
+                . 'instead, or write in place under cluster_flock()', '');
+        }
         if (!$renamed) {
             throw $this->target->failed('cannot rename the temporary file over it', $why);
         }

@@ -21,8 +21,14 @@ final class TemporaryName
     /** Seconds since the last write after which a dead process's file is stale; one that cannot be asked. */
     private const STALE = [3_600, 86_400];
 
-    /** @var array<string, list<string>> temporary files by directory: a search may cost more than a write */
-    private static array $found = [];
+    /** The most names that one write reads of a directory, and the most temporary files that it looks at. */
+    private const MAX_NAMES = 1000;
+    private const MAX_FOUND = 100;
+
+    private const PATTERN = '/^\..+\.([0-9a-f]{8})\.([1-9]\d*)\.[0-9a-f]{16}\.cluster_lock\.tmp$/sD';
+
+    /** @var array<string, true> directories that this request has searched: that may cost more than a write */
+    private static array $searched = [];
 
     private static ?string $host = null;
 
@@ -31,22 +37,35 @@ final class TemporaryName
         return self::prefix($target) . self::host() . '.' . getmypid() . '.' . bin2hex(random_bytes(8)) . self::SUFFIX;
     }
 
-    /** Best effort: what cannot be removed now is left for the next time. */
+    /**
+     * After a write: those of any target in its directory, for a plugin may give each file a new name. Best effort:
+     * what cannot be removed now is left for the next time.
+     */
     public static function removeStale(Target $target): void
     {
-        self::$found[$target->directory] ??= array_values(array_filter(
-            Quiet::try(static fn () => scandir($target->directory, SCANDIR_SORT_NONE)) ?: [],
-            static fn (string $name): bool => str_ends_with($name, self::SUFFIX)
-        ));
-        $prefix = self::prefix($target->name);
-        $pattern = '/^' . preg_quote($prefix, '/') . '([0-9a-f]{8})\.([1-9]\d*)\.[0-9a-f]{16}'
-            . preg_quote(self::SUFFIX, '/') . '$/D';
+        if (isset(self::$searched[$target->directory])) {
+            return;
+        }
+        self::$searched[$target->directory] = true;
+        $directory = Quiet::try(static fn () => opendir($target->directory));
+        if ($directory === false) {
+            return;
+        }
+        $found = [];
+        for ($read = 0; $read < self::MAX_NAMES && count($found) < self::MAX_FOUND; $read++) {
+            $name = readdir($directory);
+            if ($name === false) {
+                break;
+            }
+            if (preg_match(self::PATTERN, $name, $match)) {
+                $found[] = $match;
+            }
+        }
+        closedir($directory);
         // By the file server's clock, which also stamps the temporary files.
         $now = Quiet::try(static fn () => filectime($target->path)) ?: time();
-        foreach (self::$found[$target->directory] as $name) {
-            if (preg_match($pattern, $name, $match)) {
-                self::removeIfStale("{$target->directory}/$name", $now, $match[1], (int) $match[2]);
-            }
+        foreach ($found as [$name, $host, $pid]) {
+            self::removeIfStale("{$target->directory}/$name", $now, $host, (int) $pid);
         }
     }
 

@@ -33,8 +33,11 @@ final class Record
             throw self::notALock();
         }
         [, $mode, $fence, $since, $start, $lease, $identity] = $field;
+        $begun = intdiv((int) $start, 1000);
+        // Later than now when the server's clock was set back: by so much common.lua will shorten what is left.
+        $seen = max($now, $begun);
         if ($mode === 'X') {
-            $left = intdiv((int) $start, 1000) + (int) $lease - $now;
+            $left = $begun + (int) $lease - $seen;
             $holders = $left <= 0 ? [] : [[
                 'identity' => Identity::decode($identity),
                 'since' => (int) $since,
@@ -42,7 +45,7 @@ final class Record
                 'left' => $left,
             ]];
         } else {
-            $holders = self::readers($now, self::pairs($readers), self::pairs($info));
+            $holders = self::readers($seen, self::pairs($readers), self::pairs($info));
         }
 
         return Report::of(
