@@ -109,3 +109,57 @@ fn a_record_that_is_none_is_told_and_can_be_broken() {
     ask(&engine).unwrap();
     drop(held);
 }
+
+/// A file as an idle lock leaves it, which nobody has written to for an hour.
+fn leave(locks: &Path, left: &[u8], number: usize) {
+    let path = locks.join(format!("{number:040x}.lock"));
+    fs::write(&path, left).unwrap();
+    let hour_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    fs::File::options().write(true).open(&path).unwrap().set_modified(hour_ago).unwrap();
+}
+
+fn left(locks: &Path) -> Vec<PathBuf> {
+    let files = fs::read_dir(locks).unwrap().map(|entry| entry.unwrap().path());
+    files.filter(|path| path.extension().is_some_and(|end| end == "lock")).collect()
+}
+
+/// What an idle lock leaves.
+fn record(locks: &Path, engine: &Engine) -> Vec<u8> {
+    Want::now().get(engine, "sample");
+    fs::read(left(locks).first().unwrap()).unwrap()
+}
+
+#[test]
+fn a_new_name_looks_at_a_few_files_however_many_there_are() {
+    const MANY: usize = 400;
+    const FEW: usize = 32;
+    let (_dir, locks, engine) = store();
+    let record = record(&locks, &engine);
+    (0..MANY).for_each(|number| leave(&locks, &record, number));
+    let mut before = left(&locks).len();
+    for number in 0..MANY {
+        // Each by a process of its own: where the last one stopped is not to be forgotten.
+        let engine = support::engine(&format!("local://{}", locks.display()));
+        Want::now().get(&engine, &format!("new {number}"));
+        let now = left(&locks).len();
+        let removed = before + 1 - now;
+        assert!(removed <= FEW, "{removed} files were looked at for one new name");
+        before = now;
+    }
+    let old = left(&locks).iter().filter(|path| path.to_string_lossy().contains("/0000000")).count();
+    assert_eq!(old, 0, "of {MANY} old files are left, though as many new names came by");
+}
+
+#[test]
+fn what_the_killed_have_left_is_removed_too() {
+    let (_dir, locks, engine) = store();
+    let held = Want::now().get(&engine, "job");
+    let mut record: serde_json::Value = serde_json::from_slice(&fs::read(&left(&locks)[0]).unwrap()).unwrap();
+    record["machine"]["writer"]["expiry_ms"] = 1.into();
+    leave(&locks, record.to_string().as_bytes(), 1);
+    // As many as there are files: each comes by one, if not by more.
+    (0..4).for_each(|number| drop(Want::now().get(&engine, &format!("new {number}"))));
+    let names = left(&locks);
+    assert!(!names.iter().any(|path| path.to_string_lossy().contains("/0000000")), "{names:?}");
+    drop(held);
+}

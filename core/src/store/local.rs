@@ -7,10 +7,14 @@
 //!
 //! The default directory is one in /tmp, where everybody may make another when it is gone (a cleaner of old
 //! files, say). So each step opens it, checks whose it is, and does all else relative to what it has opened.
+//!
+//! What locks leave is removed by whoever makes a new one, a few files at a time: the directory is one for all
+//! names, so whoever looked through all of it would let all others wait.
 
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File};
 use std::io::{Read, Write};
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
@@ -20,10 +24,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use once_cell::sync::OnceCell;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, FlockOperation, Mode as FileMode, OFlags, flock, fstat, mknodat, openat,
-    renameat, statat, unlinkat,
+    AtFlags, CWD, Dir, FileType, FlockOperation, Mode as FileMode, OFlags, RawDir, SeekFrom, flock, fstat,
+    mknodat, openat, renameat, seek, statat, unlinkat,
 };
-use rustix::io::Errno;
+use rustix::io::{Errno, pread, pwrite};
 use serde::{Deserialize, Serialize};
 
 use super::machine::{Effects, Machine, Now};
@@ -38,8 +42,11 @@ use crate::key::LockName;
 use crate::report::{LockReport, ServerReport};
 use crate::text;
 
-/// How long an idle lock remembers its last fencing token, in seconds.
-const RETAIN: i64 = 60;
+/// How long an idle lock remembers its last fencing token.
+const RETAIN: Duration = Duration::from_secs(60);
+
+/// How much of the directory is looked at for each new name, in bytes: some 14 entries.
+const GLANCE: usize = 1024;
 
 /// All files are the user's own.
 const PRIVATE: FileMode = FileMode::from_raw_mode(0o600);
@@ -70,7 +77,7 @@ struct Locked<'a> {
     dir: OwnedFd,
     boot: &'a str,
     now: Now,
-    _lock: File,
+    lock: File,
 }
 
 impl LocalStore {
@@ -106,7 +113,7 @@ impl LocalStore {
             lease_ms: Instant::now().as_nanos() / 1_000_000,
             unix_us: u64::try_from(unix.as_micros()).unwrap_or_default(),
         };
-        Ok(Locked { store: self, dir, boot, now, _lock: file.into() })
+        Ok(Locked { store: self, dir, boot, now, lock: file.into() })
     }
 
     /// Opens the directory, which must be ours alone, and the file in it that stands for its lock.
@@ -173,6 +180,11 @@ fn pipe(token: &[u8]) -> String {
     format!("{}.wait", String::from_utf8_lossy(token))
 }
 
+/// Whether a file is that of a lock.
+fn is_lock(file: &str) -> bool {
+    file.strip_suffix(".lock").is_some()
+}
+
 impl Locked<'_> {
     /// Makes the pipe in which a claim will sleep, or empties it: a grant that its waiter slept
     /// through must not be believed later.
@@ -206,7 +218,7 @@ impl Locked<'_> {
     fn lock_files(&self) -> Vec<String> {
         let entries = Dir::read_from(&self.dir).into_iter().flatten().flatten();
         let names = entries.filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned));
-        names.filter(|name| name.strip_suffix(".lock").is_some()).collect()
+        names.filter(|name| is_lock(name)).collect()
     }
 
     fn remove(&self, name: &str) {
@@ -273,16 +285,49 @@ impl Locked<'_> {
         written.map_err(|e| self.store.failed("write", name, e))
     }
 
-    /// Removes what idle locks left, when a new lock appears.
+    /// Removes what locks have left, among the next few files of the directory.
     fn sweep(&self) {
         let now = i64::try_from(self.now.unix_us / 1_000_000).unwrap_or(i64::MAX);
-        for name in self.lock_files() {
+        let retain = i64::try_from(RETAIN.as_secs()).unwrap_or(i64::MAX);
+        for name in self.glance() {
             let written = statat(&self.dir, &name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| stat.st_mtime);
-            if written.is_ok_and(|written| now.saturating_sub(written) > RETAIN)
+            if written.is_ok_and(|written| now.saturating_sub(written) > retain)
                 && let Ok(Some(record)) = self.read(&name)
-                && record.machine.is_idle()
+                && record.machine.is_over(self.now, RETAIN)
             {
+                for token in record.machine.waiting() {
+                    self.remove(&pipe(token.as_bytes()));
+                }
                 self.remove(&name);
+            }
+        }
+    }
+
+    /// The next few of the locks' files, in the directory's order, and from its end on to its beginning. The place is in
+    /// the file that stands for the directory's lock, because a process may end after one new name.
+    fn glance(&self) -> Vec<String> {
+        let mut place = [0; 8];
+        let known = pread(&self.lock, &mut place, 0).is_ok_and(|length| length == place.len());
+        let from = if known { u64::from_ne_bytes(place) } else { 0 };
+        let glanced = self.glance_from(from).or_else(|| self.glance_from(0));
+        let (names, next) = glanced.unwrap_or_default();
+        let _ = pwrite(&self.lock, &next.to_ne_bytes(), 0);
+        names
+    }
+
+    /// Also where to go on. `None`: there is nothing, or no such place (the directory is another one).
+    fn glance_from(&self, place: u64) -> Option<(Vec<String>, u64)> {
+        seek(&self.dir, SeekFrom::Start(place)).ok()?;
+        let mut names = Vec::new();
+        let mut buffer = [MaybeUninit::uninit(); GLANCE];
+        let mut entries = RawDir::new(&self.dir, &mut buffer);
+        loop {
+            let entry = entries.next()?.ok()?;
+            let next = entry.next_entry_cookie();
+            names.extend(entry.file_name().to_str().ok().filter(|name| is_lock(name)).map(str::to_owned));
+            // The next one would be read from the kernel.
+            if entries.is_buffer_empty() {
+                return Some((names, next));
             }
         }
     }
@@ -363,6 +408,8 @@ impl Store for LocalStore {
 
     fn list(&self, prefix: &[u8], limit: usize) -> Result<Vec<LockReport>> {
         let locked = self.lock()?;
+        // Records are replaced whole, so nobody has to wait while all of them are read.
+        let _ = flock(&locked.lock, FlockOperation::Unlock);
         let mut first = First::new(limit);
         for file in locked.lock_files() {
             if let Ok(Some(record)) = locked.read(&file)

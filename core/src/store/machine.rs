@@ -256,6 +256,18 @@ impl Machine {
         self.writer.is_none() && self.readers.is_empty() && self.queue.is_empty()
     }
 
+    /// Nobody has held it or waited for it for so long. Whoever was killed is still in the record.
+    pub fn is_over(&self, now: Now, retain: Duration) -> bool {
+        let over = |end_ms: u64| end_ms + millis(retain) <= now.lease_ms;
+        self.writer.iter().chain(self.readers.values()).all(|holder| over(holder.expiry_ms))
+            && self.queue.iter().all(|waiter| over(waiter.beat_ms))
+    }
+
+    /// The tokens of those who wait.
+    pub fn waiting(&self) -> impl Iterator<Item = &str> {
+        self.queue.iter().map(|waiter| waiter.token.as_str())
+    }
+
     /// The clock of the leases has begun anew (a reboot): no holder or waiter is left, but tokens
     /// go on growing.
     pub fn reboot(&mut self) {

@@ -94,19 +94,20 @@ final class Directory
         return array_values(array_filter($names, static fn (string $name): bool => str_ends_with($name, $suffix)));
     }
 
-    /** @return list<string> of those that nobody has written to for a while */
+    /**
+     * Once a minute, because whoever looks lets all others wait, and nothing becomes old earlier; else none.
+     *
+     * @return list<string> of those that nobody has written to for a while
+     */
     public function oldNames(string $suffix): array
     {
         clearstatcache();
+        if ($this->isYoung('swept')) {
+            return [];
+        }
+        Quiet::try(fn () => self::privately(fn () => touch("{$this->path}/swept")));
 
-        return array_values(array_filter(
-            $this->names($suffix),
-            function (string $name): bool {
-                $written = (int) Quiet::try(fn () => filemtime("{$this->path}/$name"));
-
-                return time() - $written > self::RETAIN;
-            }
-        ));
+        return array_values(array_filter($this->names($suffix), fn (string $name): bool => !$this->isYoung($name)));
     }
 
     /** @return resource|null a new named pipe, open; null: this PHP cannot make one */
@@ -164,6 +165,11 @@ final class Directory
         }
 
         return $file === false ? null : $file;
+    }
+
+    private function isYoung(string $name): bool
+    {
+        return time() - (int) Quiet::try(fn () => filemtime("{$this->path}/$name")) <= self::RETAIN;
     }
 
     /** What is made is the user's own. */
