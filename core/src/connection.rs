@@ -41,7 +41,7 @@ impl Fault {
         matches!(self, Self::Refused(other, _) if other == code)
     }
 
-    /// Something else has written to the keys of a lock. Redis 6 says so in the text of another error.
+    /// Something else has written to the keys of a lock.
     pub fn is_foreign_key(&self) -> bool {
         matches!(self, Self::Refused(code, text)
             if code == "NOTALOCK" || code == "WRONGTYPE" || text.contains("WRONGTYPE"))
@@ -91,7 +91,17 @@ pub struct Connection {
 /// was sent: passwords and tokens.
 fn refused(code: &str, details: &str) -> Fault {
     let details = details.split(", with args").next().unwrap_or_default();
+    let (code, details) = within_script(details).filter(|_| code == "ERR").unwrap_or((code, details));
     Fault::Refused(text::said(code), text::said(details))
+}
+
+/// The error of a command that a script called. Redis before 7 wraps it:
+/// `ERR Error running script (call to f_…): @user_script: 284: -READONLY You can't write against a read only replica.`
+fn within_script(details: &str) -> Option<(&str, &str)> {
+    let (_, inner) = details.strip_prefix("Error running script")?.split_once("@user_script: ")?;
+    let (_line, inner) = inner.split_once(": ")?;
+    let (code, text) = inner.strip_prefix('-').unwrap_or(inner).split_once(' ')?;
+    (code.len() > 1 && code.bytes().all(|b| b.is_ascii_uppercase())).then_some((code, text))
 }
 
 /// A greeting's failure, in which the password may be repeated.
@@ -726,6 +736,24 @@ mod tests {
     use super::*;
     use std::os::unix::net::UnixStream;
     use std::thread;
+
+    #[test]
+    fn an_error_within_a_script_is_known_by_its_own_code() {
+        let inner = |code: &str, details: &str| match refused(code, details) {
+            Fault::Refused(code, text) => (code, text),
+            Fault::Broken(why) => panic!("{why}"),
+        };
+        let of = |code: &str, text: &str| (code.to_owned(), text.to_owned());
+        let wrapped = "Error running script (call to f_5b3): @user_script: 284: -OOM command not allowed";
+        assert_eq!(inner("ERR", wrapped), of("OOM", "command not allowed"));
+        let wrapped = "Error running script (call to f_5b3): @user_script: 7: WRONGTYPE Operation against";
+        assert_eq!(inner("ERR", wrapped), of("WRONGTYPE", "Operation against"));
+        // Lua's own, and those of other commands.
+        for own in ["Error running script (call to f_5b3): @user_script: 7: attempt to index nil", "unknown command"] {
+            assert_eq!(inner("ERR", own), of("ERR", own));
+        }
+        assert_eq!(inner("READONLY", "You can't write"), of("READONLY", "You can't write"));
+    }
 
     type Replies = &'static [&'static [&'static [u8]]];
 

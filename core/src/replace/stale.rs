@@ -257,7 +257,9 @@ mod tests {
         let file = |name: &str| fs::write(dir.path().join(name), "").unwrap();
         (0..2 * MAX_NAMES).for_each(|i| file(&i.to_string()));
         let temps: Vec<_> = (0..20).map(|pid| fresh_name(c"a", pid).unwrap()).collect();
-        temps.iter().for_each(|name| file(name.to_str().unwrap()));
+        for temp in &temps {
+            file(temp.to_str().unwrap());
+        }
         let target = super::super::Target::resolve(&dir.path().join("a")).unwrap();
         let (mut next, mut parts, mut found) = (Some(0), 0, Vec::new());
         while let Some(from) = next {

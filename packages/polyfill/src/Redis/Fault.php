@@ -30,6 +30,8 @@ final class Fault extends Exception
     public static function refused(string $error): self
     {
         $error = explode(', with args', $error, 2)[0];
+        // Redis before 7 wraps the error of a command that a script called.
+        $error = preg_replace('/^ERR Error running script.*?@user_script: \d+: -?(?=[A-Z]{2,} )/', '', $error) ?? $error;
         [$code, $text] = explode(' ', $error, 2) + [1 => ''];
 
         return new self(Text::said($code), Text::said($text), true);
@@ -45,7 +47,7 @@ final class Fault extends Exception
         return $this->refusal === null;
     }
 
-    /** Something else has written to the keys of a lock. Redis 6 says so in the text of another error. */
+    /** Something else has written to the keys of a lock. */
     public function isForeignKey(): bool
     {
         return $this->is('NOTALOCK') || $this->is('WRONGTYPE')
