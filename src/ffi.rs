@@ -20,6 +20,7 @@ use crate::file_lock::{Asking, Handle};
 use crate::functions::Answer;
 use crate::reply::{Class, Reply, Trouble, Value};
 use crate::request::Fiber;
+use crate::settings::By;
 use crate::{file_lock, file_write, functions, hidden_dsn, info, lock_object, request, settings};
 
 /// `clk_bytes`
@@ -267,6 +268,7 @@ extern "C" fn clk_process_begin() {
     std::panic::set_hook(Box::new(|panic| {
         PANIC.with_borrow_mut(|place| *place = panic.to_string());
     }));
+    quietly((), settings::begin);
 }
 
 /// The module ends.
@@ -287,7 +289,10 @@ extern "C" fn clk_request_end() {
 /// The request's objects are gone.
 #[unsafe(no_mangle)]
 extern "C" fn clk_request_gone() {
-    quietly((), request::gone);
+    quietly((), || {
+        request::gone();
+        settings::request_gone();
+    });
 }
 
 /// Whether this request has said who it is.
@@ -311,9 +316,27 @@ extern "C" fn clk_identity(sapi: Bytes, script: Bytes, uri: Bytes) {
 
 /// PHP sets an ini entry.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn clk_setting(name: Bytes, value: Bytes, out: *mut RawReply) {
+unsafe extern "C" fn clk_setting(name: Bytes, value: Bytes, by: u32, out: *mut RawReply) {
+    let by = match by {
+        1 => By::Request,
+        2 => By::Start,
+        3 => By::Pool,
+        _ => By::Code,
+    };
     // SAFETY: `out` is the shim's.
-    unsafe { reply(out, || settings::update(name.or_empty(), value.or_empty())) }
+    unsafe { reply(out, || settings::update(name.or_empty(), value.or_empty(), by)) }
+}
+
+/// The next setting that was refused where nobody heard it; none: there is no other. Valid until the next call.
+#[unsafe(no_mangle)]
+extern "C" fn clk_unheard() -> Bytes {
+    quietly(Bytes::NONE, || {
+        let message = settings::unheard();
+        TEXTS.with_borrow_mut(|texts| {
+            texts.message = message;
+            Bytes::of(texts.message.as_deref().map(str::as_bytes))
+        })
+    })
 }
 
 /// What PHP is to show of a DSN in its configuration; none: it may stay. Valid until the next call.

@@ -15,6 +15,7 @@ use ext_php_rs::types::ZendHashTable;
 
 use crate::functions::{Answer, name_argument};
 use crate::reply::{BadArgument, Class, Reply, Value, about};
+use crate::settings::Refused;
 use crate::{ffi, file_lock, request, settings};
 
 type Table = Result<ZBox<ZendHashTable>>;
@@ -188,6 +189,7 @@ fn status_table(store: &StoreStatus, counters: &Counters, held: Vec<Hold>) -> Ta
     table.insert("server_role", store.server_role.clone())?;
     table.insert("pool", pool(store, size)?)?;
     table.insert("hook", hook()?)?;
+    table.insert("refused", tables(settings::refused().into_iter().map(refused))?)?;
     table.insert("held", tables(held.into_iter().map(Hold::table))?)?;
     table.insert("counters", counts(counters)?)?;
     Ok(table)
@@ -200,6 +202,15 @@ fn pool(store: &StoreStatus, size: usize) -> Table {
     table.insert("created", int(store.created))?;
     table.insert("discarded", int(store.discarded))?;
     table.insert("size", int(size))?;
+    Ok(table)
+}
+
+/// A setting with a value that it cannot have.
+fn refused(one: Refused) -> Table {
+    let mut table = ZendHashTable::new();
+    table.insert("setting", one.setting)?;
+    table.insert("value", one.value)?;
+    table.insert("message", one.message)?;
     Ok(table)
 }
 

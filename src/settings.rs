@@ -3,38 +3,18 @@
 //! Kept for each thread, because PHP's ini entries are: with ZTS every thread is told every value.
 
 use std::cell::RefCell;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+pub(crate) use cluster_lock_core::config::read::{MAX_TTL, MIN_TTL};
 use cluster_lock_core::config::{hostname, read};
 use cluster_lock_core::dsn::redact;
+pub(crate) use cluster_lock_core::file_lock::FlockMode;
 use cluster_lock_core::file_lock::{Exclude, Intercept};
 use cluster_lock_core::{Config, Dsn, Engine, Error, PathMap, process};
 
 use crate::hidden_dsn;
 use crate::reply::{Reply, Trouble};
-
-/// The shortest lease, in seconds.
-pub(crate) const MIN_TTL: f64 = 0.1;
-/// The longest lease, in seconds: a year. Beyond any use, and within any server's arithmetic.
-pub(crate) const MAX_TTL: f64 = 31_536_000.0;
-
-/// What stands behind a lock on an open file (`cluster_lock.flock_mode`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum FlockMode {
-    /// The cluster lock, and then the kernel's, for which nobody else waits by now.
-    Gate,
-    /// The cluster lock alone.
-    Replace,
-}
-
-impl FlockMode {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Gate => "gate",
-            Self::Replace => "replace",
-        }
-    }
-}
 
 /// The settings of this thread.
 pub(crate) struct Settings {
@@ -64,6 +44,8 @@ pub(crate) struct Settings {
     connect_timeout: Duration,
     command_timeout: Duration,
     retry_after: Duration,
+    /// What is configured for this request, and cannot be.
+    refused: Vec<Refused>,
     /// The engine for all this, once it was asked for.
     engine: Option<&'static Engine>,
 }
@@ -92,6 +74,7 @@ impl Settings {
             connect_timeout: Duration::from_secs(1),
             command_timeout: Duration::from_secs(1),
             retry_after: Duration::from_secs(1),
+            refused: Vec::new(),
             engine: None,
         }
     }
@@ -117,12 +100,12 @@ impl Settings {
 
     fn set(&mut self, name: &str, text: &str) -> Result<(), String> {
         match name {
-            "timeout" => self.timeout = limit(text, 0.0)?,
+            "timeout" => self.timeout = read::limit(text)?,
             "ttl" => self.ttl = read::seconds(text, MIN_TTL, MAX_TTL)?,
-            "auto_renew" => self.auto_renew = switch(text)?,
-            "max_hold" => self.max_hold = limit(text, 0.0)?.filter(|time| !time.is_zero()),
-            "slow_wait" => self.slow_wait = limit(text, 0.0)?.filter(|time| !time.is_zero()),
-            "durable_writes" => self.durable_writes = switch(text)?,
+            "auto_renew" => self.auto_renew = read::switch(text)?,
+            "max_hold" => self.max_hold = read::limit(text)?.filter(|time| !time.is_zero()),
+            "slow_wait" => self.slow_wait = read::limit(text)?.filter(|time| !time.is_zero()),
+            "durable_writes" => self.durable_writes = read::switch(text)?,
             "connect_timeout" => self.connect_timeout = read::time_out(text)?,
             "command_timeout" => self.command_timeout = read::time_out(text)?,
             "retry_after" => self.retry_after = read::retry_after(text)?,
@@ -130,7 +113,7 @@ impl Settings {
             "prefix" => self.prefix = read::prefix(text)?,
             "node" => self.node = read::node(text)?,
             "path_map" => self.path_map = PathMap::parse(text).map_err(|e| e.to_string())?,
-            "flock_mode" => self.flock_mode = flock_mode(text)?,
+            "flock_mode" => self.flock_mode = read::flock_mode(text)?,
             "intercept" => {
                 self.intercept = Intercept::parse(text).map_err(|e| e.to_string())?;
                 self.intercept_text = text.into();
@@ -187,8 +170,64 @@ pub(crate) fn with<T>(read: impl FnOnce(&Settings) -> T) -> T {
     SETTINGS.with_borrow(read)
 }
 
-/// PHP sets an entry: at the start, by `ini_set()`, `.user.ini`, a pool's configuration.
-pub(crate) fn update(name: &[u8], value: &[u8]) -> Reply {
+/// Who sets an entry (`CLK_BY_…`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    /// `ini_set()`, or PHP that takes it back: whoever does it is told, and nothing is to be mended elsewhere.
+    Code,
+    /// What is configured for this request: `.user.ini`, Apache's virtual host, a parameter of the web server.
+    Request,
+    /// php.ini, when PHP starts, which tells it where that is seen.
+    Start,
+    /// php-fpm's pool, before the first request of a process: what is said then is heard by nobody.
+    Pool,
+}
+
+/// A setting that stands somewhere with a value that it cannot have.
+#[derive(Clone, Debug)]
+pub(crate) struct Refused {
+    pub(crate) setting: String,
+    /// Cut, and without credentials.
+    pub(crate) value: String,
+    pub(crate) message: String,
+    /// It is to be logged with the next request.
+    unheard: bool,
+}
+
+/// Of the process. Not of a thread, which PHP gives only those values that were accepted.
+static REFUSED: Mutex<Vec<Refused>> = Mutex::new(Vec::new());
+
+fn of_process() -> MutexGuard<'static, Vec<Refused>> {
+    REFUSED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The module starts, perhaps not for the first time in this process.
+pub(crate) fn begin() {
+    of_process().clear();
+}
+
+/// What is refused, for the process and for this request.
+pub(crate) fn refused() -> Vec<Refused> {
+    let mut all = of_process().clone();
+    with(|settings| all.extend(settings.refused.iter().cloned()));
+    all
+}
+
+/// The next message that nobody has heard.
+pub(crate) fn unheard() -> Option<String> {
+    let mut refused = of_process();
+    let next = refused.iter_mut().find(|one| one.unheard)?;
+    next.unheard = false;
+    Some(next.message.clone())
+}
+
+/// The request ends, and what is configured for it.
+pub(crate) fn request_gone() {
+    SETTINGS.with_borrow_mut(|settings| settings.refused.clear());
+}
+
+/// PHP sets an entry.
+pub(crate) fn update(name: &[u8], value: &[u8], by: By) -> Reply {
     let name = String::from_utf8_lossy(name);
     let value = String::from_utf8_lossy(value);
     let short = name.strip_prefix("cluster_lock.").unwrap_or(&name);
@@ -196,48 +235,41 @@ pub(crate) fn update(name: &[u8], value: &[u8]) -> Reply {
         if OF_THE_ENGINE.contains(&short) {
             settings.engine = None;
         }
-        if short == "dsn" {
-            let trouble = settings.set_dsn(&value).map(Trouble::Warning);
-            return Reply { trouble, ..true.into() };
+        let (outcome, shown, reply) = if short == "dsn" {
+            let trouble = settings.set_dsn(&value);
+            let reply = Reply { trouble: trouble.clone().map(Trouble::Warning), ..true.into() };
+            (trouble, settings.dsn_redacted.clone(), reply)
+        } else {
+            let shown: String = value.chars().take(200).flat_map(char::escape_debug).collect();
+            let refused = settings.set(short, value.trim()).err();
+            let message = refused.map(|allowed| format!("{name}: \"{shown}\" is refused: {allowed}"));
+            let reply = message.clone().map_or_else(|| true.into(), Reply::failed);
+            (message, shown, reply)
+        };
+        let refused = outcome.map(|message| Refused {
+            setting: name.clone().into_owned(),
+            value: shown,
+            message,
+            unheard: by == By::Pool,
+        });
+        match by {
+            By::Code => {}
+            By::Request => remember(&mut settings.refused, &name, refused),
+            // After a value that was refused, PHP sets the default.
+            By::Start if refused.is_none() => {}
+            By::Start | By::Pool => remember(&mut of_process(), &name, refused),
         }
-        match settings.set(short, value.trim()) {
-            Ok(()) => true.into(),
-            Err(allowed) => {
-                let shown: String = value.chars().take(200).flat_map(char::escape_debug).collect();
-                Reply::failed(format!("{name}: \"{shown}\" is refused: {allowed}"))
-            }
-        }
+        reply
     })
+}
+
+/// One of each setting at most; none of one that has been set right.
+fn remember(list: &mut Vec<Refused>, name: &str, refused: Option<Refused>) {
+    list.retain(|other| other.setting != name);
+    list.extend(refused);
 }
 
 /// What PHP is to keep as the DSN instead of what was set; `None`: that may stay.
 pub(crate) fn dsn_shown<T>(read: impl FnOnce(Option<&str>) -> T) -> T {
     SETTINGS.with_borrow(|settings| read(settings.dsn_shown.as_deref()))
-}
-
-fn number(text: &str) -> Option<f64> {
-    text.parse::<f64>().ok().filter(|number| !number.is_nan())
-}
-
-fn limit(text: &str, min: f64) -> Result<Option<Duration>, String> {
-    match number(text) {
-        Some(number) if number >= min => Ok(Duration::try_from_secs_f64(number).ok()),
-        _ => Err(format!("a number of seconds, {min} or more, or INF is allowed")),
-    }
-}
-
-fn switch(text: &str) -> Result<bool, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "1" | "on" | "yes" | "true" => Ok(true),
-        "" | "0" | "off" | "no" | "false" => Ok(false),
-        _ => Err("1 or 0, on or off, yes or no, true or false are allowed".into()),
-    }
-}
-
-fn flock_mode(text: &str) -> Result<FlockMode, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "gate" => Ok(FlockMode::Gate),
-        "replace" => Ok(FlockMode::Replace),
-        _ => Err("gate or replace is allowed".into()),
-    }
 }

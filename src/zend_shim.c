@@ -15,6 +15,8 @@
 #include "php_ini.h"
 #include "zend_observer.h"
 
+#include <syslog.h>
+
 #include "cluster_lock_arginfo.h"
 
 zend_class_entry *clk_lock_ce;
@@ -29,16 +31,32 @@ static CLK_PER_THREAD bool ending;
 
 /* php.ini */
 
+static uint32_t set_by(int stage)
+{
+	switch (stage) {
+		case ZEND_INI_STAGE_STARTUP:
+			return CLK_BY_START;
+		case ZEND_INI_STAGE_ACTIVATE:
+			/* php-fpm sets what its pool says when it has forked, and has no request yet. */
+			return SG(server_context) ? CLK_BY_REQUEST : CLK_BY_POOL;
+		case ZEND_INI_STAGE_HTACCESS:
+			return CLK_BY_REQUEST;
+		default:
+			return CLK_BY_CODE;
+	}
+}
+
 static ZEND_INI_MH(on_setting)
 {
 	clk_reply reply;
+	uint32_t by = set_by(stage);
 
 	(void) mh_arg1;
 	(void) mh_arg2;
 	(void) mh_arg3;
-	clk_setting(clk_bytes_of_str(entry->name), new_value ? clk_bytes_of_str(new_value) : clk_bytes_of("", 0), &reply);
-	/* At the end of a request an old value comes back, which is no news to anybody. */
-	if (stage != ZEND_INI_STAGE_DEACTIVATE && stage != ZEND_INI_STAGE_SHUTDOWN) {
+	clk_setting(clk_bytes_of_str(entry->name), new_value ? clk_bytes_of_str(new_value) : clk_bytes_of("", 0), by, &reply);
+	/* At the end of a request an old value comes back, which is no news to anybody; of a pool's, see clk_shim_rinit(). */
+	if (stage != ZEND_INI_STAGE_DEACTIVATE && stage != ZEND_INI_STAGE_SHUTDOWN && by != CLK_BY_POOL) {
 		clk_tell(&reply);
 	}
 	return reply.value == CLK_TRUE ? SUCCESS : FAILURE;
@@ -182,12 +200,22 @@ int clk_shim_mshutdown(int type, int module_number)
 	return SUCCESS;
 }
 
+static void log_unheard(void)
+{
+	for (clk_bytes next = clk_unheard(); next.ptr; next = clk_unheard()) {
+		zend_string *line = clk_copy_of(next);
+		clk_log(line, LOG_WARNING);
+		zend_string_release(line);
+	}
+}
+
 int clk_shim_rinit(int type, int module_number)
 {
 	(void) type;
 	(void) module_number;
 	ending = false;
 	hide_password();
+	log_unheard();
 	return SUCCESS;
 }
 
@@ -210,6 +238,18 @@ int clk_shim_post_deactivate(void)
 
 /* phpinfo() */
 
+static void refused_rows(HashTable *refused)
+{
+	zval *one;
+
+	ZEND_HASH_FOREACH_VAL(refused, one) {
+		zval *message = zend_hash_str_find(Z_ARRVAL_P(one), ZEND_STRL("message"));
+		if (message) {
+			php_info_print_table_row(2, "refused", Z_STRVAL_P(message));
+		}
+	} ZEND_HASH_FOREACH_END();
+}
+
 static void info_rows(const char *group, HashTable *values)
 {
 	zend_string *key;
@@ -221,6 +261,10 @@ static void info_rows(const char *group, HashTable *values)
 		}
 		if (Z_TYPE_P(value) == IS_ARRAY) {
 			if (zend_string_equals_literal(key, "held")) {
+				continue;
+			}
+			if (zend_string_equals_literal(key, "refused")) {
+				refused_rows(Z_ARRVAL_P(value));
 				continue;
 			}
 			info_rows(ZSTR_VAL(key), Z_ARRVAL_P(value));

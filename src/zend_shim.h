@@ -49,6 +49,14 @@ enum {
 	CLK_THROW_ERROR = 7,
 };
 
+/* Who sets an ini entry. */
+enum {
+	CLK_BY_CODE = 0,
+	CLK_BY_REQUEST = 1,
+	CLK_BY_START = 2,
+	CLK_BY_POOL = 3,
+};
+
 /* The answer of every call. The bytes are Rust's, and valid until the next call in this thread. */
 typedef struct {
 	uint32_t value;
@@ -70,7 +78,8 @@ void clk_request_gone(void);
 void clk_fiber_ended(uintptr_t fiber);
 bool clk_identity_known(void);
 void clk_identity(clk_bytes sapi, clk_bytes script, clk_bytes uri);
-void clk_setting(clk_bytes name, clk_bytes value, clk_reply *reply);
+void clk_setting(clk_bytes name, clk_bytes value, uint32_t by, clk_reply *reply);
+clk_bytes clk_unheard(void);
 clk_bytes clk_dsn_shown(void);
 clk_bytes clk_hide_dsn(clk_bytes dsn);
 

@@ -221,10 +221,12 @@ function cluster_lock_servers(): array {}
  * @return array array{version: string, backend: string, dsn: string, server_version: string|null,
  *     server_role: string|null, pool: array{open: int, idle: int, created: int, discarded: int,
  *     size: int}, hook: array{active: bool, intercept: string, intercept_exclude: string, flock_mode:
- *     string}, held: list<array{name: string, mode: string, fence: int, remaining: float}>, counters:
- *     array{acquired: int, contended: int, timed_out: int, lost: int, errors: int, wait_total: float,
- *     wait_max: float, renewals: int, writes: int, flocks: int, intercepted: int}}; the DSN without its
- *     credentials; hook.active: flock() is intercepted; times in seconds, counters since the process
+ *     string}, refused: list<array{setting: string, value: string, message: string}>, held:
+ *     list<array{name: string, mode: string, fence: int, remaining: float}>, counters: array{acquired:
+ *     int, contended: int, timed_out: int, lost: int, errors: int, wait_total: float, wait_max: float,
+ *     renewals: int, writes: int, flocks: int, intercepted: int}}; the DSN without its credentials;
+ *     hook.active: flock() is intercepted; refused: what php.ini or php-fpm's pool sets to a value that is
+ *     not allowed, and that has another one therefore; times in seconds, counters since the process
  *     started: flocks of files locked, by cluster_flock() or intercepted, intercepted of the latter
  */
 function cluster_lock_status(): array {}

@@ -44,6 +44,34 @@ pub mod read {
     use std::time::Duration;
 
     use super::hostname;
+    use crate::Dsn;
+    use crate::file_lock::{Exclude, FlockMode, Intercept};
+    use crate::key::PathMap;
+
+    /// The shortest lease, in seconds.
+    pub const MIN_TTL: f64 = 0.1;
+    /// The longest lease, in seconds: a year. Beyond any use, and within any server's arithmetic.
+    pub const MAX_TTL: f64 = 31_536_000.0;
+
+    /// Why a setting (without `cluster_lock.`) cannot have this value; `None`: it can.
+    pub fn refusal(setting: &str, text: &str) -> Option<String> {
+        match setting {
+            "dsn" => Dsn::parse(text).err().map(|error| error.to_string()),
+            "prefix" => prefix(text).err(),
+            "timeout" | "max_hold" | "slow_wait" => limit(text).err(),
+            "ttl" => seconds(text, MIN_TTL, MAX_TTL).err(),
+            "auto_renew" | "durable_writes" => switch(text).err(),
+            "connect_timeout" | "command_timeout" => time_out(text).err(),
+            "pool_size" => pool_size(text).err(),
+            "retry_after" => retry_after(text).err(),
+            "node" => node(text).err(),
+            "path_map" => PathMap::parse(text.trim()).err().map(|error| error.to_string()),
+            "intercept" => Intercept::parse(text.trim()).err().map(|error| error.to_string()),
+            "intercept_exclude" => Exclude::parse(text.trim()).err().map(|error| error.to_string()),
+            "flock_mode" => flock_mode(text).err(),
+            _ => Some("there is no such setting".into()),
+        }
+    }
 
     /// `cluster_lock.prefix`: may be empty. Braces would move the hash tag, globs would make `SCAN` match other
     /// people's keys.
@@ -99,6 +127,41 @@ pub mod read {
     pub fn pool_size(text: &str) -> Result<usize, String> {
         let count = text.trim().parse().ok().filter(|count| (1..=1024).contains(count));
         count.ok_or_else(|| "a whole number from 1 to 1024 is allowed".into())
+    }
+
+    /// `cluster_lock.timeout`, `.max_hold` and `.slow_wait`; `None` is no limit.
+    ///
+    /// # Errors
+    /// It is not allowed.
+    pub fn limit(text: &str) -> Result<Option<Duration>, String> {
+        match text.trim().parse::<f64>() {
+            Ok(number) if number >= 0.0 => Ok(Duration::try_from_secs_f64(number).ok()),
+            _ => Err("a number of seconds, 0 or more, or INF is allowed".into()),
+        }
+    }
+
+    /// `cluster_lock.auto_renew` and `.durable_writes`.
+    ///
+    /// # Errors
+    /// It is not allowed.
+    pub fn switch(text: &str) -> Result<bool, String> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "1" | "on" | "yes" | "true" => Ok(true),
+            "" | "0" | "off" | "no" | "false" => Ok(false),
+            _ => Err("1 or 0, on or off, yes or no, true or false are allowed".into()),
+        }
+    }
+
+    /// `cluster_lock.flock_mode`.
+    ///
+    /// # Errors
+    /// It is not allowed.
+    pub fn flock_mode(text: &str) -> Result<FlockMode, String> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "gate" => Ok(FlockMode::Gate),
+            "replace" => Ok(FlockMode::Replace),
+            _ => Err("gate or replace is allowed".into()),
+        }
     }
 
     /// A number of seconds between two.

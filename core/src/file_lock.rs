@@ -135,6 +135,25 @@ fn resolve(typed: &Path) -> Option<PathBuf> {
     Some(std::fs::canonicalize(parent).ok()?.join(typed.file_name()?))
 }
 
+/// What stands behind a lock on an open file (`cluster_lock.flock_mode`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlockMode {
+    /// The cluster lock, and then the kernel's, for which nobody else waits by now.
+    Gate,
+    /// The cluster lock alone.
+    Replace,
+}
+
+impl FlockMode {
+    /// As php.ini says it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Gate => "gate",
+            Self::Replace => "replace",
+        }
+    }
+}
+
 /// Which files' locks are intercepted (`cluster_lock.intercept`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Intercept {

@@ -19,7 +19,7 @@ final class StatusTest extends TestCase
         $status = $cluster->actor()->call('cluster_lock_status');
 
         self::assertSame(
-            ['version', 'backend', 'dsn', 'server_version', 'server_role', 'pool', 'hook', 'held', 'counters'],
+            ['version', 'backend', 'dsn', 'server_version', 'server_role', 'pool', 'hook', 'refused', 'held', 'counters'],
             array_keys($status),
             'The keys of the stub'
         );
@@ -30,6 +30,7 @@ final class StatusTest extends TestCase
             $status['hook'],
             'hook'
         );
+        self::assertSame([], $status['refused'], 'Nothing is refused');
         self::assertSame([], $status['held'], 'Nothing is held');
         self::assertSame(['open', 'idle', 'created', 'discarded', 'size'], array_keys($status['pool']), 'pool');
         self::assertSame(

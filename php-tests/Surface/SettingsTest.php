@@ -5,6 +5,7 @@ declare(strict_types=1);
 namespace ClusterLock\Tests\Surface;
 
 use ClusterLock\Tests\Support\Cluster;
+use ClusterLock\Tests\Support\Fpm;
 use ClusterLock\Tests\Support\Php;
 use ClusterLock\Tests\Support\PhpProcess;
 use ClusterLock\Tests\Support\RedisServer;
@@ -251,5 +252,81 @@ final class SettingsTest extends TestCase
                 self::markTestSkipped("$name comes in a later step.");
             }
         }
+    }
+
+    public function testWhatAPoolIsRefusedIsLoggedWithItsFirstRequestAndShown(): void
+    {
+        if (!Fpm::isAvailable()) {
+            self::markTestSkipped('There is no php-fpm of this PHP.');
+        }
+        $dsn = 'redis://worker:s3cret-pa55@127.0.0.1:1/99999999999';
+        $fpm = new Fpm(['log_errors' => 1, 'cluster_lock.ttl' => 5], 1, [
+            'php_admin_value[cluster_lock.intercept]' => 'wp-content',
+            'php_admin_value[cluster_lock.dsn]' => "\"$dsn\"",
+            'php_value[cluster_lock.ttl]' => '10s',
+            'php_value[cluster_lock.timeout]' => '5',
+        ]);
+        $ask = 'ini_set("cluster_lock.ttl", 7); phpinfo(INFO_MODULES);'
+            . 'echo "|", json_encode([cluster_lock_status()["refused"], ini_get("cluster_lock.ttl")]);';
+        $logs = $said = [];
+        foreach ([1, 2] as $ignored) {
+            $request = $fpm->begin($ask);
+            $said[] = $request->body();
+            $logs[] = $request->errors();
+        }
+
+        foreach ([$logs[0], ...$said] as $text) {
+            self::assertMatchesRegularExpression('/cluster_lock\.intercept: \S*wp-content/', $text, 'The setting and the value');
+            self::assertStringContainsString('is neither an absolute path nor @network', $text, 'what is allowed');
+            self::assertMatchesRegularExpression('/cluster_lock\.ttl: \S*10s/', $text, 'and the other one');
+            self::assertStringNotContainsString('s3cret-pa55', $text, 'No password');
+        }
+        self::assertSame(3, substr_count($logs[0], 'cluster_lock.'), "Each once: $logs[0]");
+        self::assertSame('', $logs[1], 'The second request repeats nothing');
+        [$refused, $ttl] = json_decode(explode('|', $said[1])[1], true);
+        self::assertSame('7', $ttl, 'What is set by code applies');
+        self::assertSame(
+            ['cluster_lock.dsn', 'cluster_lock.intercept', 'cluster_lock.ttl'],
+            self::sorted(array_column($refused, 'setting')),
+            'and the pool is wrong all the same'
+        );
+        self::assertSame(['setting', 'value', 'message'], array_keys($refused[0]), 'The keys of the stub');
+    }
+
+    public function testAPoolThatIsRightMendsWhatPhpIniSays(): void
+    {
+        if (!Fpm::isAvailable()) {
+            self::markTestSkipped('There is no php-fpm of this PHP.');
+        }
+        $settings = ['cluster_lock.flock_mode' => 'both', 'cluster_lock.ttl' => '10s'];
+        $fpm = new Fpm($settings, 1, ['php_admin_value[cluster_lock.flock_mode]' => 'gate']);
+
+        self::assertSame(
+            '["cluster_lock.ttl"]',
+            $fpm->get('echo json_encode(array_column(cluster_lock_status()["refused"], "setting"));')
+        );
+    }
+
+    public function testWhatIsRefusedAtTheStartIsInTheStatus(): void
+    {
+        $process = PhpProcess::code(
+            'ini_set("cluster_lock.timeout", "x"); say(json_encode(array_column(cluster_lock_status()["refused"], "value")));',
+            ['cluster_lock.pool_size' => '0', 'display_startup_errors' => 0]
+        );
+
+        self::assertSame(0, $process->wait());
+        self::assertStringContainsString('["0"]', $process->output(), 'Code is told, and has nothing to mend elsewhere');
+    }
+
+    /**
+     * @param list<string> $list
+     *
+     * @return list<string>
+     */
+    private static function sorted(array $list): array
+    {
+        sort($list);
+
+        return $list;
     }
 }

@@ -34,6 +34,15 @@ pub(crate) fn look(programs: &[Php], views: &[View], config: Option<&Config>) ->
             );
         }
     }
+    for (php, pool) in programs.iter().flat_map(|php| php.pools.iter().map(move |pool| (php, pool))) {
+        for message in &pool.refused {
+            let subject = format!("{}, pool {}", php.name(), pool.name);
+            let says = format!("{message}; the pool runs without it");
+            found.push(
+                finding("php.refused", Severity::Problem, &subject, says).advise("mend the pool's file"),
+            );
+        }
+    }
     if let Some(config) = config {
         found.extend(views.iter().filter(|view| view.loaded).filter_map(|view| server(view, config)));
     }
@@ -137,6 +146,7 @@ mod tests {
     use cluster_lock_core::Dsn;
 
     use super::super::places::tests::view;
+    use super::super::pools::Pool;
     use super::*;
 
     fn php(loaded: bool, settings: &[(&str, &str)]) -> Php {
@@ -168,6 +178,13 @@ mod tests {
     fn complaints_are_problems() {
         let broken = Php { complaints: vec!["PHP Warning: cluster_lock.ttl".into()], ..php(true, &[]) };
         assert_eq!(found(&[broken], None), [("php.complaint", Severity::Problem)]);
+    }
+
+    #[test]
+    fn what_a_pool_is_refused_is_a_problem() {
+        let pool = Pool { name: "www".into(), refused: vec!["cluster_lock.ttl".into()], ..Pool::default() };
+        let programs = [Php { pools: vec![pool], ..php(true, &[]) }];
+        assert_eq!(found(&programs, None), [("php.refused", Severity::Problem)]);
     }
 
     #[test]

@@ -132,6 +132,12 @@ fn ask_by(binary: &Path, command: &mut Command) -> Result<Php, String> {
     binary.clone_into(&mut php.binary);
     php.complaints = complaints(&err).chain(complaints(&out)).collect();
     php.complaints.dedup();
+    // What it complained about where this program cannot see it.
+    for message in refused(&out) {
+        if !php.complaints.iter().any(|complaint| complaint.contains(&message)) {
+            php.complaints.push(message);
+        }
+    }
     if php.sapi.contains("FPM")
         && let Some(directory) = &config_directory(&out)
     {
@@ -190,6 +196,11 @@ fn complaints(text: &str) -> impl Iterator<Item = String> + '_ {
     let is_one =
         |line: &&str| line.contains("cluster_lock") && (line.contains("Warning:") || line.contains("Error:"));
     text.lines().filter(is_one).map(|line| cluster_lock_core::text::said(line.trim()))
+}
+
+/// Settings that the extension has refused, as it says in `phpinfo()`.
+fn refused(text: &str) -> impl Iterator<Item = String> + '_ {
+    text.lines().filter_map(|line| line.strip_prefix("refused => ")).map(cluster_lock_core::text::said)
 }
 
 #[cfg(test)]
@@ -256,6 +267,12 @@ max_execution_time => 60 => 30
         let text = "PHP Warning:  PHP Startup: Unable to load dynamic library 'cluster_lock' (tried: /x)\n\
                     PHP Warning:  Module \"redis\" is already loaded\ncluster_lock.ttl => 1 => 1\n";
         assert_eq!(complaints(text).count(), 1);
+    }
+
+    #[test]
+    fn what_phpinfo_says_is_refused_is_found() {
+        let text = "dsn => x\nrefused => cluster_lock.ttl: \"10s\" is refused: why\nother => refused => x\n";
+        assert_eq!(refused(text).collect::<Vec<_>>(), ["cluster_lock.ttl: \"10s\" is refused: why"]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use cluster_lock_core::{config, text};
 use serde::Serialize;
 
 /// A pool.
@@ -19,6 +20,8 @@ pub(crate) struct Pool {
     /// Whether it names a lock server of its own.
     #[serde(skip)]
     pub(crate) has_dsn: bool,
+    /// `cluster_lock.*` with a value that the extension refuses: the message.
+    pub(crate) refused: Vec<String>,
 }
 
 /// Files may include others; not for ever.
@@ -73,12 +76,18 @@ fn set(pool: &mut Pool, name: &str, value: &str) {
     }
     let kinds = ["php_admin_value[", "php_value[", "php_admin_flag[", "php_flag["];
     let setting = kinds.iter().find_map(|kind| name.strip_prefix(kind)?.strip_suffix(']'));
-    match setting.and_then(|setting| setting.trim().strip_prefix("cluster_lock.")) {
-        Some("dsn") => pool.has_dsn = true,
-        Some(setting) => {
-            pool.settings.insert(setting.to_owned(), value.to_owned());
-        }
-        None => {}
+    let Some(setting) = setting.and_then(|setting| setting.trim().strip_prefix("cluster_lock.")) else {
+        return;
+    };
+    let refusal = config::read::refusal(setting, value);
+    if setting == "dsn" {
+        pool.has_dsn = true;
+        pool.refused.extend(refusal);
+    } else if let Some(why) = refusal {
+        // Then what php.ini says applies.
+        pool.refused.push(format!("cluster_lock.{setting}: {} is refused: {why}", text::said(value)));
+    } else {
+        pool.settings.insert(setting.to_owned(), value.to_owned());
     }
 }
 
@@ -138,6 +147,27 @@ mod tests {
             assert_eq!((pools[1].name.as_str(), pools[1].request_terminate_timeout), ("other", None));
         }
         assert_eq!(read(Path::new("/no/such/directory")), []);
+    }
+
+    #[test]
+    fn what_the_extension_refuses_is_told_and_does_not_apply() {
+        let mut pool = Pool::default();
+        for (name, value) in [
+            ("php_admin_value[cluster_lock.intercept]", "wp-content"),
+            ("php_admin_flag[cluster_lock.auto_renew]", "on"),
+            ("php_value[cluster_lock.ttl]", "10s"),
+            ("php_value[cluster_lock.tll]", "10"),
+            ("php_admin_value[cluster_lock.dsn]", "redis://:hunter2@h:99999999"),
+        ] {
+            set(&mut pool, name, value);
+        }
+        assert_eq!(pool.settings, BTreeMap::from([("auto_renew".into(), "on".into())]));
+        let told = pool.refused.join("\n");
+        assert_eq!(pool.refused.len(), 4, "{told}");
+        for part in ["cluster_lock.intercept: ", "wp-content", "@network", "10s", "no such setting"] {
+            assert!(told.contains(part), "{told}");
+        }
+        assert!(!told.contains("hunter2"), "{told}");
     }
 
     #[test]

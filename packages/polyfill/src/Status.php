@@ -35,6 +35,8 @@ final class Status
                 'intercept_exclude' => $settings->interceptExclude,
                 'flock_mode' => $settings->flockMode,
             ],
+            // What is refused is told by a warning in each request.
+            'refused' => [],
             'held' => array_map(static fn (Lease $lease): array => [
                 'name' => $lease->name->bytes,
                 'mode' => $lease->mode->word(),

@@ -76,6 +76,8 @@ return $onlyHere + [
         'Surface\SettingsTest::testAGoodValueIsTaken*',
         'Surface\SettingsTest::testSystemSettingsCannotBeChangedAtRunTime',
         'Surface\SettingsTest::testAnEnvironmentVariableCanBeUsed',
+        'Surface\SettingsTest::testAPoolThatIsRightMends*',
+        'Surface\SettingsTest::testWhat*',
         'Surface\CommandTest::*',
         'Flock\GateTest::testItIsTheDefault',
         'LifeCycle\RequestEndTest::testTheNextRequestOfTheWorkerStartsClean*',
