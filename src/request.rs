@@ -242,20 +242,28 @@ impl Request {
     /// Acquires for `cluster_lock()` and those that nest in it. `resume` is the number of a wait that
     /// was interrupted, or 0.
     pub(crate) fn lock(&mut self, name: &LockName, wish: &Wish, resume: u64) -> Asked {
+        let fiber = ffi::fiber();
         let waiting = self.waits.remove(&resume);
         let wish =
             &Wish { started: waiting.as_ref().map_or(wish.started, |waiting| waiting.started), ..*wish };
-        // A signal handler may have locked the name meanwhile: then this nests in that.
-        if let Some(Waiting { pending, depth, id, .. }) = waiting
-            && !self.locks.contains_key(name)
-        {
-            let (lease, asked) = match pending {
-                Some(pending) => self.ask(wish, name, |how| Engine::resume(pending, how)),
-                None => self.claim(wish, name, None),
-            };
-            return self.keep(name, lease, depth, id, asked);
+        if let Some(Waiting { pending, depth, id, .. }) = waiting {
+            match self.locks.get_mut(name) {
+                None => {
+                    let (lease, asked) = match pending {
+                        Some(pending) => self.ask(wish, name, |how| Engine::resume(pending, how)),
+                        None => self.claim(wish, name, None),
+                    };
+                    return self.keep(name, lease, depth, id, asked);
+                }
+                // A signal handler has locked the name meanwhile, and keeps it: this nests in that, and so do the holds
+                // that were being converted.
+                Some(held) if held.fiber == fiber => {
+                    held.depth = held.depth.saturating_add(depth.saturating_sub(1));
+                    held.id = id.unwrap_or(held.id);
+                }
+                Some(_) => {}
+            }
         }
-        let fiber = ffi::fiber();
         let Some(held) = self.locks.get_mut(name) else {
             return self.lock_anew(name, wish);
         };

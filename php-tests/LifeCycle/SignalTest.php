@@ -264,6 +264,34 @@ final class SignalTest extends TestCase
         self::assertSame(0, $process->wait(), $process->transcript());
     }
 
+    public function testAConversionNestsInWhatAHandlerKeeps(): void
+    {
+        $cluster = Cluster::redis();
+        $reader = $cluster->actor();
+        $reader->call('cluster_lock', 'job', null, LOCK_SH);
+        $process = $cluster->process(<<<'PHP'
+            pcntl_async_signals(true);
+            pcntl_signal(SIGUSR1, static function () { say('handler'); say(cluster_lock('job', 20)); });
+            cluster_lock('job', 20, LOCK_SH);
+            cluster_lock('job', 20, LOCK_SH);
+            say('waiting');
+            say(cluster_lock('job', 20));
+            for ($unlocks = 0; @cluster_unlock('job'); $unlocks++) {
+            }
+            say($unlocks);
+            PHP);
+        $process->expect('waiting');
+        $cluster->awaitWaiters('job', 1);
+        $process->signal(SIGUSR1);
+        $process->expect('handler');
+        $reader->call('cluster_unlock', 'job');
+        $process->expect('true');
+        $process->expect('true');
+        $process->expect('4');
+        self::assertSame(0, $process->wait(), $process->transcript());
+        $cluster->assertFree('job', 'Each hold was given back');
+    }
+
     /** @dataProvider backends */
     public function testTheTimeLimitEndsAWait(Cluster $cluster): void
     {
