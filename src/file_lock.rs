@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cluster_lock_core::file_lock::{Inode, KernelLock, OpenFile, kernel_unlock, try_kernel_lock};
 use cluster_lock_core::{Engine, Error, Lease, LockName, Mode, nfs};
@@ -91,7 +91,6 @@ pub(crate) struct Taking {
     inode: Option<Inode>,
     network: bool,
     asking: Asking,
-    started: Instant,
     /// The number of a wait that PHP has interrupted.
     pub(crate) wait: u64,
     /// What the lock had before it was to be converted.
@@ -165,12 +164,11 @@ pub(crate) fn begin(handle: Handle, file: impl AsFd + Copy, typed: &Path, asking
             name,
             path,
             handle,
-            wish: Wish { mode: asking.mode, timeout, ttl: default_ttl() },
+            wish: Wish::new(asking.mode, timeout, default_ttl()),
             flock_mode,
             inode,
             network: nfs::is_network(file),
             asking,
-            started: Instant::now(),
             wait: 0,
             handles: vec![handle],
             kernel: false,
@@ -358,7 +356,8 @@ impl Taking {
 
     /// `Err` is where it ends.
     fn take_cluster_lock(&mut self, request: &mut Request, file: impl AsFd + Copy) -> Result<(), Step> {
-        let (lease, Asked { turn, blocker, .. }) = match request.take_wait(self.wait) {
+        let place = request.take_wait(self.wait).and_then(|(place, _)| place);
+        let (lease, Asked { turn, blocker, .. }) = match place {
             Some(pending) => {
                 let name = self.name.clone();
                 request.ask(&self.wish, &name, |how| Engine::resume(pending, how))
@@ -440,7 +439,7 @@ impl Taking {
 
     fn ask_anew(&self, request: &mut Request) -> (Option<Lease>, Asked) {
         // Code that ran during an interrupt may have taken the place of an earlier wait, whose time is gone.
-        request.claim(&self.wish.since(self.started), &self.name, Some(NO_OBJECT))
+        request.claim(&self.wish, &self.name, Some(NO_OBJECT))
     }
 
     /// The open file has a kernel's lock that is, or at once becomes, what is wanted. It is not given up, so the cluster
@@ -503,7 +502,7 @@ impl Taking {
             if !self.asking.at_once && request.file_locks.iter().any(own) {
                 return Err(self.failed(file, Error::Deadlock));
             }
-            let left = self.wish.timeout.map(|timeout| timeout.saturating_sub(self.started.elapsed()));
+            let left = self.wish.left();
             self.blocker.get_or_insert(Blocker::Kernel);
             if left.is_some_and(|left| left.is_zero()) {
                 return Err(self.timed_out(file));
@@ -523,7 +522,7 @@ impl Taking {
             return Step::Done(reply);
         }
         let by = self.blocker.as_ref().map(|blocker| format!("; {blocker}")).unwrap_or_default();
-        let message = format!("not acquired within {:.1} s{by}", self.started.elapsed().as_secs_f64());
+        let message = format!("not acquired within {:.1} s{by}", self.wish.started.elapsed().as_secs_f64());
         Step::Done(reply.warn(about(&self.name, message)))
     }
 
@@ -550,7 +549,7 @@ impl Taking {
 
     /// With the lines for the log, and the warning of something that went before.
     fn told(mut self, reply: Reply) -> Reply {
-        let (waited, limit) = (self.started.elapsed(), settings::with(|settings| settings.slow_wait));
+        let (waited, limit) = (self.wish.started.elapsed(), settings::with(|settings| settings.slow_wait));
         if self.blocker.is_some() && limit.is_some_and(|limit| waited > limit) {
             self.log.push(slow(&self.name, Some(&self.path), waited, self.blocker.as_ref()));
         }

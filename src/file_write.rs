@@ -79,7 +79,7 @@ pub(crate) fn open(id: u64, append: bool, exclusive: bool, resume: u64) -> Reply
 fn lock_file(request: &mut Request, write: &mut Write, resume: u64) -> Reply {
     let name = request.name_of_file(write.target.path());
     let timeout = settings::with(|settings| settings.timeout);
-    let wish = Wish { mode: Mode::Exclusive, timeout, ttl: default_ttl() };
+    let wish = Wish::new(Mode::Exclusive, timeout, default_ttl());
     let Asked { turn, lost, log, .. } = request.lock(&name, &wish, resume);
     let reply = match turn {
         Ok(Turn::Held(entry)) => {

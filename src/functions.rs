@@ -23,7 +23,7 @@ pub(crate) fn lock(name: &[u8], timeout: Option<f64>, mode: i64, ttl: Option<f64
     let timeout = timeout_argument(2, timeout)?;
     let (mode, at_once) = mode_argument(3, mode, true)?;
     let timeout = if at_once { Some(Duration::ZERO) } else { timeout };
-    let wish = Wish { mode, timeout, ttl: ttl_argument(4, ttl)?.unwrap_or_else(default_ttl) };
+    let wish = Wish::new(mode, timeout, ttl_argument(4, ttl)?.unwrap_or_else(default_ttl));
     let Asked { turn, lost, log, .. } = request::with(|request| request.lock(&name, &wish, resume));
     let answer = match turn {
         Ok(Turn::Held(id)) => warn_lost(Reply::from(true).id(id), &name, lost.as_ref()),
@@ -84,7 +84,7 @@ pub(crate) fn enter(name: &[u8], timeout: Option<f64>, ttl: Option<f64>, resume:
     let name = name_argument(1, name)?;
     let timeout = timeout_argument(3, timeout)?;
     let ttl = ttl_argument(4, ttl)?.unwrap_or_else(default_ttl);
-    let wish = Wish { mode: Mode::Exclusive, timeout, ttl };
+    let wish = Wish::new(Mode::Exclusive, timeout, ttl);
     let Asked { turn, lost, blocker, log } = request::with(|request| request.lock(&name, &wish, resume));
     let answer = match turn {
         Ok(Turn::Held(id)) => warn_lost(Reply::from(true).id(id), &name, lost.as_ref()),

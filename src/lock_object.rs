@@ -66,11 +66,14 @@ fn acquire_in(request: &mut Request, id: u64, timeout: Option<Duration>, resume:
         }
         return thrown(&name, &Error::Lost(loss));
     }
-    let wish = Wish { mode: object.mode, timeout, ttl: object.ttl.unwrap_or_else(default_ttl) };
-    let (lease, asked) = if let Some(pending) = request.take_wait(resume) {
-        request.ask(&wish, &name, |how| Engine::resume(pending, how))
-    } else {
-        request.claim(&wish, &name, Some(id))
+    let mut wish = Wish::new(object.mode, timeout, object.ttl.unwrap_or_else(default_ttl));
+    let place = request.take_wait(resume).and_then(|(place, started)| {
+        wish.started = started;
+        place
+    });
+    let (lease, asked) = match place {
+        Some(pending) => request.ask(&wish, &name, |how| Engine::resume(pending, how)),
+        None => request.claim(&wish, &name, Some(id)),
     };
     let Asked { turn, log, .. } = asked;
     let reply = match turn {

@@ -25,13 +25,20 @@ pub(crate) struct Wish {
     pub(crate) mode: Mode,
     /// `None` is no limit.
     pub(crate) timeout: Option<Duration>,
+    /// When it was first asked for: the time-out counts from there, however often PHP interrupts the wait.
+    pub(crate) started: Instant,
     pub(crate) ttl: Duration,
 }
 
 impl Wish {
-    /// What is left of it.
-    pub(crate) fn since(self, started: Instant) -> Self {
-        Self { timeout: self.timeout.map(|timeout| timeout.saturating_sub(started.elapsed())), ..self }
+    /// From now on.
+    pub(crate) fn new(mode: Mode, timeout: Option<Duration>, ttl: Duration) -> Self {
+        Self { mode, timeout, started: Instant::now(), ttl }
+    }
+
+    /// What is left of the time-out.
+    pub(crate) fn left(&self) -> Option<Duration> {
+        self.timeout.map(|timeout| timeout.saturating_sub(self.started.elapsed()))
     }
 
     /// Whether a lock in this mode is in the way.
@@ -74,8 +81,8 @@ const MAX_WHO: usize = 1024;
 
 /// Why a lock is not waited for; a single try finds it taken, as ever.
 fn refused(wish: &Wish, why: Error) -> Result<Turn> {
-    if wish.timeout == Some(Duration::ZERO) {
-        return Ok(Turn::TimedOut { waited: Duration::ZERO });
+    if wish.left() == Some(Duration::ZERO) {
+        return Ok(Turn::TimedOut { waited: wish.started.elapsed() });
     }
     Err(why)
 }
@@ -235,17 +242,28 @@ impl Request {
     /// Acquires for `cluster_lock()` and those that nest in it. `resume` is the number of a wait that
     /// was interrupted, or 0.
     pub(crate) fn lock(&mut self, name: &LockName, wish: &Wish, resume: u64) -> Asked {
-        // A signal handler may have locked the name meanwhile: then this nests in that.
-        if let Some(Waiting { pending, depth, id, started, .. }) = self.waits.remove(&resume)
-            && !self.locks.contains_key(name)
-        {
-            let (lease, asked) = match pending {
-                Some(pending) => self.ask(wish, name, |how| Engine::resume(pending, how)),
-                None => self.claim(&wish.since(started), name, None),
-            };
-            return self.keep(name, lease, depth, id, asked);
-        }
         let fiber = ffi::fiber();
+        let waiting = self.waits.remove(&resume);
+        let wish =
+            &Wish { started: waiting.as_ref().map_or(wish.started, |waiting| waiting.started), ..*wish };
+        if let Some(Waiting { pending, depth, id, .. }) = waiting {
+            match self.locks.get_mut(name) {
+                None => {
+                    let (lease, asked) = match pending {
+                        Some(pending) => self.ask(wish, name, |how| Engine::resume(pending, how)),
+                        None => self.claim(wish, name, None),
+                    };
+                    return self.keep(name, lease, depth, id, asked);
+                }
+                // A signal handler has locked the name meanwhile, and keeps it: this nests in that, and so do the holds
+                // that were being converted.
+                Some(held) if held.fiber == fiber => {
+                    held.depth = held.depth.saturating_add(depth.saturating_sub(1));
+                    held.id = id.unwrap_or(held.id);
+                }
+                Some(_) => {}
+            }
+        }
         let Some(held) = self.locks.get_mut(name) else {
             return self.lock_anew(name, wish);
         };
@@ -343,7 +361,7 @@ impl Request {
         };
         let acquired = ask(&Acquire {
             mode: wish.mode,
-            timeout: wish.timeout,
+            timeout: wish.left(),
             ttl: wish.ttl,
             auto_renew,
             max_hold,
@@ -357,6 +375,7 @@ impl Request {
                 (Some(lease), Asked { blocker, log, ..Ok(Turn::Held(0)).into() })
             }
             Ok(Acquired::TimedOut { waited, blocker }) => {
+                let waited = waited.max(wish.started.elapsed());
                 let blocker = blocker.map(Blocker::Holder);
                 let log = slow(waited, blocker.as_ref());
                 (None, Asked { blocker, log, ..Ok(Turn::TimedOut { waited }).into() })
@@ -366,7 +385,7 @@ impl Request {
                 let waiting = Waiting {
                     name: name.clone(),
                     mode: wish.mode,
-                    started: Instant::now(),
+                    started: wish.started,
                     pending: Some(pending),
                     depth: 1,
                     id: None,
@@ -378,16 +397,16 @@ impl Request {
         }
     }
 
-    /// The wait with this number, if it was interrupted and not gone on with.
-    pub(crate) fn take_wait(&mut self, resume: u64) -> Option<Pending> {
-        self.waits.remove(&resume)?.pending
+    /// The wait with this number, if it was interrupted and not gone on with: its place, and when it began.
+    pub(crate) fn take_wait(&mut self, resume: u64) -> Option<(Option<Pending>, Instant)> {
+        self.waits.remove(&resume).map(|waiting| (waiting.pending, waiting.started))
     }
 
     /// Takes out what has to be dropped when nobody goes on with this wait.
     pub(crate) fn end_wait(&mut self, wait: u64) -> (Option<Pending>, Option<Taking>) {
         let taking = self.takings.remove(&wait);
         let behind = taking.as_ref().map_or(wait, |taking| taking.wait);
-        (self.take_wait(behind), taking)
+        (self.take_wait(behind).and_then(|(place, _)| place), taking)
     }
 
     /// Refuses a wait that only this request itself could end: another of its handles holds the
@@ -402,7 +421,7 @@ impl Request {
         let leases = function.into_iter().chain(objects).chain(self.file_leases(name)).any(|lease| {
             wish.excludes(lease.mode())
                 && lease.is_held()
-                && (lease.is_renewed() || wish.timeout.is_some_and(|t| lease.remaining() > t))
+                && (lease.is_renewed() || wish.left().is_some_and(|left| lease.remaining() > left))
         });
         // Held by the kernel alone: for a handle of this request to give back, too.
         let kernel = self

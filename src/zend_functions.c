@@ -4,6 +4,8 @@
 #include "ext/standard/flock_compat.h"
 #include "zend_exceptions.h"
 
+#include <syslog.h>
+
 ZEND_FUNCTION(cluster_lock)
 {
 	zend_string *name;
@@ -50,7 +52,13 @@ ZEND_FUNCTION(cluster_unlock)
 	clk_answer(&reply, return_value);
 }
 
-/* A loss beside an exception of the callback, or its exit: the exception wins, and tells of it as well. */
+static bool is_exit(const zend_object *exception)
+{
+	return zend_is_unwind_exit(exception) || zend_is_graceful_exit(exception);
+}
+
+/* A loss beside an exception of the callback, or its exit: the exception wins, and tells of it as well. An exit goes on even
+ * if a handler of the warning throws; then the log is told. */
 static void tell_beside(const clk_reply *reply)
 {
 	zend_string *message = clk_copy_of(reply->message);
@@ -58,16 +66,34 @@ static void tell_beside(const clk_reply *reply)
 	if (!message) {
 		return;
 	}
-	zend_exception_save();
+	/* Kept here as PHP's destructors keep it: what zend_exception_save() has saved is lost with the first exception that the
+	 * handler throws, though it catches that itself. */
+	zend_object *exception = EG(exception);
+	const zend_op *before = EG(opline_before_exception);
+	EG(exception) = NULL;
 	php_error_docref(NULL, E_WARNING, "%s", ZSTR_VAL(message));
-	bool threw = EG(exception) != NULL;
-	zend_exception_restore();
-	if (!threw && !zend_is_unwind_exit(EG(exception)) && !zend_is_graceful_exit(EG(exception))) {
+	zend_object *thrown = EG(exception);
+	EG(exception) = exception;
+	EG(opline_before_exception) = before;
+
+	if (thrown && is_exit(exception)) {
+		if (!is_exit(thrown)) {
+			clk_log(message, LOG_WARNING);
+		}
+		OBJ_RELEASE(thrown);
+	} else if (thrown) {
+		EG(exception) = thrown;
+		if (is_exit(thrown)) {
+			OBJ_RELEASE(exception);
+		} else {
+			zend_exception_set_previous(thrown, exception);
+		}
+	} else if (!is_exit(exception)) {
 		zval loss, text;
 		object_init_ex(&loss, reply->trouble == CLK_THROW_LOST ? clk_lost_ce : clk_exception_ce);
 		ZVAL_STR(&text, message);
 		zend_update_property_ex(zend_ce_exception, Z_OBJ(loss), ZSTR_KNOWN(ZEND_STR_MESSAGE), &text);
-		zend_exception_set_previous(EG(exception), Z_OBJ(loss));
+		zend_exception_set_previous(exception, Z_OBJ(loss));
 	}
 	zend_string_release(message);
 }

@@ -190,8 +190,7 @@ impl Engine {
         self.claim(name, Token::random(), 0, how)
     }
 
-    /// Goes on waiting after an interrupt, in the same place. The time-out still counts from the
-    /// beginning.
+    /// Goes on waiting after an interrupt, in the same place. The time-out counts from now: what is left of it.
     ///
     /// # Errors
     /// As [`Engine::acquire`].
@@ -203,7 +202,6 @@ impl Engine {
     }
 
     /// As [`Engine::acquire`], in the place of a claim of the same process for the same name and mode, which gives it up.
-    /// The time-out counts from now.
     ///
     /// # Errors
     /// As [`Engine::acquire`].
@@ -261,7 +259,7 @@ impl Engine {
 
     fn wait_turn(&self, name: &LockName, wait: &mut Wait, how: &Acquire<'_>) -> Result<Turn> {
         let store = &*self.0.store;
-        let deadline = how.timeout.map(|timeout| wait.started + timeout);
+        let deadline = how.timeout.map(|timeout| Instant::now() + timeout);
         let mut claim = Claim {
             name,
             token: &wait.token,

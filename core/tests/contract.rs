@@ -356,7 +356,6 @@ fn a_wait_can_be_interrupted_given_up_or_gone_on_with(b: &Backend) {
     }
     let late = Want::default().get(&a, "int");
     let third = interrupt(&c);
-    thread::sleep(20 * MS); // the time-out counts from the beginning, which is now 20 ms ago
     match Want::default().within(10 * MS).with(|how| Engine::resume(third, how)) {
         Ok(Acquired::TimedOut { .. }) => {}
         other => panic!("{other:?}"),

@@ -228,6 +228,70 @@ final class SignalTest extends TestCase
         self::assertTook(1.2, $outcome->seconds, 'A time-out of 1.2 s under signals');
     }
 
+    /** @return iterable<string, array{string}> */
+    public static function boundedWaits(): iterable
+    {
+        yield 'cluster_lock()' => ['say(cluster_lock("job", 1))'];
+        yield 'ClusterLock' => ['say((new ClusterLock("job"))->acquire(1))'];
+        yield 'cluster_synchronized()' => [
+            'try { cluster_synchronized("job", "pi", 1); } catch (ClusterLockTimeoutException) { say(false); }',
+        ];
+    }
+
+    /**
+     * The handler takes the wait's place for its one try, and the wait begins another; its time does not.
+     *
+     * @dataProvider boundedWaits
+     */
+    public function testATimeOutIsKeptBesideAHandlerThatTriesTheLock(string $wait): void
+    {
+        $cluster = Cluster::redis();
+        $cluster->observer()->call('cluster_lock', 'job');
+        $process = $cluster->process(
+            'pcntl_async_signals(true); pcntl_signal(SIGUSR1, static function () { say("handler"); cluster_lock("job", 0); });'
+            . "say('waiting'); $wait; say('over');"
+        );
+        $process->expect('waiting');
+        $cluster->awaitWaiters('job', 1);
+        $deadline = Until::now() + Until::PATIENCE;
+        while (!str_contains($process->output(), 'over') && Until::now() < $deadline) {
+            $process->signal(SIGUSR1);
+            usleep(100_000);
+        }
+
+        self::assertStringContainsString("handler\n", $process->output());
+        self::assertStringEndsWith("\nfalse\nover\n", $process->output(), 'Its time was up');
+        self::assertSame(0, $process->wait(), $process->transcript());
+    }
+
+    public function testAConversionNestsInWhatAHandlerKeeps(): void
+    {
+        $cluster = Cluster::redis();
+        $reader = $cluster->actor();
+        $reader->call('cluster_lock', 'job', null, LOCK_SH);
+        $process = $cluster->process(<<<'PHP'
+            pcntl_async_signals(true);
+            pcntl_signal(SIGUSR1, static function () { say('handler'); say(cluster_lock('job', 20)); });
+            cluster_lock('job', 20, LOCK_SH);
+            cluster_lock('job', 20, LOCK_SH);
+            say('waiting');
+            say(cluster_lock('job', 20));
+            for ($unlocks = 0; @cluster_unlock('job'); $unlocks++) {
+            }
+            say($unlocks);
+            PHP);
+        $process->expect('waiting');
+        $cluster->awaitWaiters('job', 1);
+        $process->signal(SIGUSR1);
+        $process->expect('handler');
+        $reader->call('cluster_unlock', 'job');
+        $process->expect('true');
+        $process->expect('true');
+        $process->expect('4');
+        self::assertSame(0, $process->wait(), $process->transcript());
+        $cluster->assertFree('job', 'Each hold was given back');
+    }
+
     /** @dataProvider backends */
     public function testTheTimeLimitEndsAWait(Cluster $cluster): void
     {

@@ -164,6 +164,48 @@ final class SynchronizedTest extends TestCase
     }
 
     /** @dataProvider backends */
+    public function testAHandlerOfThatWarningMayCatchSomethingOfItsOwn(Cluster $cluster): void
+    {
+        foreach (['throw new DomainException("mine")' => "DomainException\n", 'exit("mine\n")' => "mine\n"] as $end => $said) {
+            $process = $cluster->process(<<<PHP
+                set_error_handler(static function () {
+                    try {
+                        throw new OutOfRangeException('of the handler');
+                    } catch (OutOfRangeException) {
+                    }
+                    return true;
+                });
+                try {
+                    cluster_synchronized('job', static function () { cluster_lock_break('job'); $end; });
+                    say('swallowed');
+                } catch (Exception \$e) {
+                    say(\$e::class);
+                }
+                PHP);
+
+            self::assertSame(0, $process->wait(), $process->transcript());
+            self::assertSame($said, $process->output(), "$end comes through");
+        }
+    }
+
+    /** @dataProvider backends */
+    public function testAHandlerOfThatWarningKeepsNoExitBack(Cluster $cluster): void
+    {
+        $process = $cluster->process(<<<'PHP'
+            set_error_handler(static fn (int $level, string $message) => throw new ErrorException($message));
+            try {
+                cluster_synchronized('job', static function () { cluster_lock_break('job'); exit(5); });
+            } catch (ErrorException) {
+            }
+            say('goes on');
+            PHP, ['display_errors' => '0', 'log_errors' => '1', 'error_log' => '/dev/stderr']);
+
+        self::assertSame(5, $process->wait(), $process->transcript());
+        self::assertSame('', $process->output(), 'An exit ends the request');
+        self::assertStringContainsString('Lock "job": was lost before it was released', $process->errors(), 'and the log has it');
+    }
+
+    /** @dataProvider backends */
     public function testWhatTheCallbackReturnedIsNotLostWithTheLock(Cluster $cluster): void
     {
         $results = $cluster->actor()->run(<<<'PHP'
