@@ -749,7 +749,9 @@ mod tests {
         let wrapped = "Error running script (call to f_5b3): @user_script: 7: WRONGTYPE Operation against";
         assert_eq!(inner("ERR", wrapped), of("WRONGTYPE", "Operation against"));
         // Lua's own, and those of other commands.
-        for own in ["Error running script (call to f_5b3): @user_script: 7: attempt to index nil", "unknown command"] {
+        for own in
+            ["Error running script (call to f_5b3): @user_script: 7: attempt to index nil", "unknown command"]
+        {
             assert_eq!(inner("ERR", own), of("ERR", own));
         }
         assert_eq!(inner("READONLY", "You can't write"), of("READONLY", "You can't write"));
