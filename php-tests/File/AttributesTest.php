@@ -67,8 +67,7 @@ final class AttributesTest extends FileTestCase
         file_put_contents($file, 'old');
         chmod($this->dir, 0777);
         chmod($file, 0666);
-        $writer = $this->writer();
-        $writer->run('return posix_setgid(65534) && posix_setuid(65534);');
+        $writer = $this->unprivilegedWriter();
 
         self::assertSame(3, $writer->call('cluster_file_put_contents', $file, 'new'), 'It is written all the same');
         clearstatcache();
@@ -84,8 +83,7 @@ final class AttributesTest extends FileTestCase
         file_put_contents($file, 'old');
         chmod($this->dir, 0777);
         chmod($file, 06777);
-        $writer = $this->writer();
-        $writer->run('return posix_setgid(65534) && posix_setuid(65534);');
+        $writer = $this->unprivilegedWriter();
         $writer->call('cluster_file_put_contents', $file, 'new');
         clearstatcache();
 

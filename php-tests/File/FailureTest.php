@@ -46,8 +46,7 @@ final class FailureTest extends FileTestCase
         }
         file_put_contents("{$this->dir}/file", 'old');
         chmod($this->dir, 0755);
-        $writer = $this->writer();
-        $writer->run('return posix_setgid(65534) && posix_setuid(65534);');
+        $writer = $this->unprivilegedWriter();
         foreach (['file', 'new file'] as $name) {
             $warning = $writer->try('cluster_file_put_contents', "{$this->dir}/$name", 'new')->warning();
             self::assertMatchesRegularExpression('/permission denied/i', $warning, 'It says why');

@@ -23,6 +23,19 @@ abstract class FileTestCase extends TestCase
         return Cluster::at('redis://127.0.0.1:1')->actor($settings);
     }
 
+    /** The same, and it is not root's. What a write needs is loaded before: the project may lie where only root can read. */
+    final protected function unprivilegedWriter(): Actor
+    {
+        $writer = $this->writer();
+        $file = TempDir::forTest() . '/file';
+        foreach (['new', 'replaced'] as $content) {
+            $writer->call('cluster_file_put_contents', $file, $content);
+        }
+        $writer->run('return posix_setgid(65534) && posix_setuid(65534);');
+
+        return $writer;
+    }
+
     /** @return list<string> the names in the directory */
     final protected function names(): array
     {
