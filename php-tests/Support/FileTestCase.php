@@ -31,6 +31,7 @@ abstract class FileTestCase extends TestCase
         foreach (['new', 'replaced'] as $content) {
             $writer->call('cluster_file_put_contents', $file, $content);
         }
+        $writer->try('cluster_file_put_contents', "$file/below", 'fails');
         $writer->run('return posix_setgid(65534) && posix_setuid(65534);');
 
         return $writer;
