@@ -66,6 +66,26 @@ final class WritingTest extends FileTestCase
         );
     }
 
+    public function testAFileThatIsMountedByItselfIsSaidToBe(): void
+    {
+        file_put_contents("{$this->dir}/file", 'old');
+        $script = 'mount --bind "$1/file" "$1/file" || exit 77; exec "$0" -n -r "$3" "$1" "$2"';
+        $code = 'require $argv[2]; ini_set("display_errors", "stderr");'
+            . 'ClusterLock\Polyfill\configure(["dsn" => "local://$argv[1]"]);'
+            . 'echo json_encode(cluster_file_put_contents("$argv[1]/file", "new", LOCK_EX));';
+        $process = PhpProcess::program(
+            ['unshare', '-rm', 'sh', '-c', $script, PHP_BINARY, $this->dir, dirname(__DIR__) . '/bootstrap.php', $code]
+        );
+        if (!in_array($process->wait(), [0, 255], true)) {
+            self::markTestSkipped('Nothing can be mounted here: ' . $process->errors());
+        }
+
+        self::assertSame('false', $process->output(), $process->errors());
+        self::assertMatchesRegularExpression('/file: is a mount point by itself.*mount its directory/', $process->errors());
+        self::assertSame('old', file_get_contents("{$this->dir}/file"));
+        self::assertSame([], preg_grep('/tmp$/', $this->names()), 'No temporary file may stay');
+    }
+
     public function testASourceThatFailsHalfWayIsNotTakenForOneThatEnds(): void
     {
         file_put_contents("{$this->dir}/file", 'old');
