@@ -123,7 +123,9 @@ final class Writing
             $what = sprintf('not acquired within %.1f s, nothing is written', $turn->waited);
             throw Failure::other($name->about($what));
         }
-        $this->guards[$name->bytes] = [$name, $turn->lease];
+        // It may be what the caller has named: converted that goes on, lost it does not.
+        $isLost = $turn->lost !== null && isset($this->guards[$name->bytes]);
+        $this->guards[$name->bytes] = $isLost ? $this->guards[$name->bytes] : [$name, $turn->lease];
 
         return $turn;
     }
