@@ -20,5 +20,6 @@ function configure(
     #[SensitiveParameter]
     array $settings
 ): void {
+    load();
     Settings::configure($settings);
 }
