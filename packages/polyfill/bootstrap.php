@@ -7,11 +7,19 @@
 
 declare(strict_types=1);
 
-if (extension_loaded('cluster_lock') || function_exists('cluster_lock')) {
-    return;
+try {
+    if (extension_loaded('cluster_lock') || function_exists('cluster_lock')) {
+        return;
+    }
+} catch (Error) {
+    // disable_functions has taken one of these two away, as global/disabled.php will say, unless this is the second time.
+    if (class_exists(ClusterLock::class, false)) {
+        return;
+    }
 }
 
-spl_autoload_register(static function (string $class): void {
+// Where PHP lacks what nothing works without, nothing of src/ is loaded.
+(require __DIR__ . '/global/disabled.php') && spl_autoload_register(static function (string $class): void {
     $prefix = 'ClusterLock\\Polyfill\\';
     if (str_starts_with($class, $prefix)) {
         $file = __DIR__ . '/src/' . str_replace('\\', '/', substr($class, strlen($prefix))) . '.php';

@@ -60,11 +60,13 @@ final class LocalSectionTest extends TestCase
                 cluster_lock('of the handler', 0) && cluster_unlock('of the handler');
             });
             cluster_lock('always', 0);
+            $me = getmypid();
             $sender = pcntl_fork();
             if ($sender === 0) {
-                while (posix_kill(posix_getppid(), SIGUSR1)) {
+                while (posix_getppid() === $me && posix_kill($me, SIGUSR1)) {
                     usleep(300);
                 }
+                posix_kill(getmypid(), SIGKILL);
             }
             $held = 0;
             while ($ran < 300) {
@@ -95,10 +97,11 @@ final class LocalSectionTest extends TestCase
             // It is the handler that ends the wait.
             $GLOBALS['lock'] = fopen("$dir/lock", 'c+');
             flock($GLOBALS['lock'], LOCK_EX);
+            $me = getmypid();
             $GLOBALS['sender'] = pcntl_fork();
             if ($GLOBALS['sender'] === 0) {
                 usleep(20_000);
-                posix_kill(posix_getppid(), SIGUSR1);
+                posix_kill($me, SIGUSR1);
                 posix_kill(getmypid(), SIGKILL);
             }
             return true;

@@ -89,8 +89,8 @@ final class Section
     /** @param resource $file */
     private static function enter($file, ?bool &$isBusy): bool
     {
-        $collects = function_exists('gc_disable') && gc_enabled();
-        $interrupts = function_exists('pcntl_async_signals') && pcntl_async_signals();
+        $collects = self::has('gc_enabled', 'gc_disable', 'gc_enable') && gc_enabled();
+        $interrupts = self::has('pcntl_async_signals', 'pcntl_signal_dispatch') && pcntl_async_signals();
         // Before the lock: there must be no moment with it in which they may run.
         if ($collects) {
             gc_disable();
@@ -108,6 +108,17 @@ final class Section
         }
 
         return $isEntered;
+    }
+
+    private static function has(string ...$functions): bool
+    {
+        foreach ($functions as $function) {
+            if (!function_exists($function)) {
+                return false;
+            }
+        }
+
+        return true;
     }
 
     private function leave(): void
