@@ -97,17 +97,12 @@ final class LocalSectionTest extends TestCase
             // It is the handler that ends the wait.
             $GLOBALS['lock'] = fopen("$dir/lock", 'c+');
             flock($GLOBALS['lock'], LOCK_EX);
-            $me = getmypid();
-            $GLOBALS['sender'] = pcntl_fork();
-            if ($GLOBALS['sender'] === 0) {
-                usleep(20_000);
-                posix_kill($me, SIGUSR1);
-                posix_kill(getmypid(), SIGKILL);
-            }
             return true;
             PHP, dir: self::directory($cluster));
+        $actor->begin('cluster_lock', 'job', 0);
+        $actor->process()->signal(SIGUSR1);
 
-        self::assertTrue($actor->call('cluster_lock', 'job', 0), 'The handler has run while it waited to get in');
+        self::assertTrue($actor->end(), 'The handler has run while it waited to get in');
         self::assertTrue($actor->run('return $GLOBALS["ran"];'));
     }
 
