@@ -163,3 +163,36 @@ fn what_the_killed_have_left_is_removed_too() {
     assert!(!names.iter().any(|path| path.to_string_lossy().contains("/0000000")), "{names:?}");
     drop(held);
 }
+
+/// The one lock's file, with another boot's id in it.
+fn rewrite_boot(locks: &Path, id: &str) {
+    let is_record = |path: &PathBuf| path.extension().is_some_and(|end| end == "lock");
+    let path = fs::read_dir(locks).unwrap().map(|entry| entry.unwrap().path()).find(is_record).unwrap();
+    let mut record: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    record["boot"] = id.into();
+    fs::write(&path, record.to_string()).unwrap();
+}
+
+#[test]
+fn only_a_known_boot_is_another_one() {
+    let (_dir, locks, engine) = store();
+    let held = Want::now().get(&engine, "job");
+    rewrite_boot(&locks, "");
+    // Whoever let it in did not know the boot.
+    Want::now().refused(&engine, "job");
+    rewrite_boot(&locks, "an earlier one");
+    drop(Want::now().get(&engine, "job"));
+    drop(held);
+}
+
+#[test]
+fn whoever_stands_still_in_it_is_named_and_not_waited_for_without_end() {
+    let (_dir, locks, engine) = store();
+    ask(&engine).unwrap();
+    let lock = fs::File::open(locks.join("lock")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let error = ask(&engine).unwrap_err().to_string();
+    assert!(error.contains(&format!("locked by pid {} (", std::process::id())), "{error}");
+    drop(lock);
+    ask(&engine).unwrap();
+}

@@ -8,8 +8,15 @@
 
 declare(strict_types=1);
 
-if (extension_loaded('cluster_lock') || function_exists('cluster_lock')) {
-    return;
+try {
+    if (extension_loaded('cluster_lock') || function_exists('cluster_lock')) {
+        return;
+    }
+} catch (Error) {
+    // disable_functions has taken one of these two away, as global/disabled.php will say, unless this is the second time.
+    if (class_exists(ClusterLock::class, false)) {
+        return;
+    }
 }
 
 require __DIR__ . '/global/load.php';

@@ -3,7 +3,8 @@
 //! A directory holds one small file a lock, replaced by rename under the directory's kernel lock
 //! (`flock(2)`, held for microseconds), and one named pipe a waiter, in which it sleeps. The rules
 //! are [`Machine`]'s, the same as in Redis. A process that dies in a step leaves the old state:
-//! the kernel frees its lock.
+//! the kernel frees its lock. One that stands still in it is named to those who wait, and not waited for
+//! without end.
 //!
 //! The default directory is one in /tmp, where everybody may make another when it is gone (a cleaner of old
 //! files, say). So each step opens it, checks whose it is, and does all else relative to what it has opened.
@@ -17,7 +18,7 @@ use std::io::{Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -25,7 +26,7 @@ use once_cell::sync::OnceCell;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{
     AtFlags, CWD, Dir, FileType, FlockOperation, Mode as FileMode, OFlags, RawDir, SeekFrom, flock, fstat,
-    mknodat, openat, renameat, seek, statat, unlinkat,
+    major, minor, mknodat, openat, renameat, seek, statat, unlinkat,
 };
 use rustix::io::{Errno, pread, pwrite};
 use serde::{Deserialize, Serialize};
@@ -48,6 +49,13 @@ const RETAIN: Duration = Duration::from_secs(60);
 /// How much of the directory is looked at for each new name, in bytes: some 14 entries.
 const GLANCE: usize = 1024;
 
+/// The default directory's place: no setting of the environment moves it, because php-fpm and the command line have
+/// environments of their own.
+const DEFAULT_PARENT: &str = "/tmp";
+
+/// Between two tries to lock the directory: at first, at most.
+const PAUSE: (Duration, Duration) = (Duration::from_micros(20), Duration::from_millis(1));
+
 /// All files are the user's own.
 const PRIVATE: FileMode = FileMode::from_raw_mode(0o600);
 
@@ -56,7 +64,9 @@ pub struct LocalStore {
     dir: PathBuf,
     label: String,
     prefix: String,
-    /// The kernel's boot id, once it was asked for.
+    /// How long to wait for those who are at work in the directory.
+    patience: Duration,
+    /// The kernel's boot id, once it was asked for. Empty: it cannot be known (a `chroot` without /proc).
     boot: OnceCell<String>,
     /// The pipes of this process' waiters. Open from before a claim is queued until it is settled:
     /// a hand-over between two sleeps finds a reader.
@@ -67,6 +77,7 @@ pub struct LocalStore {
 #[derive(Serialize, Deserialize)]
 struct Record {
     name: Box<[u8]>,
+    /// By another boot's clock no lease is left. Empty: who was let in last did not know it.
     boot: String,
     machine: Machine,
 }
@@ -81,15 +92,21 @@ struct Locked<'a> {
 }
 
 impl LocalStore {
-    /// A store in a directory, by default one of the user's own under the system's temporary
-    /// directory. No I/O.
+    /// A store in a directory, by default one of the user's own in /tmp. No I/O.
     pub fn new(dir: Option<PathBuf>, config: &Config) -> Self {
         let label = dir.as_ref().map_or("local:".to_owned(), |d| format!("local://{}", text::path(d)));
         let dir = dir.unwrap_or_else(|| {
             let user = rustix::process::geteuid().as_raw();
-            std::env::temp_dir().join(format!("cluster_lock-{user}"))
+            Path::new(DEFAULT_PARENT).join(format!("cluster_lock-{user}"))
         });
-        Self { dir, label, prefix: config.prefix.clone(), boot: OnceCell::new(), pipes: Mutex::default() }
+        Self {
+            dir,
+            label,
+            prefix: config.prefix.clone(),
+            patience: config.command_timeout,
+            boot: OnceCell::new(),
+            pipes: Mutex::default(),
+        }
     }
 
     /// Locks the directory, which is made if it is missing.
@@ -100,11 +117,7 @@ impl LocalStore {
             outcome => outcome,
         }
         .map_err(|(error, _)| error)?;
-        while let Err(e) = flock(&file, FlockOperation::LockExclusive) {
-            if e != Errno::INTR {
-                return Err(self.failed("lock", "lock", e));
-            }
-        }
+        self.enter(&file)?;
         let boot = self.boot.get_or_init(|| {
             fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
         });
@@ -114,6 +127,31 @@ impl LocalStore {
             unix_us: u64::try_from(unix.as_micros()).unwrap_or_default(),
         };
         Ok(Locked { store: self, dir, boot, now, lock: file.into() })
+    }
+
+    /// Takes the kernel's lock. Its own wait has no time-out.
+    fn enter(&self, file: &OwnedFd) -> Result<()> {
+        let deadline = Instant::now() + self.patience;
+        let (mut pause, most) = PAUSE;
+        loop {
+            match flock(file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(()),
+                Err(Errno::WOULDBLOCK) if deadline.has_passed() => {
+                    let cause = format!(
+                        "for {:.1} s it has been locked by {}, which takes far less unless it is stopped",
+                        self.patience.as_secs_f64(),
+                        who_locks(file),
+                    );
+                    return Err(self.failed("lock", "lock", std::io::Error::other(cause)));
+                }
+                Err(Errno::WOULDBLOCK) => {
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(most);
+                }
+                Err(Errno::INTR) => {}
+                Err(e) => return Err(self.failed("lock", "lock", e)),
+            }
+        }
     }
 
     /// Opens the directory, which must be ours alone, and the file in it that stands for its lock.
@@ -180,6 +218,27 @@ fn pipe(token: &[u8]) -> String {
     format!("{}.wait", String::from_utf8_lossy(token))
 }
 
+/// Who has the kernel's lock on a file, as /proc tells: one process of several.
+fn who_locks(file: &OwnedFd) -> String {
+    let found = fstat(file).ok().and_then(|stat| {
+        let device = format!("{:02x}:{:02x}", major(stat.st_dev), minor(stat.st_dev));
+        let file = format!("{device}:{}", stat.st_ino);
+        let locks = fs::read_to_string("/proc/locks").ok()?;
+        // `7: FLOCK  ADVISORY  WRITE 1234 fd:01:5678 0 EOF`; one who waits has an arrow before FLOCK.
+        locks.lines().find_map(|line| match line.split_whitespace().collect::<Vec<_>>()[..] {
+            [_, "FLOCK", _, "WRITE", pid, locked, ..] if locked == file => Some(pid.to_owned()),
+            _ => None,
+        })
+    });
+    found.map_or("another process".to_owned(), |pid| {
+        let command = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        match command.trim() {
+            "" => format!("pid {pid}"),
+            command => format!("pid {pid} ({})", text::said(command)),
+        }
+    })
+}
+
 /// Whether a file is that of a lock.
 fn is_lock(file: &str) -> bool {
     file.strip_suffix(".lock").is_some()
@@ -236,7 +295,11 @@ impl Locked<'_> {
             boot: self.boot.to_owned(),
             machine: Machine::default(),
         });
+        let fence = record.machine.fence();
         let (result, effects) = step(&mut record.machine, known);
+        if !self.boot.is_empty() || record.machine.fence() != fence {
+            self.boot.clone_into(&mut record.boot);
+        }
         self.write(&file, &record, known)?;
         for (token, grant) in effects.mail {
             self.deliver(&token, grant);
@@ -263,9 +326,9 @@ impl Locked<'_> {
                 std::io::Error::other(format!("{e}; cluster_lock_break() clears it")),
             )
         })?;
-        if record.boot != self.boot {
+        // Where one of them is not known, nobody can tell whether it is another one.
+        if !self.boot.is_empty() && !record.boot.is_empty() && record.boot != self.boot {
             record.machine.reboot();
-            self.boot.clone_into(&mut record.boot);
         }
         Ok(Some(record))
     }
@@ -336,10 +399,11 @@ impl Locked<'_> {
 impl Store for LocalStore {
     fn attempt(&self, claim: &Claim<'_>, if_busy: IfBusy) -> Result<Attempt> {
         let locked = self.lock()?;
-        if if_busy != IfBusy::GiveUp {
+        let attempt = locked.step(claim.name, |m, _| m.attempt(locked.now, claim, if_busy))?;
+        // Nobody can grant it anything until the directory is unlocked.
+        if if_busy != IfBusy::GiveUp && matches!(attempt, Attempt::Busy { .. }) {
             locked.open_pipe(claim.token)?;
         }
-        let attempt = locked.step(claim.name, |m, _| m.attempt(locked.now, claim, if_busy))?;
         if if_busy == IfBusy::GiveUp || matches!(attempt, Attempt::Held(_)) {
             self.close_pipe(claim.token);
         }

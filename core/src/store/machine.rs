@@ -251,6 +251,11 @@ impl Machine {
         })
     }
 
+    /// Grows with everyone who is let in.
+    pub fn fence(&self) -> u64 {
+        self.fence
+    }
+
     /// Nobody holds it and nobody waits.
     pub fn is_idle(&self) -> bool {
         self.writer.is_none() && self.readers.is_empty() && self.queue.is_empty()

@@ -16,6 +16,10 @@ function load(): void
         return;
     }
     $isDone = true;
+    // Where PHP lacks what nothing works without, nothing of src/ is loaded.
+    if (!(require __DIR__ . '/disabled.php')) {
+        return;
+    }
     spl_autoload_register(static function (string $class): void {
         $file = dirname(__DIR__) . '/src/' . str_replace('\\', '/', substr($class, strlen(__NAMESPACE__) + 1)) . '.php';
         if (str_starts_with($class, __NAMESPACE__ . '\\') && is_file($file)) {
@@ -27,7 +31,7 @@ function load(): void
         'File\ClosingWatch', 'File\FileLock', 'File\FileLocks', 'File\LocalPath', 'File\Metadata', 'File\Mounts',
         'File\OpenFile', 'File\Refresh', 'File\Replacement', 'File\Taking', 'File\Target', 'File\TemporaryName',
         'File\Writing', 'Functions', 'Guard', 'Hold', 'Host', 'Identity', 'Kind', 'Lease', 'Local\Directory',
-        'Local\LocalStore', 'Local\Machine', 'Local\Moment', 'Local\Record', 'LockName', 'Loss', 'Mode',
+        'Local\LocalStore', 'Local\Machine', 'Local\Moment', 'Local\Record', 'Local\Section', 'LockName', 'Loss', 'Mode',
         'ObjectState', 'Objects', 'PathMap', 'Quiet', 'Raise', 'Redis\Connection', 'Redis\Driver', 'Redis\Fault',
         'Redis\Link', 'Redis\PhpRedisDriver', 'Redis\PredisDriver', 'Redis\Record', 'Redis\RedisStore',
         'Redis\Scripts', 'Redis\Socket', 'Redis\Survey', 'Redis\Tls', 'Report', 'Request', 'Reserve', 'Settings',

@@ -203,6 +203,11 @@ final class Settings
     private function setDsn(#[SensitiveParameter] ?string $text): void
     {
         try {
+            foreach ($text === null ? ['getenv', 'get_cfg_var'] : [] as $source) {
+                function_exists($source) || throw Failure::config("PHP's function $source() is disabled "
+                    . '(disable_functions), so that a cluster_lock.dsn that is set would go unseen: set it by a constant, '
+                    . 'CLUSTER_LOCK_DSN, or by configure(), also if it is "local:"');
+            }
             $this->dsn = Dsn::parse($text ?? 'local:');
         } catch (Failure $failure) {
             $this->dsnProblem = $failure;

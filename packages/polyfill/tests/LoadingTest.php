@@ -39,10 +39,10 @@ final class LoadingTest extends TestCase
     public function testOneRequireIsEnoughAndTwoDoNoHarm(): void
     {
         $process = PhpProcess::program([PHP_BINARY, '-n', '-r', sprintf(
-            'require %1$s; require %1$s; putenv("TMPDIR=%2$s");'
-                . 'echo cluster_lock("job", 0) ? cluster_lock_status()["backend"] : "", "\n";',
-            var_export(self::BOOTSTRAP, true),
-            TempDir::forTest()
+            'require %1$s; require %1$s;'
+                // Of all processes of this user.
+                . 'echo cluster_lock(bin2hex(random_bytes(8)), 0) ? cluster_lock_status()["backend"] : "", "\n";',
+            var_export(self::BOOTSTRAP, true)
         )]);
 
         self::assertSame(0, $process->wait(), $process->transcript());

@@ -29,7 +29,9 @@ final class ReadmeTest extends TestCase
     {
         $directory = TempDir::forTest();
         $code = str_replace('__DIR__', var_export(dirname(__DIR__), true), $code);
-        $process = PhpProcess::program(['/usr/bin/env', "TMPDIR=$directory", PHP_BINARY, '-n', '-r', $code]);
+        $process = PhpProcess::program([
+            '/usr/bin/env', "TMPDIR=$directory", "CLUSTER_LOCK_DSN=local://$directory/locks", PHP_BINARY, '-n', '-r', $code,
+        ]);
 
         self::assertSame(0, $process->wait(), $process->transcript());
         self::assertSame('', $process->output() . $process->errors());

@@ -86,7 +86,7 @@ final class SettingsTest extends TestCase
         $said = self::say(
             'set_error_handler(static function ($level, $message) { echo "$level $message\n"; return true; });'
             . 'cluster_lock("job", 0); cluster_lock("job", 0); echo cluster_lock_status()["hook"]["flock_mode"], "\n";',
-            ['-d', 'cluster_lock.flock_mode=gates']
+            ['-d', 'cluster_lock.flock_mode=gates', '-d', 'cluster_lock.dsn=local://' . TempDir::forTest()]
         );
 
         self::assertSame(
@@ -111,7 +111,7 @@ final class SettingsTest extends TestCase
     /** @param list<string> $options */
     private static function say(string $code, array $options = [], ?string $environment = null): string
     {
-        $env = ['TMPDIR=' . TempDir::forTest(), ...($environment === null ? [] : ["CLUSTER_LOCK_DSN=$environment"])];
+        $env = $environment === null ? [] : ["CLUSTER_LOCK_DSN=$environment"];
         $code = sprintf('require %s; %s', var_export(self::BOOTSTRAP, true), $code);
         $process = PhpProcess::program(['/usr/bin/env', ...$env, PHP_BINARY, '-n', ...$options, '-r', $code]);
         self::assertSame(0, $process->wait(), $process->transcript());

@@ -17,7 +17,7 @@ final class LocalPath
             if (strcasecmp($match[1], 'file') !== 0) {
                 throw self::notPlain();
             }
-            $path = substr($filename, strlen('file://'));
+            $path = (string) preg_replace('#^file://(localhost(?=/))?#i', '', $filename);
             if (!str_starts_with($path, '/')) {
                 throw self::notPlain();
             }

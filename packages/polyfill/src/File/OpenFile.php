@@ -31,7 +31,7 @@ final class OpenFile
         if ($meta['stream_type'] !== 'STDIO' || $stat === false || ($stat['mode'] & 0170000) !== 0100000) {
             return null;
         }
-        $typed = preg_replace('#^file://#i', '', $meta['uri'] ?? '');
+        $typed = preg_replace('#^file://(localhost(?=/))?#i', '', $meta['uri'] ?? '');
         $path = self::isAt(realpath($typed), $stat) ? (string) realpath($typed) : self::known($stat, $typed);
 
         return $path === null ? null : new self($path, $stat['dev'], $stat['ino']);

@@ -8,6 +8,8 @@ use ClusterLock\Polyfill\Failure;
 use ClusterLock\Polyfill\Host;
 use ClusterLock\Polyfill\Quiet;
 use ClusterLock\Polyfill\Text;
+use FilesystemIterator;
+use UnexpectedValueException;
 
 /**
  * The directory of a host's locks. It must belong to the user of this process, and nobody else may be able to write
@@ -18,15 +20,26 @@ final class Directory
     /** How long an idle lock remembers its last fencing token, in seconds. */
     private const RETAIN = 60;
 
-    /** How often flock() is called before its failure is believed. */
-    private const TRIES = 1000;
+    /** For how long it is looked through at most, in ns, since all others wait meanwhile. */
+    private const GLANCE = 20_000_000;
 
     private readonly string $path;
+    private readonly int $user;
 
-    /** @param string $path '' for the default one */
-    public function __construct(string $path, private readonly string $label)
+    /**
+     * @param string $path     '' for the default one, which no setting of PHP's moves: the extension and the command
+     *                         line have settings of their own
+     * @param float  $patience how long to wait for those who are at work in it, in seconds
+     *
+     * @throws Failure
+     */
+    public function __construct(string $path, private readonly string $label, private readonly float $patience)
     {
-        $this->path = $path !== '' ? rtrim($path, '/') : sys_get_temp_dir() . '/cluster_lock-' . Host::user();
+        $this->user = Host::user() ?? throw Failure::config(
+            "$label: PHP cannot tell which user it runs as, whose locks these are: it needs posix_geteuid() or "
+            . 'stream_socket_pair(), which disable_functions takes away, or to see /proc, which open_basedir hides'
+        );
+        $this->path = $path !== '' ? rtrim($path, '/') : "/tmp/cluster_lock-{$this->user}";
     }
 
     /**
@@ -42,19 +55,17 @@ final class Directory
      */
     public function locked(callable $step): mixed
     {
-        $file = $this->open() ?? $this->open() ?? throw $this->failed('open', 'lock', 'it has been removed');
-        try {
-            // A signal ends flock(), too.
-            for ($tries = 1; !flock($file, LOCK_EX); $tries++) {
-                if ($tries === self::TRIES) {
-                    throw $this->failed('lock', 'lock', 'flock() failed');
-                }
-            }
-
-            return $step(Moment::now());
-        } finally {
-            fclose($file);
+        if (Section::isEntered()) {
+            throw $this->failed('lock', 'lock', 'this call comes out of another one that is at work there');
         }
+        $file = $this->open() ?? $this->open() ?? throw $this->failed('open', 'lock', 'it has been removed');
+
+        return Section::run(
+            $file,
+            $this->patience,
+            $step,
+            fn (string $why): Failure => $this->failed('lock', 'lock', $why)
+        );
     }
 
     /** Null: there is no such file. */
@@ -70,12 +81,13 @@ final class Directory
         };
     }
 
-    /** The old content or the new one, never a part of either. */
+    /** The old content or the new one, never a part of either. Inside the section only. */
     public function write(string $name, string $bytes): void
     {
-        [$done, $why] = Quiet::call(fn (): bool => self::privately(
-            fn (): bool => file_put_contents("{$this->path}/new", $bytes) === strlen($bytes)
-        ) && rename("{$this->path}/new", "{$this->path}/$name"));
+        [$new, $path] = ["{$this->path}/new", "{$this->path}/$name"];
+        [$done, $why] = Quiet::call(
+            static fn (): bool => file_put_contents($new, $bytes) === strlen($bytes) && rename($new, $path)
+        );
         if (!$done) {
             throw $this->failed('write', $name, $why);
         }
@@ -89,25 +101,44 @@ final class Directory
     /** @return list<string> */
     public function names(string $suffix): array
     {
-        $names = Quiet::try(fn () => scandir($this->path, SCANDIR_SORT_NONE)) ?: [];
+        $names = [];
+        try {
+            foreach (new FilesystemIterator($this->path, FilesystemIterator::KEY_AS_FILENAME) as $name => $file) {
+                if (str_ends_with($name, $suffix)) {
+                    $names[] = $name;
+                }
+            }
+        } catch (UnexpectedValueException) {
+            // There is none, or no more than these.
+        }
 
-        return array_values(array_filter($names, static fn (string $name): bool => str_ends_with($name, $suffix)));
+        return $names;
     }
 
     /**
-     * Once a minute, because whoever looks lets all others wait, and nothing becomes old earlier; else none.
+     * Once a minute, because whoever looks lets all others wait, and nothing becomes old earlier; else none. When there
+     * are many, some of them. Inside the section only.
      *
-     * @return list<string> of those that nobody has written to for a while
+     * @return iterable<string> of those that nobody has written to for a while
      */
-    public function oldNames(string $suffix): array
+    public function oldNames(string $suffix): iterable
     {
         clearstatcache();
         if ($this->isYoung('swept')) {
-            return [];
+            return;
         }
-        Quiet::try(fn () => self::privately(fn () => touch("{$this->path}/swept")));
-
-        return array_values(array_filter($this->names($suffix), fn (string $name): bool => !$this->isYoung($name)));
+        Quiet::try(fn () => touch("{$this->path}/swept"));
+        $names = $this->names($suffix);
+        shuffle($names);
+        $began = hrtime(true);
+        foreach ($names as $name) {
+            if (!$this->isYoung($name)) {
+                yield $name;
+            }
+            if (hrtime(true) - $began > self::GLANCE) {
+                return;
+            }
+        }
     }
 
     /** @return resource|null a new named pipe, open; null: this PHP cannot make one */
@@ -142,18 +173,18 @@ final class Directory
     /** @return resource|null the file that stands for the directory's lock; null: it was removed this instant */
     private function open()
     {
-        clearstatcache(true, $this->path);
+        clearstatcache();
         $stat = Quiet::try(fn () => lstat($this->path));
         if ($stat === false) {
             [$made, $why] = Quiet::call(fn (): bool => mkdir($this->path, 0700, true));
-            clearstatcache(true, $this->path);
+            clearstatcache();
             $stat = Quiet::try(fn () => lstat($this->path));
             if ($stat === false) {
-                throw $this->failed('create', '', $made ? 'it has been removed' : $why);
+                throw $this->failed('create', '', $made ? 'it has been removed' : $why . $this->hint($why));
             }
         }
         $isDirectory = ($stat['mode'] & 0170000) === 0040000;
-        if (!$isDirectory || $stat['uid'] !== Host::user() || ($stat['mode'] & 0022) !== 0) {
+        if (!$isDirectory || $stat['uid'] !== $this->user || ($stat['mode'] & 0022) !== 0) {
             throw Failure::config(
                 "{$this->label}: " . Text::path($this->path) . ' must be a directory that belongs to the user of this '
                 . 'process and that nobody else can write to'
@@ -165,6 +196,13 @@ final class Directory
         }
 
         return $file === false ? null : $file;
+    }
+
+    private function hint(string $why): string
+    {
+        return $why === Quiet::FORBIDDEN
+            ? ': name a directory that this PHP may use (cluster_lock.dsn = local:///dir), the same for all'
+            : '';
     }
 
     private function isYoung(string $name): bool

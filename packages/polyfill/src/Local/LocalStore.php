@@ -9,12 +9,17 @@ use ClusterLock\Polyfill\Claim;
 use ClusterLock\Polyfill\Clock;
 use ClusterLock\Polyfill\Dsn;
 use ClusterLock\Polyfill\Failure;
+use ClusterLock\Polyfill\Host;
+use ClusterLock\Polyfill\Identity;
 use ClusterLock\Polyfill\LockName;
 use ClusterLock\Polyfill\Loss;
+use ClusterLock\Polyfill\Mode;
 use ClusterLock\Polyfill\Quiet;
 use ClusterLock\Polyfill\Redis\Survey;
+use ClusterLock\Polyfill\Report;
 use ClusterLock\Polyfill\Settings;
 use ClusterLock\Polyfill\Store;
+use ClusterLock\Polyfill\Text;
 use ClusterLock\Polyfill\Trial;
 
 /**
@@ -35,17 +40,18 @@ final class LocalStore implements Store
     public function __construct(Dsn $dsn, private readonly Settings $settings)
     {
         $this->label = $dsn->redacted();
-        $this->directory = new Directory($dsn->path, $this->label);
+        $this->directory = new Directory($dsn->path, $this->label, $settings->commandTimeout);
     }
 
     public function attempt(Claim $claim, bool $giveUp): Attempt
     {
         $attempt = $this->step($claim->name, function (Machine $machine) use ($claim, $giveUp): Attempt {
-            if (!$giveUp) {
+            $attempt = $machine->attempt($claim, $giveUp);
+            if (!$giveUp && $attempt->fence === null) {
                 $this->openPipe($claim->token);
             }
 
-            return $machine->attempt($claim, $giveUp);
+            return $attempt;
         });
         if ($giveUp || $attempt->fence !== null) {
             $this->closePipe($claim->token);
@@ -73,6 +79,11 @@ final class LocalStore implements Store
 
     public function release(LockName $name, string $token): ?Loss
     {
+        if (Section::isEntered()) {
+            Section::postpone(fn () => $this->release($name, $token));
+
+            return null;
+        }
         $loss = $this->step($name, static fn (Machine $machine): ?Loss => $machine->release($token));
         $this->closePipe($token);
 
@@ -87,24 +98,24 @@ final class LocalStore implements Store
     public function info(LockName $name): ?array
     {
         return $this->directory->locked(
-            fn (Moment $now): ?array => $this->read($this->file($name), $now)?->report($name)
+            fn (Moment $now): ?array => $this->read($this->file($name), $now)?->machine->report($name)
         );
     }
 
     public function list(string $prefix, int $limit): array
     {
-        $reports = $this->directory->locked(function (Moment $now) use ($prefix): array {
-            $reports = [];
-            foreach ($this->directory->names('.lock') as $file) {
-                $record = Record::readable($this->directory->read($file));
-                $name = $record?->lockName();
-                if ($name !== null && str_starts_with($name->bytes, $prefix) && $this->file($name) === $file) {
-                    $reports[] = $record->machine($now)->report($name);
-                }
+        // Records are replaced whole, so nobody has to wait while all of them are read.
+        $now = $this->directory->locked(static fn (Moment $now): Moment => $now);
+        $reports = [];
+        foreach ($this->directory->names('.lock') as $file) {
+            $bytes = $this->directory->read($file);
+            $record = $bytes === null ? null : Record::parse($bytes, $now);
+            $name = $record?->name;
+            if ($name !== null && str_starts_with($name->bytes, $prefix) && $this->file($name) === $file) {
+                $reports[] = $record->machine->report($name);
             }
-
-            return array_filter($reports);
-        });
+        }
+        $reports = array_filter($reports);
         usort($reports, static fn (array $a, array $b): int => strcmp($a['name'], $b['name']));
 
         return array_slice($reports, 0, $limit);
@@ -115,9 +126,9 @@ final class LocalStore implements Store
         if ($meant !== null) {
             return $this->step($name, static fn (Machine $machine): bool => $machine->break($meant));
         }
-        $unreadable = $this->directory->locked(function () use ($name): bool {
+        $unreadable = $this->directory->locked(function (Moment $now) use ($name): bool {
             $bytes = $this->directory->read($this->file($name));
-            $unreadable = $bytes !== null && Record::readable($bytes) === null;
+            $unreadable = $bytes !== null && Record::parse($bytes, $now) === null;
             if ($unreadable) {
                 $this->directory->remove($this->file($name));
             }
@@ -168,13 +179,14 @@ final class LocalStore implements Store
         return $this->directory->locked(function (Moment $now) use ($name, $step): mixed {
             $file = $this->file($name);
             $found = $this->read($file, $now);
-            $machine = $found ?? new Machine($now, false);
+            $record = $found ?? Record::fresh($name, $now);
+            $machine = $record->machine;
             $result = $step($machine);
             if ($found !== null || !$machine->isIdle()) {
                 if ($found === null) {
                     $this->sweep($now);
                 }
-                $this->directory->write($file, Record::of($name, $machine));
+                $this->directory->write($file, (string) $record);
             }
             foreach ($machine->granted as $token => $fence) {
                 // One that is dead does not read it; its grant will run out.
@@ -188,15 +200,14 @@ final class LocalStore implements Store
         });
     }
 
-    private function read(string $file, Moment $now): ?Machine
+    private function read(string $file, Moment $now): ?Record
     {
         $bytes = $this->directory->read($file);
         if ($bytes === null) {
             return null;
         }
-        $record = Record::readable($bytes);
 
-        return $record?->machine($now) ?? throw $this->directory->failed(
+        return Record::parse($bytes, $now) ?? throw $this->directory->failed(
             'understand',
             $file,
             'it is not what is written there; cluster_lock_break() clears it'
@@ -207,8 +218,8 @@ final class LocalStore implements Store
     private function sweep(Moment $now): void
     {
         foreach ($this->directory->oldNames('.lock') as $file) {
-            $record = Record::readable($this->directory->read($file));
-            if ($record?->machine($now)->isIdle()) {
+            $bytes = $this->directory->read($file);
+            if ($bytes !== null && Record::parse($bytes, $now)?->machine->isIdle()) {
                 $this->directory->remove($file);
             }
         }

@@ -212,6 +212,12 @@ final class Machine
         return $this->writer === null && $this->readers === [] && $this->queue === [];
     }
 
+    /** Grows with everyone who is let in. */
+    public function fence(): int
+    {
+        return $this->fence;
+    }
+
     /** The clock of the leases has begun anew: no holder or waiter is left, but tokens go on growing. */
     public function reboot(): void
     {

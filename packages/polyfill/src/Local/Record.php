@@ -6,57 +6,61 @@ namespace ClusterLock\Polyfill\Local;
 
 use ClusterLock\Polyfill\Host;
 use ClusterLock\Polyfill\LockName;
+use ClusterLock\Polyfill\Quiet;
 use Throwable;
 
-/** A lock's file: JSON, in the form in which the extension writes it. */
+/**
+ * A lock's file: JSON, in the form in which the extension writes it.
+ *
+ * By another boot's clock no lease is left. Where open_basedir hides the boot's id, nobody knows whether it is another
+ * one: such a process takes what it finds as it is, and what it lets in stands under no boot, so that nobody takes it
+ * for that of another.
+ */
 final class Record
 {
-    /** @param array<string, mixed> $fields */
-    private function __construct(private readonly array $fields)
-    {
+    private function __construct(
+        public readonly LockName $name,
+        public readonly Machine $machine,
+        private readonly string $boot,
+        private readonly int $fence,
+    ) {
     }
 
-    public static function of(LockName $name, Machine $machine): string
+    public static function fresh(LockName $name, Moment $now): self
     {
-        return json_encode([
-            'name' => array_values(unpack('C*', $name->bytes)),
-            // By another boot's clock no lease is left.
-            'boot' => trim(Host::boot()),
-            'machine' => $machine->record(),
-        ], JSON_THROW_ON_ERROR | JSON_UNESCAPED_SLASHES);
+        return new self($name, new Machine($now, false), '', -1);
     }
 
     /** Null: there is no such thing. */
-    public static function readable(?string $bytes): ?self
+    public static function parse(string $bytes, Moment $now): ?self
     {
-        $fields = $bytes === null ? null : json_decode($bytes, true);
-        if (!is_array($fields)) {
-            return null;
-        }
-        try {
-            $record = new self($fields);
-            $record->machine(Moment::now());
+        [$record, $why] = Quiet::call(static function () use ($bytes, $now): ?self {
+            try {
+                $fields = json_decode($bytes, true, flags: JSON_THROW_ON_ERROR);
+                $name = new LockName(pack('C*', ...$fields['name']));
+                $machine = Machine::of($fields['machine'], $now);
+                $boot = (string) $fields['boot'];
+                if ($boot !== '' && Host::boot() !== '' && $boot !== Host::boot()) {
+                    $machine->reboot();
+                }
 
-            return $record->lockName() === null ? null : $record;
-        } catch (Throwable) {
-            return null;
-        }
+                return new self($name, $machine, $boot, $machine->fence());
+            } catch (Throwable) {
+                return null;
+            }
+        });
+
+        return $why === '' ? $record : null;
     }
 
-    public function lockName(): ?LockName
+    public function __toString(): string
     {
-        $bytes = pack('C*', ...$this->fields['name']);
+        $hasGranted = $this->machine->fence() !== $this->fence;
 
-        return $bytes === '' || strlen($bytes) > LockName::MAX ? null : new LockName($bytes);
-    }
-
-    public function machine(Moment $now): Machine
-    {
-        $machine = Machine::of($this->fields['machine'], $now);
-        if ($this->fields['boot'] !== trim(Host::boot())) {
-            $machine->reboot();
-        }
-
-        return $machine;
+        return json_encode([
+            'name' => array_values(unpack('C*', $this->name->bytes)),
+            'boot' => Host::boot() !== '' || $hasGranted ? Host::boot() : $this->boot,
+            'machine' => $this->machine->record(),
+        ], JSON_THROW_ON_ERROR | JSON_UNESCAPED_SLASHES);
     }
 }

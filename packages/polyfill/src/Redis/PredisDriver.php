@@ -6,7 +6,9 @@ namespace ClusterLock\Polyfill\Redis;
 
 use ClusterLock\Polyfill\Clock;
 use ClusterLock\Polyfill\Dsn;
+use ClusterLock\Polyfill\Failure;
 use ClusterLock\Polyfill\Quiet;
+use ClusterLock\Polyfill\Text;
 use Predis\Client;
 use Predis\PredisException;
 use SensitiveParameter;
@@ -15,12 +17,23 @@ use ValueError;
 /** Predis. */
 final class PredisDriver implements Driver
 {
+    /** The major versions that it is known to work with. */
+    private const VERSIONS = [1, 2, 3];
+
     private readonly Client $client;
     private bool $broken = false;
 
-    /** @param float $patience the longest wait for a reply: with Predis a property of the connection */
+    /**
+     * @param float $patience the longest wait for a reply: with Predis a property of the connection
+     *
+     * @throws Failure it is of a version that nobody has tried
+     */
     public function __construct(Dsn $dsn, float $connectTimeout, float $patience)
     {
+        if (!in_array((int) Client::VERSION, self::VERSIONS, true)) {
+            throw Failure::config('Predis ' . Text::said(Client::VERSION) . ' is not supported: install a version from '
+                . min(self::VERSIONS) . ' to ' . max(self::VERSIONS) . ', or phpredis');
+        }
         $this->client = new Client(
             ['timeout' => $connectTimeout, 'read_write_timeout' => $patience] + match (true) {
                 $dsn->path !== '' => ['scheme' => 'unix', 'path' => $dsn->path],
@@ -68,7 +81,11 @@ final class PredisDriver implements Driver
     private function isGone(): bool
     {
         $socket = $this->client->isConnected() ? $this->client->getConnection()->getResource() : null;
+        // Predis 3 has an object around it.
+        $isClosed = is_object($socket)
+            ? Quiet::try(static fn (): bool => $socket->eof())
+            : Socket::isClosed($socket);
 
-        return $this->broken || Socket::isClosed($socket);
+        return $this->broken || $isClosed;
     }
 }
