@@ -50,6 +50,7 @@ final class Request
         if (self::$isOver) {
             self::$guard ??= new Guard();
         }
+        Settings::tell();
         FileLocks::sweep();
         self::keepAlive();
     }
