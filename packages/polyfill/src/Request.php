@@ -7,11 +7,12 @@ namespace ClusterLock\Polyfill;
 use ClusterLock;
 use ClusterLock\Polyfill\File\FileLocks;
 use ClusterLock\Polyfill\File\Replacement;
+use Throwable;
 use WeakMap;
 
 /**
- * What this request holds, and its end: a shutdown function, which PHP calls after return, exit, an exception and a
- * fatal error; not when the process is killed.
+ * What this request holds, and its end: by a Guard, after the shutdown functions and the destructors of others; PHP gets there
+ * after return, exit, an exception and a fatal error, and not when the process is killed.
  */
 final class Request
 {
@@ -31,8 +32,10 @@ final class Request
     private static ?int $pid = null;
     private static ?string $identity = null;
     private static bool $isRegistered = false;
-    private static bool $isOver = false;
     private static ?Guard $guard = null;
+
+    /** @var list<ObjectState> of objects that PHP has destroyed before those which may use them */
+    private static array $orphans = [];
 
     /** Every function begins here. */
     public static function enter(): void
@@ -44,12 +47,11 @@ final class Request
         if (!self::$isRegistered) {
             self::$isRegistered = true;
             register_shutdown_function([new Reserve(), 'free']);
-            // The function that is called registers the one that does the work, which so comes after those of others.
-            register_shutdown_function(static fn () => register_shutdown_function([self::class, 'end']));
+            // After a fatal error PHP destroys only what is younger.
+            register_shutdown_function(static fn () => self::$guard = new Guard());
         }
-        if (self::$isOver) {
-            self::$guard ??= new Guard();
-        }
+        // Now, too: another shutdown function may exit before that one, and PHP calls none that a destructor registers.
+        self::$guard ??= new Guard();
         Settings::tell();
         FileLocks::sweep();
         self::keepAlive();
@@ -202,14 +204,30 @@ final class Request
         return array_values(array_filter(self::allLeases(), static fn (Lease $lease): bool => $lease->isHeld()));
     }
 
-    /** The request ends: half-written files first, since a lock may guard them. */
-    public static function end(): void
+    /** A guard is destroyed: it is the end, or another one has taken its place. */
+    public static function isLeftBy(Guard $guard): void
     {
-        self::$guard = null;
+        if (self::$guard === $guard) {
+            self::$guard = $guard->isLast() ? null : $guard->successor();
+            self::$guard ?? self::end();
+        }
+    }
+
+    /** PHP destroys an object before others that may hold it: it keeps its lock until they are gone, too. */
+    public static function outlives(ObjectState $state): void
+    {
+        self::$orphans[] = $state;
+    }
+
+    /** The request ends: half-written files first, since a lock may guard them. */
+    private static function end(): void
+    {
         if (self::$pid !== getmypid()) {
             return;
         }
-        self::$isOver = true;
+        // A handler that throws would leave the rest behind.
+        function_exists('pcntl_async_signals') && pcntl_async_signals(false);
+        $thrown = self::closeSession();
         Replacement::abortAll();
         $waiting = self::$waiting;
         self::$waiting = [];
@@ -225,11 +243,33 @@ final class Request
         foreach ($holds as $hold) {
             self::letGo($hold->lease);
         }
-        foreach (self::$objects ?? [] as $state) {
+        $orphans = self::$orphans;
+        self::$orphans = [];
+        foreach ([...iterator_to_array(self::objects(), false), ...$orphans] as $state) {
             [$lease, $state->lease] = [$state->lease, null];
             self::letGo($lease);
         }
         FileLocks::end();
+        if ($thrown !== null) {
+            throw $thrown;
+        }
+    }
+
+    /** A session whose handler is PHP code is written after the last destructor: under the locks that it has taken. */
+    private static function closeSession(): ?Throwable
+    {
+        if (self::allLeases() === [] || !function_exists('session_status')) {
+            return null;
+        }
+        try {
+            if (session_status() === PHP_SESSION_ACTIVE && session_module_name() === 'user') {
+                session_write_close();
+            }
+        } catch (Throwable $thrown) {
+            return $thrown;
+        }
+
+        return null;
     }
 
     public static function letGo(?Lease $lease): void
@@ -297,7 +337,7 @@ final class Request
     /** In a forked child: nothing here is its own, and nothing may be touched. */
     private static function forget(): void
     {
-        self::$holds = self::$waiting = [];
+        self::$holds = self::$waiting = self::$orphans = [];
         foreach (self::$objects ?? [] as $state) {
             $state->lease = null;
         }

@@ -113,9 +113,6 @@ return $onlyHere + [
         'Lock\SynchronizedTest::testALossBesideAnExitIsTold*',
         'Lock\SynchronizedTest::testAHandlerOfThatWarningKeepsNoExitBack*',
     ],
-    'Not yet in PHP code: a session handler\'s lock ends before it has written' => [
-        'LifeCycle\SessionTest::*',
-    ],
     'Not yet in PHP code: a handler that asks for the lock its own request waits for stands behind it' => [
         'LifeCycle\SignalTest::testAHandlerTakesTheSameLock*',
         'LifeCycle\SignalTest::testAHandlerThatKeepsTheLockIsFoundByTheWait*',
