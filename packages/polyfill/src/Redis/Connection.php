@@ -75,7 +75,11 @@ final class Connection
             return $work();
         } finally {
             $hasCollector && gc_enable();
-            $hasSignals && pcntl_async_signals(true) && pcntl_signal_dispatch();
+            if ($hasSignals) {
+                pcntl_async_signals(true);
+                // Those that came meanwhile are not seen before the next one, else.
+                pcntl_signal_dispatch();
+            }
         }
     }
 
