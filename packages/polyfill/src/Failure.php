@@ -52,6 +52,11 @@ final class Failure extends Exception
         return new self(Kind::Deadlock, $message);
     }
 
+    public static function otherFiber(): self
+    {
+        return new self(Kind::Other, 'another fiber of this request has it: waiting here would stop that fiber, too');
+    }
+
     public static function other(string $message): self
     {
         return new self(Kind::Other, $message);

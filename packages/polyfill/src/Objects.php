@@ -40,7 +40,8 @@ final class Objects
         }
         $wish = new Wish($state->mode, $timeout, $state->ttl ?? Settings::now()->ttl);
         try {
-            $turn = Request::refusal($state->name, $wish, $object) ?? Request::ask($state->name, $wish);
+            $refusal = static fn (): ?Turn => Request::refusal($state->name, $wish, $object);
+            $turn = $refusal() ?? Request::ask($state->name, $wish, null, $refusal);
         } catch (Failure $failure) {
             throw Raise::ofFailure($state->name, $failure);
         }

@@ -99,40 +99,44 @@ final class Request
     public static function lock(LockName $name, Wish $wish): Turn
     {
         $held = self::$holds[$name->bytes] ?? null;
+        if ($held !== null && !$held->isOurs() && $held->lease->isHeld()) {
+            return $wish->timeout === 0.0 ? new Turn(null) : throw Failure::otherFiber();
+        }
         $loss = $held?->lease->loss();
         if ($held !== null && $loss === null) {
-            if ($wish->mode === Mode::Shared || $held->lease->mode === Mode::Exclusive) {
-                $held->depth++;
-
-                return self::turn($held, new Turn($held->lease));
-            }
-
-            return self::convert($name, $wish, $held);
+            return $wish->mode === Mode::Shared || $held->lease->mode === Mode::Exclusive
+                ? self::nested($name, 1)
+                : self::convert($name, $wish, $held);
         }
         if ($held !== null) {
             unset(self::$holds[$name->bytes]);
             // The server may still count it as ours, and would let us wait for ourselves.
             self::letGo($held->lease);
         }
-        $turn = self::refusal($name, $wish, null) ?? self::ask($name, $wish);
+        $turn = self::refusal($name, $wish, null)
+            ?? self::ask($name, $wish, null, static fn (): ?Turn => self::nested($name, 1));
         $turn->lost = $loss;
-        if ($turn->lease !== null) {
+        if ($turn->lease !== null && $turn->hold === 0) {
             self::$holds[$name->bytes] = new Hold(++self::$lastId, $turn->lease);
+            $turn->hold = self::$lastId;
         }
 
-        return self::turn(self::$holds[$name->bytes] ?? null, $turn);
+        return $turn;
     }
 
     /**
-     * Gives back what lock() acquired; with $id only if it is still that hold. Null: it was ours.
+     * Gives back what lock() acquired; with $id only if it is still that hold. Null: it was ours. A string: it is not.
      *
      * @throws Failure
      */
-    public static function unlock(LockName $name, ?int $id = null): Loss|bool|null
+    public static function unlock(LockName $name, ?int $id = null): Loss|string|null
     {
         $held = self::$holds[$name->bytes] ?? null;
         if ($held === null || ($id !== null && $held->id !== $id)) {
-            return false;
+            return 'is not held by this request';
+        }
+        if (!$held->isOurs()) {
+            return 'is held by another fiber of this request, which alone can give it back';
         }
         if ($held->depth > 1) {
             $held->depth--;
@@ -147,17 +151,30 @@ final class Request
     /** What cluster_lock() holds, lost or not. */
     public static function lease(LockName $name): ?Lease
     {
-        return (self::$holds[$name->bytes] ?? null)?->lease;
+        $held = self::$holds[$name->bytes] ?? null;
+
+        return $held?->isOurs() ? $held->lease : null;
+    }
+
+    /** A call of cluster_synchronized() begins (1) or ends (-1), if it is still that hold. */
+    public static function calls(LockName $name, int $id, int $more): void
+    {
+        $held = self::$holds[$name->bytes] ?? null;
+        if ($held?->id === $id) {
+            $held->calls += $more;
+        }
     }
 
     /**
      * Asks the engine, and logs a long wait.
      *
+     * @param (callable(): ?Turn)|null $found as Engine::acquire() has it
+     *
      * @throws Failure
      */
-    public static function ask(LockName $name, Wish $wish, ?Lease $convert = null): Turn
+    public static function ask(LockName $name, Wish $wish, ?Lease $convert = null, ?callable $found = null): Turn
     {
-        $turn = Engine::for($convert)->acquire($name, $wish, $convert);
+        $turn = Engine::for($convert)->acquire($name, $wish, $convert, $found);
         if ($turn->waited > Settings::now()->slowWait) {
             self::logSlow($name, $turn->waited, $turn->blocker?->inTheWay());
         }
@@ -241,7 +258,11 @@ final class Request
         $holds = self::$holds;
         self::$holds = [];
         foreach ($holds as $hold) {
-            self::letGo($hold->lease);
+            $loss = self::letGo($hold->lease);
+            if ($loss !== null && $hold->calls > 0) {
+                // The callback has ended the request.
+                self::tell($hold->lease->name->about("was lost before it was released: {$loss->how}"));
+            }
         }
         $orphans = self::$orphans;
         self::$orphans = [];
@@ -272,12 +293,23 @@ final class Request
         return null;
     }
 
-    public static function letGo(?Lease $lease): void
+    public static function letGo(?Lease $lease): ?Loss
     {
         try {
-            $lease?->release();
+            return $lease?->release();
         } catch (Failure) {
             // It comes free when its lease runs out.
+            return null;
+        }
+    }
+
+    /** An end goes on, even if a handler of the warning throws. */
+    private static function tell(string $message): void
+    {
+        try {
+            Raise::warning('cluster_synchronized', $message);
+        } catch (Throwable) {
+            Raise::log($message);
         }
     }
 
@@ -293,18 +325,32 @@ final class Request
             return $turn;
         }
         unset(self::$holds[$name->bytes]);
-        $turn = self::ask($name, $wish, $held->lease);
-        if ($turn->lease !== null) {
+        $found = static fn (): ?Turn => self::nested($name, $held->depth + 1, $held->id);
+        $turn = self::ask($name, $wish, $held->lease, $found);
+        if ($turn->lease !== null && $turn->hold === 0) {
             // It goes on being the same hold for those that know it by its number.
             self::$holds[$name->bytes] = new Hold($held->id, $turn->lease, $held->depth + 1);
+            self::$holds[$name->bytes]->calls = $held->calls;
+            $turn->hold = $held->id;
         }
 
-        return self::turn(self::$holds[$name->bytes] ?? null, $turn);
+        return $turn;
     }
 
-    private static function turn(?Hold $hold, Turn $turn): Turn
+    /** So many holds more of what this request has: by itself, or since a signal's handler took it during a wait. */
+    private static function nested(LockName $name, int $depth, ?int $id = null): ?Turn
     {
-        $turn->hold = $hold->id ?? 0;
+        $held = self::$holds[$name->bytes] ?? null;
+        if ($held === null || !$held->lease->isHeld()) {
+            return null;
+        }
+        if (!$held->isOurs()) {
+            throw Failure::otherFiber();
+        }
+        $held->depth += $depth;
+        $held->id = $id ?? $held->id;
+        $turn = new Turn($held->lease);
+        $turn->hold = $held->id;
 
         return $turn;
     }

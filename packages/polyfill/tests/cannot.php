@@ -104,21 +104,6 @@ return $onlyHere + [
         'Surface\StubTest::testReflectionOfTheExtensionIsReflectionOfTheStub',
         'Surface\ObjectsTest::testItCannotBeMadeWithoutItsConstructor',
     ],
-    'Not yet in PHP code: fibers are not told apart' => [
-        'Lock\FibersTest::*',
-    ],
-    'Not yet in PHP code: a loss beside an exception of the callback is told by nobody' => [
-        'Lock\SynchronizedTest::testALossBesideAnExceptionIsToldByBoth*',
-        'Lock\SynchronizedTest::testAHandlerOfThatWarningMayThrow*',
-        'Lock\SynchronizedTest::testALossBesideAnExitIsTold*',
-        'Lock\SynchronizedTest::testAHandlerOfThatWarningKeepsNoExitBack*',
-    ],
-    'Not yet in PHP code: a handler that asks for the lock its own request waits for stands behind it' => [
-        'LifeCycle\SignalTest::testAHandlerTakesTheSameLock*',
-        'LifeCycle\SignalTest::testAHandlerThatKeepsTheLockIsFoundByTheWait*',
-        'LifeCycle\SignalTest::testAWaitForWhatAHandlerKeepsByAnotherHandleFails',
-        'LifeCycle\SignalTest::testAConversionNestsInWhatAHandlerKeeps',
-    ],
     'Not yet in PHP code: a program that is started meanwhile keeps the kernel\'s lock' => [
         'Flock\ChildrenTest::*',
     ],

@@ -114,7 +114,12 @@ final class Taking
             }
         }
         try {
-            $turn = $refused ?? Engine::for($convert)->acquire($this->name, $this->wish, $convert);
+            $turn = $refused ?? Engine::for($convert)->acquire(
+                $this->name,
+                $this->wish,
+                $convert,
+                fn (): ?Turn => $this->refusal()
+            );
         } catch (Failure $failure) {
             if (!$this->gate) {
                 throw $failure;
