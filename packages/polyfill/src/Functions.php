@@ -52,9 +52,10 @@ final class Functions
         return $given === null;
     }
 
-    public static function synchronized(string $name, callable $callback, ?float $timeout, ?float $ttl): mixed
+    public static function synchronized(string $name, mixed $callback, ?float $timeout, ?float $ttl): mixed
     {
         $function = 'cluster_synchronized';
+        $callback = Arguments::callable($function, 2, $callback);
         Request::enter();
         $lockName = Arguments::name($function, 1, $name);
         $timeout = Arguments::timeout($function, 3, $timeout);

@@ -29,12 +29,11 @@ final class Record
     /** Null: there is no such thing. */
     public static function readable(?string $bytes): ?self
     {
-        $fields = $bytes === null ? null : json_decode($bytes, true);
-        if (!is_array($fields)) {
+        if ($bytes === null) {
             return null;
         }
         try {
-            $record = new self($fields);
+            $record = new self((array) json_decode($bytes, true, flags: JSON_THROW_ON_ERROR));
             $record->machine(Moment::now());
 
             return $record->lockName() === null ? null : $record;
