@@ -106,6 +106,7 @@ unsafe extern "C" {
     pub(crate) fn clk_shim_minfo(module: *mut ModuleEntry);
     fn clk_shim_interrupted() -> bool;
     fn clk_shim_fiber() -> usize;
+    fn clk_shim_in_coroutine() -> bool;
     fn clk_shim_hooked() -> bool;
     fn clk_shim_same_open_file(one: c_int, other: c_int) -> bool;
     fn clk_shim_set_inherited(fd: c_int, inherited: bool) -> bool;
@@ -121,6 +122,13 @@ pub(crate) fn interrupted() -> bool {
 pub(crate) fn fiber() -> Fiber {
     // SAFETY: compares two pointers of the calling thread, which is PHP's.
     unsafe { clk_shim_fiber() }
+}
+
+/// Whether a coroutine of Swoole or OpenSwoole runs, which PHP does not know as a fiber.
+pub(crate) fn in_coroutine() -> bool {
+    // SAFETY: looks up a module and a class of the calling thread, which is PHP's, and calls an internal function of that
+    // module's that returns a number.
+    unsafe { clk_shim_in_coroutine() }
 }
 
 /// Whether the operations of PHP's plain streams pass through the shim.

@@ -376,7 +376,9 @@ impl Taking {
             // The kernel's lock was kept: it is the kernel's alone.
             (Ok(Turn::TimedOut { .. }), _) if self.kernel => Some(Cluster::Unavailable),
             (Ok(Turn::TimedOut { .. } | Turn::Held(_)), _) => return Err(self.timed_out(file)),
-            (Err(error @ (Error::Deadlock | Error::OtherFiber)), _) => return Err(self.failed(file, error)),
+            (Err(error @ (Error::Deadlock | Error::OtherFiber | Error::Coroutine)), _) => {
+                return Err(self.failed(file, error));
+            }
             (Err(error), _) if self.flock_mode == FlockMode::Gate => {
                 self.warning = Some(format!("{error}; falling back on the kernel's lock alone"));
                 Some(Cluster::Unavailable)

@@ -242,6 +242,9 @@ impl Request {
     /// Acquires for `cluster_lock()` and those that nest in it. `resume` is the number of a wait that
     /// was interrupted, or 0.
     pub(crate) fn lock(&mut self, name: &LockName, wish: &Wish, resume: u64) -> Asked {
+        if ffi::in_coroutine() {
+            return Err(Error::Coroutine).into();
+        }
         let fiber = ffi::fiber();
         let waiting = self.waits.remove(&resume);
         let wish =
@@ -410,8 +413,11 @@ impl Request {
     }
 
     /// Refuses a wait that only this request itself could end: another of its handles holds the
-    /// name, in a mode that excludes the wish, for longer than the wait.
+    /// name, in a mode that excludes the wish, for longer than the wait. Refuses coroutines anything.
     pub(crate) fn refusal(&self, name: &LockName, wish: &Wish, object: Option<u64>) -> Option<Result<Turn>> {
+        if ffi::in_coroutine() {
+            return Some(Err(Error::Coroutine));
+        }
         let function = self.locks.get(name).filter(|_| object.is_some()).map(|held| &held.lease);
         let objects = self
             .objects

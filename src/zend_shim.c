@@ -138,6 +138,37 @@ bool clk_request_is_ending(void)
 	return ending;
 }
 
+/* Swoole's coroutines have contexts of their own, of which PHP knows nothing. Only an internal function is called: it
+   runs no code of a user's. */
+static bool in_coroutine_of(const char *module, size_t module_len, const char *class_name, size_t class_name_len)
+{
+	zend_class_entry *ce;
+	zend_function *get_id;
+	zval id;
+	bool inside;
+
+	if (!zend_hash_str_exists(&module_registry, module, module_len)) {
+		return false;
+	}
+	ce = zend_hash_str_find_ptr(CG(class_table), class_name, class_name_len);
+	get_id = ce ? zend_hash_str_find_ptr(&ce->function_table, ZEND_STRL("getcid")) : NULL;
+	if (!get_id || get_id->type != ZEND_INTERNAL_FUNCTION || !(get_id->common.fn_flags & ZEND_ACC_STATIC)) {
+		return false;
+	}
+	ZVAL_UNDEF(&id);
+	zend_call_known_function(get_id, NULL, ce, &id, 0, NULL, NULL);
+	/* -1 outside of them. */
+	inside = Z_TYPE(id) == IS_LONG && Z_LVAL(id) >= 0;
+	zval_ptr_dtor(&id);
+	return inside;
+}
+
+bool clk_shim_in_coroutine(void)
+{
+	return in_coroutine_of(ZEND_STRL("swoole"), ZEND_STRL("swoole\\coroutine"))
+		|| in_coroutine_of(ZEND_STRL("openswoole"), ZEND_STRL("openswoole\\coroutine"));
+}
+
 uintptr_t clk_shim_fiber(void)
 {
 	return EG(current_fiber_context) == EG(main_fiber_context) ? 0 : (uintptr_t) EG(current_fiber_context);

@@ -148,6 +148,7 @@ void clk_shim_minfo(zend_module_entry *module);
 /* The shim, called by Rust; none of these can longjmp. */
 bool clk_shim_interrupted(void);
 uintptr_t clk_shim_fiber(void);
+bool clk_shim_in_coroutine(void);
 bool clk_shim_hooked(void);
 bool clk_shim_same_open_file(int one, int other);
 bool clk_shim_set_inherited(int fd, bool inherited);

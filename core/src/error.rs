@@ -61,6 +61,10 @@ pub enum Error {
     #[error("another fiber of this request has it: waiting here would stop that fiber, too")]
     OtherFiber,
 
+    /// A coroutine asks that is no fiber of PHP's: nobody could tell whether another one of the process has the lock.
+    #[error("a coroutine of Swoole cannot hold a lock: all coroutines of the process would hold it together")]
+    Coroutine,
+
     /// A file operation failed.
     #[error("{path}: {cause}")]
     File {

@@ -2,7 +2,8 @@
 
 /**
  * Defines the functions and classes of the extension cluster_lock where it is not loaded; nothing where
- * it is. Composer loads this file; without Composer, require it.
+ * it is, or where another copy of this package has defined them. Composer loads this file; without Composer, require it,
+ * or preload it.
  */
 
 declare(strict_types=1);
@@ -11,16 +12,7 @@ if (extension_loaded('cluster_lock') || function_exists('cluster_lock')) {
     return;
 }
 
-spl_autoload_register(static function (string $class): void {
-    $prefix = 'ClusterLock\\Polyfill\\';
-    if (str_starts_with($class, $prefix)) {
-        $file = __DIR__ . '/src/' . str_replace('\\', '/', substr($class, strlen($prefix))) . '.php';
-        if (is_file($file)) {
-            require $file;
-        }
-    }
-});
-
+require __DIR__ . '/global/load.php';
 require __DIR__ . '/global/exceptions.php';
 require __DIR__ . '/global/ClusterLock.php';
 require __DIR__ . '/global/functions.php';

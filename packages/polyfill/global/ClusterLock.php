@@ -4,6 +4,8 @@ declare(strict_types=1);
 
 use ClusterLock\Polyfill\Objects;
 
+use function ClusterLock\Polyfill\load;
+
 /**
  * A lock as an object, for code that would rather have exceptions. Two objects of one name exclude each
  * other, even in one request, as does what cluster_lock() holds. Neither cloneable nor serialisable.
@@ -15,42 +17,50 @@ final class ClusterLock
 
     public function __construct(string $name, int $mode = LOCK_EX, ?float $ttl = null)
     {
+        load();
         Objects::construct($this, $name, $mode, $ttl);
         $this->name = $name;
     }
 
     public function acquire(?float $timeout = null): bool
     {
+        load();
         return Objects::acquire($this, $timeout);
     }
 
     public function release(): void
     {
+        load();
         Objects::release($this);
     }
 
     public function refresh(?float $ttl = null): void
     {
+        load();
         Objects::refresh($this, $ttl);
     }
 
     public function isHeld(): bool
     {
+        load();
         return Objects::isHeld($this);
     }
 
     public function remaining(): float
     {
+        load();
         return Objects::remaining($this);
     }
 
     public function fence(): int
     {
+        load();
         return Objects::fence($this);
     }
 
     public function __destruct()
     {
+        load();
         Objects::destruct($this);
     }
 

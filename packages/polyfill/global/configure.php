@@ -20,5 +20,12 @@ function configure(
     #[SensitiveParameter]
     array $settings
 ): void {
-    Settings::configure(Secret::take($settings));
+    // At once, and by reference: a parameter shows in traces what it has at the time.
+    $given = (static function (array &$settings): array {
+        [$given, $settings] = [$settings, []];
+
+        return $given;
+    })($settings);
+    load();
+    Settings::configure(Secret::take($given));
 }

@@ -10,15 +10,21 @@ declare(strict_types=1);
 use ClusterLock\Polyfill\FileFunctions;
 use ClusterLock\Polyfill\Functions;
 
+use function ClusterLock\Polyfill\load;
+
 /** Acquires a lock that all PHP processes of the cluster share, waiting for it if need be. */
 function cluster_lock(string $name, ?float $timeout = null, int $mode = LOCK_EX, ?float $ttl = null): bool
 {
+    load();
+
     return Functions::lock($name, $timeout, $mode, $ttl);
 }
 
 /** Gives a lock back that cluster_lock() acquired. */
 function cluster_unlock(string $name): bool
 {
+    load();
+
     return Functions::unlock($name);
 }
 
@@ -30,12 +36,16 @@ function cluster_unlock(string $name): bool
  */
 function cluster_synchronized(string $name, mixed $callback, ?float $timeout = null, ?float $ttl = null): mixed
 {
+    load();
+
     return Functions::synchronized($name, $callback, $timeout, $ttl);
 }
 
 /** file_put_contents() that readers can never see half done. */
 function cluster_file_put_contents(string $filename, mixed $data, int $flags = 0, ?string $lock = null): int|false
 {
+    load();
+
     return FileFunctions::putContents($filename, $data, $flags, $lock);
 }
 
@@ -46,47 +56,63 @@ function cluster_file_put_contents(string $filename, mixed $data, int $flags = 0
  */
 function cluster_flock($stream, int $operation, &$would_block = null): bool
 {
+    load();
+
     return FileFunctions::flock($stream, $operation, $would_block);
 }
 
 /** This node forgets what it knows about a path, as far as PHP can make it. */
 function cluster_clearstatcache(string $filename): void
 {
+    load();
+
     FileFunctions::clearStatCache($filename);
 }
 
 /** The fencing token of a lock that this request holds by cluster_lock(). */
 function cluster_lock_fence(string $name): ?int
 {
+    load();
+
     return Functions::fence($name);
 }
 
 /** Who holds a lock and who waits for it. */
 function cluster_lock_info(string $name): ?array
 {
+    load();
+
     return Functions::info($name);
 }
 
 /** All held locks whose names start with a prefix, sorted by name. */
 function cluster_lock_list(string $prefix = "", int $limit = 1000): array
 {
+    load();
+
     return Functions::list($prefix, $limit);
 }
 
 /** An administrator removes a lock whoever holds it; the next waiter gets it. */
 function cluster_lock_break(string $name, ?int $fence = null): bool
 {
+    load();
+
     return Functions::break($name, $fence);
 }
 
 /** What every server that keeps locks says of itself: for health checks. */
 function cluster_lock_servers(): array
 {
+    load();
+
     return Functions::servers();
 }
 
 /** The state of the locks in this process. */
 function cluster_lock_status(): array
 {
+    load();
+
     return Functions::status();
 }

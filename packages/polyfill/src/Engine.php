@@ -4,10 +4,7 @@ declare(strict_types=1);
 
 namespace ClusterLock\Polyfill;
 
-use ClusterLock\Polyfill\File\Mounts;
-use ClusterLock\Polyfill\File\Replacement;
 use ClusterLock\Polyfill\Local\LocalStore;
-use ClusterLock\Polyfill\Redis\Fault;
 use ClusterLock\Polyfill\Redis\RedisStore;
 use Throwable;
 
@@ -22,21 +19,6 @@ final class Engine
 
     /** How often an acquire whose lease is over before its answer arrives is asked again. */
     private const TOO_LATE = 3;
-
-    /**
-     * What giving a lock back may need, and taking it did not: loaded with the first lock, because a deployment may remove the
-     * package's directory during a request.
-     */
-    private const LATER = [
-        Failure::class,
-        Fault::class,
-        Kind::class,
-        Loss::class,
-        Mounts::class,
-        Raise::class,
-        Replacement::class,
-        Text::class,
-    ];
 
     private static ?self $current = null;
     private static string $madeFor = '';
@@ -66,7 +48,6 @@ final class Engine
                 $dsn->backend === 'local' ? new LocalStore($dsn, $settings) : new RedisStore($dsn, $settings)
             );
             self::$madeFor = $fingerprint;
-            array_map(class_exists(...), self::LATER);
         }
 
         return self::$current;

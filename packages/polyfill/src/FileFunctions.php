@@ -66,7 +66,7 @@ final class FileFunctions
 
             return false;
         }
-        $wouldBlock = $taken ? 0 : 1;
+        $wouldBlock = $taken || !is_resource($stream) ? 0 : 1;
         self::warn($function, $taking, $taken ? $stream : null);
 
         return $taken;

@@ -57,12 +57,20 @@ return $onlyHere + [
         'Flock\GateTest::testALocalFileIsNeitherSyncedNorForgotten*',
         'Flock\KeyTest::testAFileThatIsNotInterceptedCanBeLockedByName',
         'Flock\SlowWaitTest::testAnInterceptedWaitIsOneLineToo',
+        'Flock\ChildrenTest::testTheLockEndsWithItsOwner with data set "*, flock(), *"*',
+        'Flock\ChildrenTest::testTheLockEndsWithItsOwner with data set "*, cluster_flock(), replace"*',
+        'Flock\ChildrenTest::testTheLockOfAKilledProcessEndsWithItsLease with data set "flock(), *"*',
+        'Flock\ChildrenTest::testAStreamIsInheritedAgainWhenItIsUnlocked with data set "flock(), *"*',
+        'File\SourceTest::testAHandler* with data set "file_put_contents()*',
+    ],
+    'A program that PHP starts inherits the open file, and with it the kernel\'s lock: LOCK_UN frees it, fclose() does not' => [
+        'Flock\ChildrenTest::testTheLockEndsWithItsOwner with data set "fclose(), cluster_flock(), gate"*',
+        'Flock\ChildrenTest::testTheLockEndsWithItsOwner with data set "no variable, cluster_flock(), gate"*',
+        'Flock\ChildrenTest::testTheLockOfAKilledProcessEndsWithItsLease with data set "cluster_flock(), gate"*',
+        'Flock\ChildrenTest::testAStreamIsInheritedAgainWhenItIsUnlocked with data set "cluster_flock(), gate"*',
     ],
     'PHP code cannot tell that two streams share one open file' => [
         'Flock\KeyTest::testASecondDescriptorSharesTheLock',
-    ],
-    'PHP runs no code at the end of a stream while an exception is thrown: the lock ends with the next call' => [
-        'Flock\ReleaseTest::testTheEndOfAScopeIsTheEndOfItsLocks',
     ],
     'PHP has no functions for extended attributes and ACLs' => [
         'File\AttributesTest::testAttributesAndAclAreKept',
@@ -105,17 +113,6 @@ return $onlyHere + [
         'Surface\ContractTest::testTheClassIsFinalWithOneReadonlyName',
         'Surface\StubTest::testReflectionOfTheExtensionIsReflectionOfTheStub',
         'Surface\ObjectsTest::testItCannotBeMadeWithoutItsConstructor',
-    ],
-    'Not yet in PHP code: a program that is started meanwhile keeps the kernel\'s lock' => [
-        'Flock\ChildrenTest::*',
-    ],
-    'Not yet in PHP code: the kernel\'s lock is kept while the cluster\'s is waited for' => [
-        'Flock\ConversionTest::testARenamedFileIsLockedOnAtOnce*',
-        'Flock\ConversionTest::testALockThatWasLostIsHadAgainAtOnceWhereTheKernelKeptIt*',
-        'Flock\ConversionTest::testALockFromBeforeTheServerCameBackIsConvertedAtOnce',
-    ],
-    'Not yet in PHP code: a source stream that a handler closes is an error of PHP\'s own' => [
-        'File\SourceTest::testAHandler*',
     ],
     'PHP code is not loaded by dl()' => [
         'LifeCycle\LoadedLateTest::*',

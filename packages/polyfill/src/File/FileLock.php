@@ -14,7 +14,6 @@ use ClusterLock\Polyfill\Mode;
 /** The lock of one open file. */
 final class FileLock
 {
-    /** @param resource|null $filter */
     public function __construct(
         public readonly LockName $name,
         public readonly Mode $mode,
@@ -23,7 +22,6 @@ final class FileLock
         /** The kernel's lock is held, too. */
         public readonly bool $kernel,
         public readonly OpenFile $file,
-        private $filter = null,
     ) {
     }
 
@@ -39,7 +37,6 @@ final class FileLock
         $trouble = null;
         if ($stream !== null) {
             $trouble = $this->flush($stream);
-            $this->detach();
             if ($this->kernel && !flock($stream, LOCK_UN)) {
                 $trouble ??= "the kernel's lock was not given back";
             }
@@ -69,14 +66,5 @@ final class FileLock
         $sent = fflush($stream) && (!Mounts::isNetwork($this->file->device) || fdatasync($stream));
 
         return $sent ? null : 'what was written under the lock may be lost: it could not be sent to the file server';
-    }
-
-    /** The stream goes on without us. */
-    public function detach(): void
-    {
-        if (is_resource($this->filter)) {
-            stream_filter_remove($this->filter);
-        }
-        $this->filter = null;
     }
 }

@@ -8,6 +8,7 @@ use ClusterLock\Polyfill\Failure;
 use ClusterLock\Polyfill\Quiet;
 use ClusterLock\Polyfill\Settings;
 use ClusterLock\Polyfill\Text;
+use Throwable;
 
 /** A temporary file next to the target, and its rename over it: readers see the old file or the new one. */
 final class Replacement
@@ -15,17 +16,17 @@ final class Replacement
     /** @var array<int, self> that are under way */
     private static array $open = [];
 
-    /**
-     * @param resource                $file
-     * @param array<string, int>|null $old  the status of the file that is replaced
-     */
-    private function __construct(
-        private readonly Target $target,
-        private readonly string $temporary,
-        private $file,
-        private readonly ?array $old,
-        private readonly int $creator,
-    ) {
+    private readonly string $temporary;
+    private readonly int $creator;
+
+    /** @var resource|null the temporary file; null: not yet */
+    private $file = null;
+
+    /** @param array<string, int>|null $old the status of the file that is replaced */
+    private function __construct(private readonly Target $target, private readonly ?array $old)
+    {
+        $this->temporary = "{$target->directory}/" . TemporaryName::fresh($target->name);
+        $this->creator = (int) getmypid();
         self::$open[spl_object_id($this)] = $this;
     }
 
@@ -43,21 +44,16 @@ final class Replacement
         if ($old !== null && !is_writable($target->path)) {
             throw $target->failed('the existing file is not writable', 'Permission denied');
         }
-        $temporary = "{$target->directory}/" . TemporaryName::fresh($target->name);
-        // Private when it is to take over an existing file's mode, else what the kernel makes of 0666.
-        $mask = $old === null ? umask() : umask(0177);
-        [$file, $why] = Quiet::call(static fn () => fopen($temporary, 'xe'));
-        umask($mask);
-        if ($file === false) {
-            $hint = preg_match('/denied|permitted/', $why)
-                ? ' (the directory must be writable for an atomic replace)'
-                : '';
-            $step = 'cannot create a temporary file in ' . Text::path($target->directory);
-            throw $target->failed($step, $why . $hint);
-        }
-        $replacement = new self($target, $temporary, $file, $old, (int) getmypid());
-        if ($append && $old !== null) {
-            $replacement->copyOld();
+        $replacement = new self($target, $old);
+        try {
+            $replacement->create();
+            if ($append && $old !== null) {
+                $replacement->copyOld();
+            }
+        } catch (Throwable $thrown) {
+            $replacement->abort();
+
+            throw $thrown;
         }
 
         return $replacement;
@@ -149,6 +145,24 @@ final class Replacement
         self::$open = [];
     }
 
+    private function create(): void
+    {
+        // Private when it is to take over an existing file's mode, else what the kernel makes of 0666.
+        $mask = $this->old === null ? umask() : umask(0177);
+        try {
+            [$file, $why] = Quiet::call(fn () => $this->file = fopen($this->temporary, 'xe'));
+        } finally {
+            umask($mask);
+        }
+        if ($file === false) {
+            $hint = preg_match('/denied|permitted/', $why)
+                ? ' (the directory must be writable for an atomic replace)'
+                : '';
+            $step = 'cannot create a temporary file in ' . Text::path($this->target->directory);
+            throw $this->target->failed($step, $why . $hint);
+        }
+    }
+
     private function copyOld(): void
     {
         [$copied, $why] = Quiet::call(function (): bool {
@@ -163,8 +177,6 @@ final class Replacement
             return $copied !== false && $copied >= $size;
         });
         if (!$copied) {
-            $this->abort();
-
             throw $this->target->failed('cannot copy the old content', self::reason($why));
         }
     }

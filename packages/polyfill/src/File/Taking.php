@@ -10,6 +10,7 @@ use ClusterLock\Polyfill\Engine;
 use ClusterLock\Polyfill\Failure;
 use ClusterLock\Polyfill\Lease;
 use ClusterLock\Polyfill\LockName;
+use ClusterLock\Polyfill\Loss;
 use ClusterLock\Polyfill\Mode;
 use ClusterLock\Polyfill\Request;
 use ClusterLock\Polyfill\Settings;
@@ -27,7 +28,7 @@ final class Taking
     public ?string $warning = null;
 
     private readonly float $started;
-    private readonly LockName $name;
+    private LockName $name;
     private readonly Wish $wish;
     private readonly bool $gate;
     private ?string $blocker = null;
@@ -62,7 +63,9 @@ final class Taking
             return true;
         }
         try {
-            if (!$this->takeClusterLock($old) || ($this->gate && !$this->takeKernelLock())) {
+            $isTaken = $this->takeClusterLock($old) && (!$this->gate || $this->takeKernelLock());
+            // A signal's handler may have closed it meanwhile.
+            if (!$isTaken || !is_resource($this->stream)) {
                 $this->letGo();
 
                 return false;
@@ -74,9 +77,9 @@ final class Taking
         } finally {
             $this->logSlow();
         }
-        $filter = ClosingFilter::attach($this->stream);
-        $lock = new FileLock($this->name, $this->wish->mode, $this->lease, $this->kernel, $this->file, $filter);
+        $lock = new FileLock($this->name, $this->wish->mode, $this->lease, $this->kernel, $this->file);
         FileLocks::put($this->stream, $lock);
+        ClosingWatch::attach($this->stream);
         Counters::add('flocks');
         $this->forgetReadAhead();
         clearstatcache();
@@ -93,30 +96,53 @@ final class Taking
     private function takeClusterLock(?FileLock $old): bool
     {
         FileLocks::take($this->stream);
-        $convert = null;
+        $loss = $old?->lease?->loss();
+        $refused = $deadlock = null;
         try {
             $refused = $this->refusal();
-        } catch (Failure $failure) {
+        } catch (Failure $deadlock) {
             // It would wait for itself: nothing has changed then.
-            if ($old !== null) {
+            if ($old !== null && $loss === null) {
                 FileLocks::put($this->stream, $old);
-            }
 
-            throw $failure;
-        }
-        if ($old !== null) {
-            $this->takeOver($old);
-            // The file may have been renamed since: the others know it by its new name.
-            $isConverted = $refused === null && $old->lease?->isHeld() && $old->name->bytes === $this->name->bytes;
-            $convert = $isConverted ? $old->lease : null;
-            if ($convert === null) {
-                Request::letGo($old->lease);
+                throw $deadlock;
             }
         }
+        $convert = $old === null ? null : $this->takeOver($old, $loss);
+        if ($this->kernel) {
+            return $this->takeInPassing($old, $convert, $refused !== null || $deadlock !== null);
+        }
+        // The file may have been renamed since: the others know it by its new name.
+        if ($convert !== null && ($refused !== null || $convert->name->bytes !== $this->name->bytes)) {
+            Request::letGo($convert);
+            $convert = null;
+        }
+
+        return $deadlock === null ? $this->ask($refused, $this->wish, $convert) : throw $deadlock;
+    }
+
+    /**
+     * The kernel's lock is, or at once becomes, what is wanted. It is not given up, so the cluster lock is not waited for:
+     * who has that (under the file's new name, or since ours was lost) waits for the kernel's.
+     */
+    private function takeInPassing(FileLock $old, ?Lease $convert, bool $isRefused): bool
+    {
+        if ($convert !== null) {
+            $this->name = $old->name;
+        }
+        $refused = $isRefused && $convert === null ? new Turn(null) : null;
+        $this->ask($refused, new Wish($this->wish->mode, 0.0, $this->wish->ttl), $convert);
+        $this->blocker = null;
+
+        return true;
+    }
+
+    private function ask(?Turn $refused, Wish $wish, ?Lease $convert): bool
+    {
         try {
             $turn = $refused ?? Engine::for($convert)->acquire(
                 $this->name,
-                $this->wish,
+                $wish,
                 $convert,
                 fn (): ?Turn => $this->refusal()
             );
@@ -144,32 +170,54 @@ final class Taking
         return Request::refusal($this->name, $this->wish, $this);
     }
 
-    private function takeOver(FileLock $old): void
+    /**
+     * What goes on is the kernel's lock, unless another who has the cluster lock meanwhile would wait for it in vain.
+     *
+     * @return Lease|null which is to be converted
+     */
+    private function takeOver(FileLock $old, ?Loss $loss): ?Lease
     {
-        $loss = $old->lease?->loss();
+        $trouble = $old->flush($this->stream);
+        $this->kernel = $old->kernel && $trouble === null
+            && ($this->wish->mode === Mode::Shared || $old->mode === Mode::Exclusive);
+        if ($old->kernel && !$this->kernel) {
+            flock($this->stream, LOCK_UN);
+        }
         if ($loss !== null) {
             $this->warning = "it was held and is lost: {$loss->how}";
         }
-        $trouble = $old->flush($this->stream);
-        $old->detach();
-        $this->kernel = $old->kernel;
-        if ($this->kernel && ($trouble !== null || $this->wish->mode === Mode::Exclusive)) {
-            // Another who has the cluster lock meanwhile must not wait for it.
-            flock($this->stream, LOCK_UN);
-            $this->kernel = false;
-        }
-        if ($trouble !== null) {
+        if ($loss !== null || $trouble !== null) {
+            // The server may still count it as ours, and would let us wait for ourselves.
             Request::letGo($old->lease);
+        }
 
-            throw Failure::other($trouble);
+        return match (true) {
+            $trouble !== null => throw Failure::other($trouble),
+            $loss !== null => null,
+            default => $old->lease,
+        };
+    }
+
+    private function takeKernelLock(): bool
+    {
+        $lease = $this->lease;
+        if ($lease === null) {
+            return $this->pollKernelLock();
+        }
+        // Should a signal's handler end the request in this wait, its end gives the cluster lock back.
+        Request::waiting($lease->token, static fn () => $lease->release());
+        try {
+            return $this->pollKernelLock();
+        } finally {
+            Request::waiting($lease->token, null);
         }
     }
 
     /** A kernel's own wait cannot be given a time-out, and on NFS it polls at up to 30 s. */
-    private function takeKernelLock(): bool
+    private function pollKernelLock(): bool
     {
         $operation = ($this->wish->mode === Mode::Exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB;
-        for ($pause = self::POLL[0]; true; $pause = min(self::POLL[1], $pause * 2)) {
+        for ($pause = self::POLL[0]; is_resource($this->stream); $pause = min(self::POLL[1], $pause * 2)) {
             $this->kernel = flock($this->stream, $operation, $wouldBlock);
             if ($this->kernel) {
                 return true;
@@ -193,6 +241,8 @@ final class Taking
             Request::keepAlive();
             $this->lease?->keepAlive();
         }
+
+        return false;
     }
 
     /** What was already taken. */

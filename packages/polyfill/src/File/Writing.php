@@ -7,6 +7,7 @@ namespace ClusterLock\Polyfill\File;
 use ClusterLock\Polyfill\Counters;
 use ClusterLock\Polyfill\Failure;
 use ClusterLock\Polyfill\Functions;
+use ClusterLock\Polyfill\Lease;
 use ClusterLock\Polyfill\LockName;
 use ClusterLock\Polyfill\Mode;
 use ClusterLock\Polyfill\Quiet;
@@ -27,12 +28,19 @@ final class Writing
     /** The file is in place, and this is to be told all the same. */
     public ?string $warning = null;
 
+    private readonly bool $isStream;
+
+    /** @var array<string, array{LockName, Lease}> by name: what has to be held from here to the rename */
+    private array $guards = [];
+
     /**
      * @param string|array<mixed>|resource $data
      * @param LockName|null                $guard held by the caller
      */
     public function __construct(private $data, private readonly int $flags, private readonly ?LockName $guard)
     {
+        // What is a stream now may be closed when its turn comes.
+        $this->isStream = is_resource($data);
     }
 
     /**
@@ -69,9 +77,10 @@ final class Writing
         $name = $this->nameOf($target);
         $replacement = null;
         try {
+            $this->warnLost($name, $turn);
             $replacement = Replacement::begin($target, $append);
-            $bytes = $this->push($replacement);
-            $this->commit($replacement, $turn === null ? null : $name);
+            $bytes = $this->isStream ? $this->copy($replacement) : $this->push($replacement);
+            $this->commit($replacement);
         } catch (Throwable $thrown) {
             $replacement?->abort();
             $this->giveBack($name, $turn);
@@ -98,6 +107,7 @@ final class Writing
             $what = $loss === null ? 'is not held by this request' : "was lost: {$loss->how}";
             throw Failure::other($this->guard->about($what));
         }
+        $this->guards[$this->guard->bytes] = [$this->guard, $lease];
     }
 
     private function lockFile(Target $target): Turn
@@ -109,15 +119,23 @@ final class Writing
         } catch (Failure $failure) {
             throw Failure::other($name->about($failure->getMessage()));
         }
-        if (!$turn->isHeld()) {
+        if ($turn->lease === null) {
             $what = sprintf('not acquired within %.1f s, nothing is written', $turn->waited);
             throw Failure::other($name->about($what));
         }
-        if ($turn->lost !== null) {
-            $this->warning = $name->about("it was held and is lost: {$turn->lost->how}");
-        }
+        // It may be what the caller has named: converted that goes on, lost it does not.
+        $isLost = $turn->lost !== null && isset($this->guards[$name->bytes]);
+        $this->guards[$name->bytes] = $isLost ? $this->guards[$name->bytes] : [$name, $turn->lease];
 
         return $turn;
+    }
+
+    private function warnLost(LockName $name, ?Turn $turn): void
+    {
+        if ($turn?->lost !== null) {
+            $what = "it was held and is lost: {$turn->lost->how}";
+            Raise::warning('cluster_file_put_contents', $name->about($what));
+        }
     }
 
     private function nameOf(Target $target): LockName
@@ -125,21 +143,28 @@ final class Writing
         return LockName::ofFile($target->path, Settings::now()->pathMap->resolved());
     }
 
+    /** Reading may run code of the user (a wrapper, a filter), as may have all that went before. */
+    private function copy(Replacement $replacement): int
+    {
+        for ($bytes = 0; true; $bytes += strlen($chunk)) {
+            if (!is_resource($this->data)) {
+                throw Failure::other('The source stream was closed meanwhile, nothing is written');
+            }
+            // Not until feof(): that is true after an error, too, which only the next read tells.
+            $chunk = fread($this->data, self::CHUNK);
+            if ($chunk === false) {
+                throw Failure::other('The source stream cannot be read');
+            }
+            if ($chunk === '') {
+                return $bytes;
+            }
+            $replacement->write($chunk);
+        }
+    }
+
     private function push(Replacement $replacement): int
     {
         $bytes = 0;
-        if (is_resource($this->data)) {
-            while (!feof($this->data)) {
-                $chunk = fread($this->data, self::CHUNK);
-                if ($chunk === false) {
-                    throw Failure::other('The source stream cannot be read');
-                }
-                $replacement->write($chunk);
-                $bytes += strlen($chunk);
-            }
-
-            return $bytes;
-        }
         foreach (is_array($this->data) ? $this->data : [$this->data] as $piece) {
             $text = (string) $piece;
             $replacement->write($text);
@@ -149,14 +174,16 @@ final class Writing
         return $bytes;
     }
 
-    /** Asks for the locks as the very last thing before the rename. */
-    private function commit(Replacement $replacement, ?LockName $fileLock): void
+    /** Asks for the locks as the very last thing before the rename. One that was given back and taken again is another. */
+    private function commit(Replacement $replacement): void
     {
-        $names = array_filter([$this->guard, $fileLock]);
-        $this->warning ??= $replacement->commit(static function () use ($names, $replacement): void {
-            foreach ($names as $name) {
+        $this->warning = $replacement->commit(function () use ($replacement): void {
+            foreach ($this->guards as [$name, $lease]) {
                 try {
-                    (Request::lease($name) ?? throw Failure::other('is not held by this request any more'))->verify();
+                    if (Request::lease($name) !== $lease) {
+                        throw Failure::other('is not held by this request any more');
+                    }
+                    $lease->verify();
                 } catch (Failure $failure) {
                     $path = Text::path($replacement->path());
                     throw Failure::other("$path is unchanged: " . $name->about($failure->getMessage()));
