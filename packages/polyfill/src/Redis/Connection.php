@@ -67,8 +67,10 @@ final class Connection
      */
     private static function undisturbed(callable $work): mixed
     {
-        $hasSignals = function_exists('pcntl_async_signals') && pcntl_async_signals();
-        $hasCollector = gc_enabled();
+        // Some hosts disable single functions of these.
+        $hasSignals = function_exists('pcntl_async_signals') && function_exists('pcntl_signal_dispatch')
+            && pcntl_async_signals();
+        $hasCollector = function_exists('gc_disable') && function_exists('gc_enable') && (bool) ini_get('zend.enable_gc');
         $hasSignals && pcntl_async_signals(false);
         $hasCollector && gc_disable();
         try {
