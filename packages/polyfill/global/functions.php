@@ -28,8 +28,13 @@ function cluster_unlock(string $name): bool
     return Functions::unlock($name);
 }
 
-/** Acquires a lock, calls, and releases the lock whatever happens in the callback. */
-function cluster_synchronized(string $name, callable $callback, ?float $timeout = null, ?float $ttl = null): mixed
+/**
+ * Acquires a lock, calls, and releases the lock whatever happens in the callback.
+ *
+ * @param callable $callback of the caller's scope, as with functions of PHP's own: a private method of it, too. A type
+ *                           would be checked in this function's scope.
+ */
+function cluster_synchronized(string $name, mixed $callback, ?float $timeout = null, ?float $ttl = null): mixed
 {
     load();
 

@@ -34,8 +34,8 @@ function load(): void
         'Local\LocalStore', 'Local\Machine', 'Local\Moment', 'Local\Record', 'Local\Section', 'LockName', 'Loss', 'Mode',
         'ObjectState', 'Objects', 'PathMap', 'Quiet', 'Raise', 'Redis\Connection', 'Redis\Driver', 'Redis\Fault',
         'Redis\Link', 'Redis\PhpRedisDriver', 'Redis\PredisDriver', 'Redis\Record', 'Redis\RedisStore',
-        'Redis\Scripts', 'Redis\Socket', 'Redis\Survey', 'Redis\Tls', 'Report', 'Request', 'Reserve', 'Settings',
-        'Status', 'Store', 'Text', 'Trial', 'Turn', 'Value', 'Wish',
+        'Redis\ScriptTexts', 'Redis\Scripts', 'Redis\Socket', 'Redis\Survey', 'Redis\Tls', 'Report', 'Request',
+        'Reserve', 'Secret', 'Settings', 'Status', 'Store', 'Text', 'Trial', 'Turn', 'Value', 'Wish',
     ] as $class) {
         class_exists(__NAMESPACE__ . "\\$class");
     }

@@ -4,6 +4,8 @@ declare(strict_types=1);
 
 namespace ClusterLock\Polyfill;
 
+use Closure;
+use TypeError;
 use ValueError;
 
 /** Checks of arguments, with the errors of PHP's own functions. */
@@ -54,6 +56,25 @@ final class Arguments
                 'must be LOCK_EX or LOCK_SH' . ($mayNotWait ? ', optionally with LOCK_NB' : '')
             ),
         };
+    }
+
+    /** By itself, or in the scope of the code that has called the function which calls this one's caller. */
+    public static function callable(string $function, int $number, mixed $callback): callable
+    {
+        if (is_callable($callback)) {
+            return $callback;
+        }
+        $scope = debug_backtrace(DEBUG_BACKTRACE_IGNORE_ARGS, 4)[3]['class'] ?? null;
+        try {
+            $make = static fn (): Closure => Closure::fromCallable($callback);
+
+            return ($scope === null ? $make : Closure::bind($make, null, $scope))();
+        } catch (TypeError $error) {
+            $why = substr($error->getMessage(), strlen('Failed to create closure from callable: '));
+            $message = "$function(): Argument #$number (\$callback) must be a valid callback, $why";
+
+            throw Raise::here(new TypeError($message));
+        }
     }
 
     public static function path(string $function, int $number, string $path): string

@@ -13,6 +13,9 @@ final class Claim
     /** Who was first seen to be in the way. */
     public ?Identity $blocker = null;
 
+    /** By code that has interrupted its wait, and asks for the same lock. */
+    public bool $isTaken = false;
+
     public readonly float $started;
 
     public function __construct(
@@ -26,8 +29,9 @@ final class Claim
         public readonly string $identity,
         /** The fencing token of the lock that is to be converted; 0 when none is. */
         public readonly int $converts = 0,
+        ?float $started = null,
     ) {
-        $this->started = Clock::now();
+        $this->started = $started ?? Clock::now();
     }
 
     public static function newToken(): string

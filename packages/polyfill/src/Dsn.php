@@ -4,8 +4,6 @@ declare(strict_types=1);
 
 namespace ClusterLock\Polyfill;
 
-use SensitiveParameter;
-
 /** Where the locks live: the extension's DSN, as far as PHP can serve it. */
 final class Dsn
 {
@@ -22,7 +20,7 @@ final class Dsn
         /** Of a Unix socket; or the directory of locks on this host, '' for the default one. */
         public readonly string $path = '',
         public readonly ?string $user = null,
-        private readonly ?string $password = null,
+        private readonly ?Secret $password = null,
         public readonly int $database = 0,
         /** @var array{ca?: string, cert?: string, key?: string}|null PEM files; null: no TLS */
         public readonly ?array $tls = null,
@@ -30,10 +28,9 @@ final class Dsn
     }
 
     /** @throws Failure that says what is wrong without repeating the text, in which a password may stand */
-    public static function parse(#[SensitiveParameter] string $text): self
+    public static function parse(Secret $text): self
     {
-        $text = trim($text);
-        $scheme = strstr($text, ':', true);
+        $scheme = strstr(ltrim($text->reveal()), ':', true);
         [$family, $kind] = explode('+', (string) $scheme, 2) + [1 => ''];
         if ($family === 'local' && $kind === '') {
             return self::local($text);
@@ -82,25 +79,25 @@ final class Dsn
     }
 
     /** What may be shown of a DSN. Of one that does not parse, in which anything may be a secret, the scheme. */
-    public static function redact(string $text): string
+    public static function redact(Secret $text): string
     {
         try {
             return self::parse($text)->redacted();
         } catch (Failure) {
-            return preg_match('#^([a-z+]*)://#', $text, $match) ? "$match[1]://" . self::HIDDEN : self::HIDDEN;
+            return preg_match('#^([a-z+]*)://#', $text->reveal(), $match) ? "$match[1]://" . self::HIDDEN : self::HIDDEN;
         }
     }
 
     /** @return list<string> the words of HELLO that say who we are */
     public function login(): array
     {
-        return $this->password === null ? [] : ['AUTH', $this->user ?? 'default', $this->password];
+        return $this->password === null ? [] : ['AUTH', $this->user ?? 'default', $this->password->reveal()];
     }
 
     /** A text of the server, in which the password may be repeated. */
     public function withoutPassword(string $text): string
     {
-        return $this->password === null ? $text : str_replace($this->password, self::HIDDEN, $text);
+        return $this->password === null ? $text : str_replace($this->password->reveal(), self::HIDDEN, $text);
     }
 
     /** @return array<string, mixed> for var_dump() and its kin */
@@ -115,18 +112,17 @@ final class Dsn
     }
 
     /** An @ behind the host: very likely a password with a slash in it, of which the rest would be shown. */
-    private static function hasStrayAt(string $text): bool
+    private static function hasStrayAt(Secret $text): bool
     {
-        $rest = explode('://', $text, 2)[1] ?? '';
+        $rest = (string) self::rest($text);
 
         return str_contains(substr($rest, strcspn($rest, '/?#')), '@');
     }
 
-    private static function server(string $text, bool $tls): self
+    private static function server(Secret $text, bool $tls): self
     {
-        $rest = explode('://', $text, 2)[1] ?? throw self::bad('it names no host');
-        $end = strcspn($rest, '/?#');
-        [$user, $password, $host] = self::authority(substr($rest, 0, $end));
+        self::rest($text) ?? throw self::bad('it names no host');
+        [$user, $password, $host] = self::authority($text);
         if (str_contains($host, ',')) {
             throw self::bad('it names several hosts; that needs the extension cluster_lock');
         }
@@ -137,7 +133,7 @@ final class Dsn
         if ($port > 65535) {
             throw self::bad('invalid port number');
         }
-        [$path, $options] = self::tail(substr($rest, $end), $tls);
+        [$path, $options] = self::tail($text, $tls);
         $parts = array_values(array_filter(explode('/', $path), static fn (string $part): bool => $part !== ''));
         if (count($parts) > 1 || ($parts !== [] && isset($options['db']))) {
             throw self::bad('its path is too long, or names a second database');
@@ -154,18 +150,16 @@ final class Dsn
         );
     }
 
-    private static function unix(string $text): self
+    private static function unix(Secret $text): self
     {
-        $rest = explode('://', $text, 2)[1] ?? throw self::bad('it names no path');
-        $slash = strpos($rest, '/');
-        if ($slash === false) {
-            throw self::bad('it names no path');
-        }
-        [$user, $password, $host] = self::authority(substr($rest, 0, $slash));
+        [$user, $password, $host] = self::authority($text);
         if ($host !== '') {
             throw self::bad('the path of the socket must be absolute');
         }
-        [$path, $options] = self::tail(substr($rest, $slash), false);
+        [$path, $options] = self::tail($text, false);
+        if ($path === '') {
+            throw self::bad('it names no path');
+        }
 
         return new self(
             'redis',
@@ -176,9 +170,9 @@ final class Dsn
         );
     }
 
-    private static function local(string $text): self
+    private static function local(Secret $text): self
     {
-        $rest = substr($text, strlen('local:'));
+        $rest = substr(trim($text->reveal()), strlen('local:'));
         $directory = str_starts_with($rest, '//') ? substr($rest, 2) : $rest;
         if ($directory !== '' && ($rest === $directory || !str_starts_with($directory, '/'))) {
             throw self::bad('the directory must be absolute (local:///dir)');
@@ -187,9 +181,17 @@ final class Dsn
         return new self('local', path: $directory);
     }
 
-    /** @return array{string|null, string|null, string} user, password, host */
-    private static function authority(string $authority): array
+    /** What stands behind the scheme. */
+    private static function rest(Secret $text): ?string
     {
+        return explode('://', trim($text->reveal()), 2)[1] ?? null;
+    }
+
+    /** @return array{string|null, Secret|null, string} user, password, host */
+    private static function authority(Secret $text): array
+    {
+        $rest = (string) self::rest($text);
+        $authority = substr($rest, 0, strcspn($rest, '/?#'));
         $at = strrpos($authority, '@');
         if ($at === false) {
             return [null, null, $authority];
@@ -205,14 +207,16 @@ final class Dsn
 
         return [
             $user === '' ? null : $user,
-            $password === '' ? null : $password,
+            $password === '' ? null : Secret::take($password),
             substr($authority, $at + 1),
         ];
     }
 
     /** @return array{string, array<string, string>} path and options */
-    private static function tail(string $tail, bool $tls): array
+    private static function tail(Secret $text, bool $tls): array
     {
+        $rest = (string) self::rest($text);
+        $tail = substr($rest, strcspn($rest, '/?#'));
         [$path, $query] = explode('?', explode('#', $tail, 2)[0], 2) + [1 => ''];
         $options = [];
         foreach ($query === '' ? [] : explode('&', $query) as $pair) {

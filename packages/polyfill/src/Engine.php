@@ -25,6 +25,9 @@ final class Engine
 
     private readonly int $pid;
 
+    /** @var array<int, Claim> under way */
+    private array $claims = [];
+
     private function __construct(public readonly Store $store)
     {
         $this->pid = (int) getmypid();
@@ -78,20 +81,57 @@ final class Engine
     /**
      * Waits for a lock in the order of arrival. `$convert` is a lease that goes on under its token in another mode.
      *
+     * @param (callable(): ?Turn)|null $found asked when a signal's handler has taken this wait's place in the queue, and is
+     *                                        done: whether the wait has found what it waits for, or ends. Null: it goes on.
+     *
      * @throws Failure the server cannot be reached or refuses; nothing is held then, as far as it can be known
      */
-    public function acquire(LockName $name, Wish $wish, ?Lease $convert = null): Turn
+    public function acquire(LockName $name, Wish $wish, ?Lease $convert = null, ?callable $found = null): Turn
     {
+        $place = $convert === null ? $this->place($name, $wish->mode) : null;
         $claim = new Claim(
             $name,
-            $convert?->token ?? Claim::newToken(),
+            $convert?->token ?? $place?->token ?? Claim::newToken(),
             $wish->mode,
             $wish->ttl,
             Request::identity(),
-            $convert?->fence ?? 0,
+            $convert?->fence ?? $place?->converts ?? 0,
         );
+        $claim->place = $place?->place ?? 0;
+        while (true) {
+            $turn = $this->present($claim, $wish) ?? ($found === null ? null : $found());
+            if ($turn !== null) {
+                return $turn;
+            }
+            $again = new Claim($name, Claim::newToken(), $wish->mode, $wish->ttl, $claim->identity, 0, $claim->started);
+            $again->blocker = $claim->blocker;
+            $claim = $again;
+        }
+    }
+
+    /**
+     * The place in the queue of a wait for the same lock, which is interrupted by the code that asks now: behind it that code
+     * would wait for itself. A place for the other mode is of no use, and is left.
+     */
+    private function place(LockName $name, Mode $mode): ?Claim
+    {
+        foreach (array_reverse($this->claims) as $claim) {
+            if (!$claim->isTaken && $claim->name->bytes === $name->bytes && $claim->mode === $mode) {
+                $claim->isTaken = true;
+
+                return $claim;
+            }
+        }
+
+        return null;
+    }
+
+    /** Null: its place was taken. */
+    private function present(Claim $claim, Wish $wish): ?Turn
+    {
         // Should the wait end the request (exit in a signal's handler), its end takes the claim back.
-        Request::waiting($claim->token, fn () => $this->store->release($name, $claim->token));
+        Request::waiting($claim->token, fn () => $this->store->release($claim->name, $claim->token));
+        $this->claims[spl_object_id($claim)] = $claim;
         $lease = $failure = null;
         try {
             $lease = $this->wait($claim, $wish);
@@ -103,15 +143,19 @@ final class Engine
 
             throw $thrown;
         }
-        $waited = Clock::now() - $claim->started;
-        if ($claim->blocker !== null) {
-            Counters::waited($waited);
-        }
+        unset($this->claims[spl_object_id($claim)]);
         if ($failure !== null) {
             // The server may know us as a waiter, or even as the holder.
             $this->withdraw($claim);
 
             throw $failure;
+        }
+        if ($claim->isTaken) {
+            return null;
+        }
+        $waited = Clock::now() - $claim->started;
+        if ($claim->blocker !== null) {
+            Counters::waited($waited);
         }
         Counters::add($lease === null ? 'timed_out' : 'acquired');
         Request::waiting($claim->token, null);
@@ -119,20 +163,23 @@ final class Engine
         return new Turn($lease, $waited, $claim->blocker);
     }
 
-    /** Null: the time is up. */
+    /** Null: the time is up, or the claim was taken. */
     private function wait(Claim $claim, Wish $wish): ?Lease
     {
         $deadline = $claim->started + $wish->timeout;
         $holdOff = self::HOLD_OFF[0];
         $tooLate = 0;
-        while (true) {
+        while (!$claim->isTaken) {
             $sent = Clock::now();
             $last = $deadline <= $sent;
             $attempt = $this->store->attempt($claim, $last);
             if ($attempt->fence !== null) {
                 // This process, or the server, may have stood still for longer than the lease.
                 if (Lease::end($sent, $wish->ttl) > Clock::now()) {
-                    return $this->lease($claim, $wish, $attempt->fence, $sent);
+                    // From here on it cannot be taken.
+                    unset($this->claims[spl_object_id($claim)]);
+
+                    return $claim->isTaken ? null : $this->lease($claim, $wish, $attempt->fence, $sent);
                 }
                 if (++$tooLate < self::TOO_LATE) {
                     continue;
@@ -146,6 +193,9 @@ final class Engine
             }
             $claim->place = $attempt->place;
             Request::keepAlive();
+            if ($claim->isTaken) {
+                return null;
+            }
             // Just after the blocking lease has run out is the time to find its holder dead.
             $slice = min(self::SLICE, $attempt->blockedFor + 0.005, max(0.0, $deadline - Clock::now()));
             try {
@@ -160,6 +210,8 @@ final class Engine
                 $holdOff = min(self::HOLD_OFF[1], $holdOff * 2);
             }
         }
+
+        return null;
     }
 
     private function lease(Claim $claim, Wish $wish, int $fence, float $sent): Lease
@@ -170,8 +222,13 @@ final class Engine
         return new Lease($this, $claim->name, $claim->token, $claim->mode, $fence, $wish->ttl, $sent, $until);
     }
 
+    /** Unless it is another's now. */
     private function withdraw(Claim $claim): void
     {
+        unset($this->claims[spl_object_id($claim)]);
+        if ($claim->isTaken) {
+            return;
+        }
         try {
             $this->store->release($claim->name, $claim->token);
         } catch (Failure) {

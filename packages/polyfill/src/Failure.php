@@ -52,6 +52,18 @@ final class Failure extends Exception
         return new self(Kind::Deadlock, $message);
     }
 
+    public static function otherFiber(): self
+    {
+        return new self(Kind::Other, 'another fiber of this request has it: waiting here would stop that fiber, too');
+    }
+
+    public static function coroutine(): self
+    {
+        $message = 'a coroutine of Swoole cannot hold a lock: all coroutines of the process would hold it together';
+
+        return new self(Kind::Deadlock, $message);
+    }
+
     public static function other(string $message): self
     {
         return new self(Kind::Other, $message);

@@ -5,6 +5,7 @@ declare(strict_types=1);
 namespace ClusterLock\Polyfill;
 
 use ClusterLock\Polyfill\Redis\Survey;
+use ClusterLockException;
 use ClusterLockLostException;
 use ClusterLockTimeoutException;
 use Throwable;
@@ -44,18 +45,17 @@ final class Functions
             return false;
         }
         if ($given !== null) {
-            $what = $given === false
-                ? 'is not held by this request'
-                : "was lost before it was released: {$given->how}";
+            $what = is_string($given) ? $given : "was lost before it was released: {$given->how}";
             Raise::warning('cluster_unlock', $lockName->about($what));
         }
 
         return $given === null;
     }
 
-    public static function synchronized(string $name, callable $callback, ?float $timeout, ?float $ttl): mixed
+    public static function synchronized(string $name, mixed $callback, ?float $timeout, ?float $ttl): mixed
     {
         $function = 'cluster_synchronized';
+        $callback = Arguments::callable($function, 2, $callback);
         Request::enter();
         $lockName = Arguments::name($function, 1, $name);
         $timeout = Arguments::timeout($function, 3, $timeout);
@@ -72,17 +72,25 @@ final class Functions
 
             throw Raise::here(new ClusterLockTimeoutException($message));
         }
+        Request::calls($lockName, $turn->hold, 1);
         try {
             $value = $callback();
         } catch (Throwable $thrown) {
-            // It wins over what became of the lock.
-            self::leaveQuietly($lockName, $turn);
+            $trouble = self::leave($lockName, $turn);
+            if ($trouble !== null) {
+                self::tellBeside($thrown, $trouble);
+            }
 
             throw $thrown;
         }
-        self::leave($lockName, $turn, $value);
+        $trouble = self::leave($lockName, $turn);
+        if ($trouble instanceof ClusterLockLostException) {
+            (function () use ($value): void {
+                $this->result = $value;
+            })->call($trouble);
+        }
 
-        return $value;
+        return $trouble === null ? $value : throw Raise::here($trouble);
     }
 
     public static function fence(string $name): ?int
@@ -184,28 +192,37 @@ final class Functions
         }
     }
 
-    private static function leave(LockName $name, Turn $turn, mixed $result): void
+    /** What went wrong. Null: nothing. */
+    private static function leave(LockName $name, Turn $turn): ?ClusterLockException
     {
         try {
             Request::enter();
+            Request::calls($name, $turn->hold, -1);
             $given = Request::unlock($name, $turn->hold);
         } catch (Failure $failure) {
             $class = $failure->kind->exception();
 
-            throw Raise::here(new $class(self::notGivenBack($name, $failure)));
+            return new $class(self::notGivenBack($name, $failure));
         }
-        if ($given !== null) {
-            $what = $given === false
+
+        return $given === null ? null : new ClusterLockLostException($name->about(
+            is_string($given)
                 ? 'was unlocked, or lost and acquired again, by the callback'
-                : "was lost before it was released: {$given->how}";
+                : "was lost before it was released: {$given->how}"
+        ));
+    }
 
-            $lost = new ClusterLockLostException($name->about($what));
-            (function () use ($result): void {
-                $this->result = $result;
-            })->call($lost);
+    /** An exception of the callback wins over what became of the lock, and tells of it as well. */
+    private static function tellBeside(Throwable $thrown, ClusterLockException $trouble): void
+    {
+        try {
+            Raise::warning('cluster_synchronized', $trouble->getMessage());
+        } catch (Throwable $ofHandler) {
+            Raise::chain($ofHandler, $thrown);
 
-            throw Raise::here($lost);
+            throw $ofHandler;
         }
+        Raise::chain($thrown, $trouble);
     }
 
     private static function leaveQuietly(LockName $name, Turn $turn): void

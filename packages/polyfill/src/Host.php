@@ -43,6 +43,18 @@ final class Host
         return self::$pid ??= (int) Quiet::try(static fn () => file_get_contents('/proc/self/stat'));
     }
 
+    /** Of Swoole or OpenSwoole, whose coroutines are no fibers. */
+    public static function inCoroutine(): bool
+    {
+        foreach (['swoole' => 'Swoole\\Coroutine', 'openswoole' => 'OpenSwoole\\Coroutine'] as $extension => $class) {
+            if (extension_loaded($extension) && method_exists($class, 'getCid') && $class::getCid() >= 0) {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
     /** Where one of the functions that tell it is disabled. */
     public static function name(): string
     {

@@ -4,6 +4,8 @@ declare(strict_types=1);
 
 namespace ClusterLock\Polyfill;
 
+use JsonException;
+
 /** Who asks for a lock, as others will see it: the form that the extension writes and reads. */
 final class Identity
 {
@@ -23,7 +25,7 @@ final class Identity
     public static function own(): self
     {
         $server = $_SERVER;
-        $uri = strtok((string) ($server['REQUEST_URI'] ?? ''), '?');
+        $uri = explode('?', (string) ($server['REQUEST_URI'] ?? ''), 2)[0];
         $script = (string) ($server['SCRIPT_FILENAME'] ?? '');
 
         return new self(
@@ -31,7 +33,7 @@ final class Identity
             (int) getmypid(),
             PHP_SAPI,
             substr($script, 0, self::MOST),
-            PHP_SAPI === 'cli' || $uri === false ? '' : substr($uri, 0, self::MOST),
+            PHP_SAPI === 'cli' ? '' : substr($uri, 0, self::MOST),
         );
     }
 
@@ -49,7 +51,12 @@ final class Identity
     /** What cannot be read comes back empty. */
     public static function decode(string $bytes): self
     {
-        $fields = json_decode($bytes, true);
+        try {
+            // Otherwise json_last_error() would tell the caller of it.
+            $fields = json_decode($bytes, true, 512, JSON_THROW_ON_ERROR);
+        } catch (JsonException) {
+            $fields = null;
+        }
         $fields = is_array($fields) ? $fields : [];
         $text = static fn (string $key): string => is_string($fields[$key] ?? null) ? $fields[$key] : '';
 

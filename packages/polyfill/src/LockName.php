@@ -11,6 +11,13 @@ final class LockName
 {
     public const MAX = 1024;
 
+    /** What rawurlencode() encodes, and keys do not. */
+    private const PLAIN = [
+        '%21' => '!', '%23' => '#', '%24' => '$', '%26' => '&', '%27' => "'", '%28' => '(', '%29' => ')', '%2B' => '+',
+        '%2C' => ',', '%2F' => '/', '%3A' => ':', '%3B' => ';', '%3C' => '<', '%3D' => '=', '%3E' => '>', '%40' => '@',
+        '%7C' => '|',
+    ];
+
     public function __construct(public readonly string $bytes)
     {
         if ($bytes === '') {
@@ -35,11 +42,7 @@ final class LockName
      */
     public static function encode(string $bytes): string
     {
-        return preg_replace_callback(
-            '%[^A-Za-z0-9_.~:/@+=,;!$&\'()#|<>-]%s',
-            static fn (array $match): string => sprintf('%%%02X', ord($match[0])),
-            $bytes
-        );
+        return strtr(rawurlencode($bytes), self::PLAIN);
     }
 
     /** The inverse of encode(); null for what no name encodes to. */

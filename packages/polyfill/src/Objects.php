@@ -40,7 +40,8 @@ final class Objects
         }
         $wish = new Wish($state->mode, $timeout, $state->ttl ?? Settings::now()->ttl);
         try {
-            $turn = Request::refusal($state->name, $wish, $object) ?? Request::ask($state->name, $wish);
+            $refusal = static fn (): ?Turn => Request::refusal($state->name, $wish, $object);
+            $turn = $refusal() ?? Request::ask($state->name, $wish, null, $refusal);
         } catch (Failure $failure) {
             throw Raise::ofFailure($state->name, $failure);
         }
@@ -94,6 +95,11 @@ final class Objects
         }
         Request::enter();
         $state = Request::objects()[$object];
+        if ($state->lease !== null && self::isDestroyedByPhp()) {
+            Request::outlives($state);
+
+            return;
+        }
         unset(Request::objects()[$object]);
         if ($state->lease !== null) {
             $message = self::giveBack($state, $class);
@@ -101,6 +107,15 @@ final class Objects
                 Raise::warning('ClusterLock::__destruct', $message);
             }
         }
+    }
+
+    /** At the end of the request, with all objects, and not because nobody has it any more. */
+    private static function isDestroyedByPhp(): bool
+    {
+        // This method, its caller, and the destructor, which no code has called.
+        $trace = debug_backtrace(DEBUG_BACKTRACE_IGNORE_ARGS, 4);
+
+        return count($trace) === 3 && !isset($trace[2]['file']) && Guard::isTheEnd();
     }
 
     private static function state(ClusterLock $object): ObjectState

@@ -46,6 +46,19 @@ final class Raise
         return $exception;
     }
 
+    /** Behind all that came before an exception. */
+    public static function chain(Throwable $exception, Throwable $previous): void
+    {
+        for ($last = $exception; $last !== $previous; $last = $last->getPrevious()) {
+            if ($last->getPrevious() === null) {
+                $base = $last instanceof \Error ? \Error::class : \Exception::class;
+                (new ReflectionProperty($base, 'previous'))->setValue($last, $previous);
+
+                return;
+            }
+        }
+    }
+
     public static function ofFailure(LockName $name, Failure $failure): ClusterLockException
     {
         $class = $failure->kind->exception();

@@ -7,11 +7,12 @@ namespace ClusterLock\Polyfill;
 use ClusterLock;
 use ClusterLock\Polyfill\File\FileLocks;
 use ClusterLock\Polyfill\File\Replacement;
+use Throwable;
 use WeakMap;
 
 /**
- * What this request holds, and its end: a shutdown function, which PHP calls after return, exit, an exception and a
- * fatal error; not when the process is killed.
+ * What this request holds, and its end: by a Guard, after the shutdown functions and the destructors of others; PHP gets there
+ * after return, exit, an exception and a fatal error, and not when the process is killed.
  */
 final class Request
 {
@@ -31,8 +32,10 @@ final class Request
     private static ?int $pid = null;
     private static ?string $identity = null;
     private static bool $isRegistered = false;
-    private static bool $isOver = false;
     private static ?Guard $guard = null;
+
+    /** @var list<ObjectState> of objects that PHP has destroyed before those which may use them */
+    private static array $orphans = [];
 
     /** Every function begins here. */
     public static function enter(): void
@@ -44,12 +47,12 @@ final class Request
         if (!self::$isRegistered) {
             self::$isRegistered = true;
             register_shutdown_function([new Reserve(), 'free']);
-            // The function that is called registers the one that does the work, which so comes after those of others.
-            register_shutdown_function(static fn () => register_shutdown_function([self::class, 'end']));
+            // After a fatal error PHP destroys only what is younger.
+            register_shutdown_function(static fn () => self::$guard = new Guard());
         }
-        if (self::$isOver) {
-            self::$guard ??= new Guard();
-        }
+        // Now, too: another shutdown function may exit before that one, and PHP calls none that a destructor registers.
+        self::$guard ??= new Guard();
+        Settings::tell();
         FileLocks::sweep();
         self::keepAlive();
     }
@@ -95,41 +98,48 @@ final class Request
      */
     public static function lock(LockName $name, Wish $wish): Turn
     {
+        if (Host::inCoroutine()) {
+            throw Failure::coroutine();
+        }
         $held = self::$holds[$name->bytes] ?? null;
+        if ($held !== null && !$held->isOurs() && $held->lease->isHeld()) {
+            return $wish->timeout === 0.0 ? new Turn(null) : throw Failure::otherFiber();
+        }
         $loss = $held?->lease->loss();
         if ($held !== null && $loss === null) {
-            if ($wish->mode === Mode::Shared || $held->lease->mode === Mode::Exclusive) {
-                $held->depth++;
-
-                return self::turn($held, new Turn($held->lease));
-            }
-
-            return self::convert($name, $wish, $held);
+            return $wish->mode === Mode::Shared || $held->lease->mode === Mode::Exclusive
+                ? self::nested($name, 1)
+                : self::convert($name, $wish, $held);
         }
         if ($held !== null) {
             unset(self::$holds[$name->bytes]);
             // The server may still count it as ours, and would let us wait for ourselves.
             self::letGo($held->lease);
         }
-        $turn = self::refusal($name, $wish, null) ?? self::ask($name, $wish);
+        $turn = self::refusal($name, $wish, null)
+            ?? self::ask($name, $wish, null, static fn (): ?Turn => self::nested($name, 1));
         $turn->lost = $loss;
-        if ($turn->lease !== null) {
+        if ($turn->lease !== null && $turn->hold === 0) {
             self::$holds[$name->bytes] = new Hold(++self::$lastId, $turn->lease);
+            $turn->hold = self::$lastId;
         }
 
-        return self::turn(self::$holds[$name->bytes] ?? null, $turn);
+        return $turn;
     }
 
     /**
-     * Gives back what lock() acquired; with $id only if it is still that hold. Null: it was ours.
+     * Gives back what lock() acquired; with $id only if it is still that hold. Null: it was ours. A string: it is not.
      *
      * @throws Failure
      */
-    public static function unlock(LockName $name, ?int $id = null): Loss|bool|null
+    public static function unlock(LockName $name, ?int $id = null): Loss|string|null
     {
         $held = self::$holds[$name->bytes] ?? null;
         if ($held === null || ($id !== null && $held->id !== $id)) {
-            return false;
+            return 'is not held by this request';
+        }
+        if (!$held->isOurs()) {
+            return 'is held by another fiber of this request, which alone can give it back';
         }
         if ($held->depth > 1) {
             $held->depth--;
@@ -144,17 +154,30 @@ final class Request
     /** What cluster_lock() holds, lost or not. */
     public static function lease(LockName $name): ?Lease
     {
-        return (self::$holds[$name->bytes] ?? null)?->lease;
+        $held = self::$holds[$name->bytes] ?? null;
+
+        return $held?->isOurs() ? $held->lease : null;
+    }
+
+    /** A call of cluster_synchronized() begins (1) or ends (-1), if it is still that hold. */
+    public static function calls(LockName $name, int $id, int $more): void
+    {
+        $held = self::$holds[$name->bytes] ?? null;
+        if ($held?->id === $id) {
+            $held->calls += $more;
+        }
     }
 
     /**
      * Asks the engine, and logs a long wait.
      *
+     * @param (callable(): ?Turn)|null $found as Engine::acquire() has it
+     *
      * @throws Failure
      */
-    public static function ask(LockName $name, Wish $wish, ?Lease $convert = null): Turn
+    public static function ask(LockName $name, Wish $wish, ?Lease $convert = null, ?callable $found = null): Turn
     {
-        $turn = Engine::for($convert)->acquire($name, $wish, $convert);
+        $turn = Engine::for($convert)->acquire($name, $wish, $convert, $found);
         if ($turn->waited > Settings::now()->slowWait) {
             self::logSlow($name, $turn->waited, $turn->blocker?->inTheWay());
         }
@@ -179,6 +202,9 @@ final class Request
      */
     public static function refusal(LockName $name, Wish $wish, ?object $asker): ?Turn
     {
+        if (Host::inCoroutine()) {
+            throw Failure::coroutine();
+        }
         foreach (self::others($name, $asker) as $lease) {
             $outlasts = $lease->isRenewed() || $lease->remaining() > $wish->timeout;
             if ($wish->mode->excludes($lease->mode) && $lease->isHeld() && $outlasts) {
@@ -201,14 +227,30 @@ final class Request
         return array_values(array_filter(self::allLeases(), static fn (Lease $lease): bool => $lease->isHeld()));
     }
 
-    /** The request ends: half-written files first, since a lock may guard them. */
-    public static function end(): void
+    /** A guard is destroyed: it is the end, or another one has taken its place. */
+    public static function isLeftBy(Guard $guard): void
     {
-        self::$guard = null;
+        if (self::$guard === $guard) {
+            self::$guard = $guard->isLast() ? null : $guard->successor();
+            self::$guard ?? self::end();
+        }
+    }
+
+    /** PHP destroys an object before others that may hold it: it keeps its lock until they are gone, too. */
+    public static function outlives(ObjectState $state): void
+    {
+        self::$orphans[] = $state;
+    }
+
+    /** The request ends: half-written files first, since a lock may guard them. */
+    private static function end(): void
+    {
         if (self::$pid !== getmypid()) {
             return;
         }
-        self::$isOver = true;
+        // A handler that throws would leave the rest behind.
+        function_exists('pcntl_async_signals') && pcntl_async_signals(false);
+        $thrown = self::closeSession();
         Replacement::abortAll();
         $waiting = self::$waiting;
         self::$waiting = [];
@@ -222,21 +264,58 @@ final class Request
         $holds = self::$holds;
         self::$holds = [];
         foreach ($holds as $hold) {
-            self::letGo($hold->lease);
+            $loss = self::letGo($hold->lease);
+            if ($loss !== null && $hold->calls > 0) {
+                // The callback has ended the request.
+                self::tell($hold->lease->name->about("was lost before it was released: {$loss->how}"));
+            }
         }
-        foreach (self::$objects ?? [] as $state) {
+        $orphans = self::$orphans;
+        self::$orphans = [];
+        foreach ([...iterator_to_array(self::objects(), false), ...$orphans] as $state) {
             [$lease, $state->lease] = [$state->lease, null];
             self::letGo($lease);
         }
         FileLocks::end();
+        if ($thrown !== null) {
+            throw $thrown;
+        }
     }
 
-    public static function letGo(?Lease $lease): void
+    /** A session whose handler is PHP code is written after the last destructor: under the locks that it has taken. */
+    private static function closeSession(): ?Throwable
+    {
+        if (self::allLeases() === [] || !function_exists('session_status')) {
+            return null;
+        }
+        try {
+            if (session_status() === PHP_SESSION_ACTIVE && session_module_name() === 'user') {
+                session_write_close();
+            }
+        } catch (Throwable $thrown) {
+            return $thrown;
+        }
+
+        return null;
+    }
+
+    public static function letGo(?Lease $lease): ?Loss
     {
         try {
-            $lease?->release();
+            return $lease?->release();
         } catch (Failure) {
             // It comes free when its lease runs out.
+            return null;
+        }
+    }
+
+    /** An end goes on, even if a handler of the warning throws. */
+    private static function tell(string $message): void
+    {
+        try {
+            Raise::warning('cluster_synchronized', $message);
+        } catch (Throwable) {
+            Raise::log($message);
         }
     }
 
@@ -252,18 +331,32 @@ final class Request
             return $turn;
         }
         unset(self::$holds[$name->bytes]);
-        $turn = self::ask($name, $wish, $held->lease);
-        if ($turn->lease !== null) {
+        $found = static fn (): ?Turn => self::nested($name, $held->depth + 1, $held->id);
+        $turn = self::ask($name, $wish, $held->lease, $found);
+        if ($turn->lease !== null && $turn->hold === 0) {
             // It goes on being the same hold for those that know it by its number.
             self::$holds[$name->bytes] = new Hold($held->id, $turn->lease, $held->depth + 1);
+            self::$holds[$name->bytes]->calls = $held->calls;
+            $turn->hold = $held->id;
         }
 
-        return self::turn(self::$holds[$name->bytes] ?? null, $turn);
+        return $turn;
     }
 
-    private static function turn(?Hold $hold, Turn $turn): Turn
+    /** So many holds more of what this request has: by itself, or since a signal's handler took it during a wait. */
+    private static function nested(LockName $name, int $depth, ?int $id = null): ?Turn
     {
-        $turn->hold = $hold->id ?? 0;
+        $held = self::$holds[$name->bytes] ?? null;
+        if ($held === null || !$held->lease->isHeld()) {
+            return null;
+        }
+        if (!$held->isOurs()) {
+            throw Failure::otherFiber();
+        }
+        $held->depth += $depth;
+        $held->id = $id ?? $held->id;
+        $turn = new Turn($held->lease);
+        $turn->hold = $held->id;
 
         return $turn;
     }
@@ -296,7 +389,7 @@ final class Request
     /** In a forked child: nothing here is its own, and nothing may be touched. */
     private static function forget(): void
     {
-        self::$holds = self::$waiting = [];
+        self::$holds = self::$waiting = self::$orphans = [];
         foreach (self::$objects ?? [] as $state) {
             $state->lease = null;
         }

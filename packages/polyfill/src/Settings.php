@@ -4,11 +4,12 @@ declare(strict_types=1);
 
 namespace ClusterLock\Polyfill;
 
-use SensitiveParameter;
+use Throwable;
 use ValueError;
 
 /**
- * The settings: by configure(), a constant, the environment, php.ini, or the default, in this order.
+ * The settings: by configure(), a constant, the environment (getenv(), $_ENV, $_SERVER: of loaders of .env files some fill
+ * one of them only), php.ini, or the default, in this order.
  * php.ini keeps entries that no extension has claimed, too (get_cfg_var()), so one file serves both.
  */
 final class Settings
@@ -35,10 +36,13 @@ final class Settings
         'client' => '',
     ];
 
-    /** @var array<string, string> by configure() */
+    /** @var array<string, string|Secret> by configure() */
     private static array $given = [];
 
     private static ?self $now = null;
+
+    /** @var list<string> what has been refused, and is not told yet */
+    private static array $untold = [];
 
     /** Seconds; INF: no limit. */
     public float $timeout;
@@ -68,6 +72,8 @@ final class Settings
     /** What may be shown. */
     private string $dsnShown = 'local:';
 
+    private ?string $fingerprint = null;
+
     private function __construct()
     {
     }
@@ -75,19 +81,37 @@ final class Settings
     public static function now(): self
     {
         return self::$now ??= self::gathered(self::$given, static function (string $message): void {
-            trigger_error("cluster_lock: $message", E_USER_WARNING);
+            self::$untold[] = $message;
         });
     }
 
+    /** Tells of bad values, once. When an error handler throws at one, the others are told all the same. */
+    public static function tell(): void
+    {
+        self::now();
+        $first = null;
+        while (self::$untold !== []) {
+            $message = array_shift(self::$untold);
+            try {
+                trigger_error("cluster_lock: $message", E_USER_WARNING);
+            } catch (Throwable $thrown) {
+                $first ??= $thrown;
+            }
+        }
+        if ($first !== null) {
+            throw $first;
+        }
+    }
+
     /**
-     * @param array<string, mixed> $settings
+     * @param Secret $settings an array, as configure() takes it
      *
      * @throws ValueError
      */
-    public static function configure(#[SensitiveParameter] array $settings): void
+    public static function configure(Secret $settings): void
     {
         $given = self::$given;
-        foreach ($settings as $name => $value) {
+        foreach ($settings->reveal() as $name => $value) {
             $name = (string) $name;
             if (!array_key_exists($name, self::DEFAULTS)) {
                 throw new ValueError('cluster_lock.' . Text::said($name) . ': there is no such setting');
@@ -95,14 +119,12 @@ final class Settings
             if (!is_scalar($value)) {
                 throw new ValueError("cluster_lock.$name: a string, a number or a bool is allowed");
             }
-            $given[$name] = is_bool($value) ? (string) (int) $value : (string) $value;
-            if ($name === 'dsn') {
-                self::checkDsn($given[$name]);
-            }
+            $value = is_bool($value) ? (string) (int) $value : (string) $value;
+            $given[$name] = $name === 'dsn' ? self::checked(Secret::take($value)) : $value;
         }
         // Only what is given now may be wrong with it: the rest has been told already.
         $refuse = static function (string $message, string $name) use ($settings): void {
-            if (array_key_exists($name, $settings)) {
+            if (array_key_exists($name, $settings->reveal())) {
                 throw new ValueError($message);
             }
         };
@@ -135,10 +157,8 @@ final class Settings
     /** What an engine is made of: another one for other values. */
     public function fingerprint(): string
     {
-        $login = implode("\0", $this->dsn?->login() ?? []);
-
-        return sha1(serialize([
-            $this->dsnShown, $login, $this->dsn?->tls, $this->prefix, $this->node, $this->client,
+        return $this->fingerprint ??= sha1(serialize([
+            $this->dsnShown, $this->dsn?->login(), $this->dsn?->tls, $this->prefix, $this->node, $this->client,
             $this->connectTimeout, $this->commandTimeout, $this->retryAfter, $this->dsnProblem?->getMessage(),
         ]));
     }
@@ -149,26 +169,28 @@ final class Settings
         return ['dsn' => $this->dsnShown, 'prefix' => $this->prefix];
     }
 
-    private static function checkDsn(#[SensitiveParameter] string $text): void
+    private static function checked(Secret $dsn): Secret
     {
         try {
-            Dsn::parse($text);
+            Dsn::parse($dsn);
         } catch (Failure $failure) {
             throw new ValueError($failure->getMessage());
         }
+
+        return $dsn;
     }
 
     /**
-     * @param array<string, string>          $given
+     * @param array<string, string|Secret>   $given
      * @param callable(string, string): void $refuse a bad value: its default stands in for it
      */
-    private static function gathered(#[SensitiveParameter] array $given, callable $refuse): self
+    private static function gathered(array $given, callable $refuse): self
     {
         $settings = new self();
         foreach (self::DEFAULTS as $name => $default) {
             $value = $given[$name] ?? self::found($name);
             if ($name === 'dsn') {
-                $settings->setDsn($value);
+                $settings->setDsn(is_string($value) ? Secret::take($value) : $value);
                 continue;
             }
             try {
@@ -187,28 +209,33 @@ final class Settings
     private static function found(string $name): ?string
     {
         $constant = 'CLUSTER_LOCK_' . strtoupper($name);
-        foreach ([defined($constant) ? constant($constant) : null, getenv($constant)] as $value) {
-            if (is_scalar($value) && $value !== false) {
-                return is_bool($value) ? '1' : (string) $value;
+        $environment = getenv($constant);
+        $sources = [
+            defined($constant) ? constant($constant) : null,
+            $environment === false ? null : $environment,
+            $_ENV[$constant] ?? null,
+            $_SERVER[$constant] ?? null,
+        ];
+        foreach ($sources as $value) {
+            if (is_scalar($value)) {
+                return is_bool($value) ? (string) (int) $value : (string) $value;
             }
-        }
-        if (defined($constant)) {
-            return '0';
         }
         $value = get_cfg_var("cluster_lock.$name");
 
         return is_string($value) ? $value : null;
     }
 
-    private function setDsn(#[SensitiveParameter] ?string $text): void
+    private function setDsn(?Secret $text): void
     {
+        $none = 'local:';
         try {
             foreach ($text === null ? ['getenv', 'get_cfg_var'] : [] as $source) {
                 function_exists($source) || throw Failure::config("PHP's function $source() is disabled "
                     . '(disable_functions), so that a cluster_lock.dsn that is set would go unseen: set it by a constant, '
                     . 'CLUSTER_LOCK_DSN, or by configure(), also if it is "local:"');
             }
-            $this->dsn = Dsn::parse($text ?? 'local:');
+            $this->dsn = Dsn::parse($text ?? Secret::take($none));
         } catch (Failure $failure) {
             $this->dsnProblem = $failure;
         }

@@ -4,7 +4,7 @@ declare(strict_types=1);
 
 namespace ClusterLock\Polyfill\Tests;
 
-use ClusterLock\Polyfill\Redis\Scripts;
+use ClusterLock\Polyfill\Redis\ScriptTexts;
 use ClusterLock\Tests\Support\Actor;
 use ClusterLock\Tests\Support\Cluster;
 use ClusterLock\Tests\Support\Outcome;
@@ -195,9 +195,9 @@ final class InteropTest extends TestCase
             cluster_unlock('job');
             cluster_lock_break('nobody has it');
             PHP);
-        require_once dirname(__DIR__) . '/src/Redis/Scripts.php';
+        require_once dirname(__DIR__) . '/src/Redis/ScriptTexts.php';
         foreach (['acquire', 'release', 'renew', 'inspect', 'break'] as $name) {
-            $digest = Scripts::get($name)[1];
+            $digest = ScriptTexts::ALL[$name][1];
             self::assertSame([1], $server->client()->do('SCRIPT', 'EXISTS', $digest), "$name.lua has the same text");
         }
     }

@@ -146,16 +146,25 @@ final class LoadingTest extends TestCase
         self::assertSame(0, $code, 'composer validate: ' . implode("\n", $said));
 
         $site = TempDir::forTest();
+        $ours = static fn (string $name, string $directory): array => [
+            'type' => 'path',
+            'url' => $directory,
+            'options' => ['versions' => ["cluster-lock/$name" => '1.0.0']],
+        ];
+        $empty = static fn (string $name, string $version): array => [
+            'type' => 'package',
+            'package' => ['name' => $name, 'version' => $version, 'type' => 'metapackage'],
+        ];
         file_put_contents("$site/composer.json", json_encode([
             'repositories' => [
-                [
-                    'type' => 'path',
-                    'url' => $package,
-                    'options' => ['versions' => ['cluster-lock/polyfill' => '1.0.0']],
-                ],
+                $ours('polyfill', $package),
+                $ours('symfony-lock', dirname($package) . '/symfony-lock'),
+                $empty('symfony/lock', '6.4.0'),
+                $empty('psr/log', '3.0.0'),
                 ['packagist.org' => false],
             ],
-            'require' => ['cluster-lock/polyfill' => '*'],
+            // The store for symfony/lock requires the extension, for which this stands in.
+            'require' => ['cluster-lock/polyfill' => '*', 'cluster-lock/symfony-lock' => '*'],
         ]));
         exec("COMPOSER_ALLOW_SUPERUSER=1 composer --no-interaction -d $site install -a 2>&1", $said, $code);
         self::assertSame(0, $code, 'composer install: ' . implode("\n", $said));
@@ -183,6 +192,10 @@ final class LoadingTest extends TestCase
         foreach (['__clone', '__serialize', '__unserialize', '__set'] as $method) {
             unset($ours['classes']['ClusterLock']['methods'][$method]);
         }
+
+        // In whose scope a method can be called is seen in the function only.
+        self::assertSame('mixed', $ours['functions']['cluster_synchronized']['parameters'][1]['type']);
+        $ours['functions']['cluster_synchronized']['parameters'][1]['type'] = 'callable';
 
         self::assertSame($stub, $ours, 'The same functions, classes, parameters and types');
     }

@@ -140,6 +140,78 @@ final class MisconfigurationTest extends TestCase
         }
     }
 
+    /** @return array<string, array{string}> */
+    public static function someSecrets(): array
+    {
+        return array_intersect_key(self::secrets(), ['wrong' => 0, 'bad host' => 0, 'bad port' => 0]);
+    }
+
+    /**
+     * Not what an attribute hides, which PHP 8.1 does not know: what is among the arguments at all.
+     *
+     * @dataProvider someSecrets
+     */
+    public function testNoFrameHasThePasswordAmongItsArguments(string $dsn): void
+    {
+        $server = RedisServer::own([], 'another');
+        $dsn = sprintf($dsn, $server->address());
+        foreach (Sides::clients() as $client) {
+            $process = Sides::process($client, sprintf(<<<'PHP'
+                /** How to come to a string in which the password is. */
+                function way(mixed $value, array $seen = []): ?string
+                {
+                    if ($value instanceof SensitiveParameterValue) {
+                        return way($value->getValue(), $seen);
+                    }
+                    if (is_string($value)) {
+                        return str_contains($value, base64_decode('%1$s')) ? 'here' : null;
+                    }
+                    if ((!is_array($value) && !is_object($value)) || in_array($value, $seen, true)) {
+                        return null;
+                    }
+                    foreach ($value instanceof Closure ? (new ReflectionFunction($value))->getStaticVariables() : (array) $value as $key => $inner) {
+                        $way = way($inner, is_object($value) ? [...$seen, $value] : $seen);
+                        if ($way !== null) {
+                            return str_replace(chr(0), '', get_debug_type($value) . "[$key] $way");
+                        }
+                    }
+                    return null;
+                }
+                function report(array $trace): void
+                {
+                    foreach ($trace as $frame) {
+                        $way = way($frame['args'] ?? []);
+                        $way === null || say("{$frame['function']}(): $way");
+                    }
+                    say('looked');
+                }
+                set_error_handler(static function (): bool {
+                    report(debug_backtrace());
+                    return true;
+                });
+                // From a base64, so that the call of configure() itself is the only one that can have it.
+                try {
+                    ClusterLock\Polyfill\configure(['ttl' => 5, 'dsn' => base64_decode('%2$s'), 'node' => chr(1)]);
+                } catch (ValueError $e) {
+                    report($e->getTrace());
+                }
+                cluster_lock('job', 0);
+                try {
+                    (new ClusterLock('job'))->acquire(0);
+                } catch (ClusterLockException $e) {
+                    report($e->getTrace());
+                }
+                PHP, base64_encode(self::SECRET), base64_encode($dsn)), [
+                    'cluster_lock.dsn' => $dsn,
+                    'cluster_lock.slow_wait' => 'bad',
+                    'zend.exception_ignore_args' => '0',
+                ]);
+            self::assertSame(0, $process->wait(), $process->transcript());
+
+            self::assertSame(str_repeat("looked\n", 4), $process->output(), 'Nobody is handed it');
+        }
+    }
+
     public function testTheTokenOfALockIsNowhereToBeSeen(): void
     {
         $server = RedisServer::own();

@@ -81,6 +81,32 @@ final class SettingsTest extends TestCase
         self::assertSame('redis://given:6379', self::say("$constant $configure $shown", $ini, 'redis://environment'));
     }
 
+    public function testALoaderMayFillTheSuperglobalsOnly(): void
+    {
+        $shown = 'echo cluster_lock_status()["dsn"], "\n";';
+        foreach (['$_ENV', '$_SERVER'] as $where) {
+            $code = "{$where}['CLUSTER_LOCK_DSN'] = 'redis://loaded'; {$where}['CLUSTER_LOCK_NODE'] = false; $shown";
+            self::assertSame('redis://loaded:6379', self::say($code), "$where is read");
+            self::assertSame('redis://environment:6379', self::say($code, [], 'redis://environment'), "behind getenv()");
+        }
+    }
+
+    public function testAnErrorHandlerThatThrowsEndsOneCallOnly(): void
+    {
+        $said = self::say(
+            'set_error_handler(static fn ($level, $message) => throw new ErrorException($message));'
+            . 'try { cluster_lock("job", 0); } catch (ErrorException $e) { echo $e->getMessage(), "\n"; }'
+            . 'restore_error_handler(); var_dump(cluster_lock("job", 0), cluster_unlock("job"));',
+            ['-d', 'cluster_lock.flock_mode=gates', '-d', 'cluster_lock.ttl=0']
+        );
+
+        self::assertSame(
+            'cluster_lock: cluster_lock.ttl: "0" is refused: a number of seconds from 0.1 to 31536000 is allowed'
+                . "\nbool(true)\nbool(true)",
+            $said
+        );
+    }
+
     public function testABadValueOfPhpIniIsToldOnceAndTheDefaultStandsInForIt(): void
     {
         $said = self::say(

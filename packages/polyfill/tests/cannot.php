@@ -103,32 +103,16 @@ return $onlyHere + [
         'Surface\ArgumentErrorsTest::testAMistakeIsNamed with data set "too *"*',
         'Surface\ArgumentErrorsTest::testAMistakeIsNamed with data set "*too many"*',
         'Surface\ArgumentErrorsTest::testAMistakeIsNamed with data set "status with an argument"*',
-        'Surface\ArgumentErrorsTest::testAMistakeIsNamed with data set "synchronized: not callable"*',
         'Surface\CoercionTest::testStrictModeRefuses',
         'Surface\CoercionTest::testNullForANameIsDeprecatedAsEver',
+    ],
+    'A type of a parameter of PHP code would refuse private methods of the caller' => [
+        'Surface\ContractTest::testTheFunctionHasThisSignature with data set "cluster_synchronized"*',
     ],
     'A class written in PHP forbids cloning by methods, which Reflection shows; its constructor can be gone round' => [
         'Surface\ContractTest::testTheClassIsFinalWithOneReadonlyName',
         'Surface\StubTest::testReflectionOfTheExtensionIsReflectionOfTheStub',
         'Surface\ObjectsTest::testItCannotBeMadeWithoutItsConstructor',
-    ],
-    'Not yet in PHP code: fibers are not told apart' => [
-        'Lock\FibersTest::*',
-    ],
-    'Not yet in PHP code: a loss beside an exception of the callback is told by nobody' => [
-        'Lock\SynchronizedTest::testALossBesideAnExceptionIsToldByBoth*',
-        'Lock\SynchronizedTest::testAHandlerOfThatWarningMayThrow*',
-        'Lock\SynchronizedTest::testALossBesideAnExitIsTold*',
-        'Lock\SynchronizedTest::testAHandlerOfThatWarningKeepsNoExitBack*',
-    ],
-    'Not yet in PHP code: a session handler\'s lock ends before it has written' => [
-        'LifeCycle\SessionTest::*',
-    ],
-    'Not yet in PHP code: a handler that asks for the lock its own request waits for stands behind it' => [
-        'LifeCycle\SignalTest::testAHandlerTakesTheSameLock*',
-        'LifeCycle\SignalTest::testAHandlerThatKeepsTheLockIsFoundByTheWait*',
-        'LifeCycle\SignalTest::testAWaitForWhatAHandlerKeepsByAnotherHandleFails',
-        'LifeCycle\SignalTest::testAConversionNestsInWhatAHandlerKeeps',
     ],
     'PHP code is not loaded by dl()' => [
         'LifeCycle\LoadedLateTest::*',

@@ -140,7 +140,12 @@ final class Taking
     private function ask(?Turn $refused, Wish $wish, ?Lease $convert): bool
     {
         try {
-            $turn = $refused ?? Engine::for($convert)->acquire($this->name, $wish, $convert);
+            $turn = $refused ?? Engine::for($convert)->acquire(
+                $this->name,
+                $wish,
+                $convert,
+                fn (): ?Turn => $this->refusal()
+            );
         } catch (Failure $failure) {
             if (!$this->gate) {
                 throw $failure;

@@ -4,7 +4,10 @@ declare(strict_types=1);
 
 namespace ClusterLock\Polyfill\Redis;
 
-/** A client library's connection. It sends words as they are, and never connects again by itself. */
+/**
+ * A client library's connection. It sends words as they are, and never connects again by itself. What is thrown through a
+ * command leaves it unusable, and is either a Fault or not ours: an exception of a signal's handler.
+ */
 interface Driver
 {
     /**

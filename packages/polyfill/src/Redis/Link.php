@@ -8,9 +8,12 @@ use ClusterLock\Polyfill\Clock;
 use ClusterLock\Polyfill\Dsn;
 use ClusterLock\Polyfill\Failure;
 use ClusterLock\Polyfill\Settings;
+use SensitiveParameter;
+use Throwable;
 
 /**
- * The connection to a server: made when it is needed, dropped when it fails, never used by a forked child.
+ * The connections to a server: made when they are needed, dropped when they fail, never used by a forked child. One that is
+ * in the middle of a command is nobody else's: code that interrupts it (a signal's handler, a destructor) gets another one.
  * After a failed connect everything fails at once for retry_after: the circuit breaker.
  */
 final class Link
@@ -24,7 +27,9 @@ final class Link
     /** @var list<Connection> a parent's, in a forked child: to close one with TLS would end the parent's session */
     private static array $inherited = [];
 
-    private ?Connection $connection = null;
+    /** @var list<Connection> in the middle of nothing */
+    private array $idle = [];
+
     private int $pid = 0;
 
     /** When the last connect failed, and why. */
@@ -39,29 +44,44 @@ final class Link
         $this->server = $dsn->redacted();
     }
 
-    /** @throws Failure */
-    public function get(): Connection
+    /**
+     * Sends one command and waits for its reply. A connection comes back to the idle ones when its reply has been read, whole,
+     * and not when anything was thrown through it, or the request ended in it: what comes next on it might be a late reply.
+     *
+     * @param list<string>                 $words
+     * @param (callable(mixed): bool)|null $isWhole whether the reply makes sense
+     *
+     * @throws Fault|Failure
+     */
+    public function call(#[SensitiveParameter] array $words, float $patience, ?callable $isWhole = null): mixed
     {
-        if ($this->connection !== null && $this->pid !== getmypid()) {
-            self::$inherited[] = $this->connection;
-            $this->connection = null;
+        if ($this->idle !== [] && $this->pid !== getmypid()) {
+            array_push(self::$inherited, ...$this->idle);
+            $this->idle = [];
         }
+        $connection = array_pop($this->idle) ?? $this->connect();
+        try {
+            $reply = $connection->call($words, $patience);
+            if ($isWhole !== null && !$isWhole($reply)) {
+                throw Fault::broken('the reply could not be read');
+            }
+        } catch (Throwable $thrown) {
+            if ($thrown instanceof Fault && !$thrown->isBroken()) {
+                $this->idle[] = $connection;
+            } else {
+                $this->discarded++;
+            }
 
-        return $this->connection ??= $this->connect();
+            throw $thrown;
+        }
+        $this->idle[] = $connection;
+
+        return $reply;
     }
 
-    public function isOpen(): bool
+    public function open(): int
     {
-        return $this->connection !== null && $this->pid === getmypid();
-    }
-
-    /** A connection that broke is not used again: what comes next on it might be a late reply. */
-    public function judge(Fault $fault): void
-    {
-        if ($fault->isBroken() && $this->connection !== null) {
-            $this->connection = null;
-            $this->discarded++;
-        }
+        return $this->pid === getmypid() ? count($this->idle) : 0;
     }
 
     /** @throws Failure */

@@ -38,7 +38,7 @@ final class PhpRedisDriver implements Driver
 
                 return $this->redis->isConnected() ? null : 'no connection';
             } catch (RedisException $e) {
-                return $e->getMessage();
+                return self::isOurs($e) ? $e->getMessage() : throw $e;
             }
         });
         if ($cause !== null) {
@@ -64,7 +64,7 @@ final class PhpRedisDriver implements Driver
 
                 return [$this->redis->rawCommand(...$words), null];
             } catch (RedisException $e) {
-                return [null, $e->getMessage()];
+                return self::isOurs($e) ? [null, $e->getMessage()] : throw $e;
             }
         });
         $error = $thrown === null || $this->redis->isConnected() ? $this->redis->getLastError() : null;
@@ -77,5 +77,11 @@ final class PhpRedisDriver implements Driver
 
         // An empty list and none are the same to it; so are nil and false.
         return $reply === false ? null : $reply;
+    }
+
+    /** Or one of code that ran meanwhile. */
+    private static function isOurs(RedisException $e): bool
+    {
+        return $e->getFile() === __FILE__;
     }
 }

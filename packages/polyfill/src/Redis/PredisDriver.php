@@ -11,7 +11,9 @@ use ClusterLock\Polyfill\Quiet;
 use ClusterLock\Polyfill\Text;
 use Predis\Client;
 use Predis\PredisException;
+use ReflectionClass;
 use SensitiveParameter;
+use Throwable;
 use ValueError;
 
 /** Predis. */
@@ -22,6 +24,7 @@ final class PredisDriver implements Driver
 
     private readonly Client $client;
     private bool $broken = false;
+    private static ?string $library = null;
 
     /**
      * @param float $patience the longest wait for a reply: with Predis a property of the connection
@@ -55,13 +58,11 @@ final class PredisDriver implements Driver
                 $reply = $this->client->executeRaw($words, $refused);
 
                 return [$reply, $refused === true, null];
-            } catch (PredisException $e) {
-                return [null, false, $e->getMessage()];
-            } catch (ValueError $e) {
-                // A reply that makes no sense; unless it comes from a signal's handler.
-                return str_contains($e->getFile(), 'Predis') ? [null, false, $e->getMessage()] : throw $e;
+            } catch (PredisException | ValueError $e) {
+                // A ValueError is a reply that makes no sense.
+                return self::isOurs($e) ? [null, false, $e->getMessage()] : throw $e;
             }
-        });
+        }, self::library());
         if ($thrown !== null) {
             $this->broken = true;
             // Behind the cause it names its URL, which we have told already; of TLS it says less than OpenSSL.
@@ -87,5 +88,26 @@ final class PredisDriver implements Driver
             : Socket::isClosed($socket);
 
         return $this->broken || $isClosed;
+    }
+
+    /** Thrown by the library for this call, and not by code that ran meanwhile. */
+    private static function isOurs(Throwable $e): bool
+    {
+        if (!Quiet::isOurs($e->getFile(), self::library())) {
+            return false;
+        }
+        foreach ($e->getTrace() as $frame) {
+            $file = $frame['file'] ?? '';
+            if ($file === __FILE__ || !Quiet::isOurs($file, self::library())) {
+                return $file === __FILE__;
+            }
+        }
+
+        return false;
+    }
+
+    private static function library(): string
+    {
+        return self::$library ??= dirname((string) (new ReflectionClass(Client::class))->getFileName());
     }
 }

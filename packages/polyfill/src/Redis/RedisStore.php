@@ -36,8 +36,6 @@ final class RedisStore implements Store
 
     private const UNSETTLED = '; whether it was done is not known (see cluster_lock_info())';
 
-    private const UNREADABLE = 'the reply could not be read';
-
     /** The least number of microseconds since 1970 that a server's clock may show: fencing tokens and places. */
     private const LEAST_TIME = 1_000_000_000_000_000;
 
@@ -78,7 +76,7 @@ final class RedisStore implements Store
         $limit = sprintf('%.3F', max(0.001, $seconds));
         $mailbox = $this->key($claim->name) . ":m:{$claim->token}";
         try {
-            $this->waiting->get()->call(['BLPOP', $mailbox, $limit], self::LONGEST + self::LATE);
+            $this->waiting->call(['BLPOP', $mailbox, $limit], self::LONGEST + self::LATE);
         } catch (Fault $fault) {
             // It became a replica. The next attempt finds out.
             if (!$fault->is('UNBLOCKED')) {
@@ -119,10 +117,10 @@ final class RedisStore implements Store
         // The first by name, and their names, the last on top.
         [$cursor, $reports, $last, $asked] = ['0', [], new \SplMaxHeap(), false];
         do {
-            $reply = $this->call(['SCAN', $cursor, ...$scan]);
-            if (!is_array($reply) || !is_array($reply[1] ?? null)) {
-                throw $this->failed($this->link, Fault::broken(self::UNREADABLE));
-            }
+            $reply = $this->call(
+                ['SCAN', $cursor, ...$scan],
+                static fn (mixed $reply): bool => is_array($reply) && is_array($reply[1] ?? null)
+            );
             foreach ($reply[1] as $key) {
                 $name = str_starts_with($key, $start) && str_ends_with($key, '}')
                     ? LockName::decode(substr($key, strlen($start), -1))
@@ -204,7 +202,7 @@ final class RedisStore implements Store
         return [
             'version' => $this->link->version,
             'role' => $this->link->role,
-            'open' => array_sum(array_map(static fn (Link $link): int => (int) $link->isOpen(), $links)),
+            'open' => array_sum(array_map(static fn (Link $link): int => $link->open(), $links)),
             'created' => array_sum(array_column($links, 'created')),
             'discarded' => array_sum(array_column($links, 'discarded')),
         ];
@@ -266,20 +264,13 @@ final class RedisStore implements Store
     {
         [$text, $digest] = Scripts::get($script);
         $words = ['1', $key, ...$arguments];
+        $isWhole = static fn (mixed $reply): bool => self::isWhole($script, $reply);
         try {
-            try {
-                $reply = $this->link->get()->call(['EVALSHA', $digest, ...$words], $this->settings->commandTimeout);
-            } catch (Fault $fault) {
-                $reply = $fault->is('NOSCRIPT')
-                    ? $this->link->get()->call(['EVAL', $text, ...$words], $this->settings->commandTimeout)
-                    : throw $fault;
-            }
-
-            return self::isWhole($script, $reply) ? $reply : throw Fault::broken(self::UNREADABLE);
+            return $this->link->call(['EVALSHA', $digest, ...$words], $this->settings->commandTimeout, $isWhole);
         } catch (Fault $fault) {
-            $this->link->judge($fault);
-
-            throw $fault;
+            return $fault->is('NOSCRIPT')
+                ? $this->link->call(['EVAL', $text, ...$words], $this->settings->commandTimeout, $isWhole)
+                : throw $fault;
         }
     }
 
@@ -301,11 +292,16 @@ final class RedisStore implements Store
         return is_int($place) && is_int($left) && is_string($holder) && ($place === 0 || $place >= self::LEAST_TIME);
     }
 
-    /** @param list<string> $words */
-    private function call(array $words): mixed
+    /**
+     * @param list<string>                 $words
+     * @param (callable(mixed): bool)|null $isWhole
+     *
+     * @throws Failure
+     */
+    private function call(array $words, ?callable $isWhole = null): mixed
     {
         try {
-            return $this->link->get()->call($words, $this->settings->commandTimeout);
+            return $this->link->call($words, $this->settings->commandTimeout, $isWhole);
         } catch (Fault $fault) {
             throw $this->failed($this->link, $fault);
         }
@@ -313,7 +309,6 @@ final class RedisStore implements Store
 
     private function failed(Link $link, Fault $fault, ?LockName $name = null, bool $isUnsettled = false): Failure
     {
-        $link->judge($fault);
         $cause = $fault->explained();
         if ($fault->isBroken()) {
             $cause .= $isUnsettled ? self::UNSETTLED : '';

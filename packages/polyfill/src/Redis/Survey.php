@@ -34,7 +34,7 @@ final class Survey
     public static function of(Link $link, string $prefix, float $patience): array
     {
         $report = ['server' => $link->server] + self::NOTHING;
-        $ask = static fn (string ...$words): mixed => $link->get()->call($words, $patience);
+        $ask = static fn (string ...$words): mixed => $link->call($words, $patience);
         try {
             $report = self::pinged($ask) + $report;
             $report = self::told(self::permitted(static fn () => $ask('INFO'))) + $report;
@@ -44,7 +44,6 @@ final class Survey
                 $report = ['sampled_keys' => count($keys), 'foreign_keys' => count($foreign)] + $report;
             }
         } catch (Fault $fault) {
-            $link->judge($fault);
             $report['error'] = $fault->explained();
         } catch (Failure $failure) {
             $report['error'] = $failure->cause($link->server);
