@@ -30,8 +30,8 @@ return (static function (): bool {
         'spl_autoload_register', 'spl_object_id', 'sprintf', 'stat', 'str_contains', 'str_ends_with', 'str_repeat',
         'str_replace', 'str_starts_with', 'strcasecmp', 'strcmp', 'strcspn', 'stream_context_get_options',
         'stream_context_set_option', 'stream_copy_to_stream', 'stream_get_meta_data', 'stream_resolve_include_path',
-        'stream_select', 'stream_set_blocking', 'stripos', 'strlen', 'strpbrk', 'strpos', 'strrpos', 'strstr',
-        'strtok', 'strtolower', 'strtoupper', 'substr', 'time', 'touch', 'trim', 'unlink', 'unpack', 'urldecode',
+        'stream_select', 'stream_set_blocking', 'stripos', 'strlen', 'strpbrk', 'strrpos', 'strstr',
+        'strtolower', 'strtoupper', 'substr', 'time', 'touch', 'trim', 'unlink', 'unpack', 'urldecode',
         'usleep', 'usort',
     ];
     $substituted = [
