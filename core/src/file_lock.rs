@@ -121,10 +121,19 @@ fn is_silly_name(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.as_bytes().starts_with(b".nfs"))
 }
 
+/// The path of a URL that PHP takes for one of a local file.
+fn without_scheme(typed: &[u8]) -> &[u8] {
+    let schemes = [b"file://localhost".as_slice(), b"file://"];
+    let path_behind = |scheme: &[u8]| {
+        let (start, path) = typed.split_at_checked(scheme.len())?;
+        (start.eq_ignore_ascii_case(scheme) && path.starts_with(b"/")).then_some(path)
+    };
+    schemes.into_iter().find_map(path_behind).unwrap_or(typed)
+}
+
 /// The path in its directory's real one; the file itself need not exist.
 fn resolve(typed: &Path) -> Option<PathBuf> {
-    let typed = typed.as_os_str().as_bytes();
-    let typed = Path::new(OsStr::from_bytes(typed.strip_prefix(b"file://").unwrap_or(typed)));
+    let typed = Path::new(OsStr::from_bytes(without_scheme(typed.as_os_str().as_bytes())));
     if typed.as_os_str().as_bytes().windows(3).any(|part| part == b"://") {
         return None;
     }
@@ -290,7 +299,10 @@ mod tests {
         symlink(&dir, dir.join("link")).unwrap();
         let gone = dir.join("link/gone");
         assert_eq!(resolve(&gone), Some(dir.join("gone")));
-        assert_eq!(resolve(Path::new(&format!("file://{}", gone.display()))), Some(dir.join("gone")));
+        for scheme in ["file://", "FILE://", "file://localhost"] {
+            assert_eq!(resolve(Path::new(&format!("{scheme}{}", gone.display()))), Some(dir.join("gone")));
+        }
+        assert_eq!(resolve(Path::new(&format!("file://elsewhere{}", gone.display()))), None);
         assert_eq!(resolve(Path::new("php://fd/4")), None);
     }
 

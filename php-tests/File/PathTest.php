@@ -94,6 +94,11 @@ final class PathTest extends FileTestCase
             $writer->call('cluster_file_put_contents', "FILE://{$this->dir}/file", 'newer'),
             'in any case'
         );
+        self::assertSame(
+            6,
+            $writer->call('cluster_file_put_contents', "file://localhost{$this->dir}/file", 'newest'),
+            'and of this host by name'
+        );
     }
 
     /** @return array<string, array{string}> */

@@ -28,6 +28,7 @@ final class KeyTest extends FlockTestCase
             'an absolute path' => ['{dir}/file'],
             'too many slashes' => ['{dir}//.//file'],
             'file://' => ['file://{dir}/link'],
+            'file://localhost/' => ['file://localhost{dir}/link'],
             'a filter' => ['php://filter/read=string.rot13/resource=../file'],
             // A thread has a working directory of its own, which the kernel does not know.
             'proc' => [PHP_ZTS ? '/proc/self/root{dir}/file' : '/proc/self/cwd/../file'],

@@ -124,7 +124,8 @@ final class Section
     private function leave(): void
     {
         self::$entered = null;
-        fclose($this->file);
+        // A shutdown function of others may have closed it.
+        is_resource($this->file) && fclose($this->file);
         [$postponed, self::$postponed] = [self::$postponed, []];
         foreach ($postponed as $work) {
             try {
