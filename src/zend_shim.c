@@ -80,6 +80,7 @@ PHP_INI_BEGIN()
 	PHP_INI_ENTRY("cluster_lock.flock_mode", "gate", PHP_INI_SYSTEM, on_setting)
 	PHP_INI_ENTRY("cluster_lock.slow_wait", "1", PHP_INI_ALL, on_setting)
 	PHP_INI_ENTRY_EX("cluster_lock.durable_writes", "1", PHP_INI_ALL, on_setting, zend_ini_boolean_displayer_cb)
+	PHP_INI_ENTRY("cluster_lock.mount_point_writes", "refuse", PHP_INI_ALL, on_setting)
 PHP_INI_END()
 
 /*

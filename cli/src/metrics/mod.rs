@@ -72,9 +72,9 @@ pub(crate) fn run(args: &Args, target: &Target, out: &Output) -> Result<Outcome>
     match &args.output {
         None => out.bytes(text.as_bytes())?,
         Some(file) => {
-            // Not durable: after a power failure nobody wants yesterday's numbers.
+            // By default not durable: after a power failure nobody wants yesterday's numbers.
             let place = FileTarget::resolve(file)?;
-            let mut file = Replacement::begin(&place, Existing::Replace, &Options { durable: false })?;
+            let mut file = Replacement::begin(&place, Existing::Replace, &Options::default())?;
             file.write(text.as_bytes())?;
             file.commit(|| Ok(()))?;
         }

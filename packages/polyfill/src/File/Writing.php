@@ -149,20 +149,25 @@ final class Writing
         return $bytes;
     }
 
-    /** Asks for the locks as the very last thing before the rename. */
+    /** Asks for the locks as the very last thing before the rename; and after a write in place, which takes its time. */
     private function commit(Replacement $replacement, ?LockName $fileLock): void
     {
         $names = array_filter([$this->guard, $fileLock]);
-        $this->warning ??= $replacement->commit(static function () use ($names, $replacement): void {
+        $path = Text::path($replacement->path());
+        $verify = static function (string $before, string $after = '') use ($names): void {
             foreach ($names as $name) {
                 try {
                     (Request::lease($name) ?? throw Failure::other('is not held by this request any more'))->verify();
                 } catch (Failure $failure) {
-                    $path = Text::path($replacement->path());
-                    throw Failure::other("$path is unchanged: " . $name->about($failure->getMessage()));
+                    throw Failure::other($before . $name->about($failure->getMessage()) . $after);
                 }
             }
-        });
+        };
+        $trouble = $replacement->commit(static fn () => $verify("$path is unchanged: "), $names !== []);
+        $this->warning ??= $trouble;
+        if ($replacement->wasInPlace) {
+            $verify("$path was written in place, but ", '; others may have written to it at the same time');
+        }
     }
 
     /** A lock lost after the rename has guarded all it had to guard: only a failure is told. */
