@@ -64,10 +64,11 @@ pub(crate) fn open(id: u64, append: bool, exclusive: bool, resume: u64) -> Reply
         }
         if write.file_lock.is_some() || !exclusive {
             let how = if append { Existing::Append } else { Existing::Replace };
+            let guard = write.guard.as_ref().and_then(|name| request.lease(name));
             let options = settings::with(|settings| Options {
                 durable: settings.durable_writes,
                 mount_point: settings.mount_point_writes,
-                locked: exclusive || write.guard.is_some(),
+                locked: exclusive || guard.is_some_and(|lease| lease.mode() == Mode::Exclusive),
             });
             match Replacement::begin(&write.target, how, &options) {
                 Ok(replacement) => write.replacement = Some(replacement),

@@ -28,7 +28,7 @@ void clk_raise(const clk_reply *reply, zend_string *message)
 	switch (reply->trouble) {
 		case CLK_WARNING:
 			/* A handler in PHP is not called while an exception is on its way, nor is anybody else told then. */
-			if (EG(exception) && Z_TYPE(EG(user_error_handler)) != IS_UNDEF
+			if (message && EG(exception) && Z_TYPE(EG(user_error_handler)) != IS_UNDEF
 				&& (EG(user_error_handler_error_reporting) & E_WARNING)) {
 				clk_log(message, LOG_WARNING);
 			} else {

@@ -346,7 +346,12 @@ fn where_that_is_allowed_it_is_written_in_place_under_a_lock_and_only_then() {
         ("in place", "", "done", "new"),
         ("append in place", "old, ", "done", "old, new"),
         ("nothing in place", "old", "done", ""),
-        ("in place without a lock", "old", "only under a lock: LOCK_EX, or the name of one", "old"),
+        (
+            "in place without a lock",
+            "old",
+            "only under an exclusive lock: LOCK_EX, or the name of one",
+            "old",
+        ),
         ("in place, and the lock is lost at the last moment", "old", "lost", "old"),
     ] {
         fs::write(&source, old).unwrap();

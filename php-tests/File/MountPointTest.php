@@ -66,13 +66,15 @@ final class MountPointTest extends FileTestCase
         self::assertSame([], $cluster->observer()->call('cluster_lock_list'), 'No lock stays');
     }
 
-    public function testWithoutALockItIsNot(): void
+    public function testWithoutAnExclusiveLockItIsNot(): void
     {
-        $warning = $this->contained(Cluster::redis(), self::IN_PLACE)
-            ->try('cluster_file_put_contents', "{$this->dir}/file", 'new')->warning();
-
-        self::assertStringContainsString('only under a lock', $warning, 'It says why');
-        $this->assertSource('the old content');
+        $writer = $this->contained(Cluster::redis(), self::IN_PLACE);
+        $writer->call('cluster_lock', 'shared', 0, LOCK_SH);
+        foreach ([null, 'shared'] as $lock) {
+            $warning = $writer->try('cluster_file_put_contents', "{$this->dir}/file", 'new', 0, $lock)->warning();
+            self::assertStringContainsString('only under an exclusive lock', $warning, 'It says why');
+            $this->assertSource('the old content');
+        }
     }
 
     public function testNorUnderALockThatWasLost(): void

@@ -50,7 +50,7 @@ pub struct Options {
     pub durable: bool,
     /// What is done with a target that no rename can replace.
     pub mount_point: MountPoint,
-    /// Those who read and write the target ask for the lock under which this is done.
+    /// It is done under an exclusive lock, which the others who read and write the target ask for, too.
     pub locked: bool,
 }
 
@@ -60,7 +60,7 @@ pub enum MountPoint {
     /// Nothing: it is an error.
     #[default]
     Refuse,
-    /// It is written in place, under a lock only; whoever reads without it may see half of it.
+    /// It is written in place, if `locked`; whoever reads without it may see half of it.
     InPlace,
 }
 
@@ -225,7 +225,7 @@ impl Temp {
                 return in_place::write(&self.place, name, options.durable, verify);
             }
             (MountPoint::InPlace, false) => {
-                "is a mount point by itself, and is written in place only under a lock: LOCK_EX, or the name of one"
+                "is a mount point by itself, and is written in place only under an exclusive lock: LOCK_EX, or the name of one"
             }
             (MountPoint::Refuse, _) => {
                 "is a mount point by itself, which no rename can replace: mount its directory instead, or allow that \

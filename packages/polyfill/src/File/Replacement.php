@@ -90,7 +90,7 @@ final class Replacement
      * Puts the new file in the place of the old one. What became of its durability, if that is to be told.
      *
      * @param callable(): void $verify   asked as the very last thing before the rename, or before the first byte in place
-     * @param bool             $isLocked whether that is a lock that the others ask for, too
+     * @param bool             $isLocked whether that is an exclusive lock, which the others ask for, too
      *
      * @throws Failure the old file is untouched, unless it says otherwise: abort
      */
@@ -137,8 +137,8 @@ final class Replacement
                 . 'instead, or allow that it is written in place (cluster_lock.mount_point_writes)', '');
         }
         if (!$isLocked) {
-            throw $this->target->failed('is a mount point by itself, and is written in place only under a lock: '
-                . 'LOCK_EX, or the name of one', '');
+            throw $this->target->failed('is a mount point by itself, and is written in place only under an exclusive '
+                . 'lock: LOCK_EX, or the name of one', '');
         }
         [$from, $why] = Quiet::call(fn () => fopen($this->temporary, 're'));
         [$to, $whyNot] = Quiet::call(fn () => fopen($this->target->path, 'cne'));

@@ -163,7 +163,9 @@ final class Writing
                 }
             }
         };
-        $trouble = $replacement->commit(static fn () => $verify("$path is unchanged: "), $names !== []);
+        $isExclusive = $fileLock !== null
+            || ($this->guard !== null && Request::lease($this->guard)?->mode === Mode::Exclusive);
+        $trouble = $replacement->commit(static fn () => $verify("$path is unchanged: "), $isExclusive);
         $this->warning ??= $trouble;
         if ($replacement->wasInPlace) {
             $verify("$path was written in place, but ", '; others may have written to it at the same time');
