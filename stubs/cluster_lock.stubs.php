@@ -31,6 +31,8 @@
  *
  * A lock that was held and is found to be lost is told by a warning and acquired afresh.
  *
+ * From PHP 8.5 on, code that does not use the result is warned (#[\NoDiscard]); (void) says that it is meant.
+ *
  * The end of the request releases what it still holds, however it ends. A forked child holds none
  * of its parent's locks.
  *
@@ -44,6 +46,7 @@
  *     cannot be reached or refuses; or (sentinels, cluster) the time is up and no other server has
  *     taken its place
  */
+#[\NoDiscard('as the lock may not have been acquired')]
 function cluster_lock(string $name, ?float $timeout = null, int $mode = LOCK_EX, ?float $ttl = null): bool {}
 
 /**

@@ -197,7 +197,7 @@ final class SettingsTest extends TestCase
             'u:s3cret@h', 'redis://u:s3c@s3cret@h:x', 'redis://u:s3cret@h?x=1', 'redis:/u:s3cret@h'];
         foreach ($bad as $dsn) {
             $process = PhpProcess::code(<<<'PHP'
-                cluster_lock('job', 0);
+                $locked = cluster_lock('job', 0);
                 phpinfo(INFO_MODULES);
                 var_dump(ini_get('cluster_lock.dsn'), cluster_lock_status());
                 (new ClusterLock('job'))->acquire();

@@ -11,6 +11,7 @@ use ClusterLock\Polyfill\FileFunctions;
 use ClusterLock\Polyfill\Functions;
 
 /** Acquires a lock that all PHP processes of the cluster share, waiting for it if need be. */
+#[NoDiscard('as the lock may not have been acquired')]
 function cluster_lock(string $name, ?float $timeout = null, int $mode = LOCK_EX, ?float $ttl = null): bool
 {
     return Functions::lock($name, $timeout, $mode, $ttl);

@@ -86,7 +86,7 @@ final class SettingsTest extends TestCase
     {
         $said = self::say(
             'set_error_handler(static function ($level, $message) { echo "$level $message\n"; return true; });'
-            . 'cluster_lock("job", 0); cluster_lock("job", 0); echo cluster_lock_status()["hook"]["flock_mode"], "\n";',
+            . 'cluster_lock("job", 0) && cluster_lock("job", 0) || exit(1); echo cluster_lock_status()["hook"]["flock_mode"], "\n";',
             ['-d', 'cluster_lock.flock_mode=gates']
         );
 
