@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-HOLD = "for ($n = 0; $n < (int) $argv[1]; $n++) cluster_lock(\"many-$n\", 0, ttl: 3600); echo 'held'; fgets(STDIN);"
+HOLD = "for ($n = 0; $n < (int) $argv[1]; $n++) cluster_lock(\"many-$n\", 0, ttl: 3600) || exit(1); echo 'held'; fgets(STDIN);"
 
 
 def used(pid: int) -> float:

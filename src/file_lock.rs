@@ -356,8 +356,7 @@ impl Taking {
 
     /// `Err` is where it ends.
     fn take_cluster_lock(&mut self, request: &mut Request, file: impl AsFd + Copy) -> Result<(), Step> {
-        let place = request.take_wait(self.wait).and_then(|(place, _)| place);
-        let (lease, Asked { turn, blocker, .. }) = match place {
+        let (lease, Asked { turn, blocker, .. }) = match request.take_place(self.wait) {
             Some(pending) => {
                 let name = self.name.clone();
                 request.ask(&self.wish, &name, |how| Engine::resume(pending, how))

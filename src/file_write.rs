@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use cluster_lock_core::replace::{Committed, Existing, Options, Replacement, Target};
-use cluster_lock_core::{Error, LockName, Mode, text};
+use cluster_lock_core::{Error, Lease, LockName, Mode, text};
 
 use crate::functions::{self, Answer, default_ttl, name_argument};
 use crate::info;
@@ -33,7 +33,7 @@ pub(crate) fn begin(path: &[u8], guard: Option<&[u8]>) -> Answer {
     let guard = guard.map(|name| name_argument(4, name)).transpose()?;
     Ok(request::with(|request| {
         if let Some(name) = &guard {
-            match request.lease(name).map(cluster_lock_core::Lease::loss) {
+            match request.lease(name).map(Lease::loss) {
                 None => return Reply::failed(about(name, "is not held by this request")),
                 Some(Some(loss)) => {
                     return Reply::failed(about(name, format_args!("was lost: {loss}")));
@@ -64,7 +64,12 @@ pub(crate) fn open(id: u64, append: bool, exclusive: bool, resume: u64) -> Reply
         }
         if write.file_lock.is_some() || !exclusive {
             let how = if append { Existing::Append } else { Existing::Replace };
-            let options = Options { durable: settings::with(|s| s.durable_writes) };
+            let guard = write.guard.as_ref().and_then(|name| request.lease(name));
+            let options = settings::with(|settings| Options {
+                durable: settings.durable_writes,
+                mount_point: settings.mount_point_writes,
+                locked: exclusive || guard.is_some_and(|lease| lease.mode() == Mode::Exclusive),
+            });
             match Replacement::begin(&write.target, how, &options) {
                 Ok(replacement) => write.replacement = Some(replacement),
                 Err(error) => reply = Reply::failed(error.to_string()).log(reply.log),
@@ -117,24 +122,30 @@ pub(crate) fn push(id: u64, data: &[u8]) -> Reply {
     })
 }
 
-/// Makes sure of the locks, renames, and gives the file's lock back.
+/// Makes sure of the locks, renames, and gives the file's lock back. A write in place takes its time: of its locks it is
+/// made sure afterwards, too.
 pub(crate) fn commit(id: u64) -> Reply {
     request::with(|request| {
         let Some(Write { target, guard, file_lock, replacement, bytes }) = request.writes.remove(&id) else {
             return gone();
         };
         let Some(replacement) = replacement else { return gone() };
-        let locks = guard.iter().chain(file_lock.iter().map(|(name, _)| name));
+        let locks: Vec<_> = guard.iter().chain(file_lock.as_ref().map(|(name, _)| name)).collect();
         let mut failed = None;
-        let committed = replacement.commit(|| {
-            locks.into_iter().try_for_each(|name| {
-                let lease = request.lease(name).ok_or_else(|| not_held(name))?;
-                lease.verify().inspect_err(|_| failed = Some(name.clone()))
+        let mut verify = || {
+            locks.iter().try_for_each(|name| {
+                let verified = request.lease(name).ok_or_else(not_held).and_then(Lease::verify);
+                verified.inspect_err(|_| failed = Some((*name).clone()))
             })
-        });
+        };
+        let mut committed = replacement.commit(&mut verify);
+        let in_place = committed.as_ref().is_ok_and(|done| done.in_place);
+        if in_place {
+            committed = verify().and(committed);
+        }
         let back = give_back(request, file_lock);
         match committed {
-            Ok(Committed { durability_warning }) => {
+            Ok(Committed { durability_warning, .. }) => {
                 info::count_write();
                 let reply = Reply::from(Value::Int(info::int(bytes)));
                 match durability_warning.or(back) {
@@ -143,6 +154,11 @@ pub(crate) fn commit(id: u64) -> Reply {
                 }
             }
             Err(error) => Reply::failed(match failed {
+                Some(name) if in_place => format!(
+                    "{} was written in place, but {}; others may have written to it at the same time",
+                    text::path(target.path()),
+                    about(&name, error)
+                ),
                 Some(name) => {
                     format!("{} is unchanged: {}", text::path(target.path()), about(&name, error))
                 }
@@ -171,8 +187,8 @@ fn give_back(request: &mut Request, file_lock: Option<(LockName, u64)>) -> Optio
     }
 }
 
-fn not_held(name: &LockName) -> Error {
-    Error::Invalid(about(name, "is not held by this request any more"))
+fn not_held() -> Error {
+    Error::Invalid("is not held by this request any more".into())
 }
 
 fn gone() -> Reply {

@@ -401,15 +401,20 @@ impl Request {
     }
 
     /// The wait with this number, if it was interrupted and not gone on with: its place, and when it began.
-    pub(crate) fn take_wait(&mut self, resume: u64) -> Option<(Option<Pending>, Instant)> {
-        self.waits.remove(&resume).map(|waiting| (waiting.pending, waiting.started))
+    pub(crate) fn take_wait(&mut self, wait: u64) -> Option<(Option<Pending>, Instant)> {
+        self.waits.remove(&wait).map(|waiting| (waiting.pending, waiting.started))
+    }
+
+    /// Of such a wait the place alone.
+    pub(crate) fn take_place(&mut self, wait: u64) -> Option<Pending> {
+        self.take_wait(wait)?.0
     }
 
     /// Takes out what has to be dropped when nobody goes on with this wait.
     pub(crate) fn end_wait(&mut self, wait: u64) -> (Option<Pending>, Option<Taking>) {
         let taking = self.takings.remove(&wait);
         let behind = taking.as_ref().map_or(wait, |taking| taking.wait);
-        (self.take_wait(behind).and_then(|(place, _)| place), taking)
+        (self.take_place(behind), taking)
     }
 
     /// Refuses a wait that only this request itself could end: another of its handles holds the

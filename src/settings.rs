@@ -11,6 +11,7 @@ use cluster_lock_core::config::{hostname, read};
 use cluster_lock_core::dsn::redact;
 pub(crate) use cluster_lock_core::file_lock::FlockMode;
 use cluster_lock_core::file_lock::{Exclude, Intercept};
+use cluster_lock_core::replace::MountPoint;
 use cluster_lock_core::{Config, Dsn, Engine, Error, PathMap, process};
 
 use crate::hidden_dsn;
@@ -27,6 +28,7 @@ pub(crate) struct Settings {
     /// `None` is off.
     pub(crate) slow_wait: Option<Duration>,
     pub(crate) durable_writes: bool,
+    pub(crate) mount_point_writes: MountPoint,
     pub(crate) path_map: PathMap,
     pub(crate) flock_mode: FlockMode,
     pub(crate) intercept: Intercept,
@@ -59,6 +61,7 @@ impl Settings {
             max_hold: Some(Duration::from_secs(300)),
             slow_wait: Some(Duration::from_secs(1)),
             durable_writes: true,
+            mount_point_writes: MountPoint::Refuse,
             path_map: PathMap::default(),
             flock_mode: FlockMode::Gate,
             intercept: Intercept::default(),
@@ -106,6 +109,7 @@ impl Settings {
             "max_hold" => self.max_hold = read::limit(text)?.filter(|time| !time.is_zero()),
             "slow_wait" => self.slow_wait = read::limit(text)?.filter(|time| !time.is_zero()),
             "durable_writes" => self.durable_writes = read::switch(text)?,
+            "mount_point_writes" => self.mount_point_writes = read::mount_point_writes(text)?,
             "connect_timeout" => self.connect_timeout = read::time_out(text)?,
             "command_timeout" => self.command_timeout = read::time_out(text)?,
             "retry_after" => self.retry_after = read::retry_after(text)?,

@@ -14,13 +14,26 @@ zend_string *clk_copy_of(clk_bytes bytes)
 	return bytes.ptr ? zend_string_init((const char *) bytes.ptr, bytes.len, 0) : NULL;
 }
 
+void clk_log(const zend_string *line, int severity)
+{
+	if (PG(log_errors)) {
+		php_log_err_with_severity(ZSTR_VAL(line), severity);
+	}
+}
+
 void clk_raise(const clk_reply *reply, zend_string *message)
 {
 	const char *text = message ? ZSTR_VAL(message) : "";
 
 	switch (reply->trouble) {
 		case CLK_WARNING:
-			php_error_docref(NULL, E_WARNING, "%s", text);
+			/* A handler in PHP is not called while an exception is on its way, nor is anybody else told then. */
+			if (message && EG(exception) && Z_TYPE(EG(user_error_handler)) != IS_UNDEF
+				&& (EG(user_error_handler_error_reporting) & E_WARNING)) {
+				clk_log(message, LOG_WARNING);
+			} else {
+				php_error_docref(NULL, E_WARNING, "%s", text);
+			}
 			break;
 		case CLK_BAD_ARGUMENT:
 			zend_argument_value_error(reply->argument, "%s", text);
@@ -42,13 +55,6 @@ void clk_raise(const clk_reply *reply, zend_string *message)
 			break;
 		default:
 			break;
-	}
-}
-
-void clk_log(const zend_string *line, int severity)
-{
-	if (PG(log_errors)) {
-		php_log_err_with_severity(ZSTR_VAL(line), severity);
 	}
 }
 

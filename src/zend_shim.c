@@ -13,6 +13,7 @@
 #include "ext/spl/spl_exceptions.h"
 #include "ext/standard/info.h"
 #include "php_ini.h"
+#include "zend_attributes.h"
 #include "zend_observer.h"
 
 #include <syslog.h>
@@ -80,6 +81,7 @@ PHP_INI_BEGIN()
 	PHP_INI_ENTRY("cluster_lock.flock_mode", "gate", PHP_INI_SYSTEM, on_setting)
 	PHP_INI_ENTRY("cluster_lock.slow_wait", "1", PHP_INI_ALL, on_setting)
 	PHP_INI_ENTRY_EX("cluster_lock.durable_writes", "1", PHP_INI_ALL, on_setting, zend_ini_boolean_displayer_cb)
+	PHP_INI_ENTRY("cluster_lock.mount_point_writes", "refuse", PHP_INI_ALL, on_setting)
 PHP_INI_END()
 
 /*
@@ -198,6 +200,24 @@ static void register_classes(void)
 	clk_prepare_lock_class(clk_lock_ce);
 }
 
+/*
+ * #[\NoDiscard] as the stub has it: code that goes on without looking whether it got the lock is warned. The generator of
+ * cluster_lock_arginfo.h is that of a PHP without such an attribute, so it is added here. cluster_flock() has none, as
+ * flock() has none: `flock($file, LOCK_UN);` is written everywhere.
+ */
+static void mark_no_discard(void)
+{
+#if PHP_VERSION_ID >= 80500
+	zend_function *function = zend_hash_str_find_ptr(CG(function_table), ZEND_STRL("cluster_lock"));
+	zend_string *name = zend_string_init_interned(ZEND_STRL("NoDiscard"), true);
+	zend_attribute *attribute = zend_add_function_attribute(function, name, 1);
+
+	ZVAL_STR(&attribute->args[0].value, zend_string_init(ZEND_STRL("as the lock may not have been acquired"), true));
+	zend_string_release(name);
+	function->common.fn_flags |= ZEND_ACC_NODISCARD;
+#endif
+}
+
 int clk_shim_minit(int type, int module_number)
 {
 	clk_process_begin();
@@ -207,6 +227,7 @@ int clk_shim_minit(int type, int module_number)
 	if (zend_register_functions(NULL, ext_functions, NULL, type) == FAILURE) {
 		return FAILURE;
 	}
+	mark_no_discard();
 	register_classes();
 	zend_observer_fiber_destroy_register(on_fiber_destroyed);
 	if (type == MODULE_PERSISTENT) {

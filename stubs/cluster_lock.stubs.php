@@ -31,6 +31,8 @@
  *
  * A lock that was held and is found to be lost is told by a warning and acquired afresh.
  *
+ * From PHP 8.5 on, code that does not use the result is warned (#[\NoDiscard]); (void) says that it is meant.
+ *
  * The end of the request releases what it still holds, however it ends. A forked child holds none
  * of its parent's locks.
  *
@@ -44,6 +46,7 @@
  *     cannot be reached or refuses; or (sentinels, cluster) the time is up and no other server has
  *     taken its place
  */
+#[\NoDiscard('as the lock may not have been acquired')]
 function cluster_lock(string $name, ?float $timeout = null, int $mode = LOCK_EX, ?float $ttl = null): bool {}
 
 /**
@@ -82,11 +85,12 @@ function cluster_synchronized(string $name, callable $callback, ?float $timeout 
  * owner, group, ACL and extended attributes where permitted; 0666 & ~umask for a new file), renames
  * it over the old one, and syncs the directory. On any failure the old file is untouched and no
  * temporary file is left. Symbolic links are followed to their target. What killed writers left in the
- * directory an hour ago goes with the write. A file that is a mount point by itself cannot be replaced,
- * and is not written in place either: E_WARNING and false.
+ * directory an hour ago goes with the write. A file that is a mount point by itself cannot be replaced:
+ * E_WARNING and false; or, where cluster_lock.mount_point_writes is in_place, and under a lock, it is
+ * written in place once $data has been read to its end, and who reads without the lock may see half of it.
  *
  * Without a lock no round trip. With LOCK_EX or FILE_APPEND two to acquire and release, and one
- * to make sure of the lock just before the rename; with $lock that one only.
+ * to make sure of the lock just before the rename; with $lock that one only. In place two more of these.
  *
  * PHP's stat cache for the path is cleared, and opcache forgets the script when it ends in .php.
  *

@@ -47,6 +47,7 @@ pub mod read {
     use crate::Dsn;
     use crate::file_lock::{Exclude, FlockMode, Intercept};
     use crate::key::PathMap;
+    use crate::replace::MountPoint;
 
     /// The shortest lease, in seconds.
     pub const MIN_TTL: f64 = 0.1;
@@ -69,6 +70,7 @@ pub mod read {
             "intercept" => Intercept::parse(text.trim()).err().map(|error| error.to_string()),
             "intercept_exclude" => Exclude::parse(text.trim()).err().map(|error| error.to_string()),
             "flock_mode" => flock_mode(text).err(),
+            "mount_point_writes" => mount_point_writes(text).err(),
             _ => Some("there is no such setting".into()),
         }
     }
@@ -161,6 +163,18 @@ pub mod read {
             "gate" => Ok(FlockMode::Gate),
             "replace" => Ok(FlockMode::Replace),
             _ => Err("gate or replace is allowed".into()),
+        }
+    }
+
+    /// `cluster_lock.mount_point_writes`.
+    ///
+    /// # Errors
+    /// It is not allowed.
+    pub fn mount_point_writes(text: &str) -> Result<MountPoint, String> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "refuse" => Ok(MountPoint::Refuse),
+            "in_place" => Ok(MountPoint::InPlace),
+            _ => Err("refuse or in_place is allowed".into()),
         }
     }
 

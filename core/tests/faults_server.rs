@@ -290,12 +290,17 @@ fn missing_rights_are_told() {
     assert_tells(Want::now().fails(&e, "x"), "x", &e, &hint);
     rights(&["+evalsha", "+blpop"]);
     // In a script it is said in other words.
-    for right in ["zadd", "del", "set"] {
+    for right in ["zadd", "hset", "del", "zrem", "hdel", "set"] {
         rights(&[&format!("-{right}")]);
         assert_tells(Want::now().fails(&e, "new"), "new", &e, &hint[1..]);
+        assert_tells(Want::now().shared().fails(&e, "new shared"), "new shared", &e, &hint[1..]);
         let error = e.examine()[0].error.clone().unwrap();
         assert!(error.contains(hint[1]), "{error}");
         rights(&[&format!("+{right}")]);
+        for key in server.cli(&["KEYS", "*"]).lines() {
+            assert_ne!(server.cli(&["PTTL", key]), "-1", "without {right}, {key} stays for ever");
+        }
+        server.cli(&["FLUSHALL"]);
     }
     assert_eq!(Want::now().get(&e, "new").release().unwrap(), Standing::Ours);
     assert_eq!(Want::default().get(&e, "x").release().unwrap(), Standing::Ours);

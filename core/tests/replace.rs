@@ -325,11 +325,53 @@ fn a_file_that_is_mounted_by_itself_is_refused_in_words_and_untouched() {
     for job in ["replace", "append"] {
         let Some(said) = write_to_mounted(job, &source, &file) else { return };
         let cause = "is a mount point by itself, which no rename can replace: mount its directory instead, or \
-                     write in place under cluster_flock()";
+                     allow that it is written in place (cluster_lock.mount_point_writes)";
         assert!(said.ends_with(cause), "{job}: {said}");
         assert_eq!(fs::read(&source).unwrap(), b"old", "{job}");
         assert_eq!(fs::read_dir(&inside).unwrap().count(), 1, "{job}: no temporary file is left");
     }
+}
+
+#[test]
+fn where_that_is_allowed_it_is_written_in_place_under_a_lock_and_only_then() {
+    let dir = dir();
+    let (source, inside) = (dir.path().join("source"), dir.path().join("inside"));
+    fs::create_dir(&inside).unwrap();
+    let file = inside.join(".htaccess");
+    fs::write(&source, "").unwrap();
+    fs::write(&file, "beneath").unwrap();
+    let inode = fs::metadata(&source).unwrap().ino();
+    for (job, old, says, new) in [
+        ("in place", "a longer one", "done", "new"),
+        ("in place", "", "done", "new"),
+        ("append in place", "old, ", "done", "old, new"),
+        ("nothing in place", "old", "done", ""),
+        (
+            "in place without a lock",
+            "old",
+            "only under an exclusive lock: LOCK_EX, or the name of one",
+            "old",
+        ),
+        ("in place, and the lock is lost at the last moment", "old", "lost", "old"),
+    ] {
+        fs::write(&source, old).unwrap();
+        let Some(said) = write_to_mounted(job, &source, &file) else { return };
+        assert!(said.ends_with(says), "{job}: {said}");
+        assert_eq!(fs::read_to_string(&source).unwrap(), new, "{job}");
+        assert_eq!(fs::metadata(&source).unwrap().ino(), inode, "{job}: it is the same file");
+        assert_eq!(fs::read(&file).unwrap(), b"beneath", "{job}");
+        assert_eq!(fs::read_dir(&inside).unwrap().count(), 1, "{job}: no temporary file is left");
+    }
+}
+
+#[test]
+fn what_can_be_renamed_is_renamed_where_writes_in_place_are_allowed() {
+    let dir = dir();
+    let path = dir.path().join("a");
+    fs::write(&path, "old").unwrap();
+    let inode = fs::metadata(&path).unwrap().ino();
+    assert!(!put_with(&path, Existing::Replace, &IN_PLACE, b"new").unwrap().in_place);
+    assert_ne!(fs::metadata(&path).unwrap().ino(), inode);
 }
 
 #[test]

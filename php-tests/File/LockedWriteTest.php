@@ -46,6 +46,23 @@ final class LockedWriteTest extends FileTestCase
     }
 
     /** @dataProvider backends */
+    public function testTheLossOfAnEarlierLockIsToldAndTheFileIsWritten(Cluster $cluster): void
+    {
+        file_put_contents("{$this->dir}/file", 'old');
+        $writer = $cluster->actor(['cluster_lock.auto_renew' => '0']);
+        $writer->call('cluster_lock', "file:{$this->dir}/file", null, LOCK_EX, 0.1);
+        Until::true(
+            fn () => $writer->call('cluster_lock_fence', "file:{$this->dir}/file") === null,
+            'the lease should run out'
+        );
+        $outcome = $writer->try('cluster_file_put_contents', "{$this->dir}/file", 'new', LOCK_EX);
+
+        self::assertSame(3, $outcome->value, 'The count of bytes');
+        self::assertStringContainsString('it was held and is lost', $outcome->messages());
+        $this->assertUntouched('new', 'it is written');
+    }
+
+    /** @dataProvider backends */
     public function testAllWaysToTheFileAreOneLock(Cluster $cluster): void
     {
         mkdir("{$this->dir}/sub");

@@ -91,7 +91,7 @@ final class SourceTest extends FileTestCase
                 "set_error_handler(static function (int \$level, string \$message) { $close; say(\$message); return true; });"
                 . '$file = ' . var_export($file, true) . '; $source = fopen("php://temp", "w+");'
                 . 'fwrite($source, str_repeat("new", 10_000)); rewind($source);'
-                . 'cluster_lock("file:$file", null, LOCK_EX, 0.1);'
+                . 'cluster_lock("file:$file", null, LOCK_EX, 0.1) || exit("not locked");'
                 . 'while (cluster_lock_fence("file:$file") !== null) { usleep(1000); }'
                 . 'say(json_encode(cluster_file_put_contents($file, $source, LOCK_EX))); say("goes on");',
                 ['cluster_lock.auto_renew' => '0']

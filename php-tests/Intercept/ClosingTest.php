@@ -61,6 +61,39 @@ final class ClosingTest extends FlockTestCase
         self::assertSame("told\ngoes on\ntrue\ncontent\n", $process->output());
     }
 
+    /** PHP calls no handler then, and counts the warning as handled. */
+    public function testWhileAnExceptionIsOnItsWayTheLogIsTold(): void
+    {
+        foreach (['1', '0'] as $wanted) {
+            $log = "{$this->dir}/errors-$wanted.log";
+            $process = Cluster::redis()->process(
+                '$file = ' . var_export($this->file, true) . ';' . <<<'PHP'
+                function write(string $file): never
+                {
+                    $h = fopen($file, 'c+');
+                    flock($h, LOCK_EX);
+                    cluster_lock_break("file:$file");
+                    throw new Exception('on its way');
+                }
+                set_error_handler(static fn () => say('a handler'));
+                try {
+                    write($file);
+                } catch (Exception $e) {
+                    say($e->getMessage());
+                }
+                PHP,
+                ['cluster_lock.intercept' => $this->dir, 'error_log' => $log, 'log_errors' => $wanted]
+            );
+            self::assertSame(0, $process->wait(), $process->transcript());
+            self::assertSame("on its way\n", $process->output());
+            self::assertSame(
+                (int) $wanted,
+                substr_count((string) @file_get_contents($log), "\"{$this->name}\": was lost"),
+                "log_errors = $wanted"
+            );
+        }
+    }
+
     public function testAfterTheEndOfTheRequestOnlyTheLogIsTold(): void
     {
         foreach (['1', '0'] as $wanted) {

@@ -19,7 +19,7 @@ final class ForkTest extends TestCase
     {
         foreach (['exit(0);', 'return;', 'throw new Exception("end");', 'trigger_error("end", E_USER_ERROR);'] as $end) {
             $process = $cluster->process(<<<PHP
-                cluster_lock('job', 0);
+                cluster_lock('job', 0) || exit('not locked');
                 \$object = new ClusterLock('object');
                 \$object->acquire(0);
                 if (pcntl_fork() === 0) {
@@ -57,7 +57,7 @@ final class ForkTest extends TestCase
     public function testAChildHoldsNothing(Cluster $cluster): void
     {
         $process = $cluster->process(<<<'PHP'
-            cluster_lock('job', 0);
+            cluster_lock('job', 0) || exit('not locked');
             $object = new ClusterLock('object');
             $object->acquire(0);
             if (pcntl_fork() === 0) {
@@ -92,7 +92,7 @@ final class ForkTest extends TestCase
         $server = RedisServer::own();
         $cluster = Cluster::redis($server);
         $process = $cluster->process(<<<'PHP'
-            cluster_lock('parent', 0);
+            cluster_lock('parent', 0) || exit('not locked');
             if (pcntl_fork() === 0) {
                 say(cluster_lock('child', 0));
                 hear();
@@ -128,10 +128,10 @@ final class ForkTest extends TestCase
     {
         $end = TempDir::forTest() . '/end';
         $process = $cluster->process(<<<PHP
-            cluster_lock('parent', 0);
+            cluster_lock('parent', 0) || exit('not locked');
             for (\$i = 0; \$i < 3; \$i++) {
                 if (pcntl_fork() === 0) {
-                    cluster_lock("child \$i", 0);
+                    cluster_lock("child \$i", 0) || exit('not locked');
                     say('locked');
                     await_file('$end');
                     exit(cluster_unlock("child \$i") ? 0 : 1);
@@ -167,14 +167,14 @@ final class ForkTest extends TestCase
         $file = TempDir::forTest() . '/counter';
         file_put_contents($file, '0');
         $process = $cluster->process(<<<PHP
-            cluster_lock('warm', 0) && cluster_unlock('warm');
+            cluster_lock('warm', 0) && cluster_unlock('warm') || exit('not locked');
             \$children = 0;
             for (\$i = 0; \$i < 3; \$i++) {
                 \$children += (int) (pcntl_fork() > 0);
             }
             // Eight processes by now: forks of forks.
             for (\$i = 0; \$i < 25; \$i++) {
-                cluster_lock('counter', 30) || exit(1);
+                cluster_lock('counter', 30) || exit(1) || exit('not locked');
                 file_put_contents('$file', (string) (1 + (int) file_get_contents('$file')));
                 cluster_unlock('counter') || exit(2);
             }
@@ -194,7 +194,7 @@ final class ForkTest extends TestCase
     public function testAStormOfForks(Cluster $cluster): void
     {
         $process = $cluster->process(<<<'PHP'
-            cluster_lock('parent', 0);
+            cluster_lock('parent', 0) || exit('not locked');
             $failed = 0;
             for ($round = 0; $round < 60; $round++) {
                 if (pcntl_fork() === 0) {

@@ -95,7 +95,7 @@ final class RequestEndTest extends TestCase
     {
         $fpm = new Fpm($cluster->settings(['cluster_lock.ttl' => '60']));
         $request = $fpm->begin(<<<'PHP'
-            cluster_lock('job', 0);
+            cluster_lock('job', 0) || exit('not locked');
             while (true) {
                 echo str_repeat('x', 4096), 'held';
                 flush();
@@ -118,7 +118,7 @@ final class RequestEndTest extends TestCase
         $fpm = new Fpm($cluster->settings());
         $file = TempDir::forTest() . '/go';
         $request = $fpm->begin(<<<'PHP'
-            cluster_lock('job', 0);
+            cluster_lock('job', 0) || exit('not locked');
             echo 'bye';
             fastcgi_finish_request();
             await_file($_GET['file']);

@@ -174,9 +174,9 @@ final class SignalTest extends TestCase
         $process = $cluster->process(<<<'PHP'
             pcntl_async_signals(true);
             pcntl_signal(SIGTERM, static fn () => exit(42));
-            cluster_lock('other', 0);
+            cluster_lock('other', 0) || exit('not locked');
             say('waiting');
-            cluster_lock('job', 60);
+            cluster_lock('job', 60) || exit('not locked');
             PHP);
         $process->expect('waiting');
         $cluster->awaitWaiters('job', 1);
@@ -248,7 +248,7 @@ final class SignalTest extends TestCase
         $cluster = Cluster::redis();
         $cluster->observer()->call('cluster_lock', 'job');
         $process = $cluster->process(
-            'pcntl_async_signals(true); pcntl_signal(SIGUSR1, static function () { say("handler"); cluster_lock("job", 0); });'
+            'pcntl_async_signals(true); pcntl_signal(SIGUSR1, static function () { say("handler"); $locked = cluster_lock("job", 0); });'
             . "say('waiting'); $wait; say('over');"
         );
         $process->expect('waiting');
@@ -272,8 +272,8 @@ final class SignalTest extends TestCase
         $process = $cluster->process(<<<'PHP'
             pcntl_async_signals(true);
             pcntl_signal(SIGUSR1, static function () { say('handler'); say(cluster_lock('job', 20)); });
-            cluster_lock('job', 20, LOCK_SH);
-            cluster_lock('job', 20, LOCK_SH);
+            cluster_lock('job', 20, LOCK_SH) || exit('not locked');
+            cluster_lock('job', 20, LOCK_SH) || exit('not locked');
             say('waiting');
             say(cluster_lock('job', 20));
             for ($unlocks = 0; @cluster_unlock('job'); $unlocks++) {
@@ -300,7 +300,7 @@ final class SignalTest extends TestCase
             // The time limit counts processor time; its signal is sent here as if it had run out.
             set_time_limit(60);
             say('waiting');
-            cluster_lock('job', 60);
+            cluster_lock('job', 60) || exit('not locked');
             PHP);
         $process->expect('waiting');
         $cluster->awaitWaiters('job', 1);

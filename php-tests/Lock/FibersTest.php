@@ -95,7 +95,7 @@ final class FibersTest extends TestCase
             $file = getenv('TMPDIR') ?: sys_get_temp_dir();
             $file .= '/' . bin2hex(random_bytes(8));
             $fiber = new Fiber(static function () use ($file) {
-                cluster_lock('a');
+                cluster_lock('a') || exit('not locked');
                 Fiber::suspend();
                 say(cluster_file_put_contents($file, 'x', 0, 'a'));
             });

@@ -243,7 +243,7 @@ final class SynchronizedTest extends TestCase
     {
         $alice = $cluster->actor();
         $value = $alice->run(<<<'PHP'
-            cluster_lock('job', 0);
+            cluster_lock('job', 0) || exit('not locked');
             return cluster_synchronized('job', static fn () => cluster_synchronized('job', static fn () => 'inner', 0), 0);
             PHP);
 

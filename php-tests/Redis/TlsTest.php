@@ -112,7 +112,7 @@ final class TlsTest extends TestCase
         $server = $this->server();
         $cluster = Cluster::at($this->dsn($server, '127.0.0.1') . '?ca=' . self::certificates() . '/ca.crt');
         $process = $cluster->process(<<<'PHP'
-            cluster_lock('parent', 0);
+            cluster_lock('parent', 0) || exit('not locked');
             $failed = 0;
             for ($i = 0; $i < 20; $i++) {
                 if (pcntl_fork() === 0) {

@@ -167,7 +167,7 @@ final class UnavailableTest extends TestCase
         $server = RedisServer::own();
         $process = Cluster::redis($server)->process(<<<'PHP'
             for ($i = 0; $i < 40; $i++) {
-                cluster_lock("job $i", 0);
+                cluster_lock("job $i", 0) || exit('not locked');
             }
             say('held');
             hear();

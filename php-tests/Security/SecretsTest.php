@@ -31,7 +31,7 @@ final class SecretsTest extends TestCase
             debug_print_backtrace();
             return true;
         });
-        cluster_lock('job', 0);
+        $locked = cluster_lock('job', 0);
         try {
             (new ClusterLock('job'))->acquire(0);
         } catch (Throwable $thrown) {

@@ -269,6 +269,8 @@ final class ArgumentErrorsTest extends TestCase
     public function testAMistakeIsNamed(string $code, string $class, string $message): void
     {
         // Nobody listens there: an argument has to be refused before anything is connected.
+        // Of a result that is not used PHP 8.5 warns first.
+        $code = preg_replace('/\bcluster_lock\(/', '\$result = cluster_lock(', $code);
         $outcome = Cluster::at('redis://127.0.0.1:1')->actor()->tryRun($code);
 
         self::assertStringStartsWith($message, $outcome->thrown($class)->message, "The message of $class");

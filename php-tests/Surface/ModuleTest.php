@@ -77,7 +77,7 @@ final class ModuleTest extends TestCase
             var_dump(get_cfg_var('cluster_lock.nothing'));
             $lock = new ClusterLock('job');
             try { $lock->acquire(0); } catch (ClusterLockException $e) { echo $e; var_dump($e); }
-            cluster_lock('job', 0);
+            $locked = cluster_lock('job', 0);
             var_dump(error_get_last());
             echo new ReflectionExtension('cluster_lock');
             throw $e;

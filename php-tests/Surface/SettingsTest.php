@@ -25,6 +25,7 @@ final class SettingsTest extends TestCase
         'max_hold' => [['abc', '-1', 'nan', '5 minutes'], ['0', '60', '0.5'], '/second|0/'],
         'slow_wait' => [['abc', '-1', 'nan'], ['0', '0.25', '5'], '/second|0/'],
         'durable_writes' => [['maybe', '2'], ['0', '1', 'on', 'off'], '/on|off|0|1/i'],
+        'mount_point_writes' => [['in place', '1', ''], ['refuse', 'in_place', 'IN_PLACE'], '/refuse or in_place/'],
     ];
 
     /** php.ini only: bad values, good values. */
@@ -196,7 +197,7 @@ final class SettingsTest extends TestCase
             'u:s3cret@h', 'redis://u:s3c@s3cret@h:x', 'redis://u:s3cret@h?x=1', 'redis:/u:s3cret@h'];
         foreach ($bad as $dsn) {
             $process = PhpProcess::code(<<<'PHP'
-                cluster_lock('job', 0);
+                $locked = cluster_lock('job', 0);
                 phpinfo(INFO_MODULES);
                 var_dump(ini_get('cluster_lock.dsn'), cluster_lock_status());
                 (new ClusterLock('job'))->acquire();

@@ -39,7 +39,13 @@ final class StubTest extends TestCase
         ));
         foreach ($tokens as $i => $token) {
             if (is_array($token) && in_array($token[0], [T_FUNCTION, T_CLASS], true)) {
-                $before = $tokens[$i - 1];
+                for ($before = $i - 1; $tokens[$before] === ']'; $before--) {
+                    // An attribute stands between them.
+                    while (!is_array($tokens[$before]) || $tokens[$before][0] !== T_ATTRIBUTE) {
+                        $before--;
+                    }
+                }
+                $before = $tokens[$before];
                 self::assertTrue(
                     is_array($before) && $before[0] === T_DOC_COMMENT,
                     "{$tokens[$i + 1][1]} has no doc comment"

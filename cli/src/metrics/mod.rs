@@ -20,8 +20,8 @@ use exposition::{Exposition, Kind};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 OpenMetrics text. For node_exporter's textfile collector: a timer that runs \
-cluster-lock metrics --output /var/lib/prometheus/node-exporter/cluster_lock.prom. When no server answers there is \
-cluster_lock_up 0 and little else, and the exit status is 3. The README has the series, and alerts.")]
+cluster-lock metrics --output /var/lib/prometheus/node-exporter/cluster_lock.prom. When no lock can be had now there is \
+cluster_lock_up 0 and little else, standard error says why, and the exit status is 3. The README has the series, and alerts.")]
 pub(crate) struct Args {
     /// Series of their own for the N locks that are waited for longest, and then are held longest
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1000))]
@@ -53,7 +53,7 @@ struct Numbers<'a> {
 
 /// What was found.
 struct Survey {
-    /// `None`: they could not be listed.
+    /// `None`: they could not be listed, or none could be had.
     locks: Option<Vec<LockReport>>,
     servers: Vec<ServerReport>,
     took: Duration,
@@ -72,9 +72,9 @@ pub(crate) fn run(args: &Args, target: &Target, out: &Output) -> Result<Outcome>
     match &args.output {
         None => out.bytes(text.as_bytes())?,
         Some(file) => {
-            // Not durable: after a power failure nobody wants yesterday's numbers.
+            // By default not durable: after a power failure nobody wants yesterday's numbers.
             let place = FileTarget::resolve(file)?;
-            let mut file = Replacement::begin(&place, Existing::Replace, &Options { durable: false })?;
+            let mut file = Replacement::begin(&place, Existing::Replace, &Options::default())?;
             file.write(text.as_bytes())?;
             file.commit(|| Ok(()))?;
         }
@@ -88,7 +88,9 @@ pub(crate) fn run(args: &Args, target: &Target, out: &Output) -> Result<Outcome>
 impl Survey {
     fn of(engine: &Engine) -> (Self, Option<Failure>) {
         let began = Instant::now();
-        let (locks, failure) = match engine.list(b"", MOST) {
+        // A replica lists the locks, and grants none.
+        let listed = engine.list(b"", MOST).and_then(|locks| engine.try_out().map(|()| locks));
+        let (locks, failure) = match listed {
             Ok(locks) => (Some(locks), None),
             Err(error) => (None, Some(Failure::from(error))),
         };
@@ -147,7 +149,7 @@ impl Survey {
     fn exposition(&self, per_lock: usize) -> String {
         let mut text = Exposition::default();
         let numbers = self.numbers(0);
-        text.family("up", Kind::Gauge, "", "Whether the locks could be listed.")
+        text.family("up", Kind::Gauge, "", "Whether the locks could be listed, and one be had.")
             .sample(&[], u8::from(numbers.up));
         text.family("survey_seconds", Kind::Gauge, "seconds", "Time that it took to find all this out.")
             .sample(&[], numbers.survey_seconds);

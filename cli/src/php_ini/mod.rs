@@ -20,7 +20,7 @@ pub(crate) use place::{Place, of_php, usual_places};
 use text::Mention;
 
 /// The extension's settings, without the `cluster_lock.` that their names begin with.
-const SETTINGS: [&str; 17] = [
+const SETTINGS: [&str; 18] = [
     "dsn",
     "prefix",
     "timeout",
@@ -38,6 +38,7 @@ const SETTINGS: [&str; 17] = [
     "flock_mode",
     "slow_wait",
     "durable_writes",
+    "mount_point_writes",
 ];
 
 /// One PHP's configuration: of a SAPI, or as the user put it together.

@@ -67,7 +67,11 @@ fn a_replica_grants_no_locks_whoever_is_asked() {
     let dsn = server.tcp_dsn();
     call(on(&dsn), ["status"]).expect(1, &["READONLY"]);
     call(on(&dsn), ["ping", "--count", "1"]).expect(3, &["READONLY"]);
-    call(on(&dsn), ["metrics"]).expect(0, &["cluster_lock_server_up{server=\"", "\"} 0"]);
+    let metrics = ["cluster_lock_up 0\n", "cluster_lock_server_up{server=\"", "\"} 0", "READONLY"];
+    let told = call(on(&dsn), ["metrics"]).expect(3, &metrics);
+    assert!(!told.out.contains("locks_held"), "{told:?}");
+    let json = call(on(&dsn), ["metrics", "--json"]).expect(3, &["READONLY"]).json();
+    assert_eq!(json["up"], false, "{json}");
     call(on(&dsn), ["doctor", "--no-measure", "--php", "/nowhere"])
         .expect(1, &["READONLY", "it is a replica"]);
 }

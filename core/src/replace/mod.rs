@@ -5,6 +5,7 @@
 //!
 //! * `target`: where a write goes: symlinks followed, special files refused.
 //! * `metadata`: mode, owner, group, ACL and extended attributes of the file being replaced.
+//! * `in_place`: what is done with a target that no rename can replace, where that is allowed.
 //! * `stale`: the names of temporary files, and the removal of those that killed writers left.
 //!
 //! # What a rename cannot do
@@ -13,21 +14,22 @@
 //! * On NFS a client that has the *old* file open renames it to `.nfs…` before the new one takes
 //!   its place; for that moment other nodes may find no file. This module therefore closes its
 //!   own descriptor of the old file first.
-//! * A file that is a mount point by itself, as containers have them, cannot be replaced.
+//! * A file that is a mount point by itself, as containers have them, cannot be replaced: see [`MountPoint`].
 //! * A killed writer leaves its temporary file, which a later write in the same directory removes.
 
 mod copy;
+mod in_place;
 mod metadata;
 mod stale;
 mod target;
 
 use std::ffi::CString;
 use std::fmt::Display;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::process;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Mode, OFlags, fstat, openat, renameat, statat, unlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, fdatasync, fstat, fsync, openat, renameat, statat, unlinkat};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::error::{Error, Result};
@@ -41,11 +43,25 @@ pub use target::Target;
 const NAME_ATTEMPTS: usize = 8;
 
 /// How a replacement is done.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
     /// Sync the file before the rename and the directory after it, so that the new content
     /// survives a power failure.
     pub durable: bool,
+    /// What is done with a target that no rename can replace.
+    pub mount_point: MountPoint,
+    /// It is done under an exclusive lock, which the others who read and write the target ask for, too.
+    pub locked: bool,
+}
+
+/// What is done with a target that is a mount point by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MountPoint {
+    /// Nothing: it is an error.
+    #[default]
+    Refuse,
+    /// It is written in place, if `locked`; whoever reads without it may see half of it.
+    InPlace,
 }
 
 /// What becomes of the old content.
@@ -57,9 +73,11 @@ pub enum Existing {
     Append,
 }
 
-/// A rename that happened.
+/// A write that happened.
 #[derive(Debug)]
 pub struct Committed {
+    /// There was no rename, but a write that took its time: the lock may have been lost meanwhile.
+    pub in_place: bool,
     /// The new file is in place, but may not survive a power failure, for this reason.
     pub durability_warning: Option<String>,
 }
@@ -73,7 +91,7 @@ pub struct Replacement {
     file: OwnedFd,
     temp: Temp,
     kept: Option<Metadata>,
-    durable: bool,
+    options: Options,
 }
 
 impl Replacement {
@@ -88,7 +106,7 @@ impl Replacement {
         let old = place.open_existing(how)?;
         let kept = old.as_ref().map(|old| Metadata::read(old, &place)).transpose()?;
         let (temp, file) = Temp::create(place, kept.is_some())?;
-        let this = Self { file, temp, kept, durable: options.durable };
+        let this = Self { file, temp, kept, options: *options };
         if let (Existing::Append, Some(old)) = (how, &old) {
             copy::contents(old, &this.file).map_err(|(step, e)| this.failed(step, e))?;
         }
@@ -106,34 +124,33 @@ impl Replacement {
     }
 
     /// Puts the new file in the place of the old one. `verify` is asked as the very last thing
-    /// before the rename; its error is returned as it is, and nothing is renamed.
+    /// before the rename, and once more before the first byte in place; its error is returned as it is, and
+    /// nothing is renamed or written.
     ///
     /// # Errors
-    /// Whatever is returned, the old file is untouched and no temporary file is left.
-    pub fn commit(self, verify: impl FnOnce() -> Result<()>) -> Result<Committed> {
+    /// Whatever is returned, no temporary file is left, and the old file is untouched; of one that is written in
+    /// place the error may say otherwise.
+    pub fn commit(self, mut verify: impl FnMut() -> Result<()>) -> Result<Committed> {
         self.temp.check_owner()?;
         if let Some(kept) = &self.kept {
             kept.apply(&self.file, &self.temp.place)?;
         }
-        // Not durable: on a network file system the data must reach the server all the same,
-        // before the name does, or other nodes would see an empty file.
-        if self.durable || nfs::is_network(&self.file) {
-            let sync = if self.durable { rustix::fs::fsync } else { rustix::fs::fdatasync };
-            retry_on_intr(|| sync(self.file.as_fd()))
-                .map_err(|e| self.failed("cannot write to stable storage", e))?;
-        }
-        let Self { mut temp, file, durable, .. } = self;
+        synced(&self.file, self.options.durable)
+            .map_err(|e| self.failed("cannot write to stable storage", e))?;
+        let Self { mut temp, file, options, .. } = self;
         let written = fstat(&file).map_err(|e| temp.place.failed("cannot examine", e))?;
         // NFS, FUSE and quota report late write errors here, and only here.
         nix::unistd::close(file)
             .map_err(|e| temp.place.failed("cannot write (on close)", Errno::from_raw_os_error(e as i32)))?;
 
         verify()?;
-        temp.rename(&written)?;
-
-        let durability_warning = if durable { temp.place.sync() } else { None };
+        let in_place = !temp.rename(&written)?;
+        if in_place {
+            temp.write_in_place(&options, verify)?;
+        }
+        let durability_warning = if options.durable && !in_place { temp.place.sync() } else { None };
         stale::clean(&temp.place);
-        Ok(Committed { durability_warning })
+        Ok(Committed { in_place, durability_warning })
     }
 
     fn failed(&self, step: impl Display, errno: Errno) -> Error {
@@ -180,9 +197,9 @@ impl Temp {
         Err(place.error(format!("{step}: {}{hint}", reason(outcome))))
     }
 
-    /// Renames it over the target. `written` is the temporary file's status.
-    fn rename(&mut self, written: &rustix::fs::Stat) -> Result<()> {
-        let Some(name) = &self.name else { return Ok(()) };
+    /// Renames it over the target; `false`: that is a mount point. `written` is the temporary file's status.
+    fn rename(&mut self, written: &rustix::fs::Stat) -> Result<bool> {
+        let Some(name) = &self.name else { return Ok(true) };
         let place = &self.place;
         if let Err(e) = renameat(place.dir(), name, place.dir(), place.name()) {
             // NFS: the answer to the first request got lost, and its repetition found the
@@ -190,18 +207,32 @@ impl Temp {
             let done = statat(place.dir(), place.name(), AtFlags::SYMLINK_NOFOLLOW)
                 .is_ok_and(|now| (now.st_dev, now.st_ino) == (written.st_dev, written.st_ino));
             if !done && e == Errno::BUSY && place.may_be_mount_point() {
-                return Err(place.error(
-                    "is a mount point by itself, which no rename can replace: mount its directory instead, \
-                     or write in place under cluster_flock()"
-                        .into(),
-                ));
+                return Ok(false);
             }
             if !done {
                 return Err(place.failed("cannot rename the temporary file over it", e));
             }
         }
         self.name = None;
-        Ok(())
+        Ok(true)
+    }
+
+    /// Writes its content into the target, where that is allowed.
+    fn write_in_place(&self, options: &Options, verify: impl FnOnce() -> Result<()>) -> Result<()> {
+        let Some(name) = &self.name else { return Ok(()) };
+        let refusal = match (options.mount_point, options.locked) {
+            (MountPoint::InPlace, true) => {
+                return in_place::write(&self.place, name, options.durable, verify);
+            }
+            (MountPoint::InPlace, false) => {
+                "is a mount point by itself, and is written in place only under an exclusive lock: LOCK_EX, or the name of one"
+            }
+            (MountPoint::Refuse, _) => {
+                "is a mount point by itself, which no rename can replace: mount its directory instead, or allow that \
+                 it is written in place (cluster_lock.mount_point_writes)"
+            }
+        };
+        Err(self.place.error(refusal.into()))
     }
 
     /// A forked child shares the file offset with its parent: whatever it wrote would end up in
@@ -222,6 +253,16 @@ impl Drop for Temp {
             // Nobody to tell: what led here is already an error, and what stays is stale.
             let _ = unlinkat(self.place.dir(), name, AtFlags::empty());
         }
+    }
+}
+
+/// Syncs a file. One that need not be durable is sent to the server all the same where there is one: before its name
+/// is, or other nodes would see an empty file.
+fn synced(file: &OwnedFd, durable: bool) -> std::result::Result<(), Errno> {
+    match (durable, nfs::is_network(file)) {
+        (true, _) => retry_on_intr(|| fsync(file)),
+        (false, true) => retry_on_intr(|| fdatasync(file)),
+        (false, false) => Ok(()),
     }
 }
 

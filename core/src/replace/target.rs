@@ -272,7 +272,7 @@ fn may_follow(link: &Stat, dir: &Stat) -> bool {
 }
 
 /// Only regular files are replaced: a device turned into a file would be a disaster.
-fn check_type(stat: &Stat) -> std::result::Result<(), String> {
+pub(super) fn check_type(stat: &Stat) -> std::result::Result<(), String> {
     let what = match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => return Ok(()),
         FileType::Directory => return Err("is a directory".into()),

@@ -12,7 +12,7 @@ fn entries(dir: &Path) -> usize {
 fn a_forked_child_neither_removes_nor_renames_its_parents_file() {
     let dir = tempfile::tempdir().unwrap();
     let target = Target::resolve(&dir.path().join("a")).unwrap();
-    let begin = || Replacement::begin(&target, Existing::Replace, &Options { durable: false }).unwrap();
+    let begin = || Replacement::begin(&target, Existing::Replace, &Options::default()).unwrap();
 
     let mut inherited = begin();
     inherited.temp.creator ^= 1;
@@ -35,7 +35,7 @@ fn a_rename_whose_answer_got_lost_counts_as_done() {
     let written = fstat(&file).unwrap();
     let place = target.place();
     renameat(place.dir(), temp.name.as_ref().unwrap(), place.dir(), place.name()).unwrap();
-    temp.rename(&written).unwrap();
+    assert!(temp.rename(&written).unwrap());
 
     let (mut temp, file) = Temp::create(Arc::clone(place), false).unwrap();
     let written = fstat(&file).unwrap();

@@ -9,16 +9,23 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use cluster_lock_core::replace::{Committed, Existing, Options, Replacement, Target};
+use cluster_lock_core::replace::{Committed, Existing, MountPoint, Options, Replacement, Target};
 use cluster_lock_core::{Error, Result};
 
-pub(crate) const DURABLE: Options = Options { durable: true };
-pub(crate) const FAST: Options = Options { durable: false };
+pub(crate) const FAST: Options = Options { durable: false, mount_point: MountPoint::Refuse, locked: false };
+pub(crate) const DURABLE: Options = Options { durable: true, ..FAST };
+/// Allowed, and under a lock.
+pub(crate) const IN_PLACE: Options =
+    Options { durable: true, mount_point: MountPoint::InPlace, locked: true };
 pub(crate) const NOBODY: u32 = 65534;
 
 /// The whole operation.
 pub(crate) fn put(path: &Path, how: Existing, data: &[u8]) -> Result<Committed> {
-    let mut new = Replacement::begin(&Target::resolve(path)?, how, &DURABLE)?;
+    put_with(path, how, &DURABLE, data)
+}
+
+pub(crate) fn put_with(path: &Path, how: Existing, options: &Options, data: &[u8]) -> Result<Committed> {
+    let mut new = Replacement::begin(&Target::resolve(path)?, how, options)?;
     new.write(data)?;
     new.commit(|| Ok(()))
 }
@@ -146,6 +153,22 @@ pub(crate) fn help() {
             return;
         }
         "append" => put(&path, Existing::Append, b"new"),
+        "in place" => put_with(&path, Existing::Replace, &IN_PLACE, b"new"),
+        "append in place" => put_with(&path, Existing::Append, &IN_PLACE, b"new"),
+        "nothing in place" => put_with(&path, Existing::Replace, &IN_PLACE, b""),
+        "in place without a lock" => {
+            put_with(&path, Existing::Replace, &Options { locked: false, ..IN_PLACE }, b"new")
+        }
+        "in place, and the lock is lost at the last moment" => {
+            let mut new =
+                Replacement::begin(&Target::resolve(&path).unwrap(), Existing::Replace, &IN_PLACE).unwrap();
+            new.write(b"new").unwrap();
+            let mut asked = 0;
+            new.commit(|| {
+                asked += 1;
+                if asked == 1 { Ok(()) } else { Err(Error::Invalid("lost".into())) }
+            })
+        }
         _ => replace(&path, b"new"),
     };
     match said {

@@ -58,7 +58,7 @@ for ($round = 1; $round <= 20; $round++) {
     check(cluster_file_put_contents($file, ['a', 'b', 3]) === 3, 'array');
     check(cluster_file_put_contents($file, 'more', FILE_APPEND | LOCK_EX) === 4, 'append');
     check(@cluster_file_put_contents($file, 'x', 0, 'named') === false, 'a lock that is not held');
-    cluster_lock('named', 5);
+    check(cluster_lock('named', 5), 'lock');
     check(cluster_file_put_contents($file, fopen('data:,stream', 'rb'), 0, 'named') === 6, 'stream, under a lock');
     cluster_unlock('named');
     check(@cluster_file_put_contents("$folder/none/file", 'x') === false, 'no such folder');
@@ -79,7 +79,7 @@ for ($round = 1; $round <= 20; $round++) {
 }
 
 // What is held at the end is given back by the end of the request: of each kind one.
-cluster_lock('left', 5);
+check(cluster_lock('left', 5), 'left');
 $left = new ClusterLock('left object');
 $left->acquire(5);
 $stream = fopen($file, 'c+b');

@@ -32,7 +32,7 @@ switch ($turn % 4) {
         break;
     default:
         try {
-            cluster_lock('counter', -1.0);
+            $locked = cluster_lock('counter', -1.0);
         } catch (ValueError) {
             // What was thrown through our code is freed by this thread, too.
         }

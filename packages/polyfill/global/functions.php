@@ -13,6 +13,7 @@ use ClusterLock\Polyfill\Functions;
 use function ClusterLock\Polyfill\load;
 
 /** Acquires a lock that all PHP processes of the cluster share, waiting for it if need be. */
+#[NoDiscard('as the lock may not have been acquired')]
 function cluster_lock(string $name, ?float $timeout = null, int $mode = LOCK_EX, ?float $ttl = null): bool
 {
     load();

@@ -32,6 +32,7 @@ final class Settings
         'flock_mode' => 'gate',
         'slow_wait' => '1',
         'durable_writes' => '1',
+        'mount_point_writes' => 'refuse',
         // Of the polyfill alone: who speaks to the server.
         'client' => '',
     ];
@@ -53,6 +54,7 @@ final class Settings
     /** Seconds; INF: off. */
     public float $slowWait;
     public bool $durableWrites;
+    public string $mountPointWrites;
     public float $connectTimeout;
     public float $commandTimeout;
     public float $retryAfter;
@@ -251,6 +253,7 @@ final class Settings
             'max_hold' => $this->maxHold = Value::limit($text) ?: INF,
             'slow_wait' => $this->slowWait = Value::limit($text) ?: INF,
             'durable_writes' => $this->durableWrites = Value::switch($text),
+            'mount_point_writes' => $this->mountPointWrites = Value::oneOf(strtolower($text), 'refuse', 'in_place'),
             'connect_timeout' => $this->connectTimeout = Value::seconds($text, 0.001, 3600.0),
             'command_timeout' => $this->commandTimeout = Value::seconds($text, 0.001, 3600.0),
             'retry_after' => $this->retryAfter = Value::seconds($text, 0.0, 3600.0),

@@ -68,7 +68,7 @@ final class InteropTest extends TestCase
         for ($i = 0; $i < 6; $i++) {
             $waiter = $i % 2 === 0 ? Sides::polyfill($cluster, $client) : Sides::extension($cluster);
             $waiter->beginRun(
-                'cluster_lock("job", 60); file_put_contents($log, $i, FILE_APPEND); return cluster_unlock("job");',
+                'cluster_lock("job", 60) || exit(1); file_put_contents($log, $i, FILE_APPEND); return cluster_unlock("job");',
                 log: $log,
                 i: $i
             );
@@ -90,7 +90,7 @@ final class InteropTest extends TestCase
         $last = 0;
         for ($i = 0; $i < 10; $i++) {
             $fence = $sides[$i % 2]->run(
-                'cluster_lock("job", 0); $fence = cluster_lock_fence("job"); cluster_unlock("job"); return $fence;'
+                'cluster_lock("job", 0) || exit(1); $fence = cluster_lock_fence("job"); cluster_unlock("job"); return $fence;'
             );
             self::assertGreaterThan($last, $fence, "Holder $i comes after the one before");
             $last = $fence;
@@ -168,7 +168,7 @@ final class InteropTest extends TestCase
         foreach ($actors as $actor) {
             $actor->beginRun(<<<'PHP'
                 for ($i = 0; $i < 50; $i++) {
-                    cluster_lock('counter', 60) || throw new Exception('not locked');
+                    cluster_lock('counter', 60) || throw new Exception('not locked') || exit('not locked');
                     file_put_contents($file, (string) (1 + (int) file_get_contents($file)));
                     cluster_unlock('counter') || throw new Exception('lost');
                 }
@@ -187,7 +187,7 @@ final class InteropTest extends TestCase
         $server = RedisServer::own();
         $cluster = Cluster::redis($server);
         Sides::extension($cluster)->run(<<<'PHP'
-            cluster_lock('job');
+            cluster_lock('job') || exit('not locked');
             $object = new ClusterLock('other');
             $object->acquire();
             $object->refresh();

@@ -76,7 +76,7 @@ final class MisconfigurationTest extends TestCase
     {
         $directory = TempDir::forTest();
         chmod($directory, 0777);
-        $process = Sides::process('phpredis', 'cluster_lock("job", 0);', ['cluster_lock.dsn' => "local://$directory"]);
+        $process = Sides::process('phpredis', '$locked = cluster_lock("job", 0);', ['cluster_lock.dsn' => "local://$directory"]);
         $process->wait();
 
         self::assertStringContainsString('nobody else can write to', $process->errors());
@@ -121,7 +121,7 @@ final class MisconfigurationTest extends TestCase
                     echo $e, "\n";
                     var_dump($e->getPrevious());
                 }
-                cluster_lock('job', 0);
+                $locked = cluster_lock('job', 0);
                 var_dump(cluster_lock_status(), cluster_lock_info('job'), cluster_lock_list());
                 $lock = new ClusterLock('job');
                 try {

@@ -69,7 +69,7 @@ final class CommandTest extends TestCase
     public function testInfoShowsWhoWaits(): void
     {
         $this->holder('theme-css');
-        $waiter = $this->process('waiter', 'say("going"); cluster_lock("theme-css"); say("mine"); hear();');
+        $waiter = $this->process('waiter', 'say("going"); cluster_lock("theme-css") && say("mine"); hear();');
         $waiter->expect('going');
         do {
             $process = $this->wp(['info', 'theme-css', '--format=json']);

@@ -92,15 +92,25 @@ if place == 0 then
     place = math.max(now_us, tonumber(last or 0) + 1)
 end
 redis.call('ZADD', QUEUE, place, me)
-redis.call('HSET', WAITERS, me, string.format('%.0f %s %.0f %s', now, wanted, place, ARGV[6]))
--- A grant that this waiter slept through has run out by now: it must not be believed later.
-redis.call('DEL', MAIL .. me)
-local mine = settle(me, ttl)
-if not mine and ARGV[4] == 'G' then
-    forget(me)
-    settle()
+local done, mine = pcall(function()
+    redis.call('HSET', WAITERS, me, string.format('%.0f %s %.0f %s', now, wanted, place, ARGV[6]))
+    -- A grant that this waiter slept through has run out by now: it must not be believed later.
+    redis.call('DEL', MAIL .. me)
+    local mine = settle(me, ttl)
+    if not mine and ARGV[4] == 'G' then
+        forget(me)
+        settle()
+    end
+    save()
+    return mine
+end)
+if not done then
+    -- A command that this user may not give: what the others have made by now must not stay for ever.
+    for _, made in ipairs({QUEUE, WAITERS, READERS, INFO}) do
+        redis.call('PEXPIRE', made, QUEUE_LIFE)
+    end
+    error(mine, 0)
 end
-save()
 if mine then
     return mine
 end

@@ -19,7 +19,9 @@ final class PutAppend extends Idiom
 
     private function underNamedLock(string $line): int|false
     {
-        cluster_lock($this->name);
+        if (!cluster_lock($this->name)) {
+            return false;
+        }
         $written = file_put_contents($this->path, $line, FILE_APPEND);
         cluster_unlock($this->name);
         return $written;

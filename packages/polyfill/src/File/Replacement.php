@@ -16,6 +16,9 @@ final class Replacement
     /** @var array<int, self> that are under way */
     private static array $open = [];
 
+    /** It has been written in place: for as long as that took, whoever did not lock could see half of it. */
+    public bool $wasInPlace = false;
+
     private readonly string $temporary;
     private readonly int $creator;
 
@@ -82,11 +85,12 @@ final class Replacement
     /**
      * Puts the new file in the place of the old one. What became of its durability, if that is to be told.
      *
-     * @param callable(): void $verify asked as the very last thing before the rename
+     * @param callable(): void $verify   asked as the very last thing before the rename, or before the first byte in place
+     * @param bool             $isLocked whether that is an exclusive lock, which the others ask for, too
      *
-     * @throws Failure whatever is thrown, the old file is untouched: abort
+     * @throws Failure the old file is untouched, unless it says otherwise: abort
      */
-    public function commit(callable $verify): ?string
+    public function commit(callable $verify, bool $isLocked): ?string
     {
         if ($this->creator !== getmypid()) {
             throw $this->target->failed('this write was begun by the parent process', '');
@@ -107,8 +111,9 @@ final class Replacement
         [$renamed, $why] = Quiet::call(fn (): bool => rename($this->temporary, $this->target->path));
         // EBUSY, as the C libraries word it.
         if (!$renamed && preg_match('/resource busy$/iD', $why)) {
-            throw $this->target->failed('is a mount point by itself, which no rename can replace: mount its directory '
-                . 'instead, or write in place under cluster_flock()', '');
+            $this->writeInPlace($verify, $isLocked);
+
+            return null;
         }
         if (!$renamed) {
             throw $this->target->failed('cannot rename the temporary file over it', $why);
@@ -118,6 +123,37 @@ final class Replacement
         TemporaryName::removeStale($this->target);
 
         return $trouble;
+    }
+
+    /** @throws Failure */
+    private function writeInPlace(callable $verify, bool $isLocked): void
+    {
+        if (Settings::now()->mountPointWrites !== 'in_place') {
+            throw $this->target->failed('is a mount point by itself, which no rename can replace: mount its directory '
+                . 'instead, or allow that it is written in place (cluster_lock.mount_point_writes)', '');
+        }
+        if (!$isLocked) {
+            throw $this->target->failed('is a mount point by itself, and is written in place only under an exclusive '
+                . 'lock: LOCK_EX, or the name of one', '');
+        }
+        [$from, $why] = Quiet::call(fn () => fopen($this->temporary, 're'));
+        [$to, $whyNot] = Quiet::call(fn () => fopen($this->target->path, 'cne'));
+        if ($from === false || $to === false) {
+            throw $this->target->failed('cannot be opened to be written in place', $why . $whyNot);
+        }
+        $syncs = Settings::now()->durableWrites || Mounts::isNetwork(fstat($to)['dev']);
+        $verify();
+        $length = fstat($from)['size'];
+        [$done, $why] = Quiet::call(static fn (): bool => stream_copy_to_stream($from, $to) === $length
+            && ftruncate($to, $length) && (!$syncs || fsync($to)));
+        fclose($from);
+        if (!fclose($to) || !$done) {
+            throw $this->target->failed('was being written in place, and is neither the old file nor the new one now',
+                self::reason($why));
+        }
+        $this->wasInPlace = true;
+        $this->abort();
+        TemporaryName::removeStale($this->target);
     }
 
     public function abort(): void

@@ -174,10 +174,14 @@ final class Writing
         return $bytes;
     }
 
-    /** Asks for the locks as the very last thing before the rename. One that was given back and taken again is another. */
+    /**
+     * Asks for the locks as the very last thing before the rename; and after a write in place, which takes its time. One that
+     * was given back and taken again is another.
+     */
     private function commit(Replacement $replacement): void
     {
-        $this->warning = $replacement->commit(function () use ($replacement): void {
+        $path = Text::path($replacement->path());
+        $verify = function (string $before, string $after = ''): void {
             foreach ($this->guards as [$name, $lease]) {
                 try {
                     if (Request::lease($name) !== $lease) {
@@ -185,11 +189,18 @@ final class Writing
                     }
                     $lease->verify();
                 } catch (Failure $failure) {
-                    $path = Text::path($replacement->path());
-                    throw Failure::other("$path is unchanged: " . $name->about($failure->getMessage()));
+                    throw Failure::other($before . $name->about($failure->getMessage()) . $after);
                 }
             }
-        });
+        };
+        $isExclusive = static fn (array $guard): bool => $guard[1]->mode === Mode::Exclusive;
+        $this->warning = $replacement->commit(
+            static fn () => $verify("$path is unchanged: "),
+            array_filter($this->guards, $isExclusive) !== []
+        );
+        if ($replacement->wasInPlace) {
+            $verify("$path was written in place, but ", '; others may have written to it at the same time');
+        }
     }
 
     /** A lock lost after the rename has guarded all it had to guard: only a failure is told. */

@@ -299,15 +299,25 @@ if place == 0 then
     place = math.max(now_us, tonumber(last or 0) + 1)
 end
 redis.call('ZADD', QUEUE, place, me)
-redis.call('HSET', WAITERS, me, string.format('%.0f %s %.0f %s', now, wanted, place, ARGV[6]))
--- A grant that this waiter slept through has run out by now: it must not be believed later.
-redis.call('DEL', MAIL .. me)
-local mine = settle(me, ttl)
-if not mine and ARGV[4] == 'G' then
-    forget(me)
-    settle()
+local done, mine = pcall(function()
+    redis.call('HSET', WAITERS, me, string.format('%.0f %s %.0f %s', now, wanted, place, ARGV[6]))
+    -- A grant that this waiter slept through has run out by now: it must not be believed later.
+    redis.call('DEL', MAIL .. me)
+    local mine = settle(me, ttl)
+    if not mine and ARGV[4] == 'G' then
+        forget(me)
+        settle()
+    end
+    save()
+    return mine
+end)
+if not done then
+    -- A command that this user may not give: what the others have made by now must not stay for ever.
+    for _, made in ipairs({QUEUE, WAITERS, READERS, INFO}) do
+        redis.call('PEXPIRE', made, QUEUE_LIFE)
+    end
+    error(mine, 0)
 end
-save()
 if mine then
     return mine
 end
@@ -318,7 +328,7 @@ local first = redis.call('ZRANGE', READERS, 0, 0, 'WITHSCORES')
 local record = first[1] and redis.call('HGET', INFO, first[1]) or ''
 return {place, tonumber(first[2] or now) - now, string.match(record, '^%d+ %d+ (.*)$') or ''}
 
-LUA, 'ab570f1944e7c60f50757915400df8007141541a'],
+LUA, '30690ade5097b0e3dde77c8db118608109b1676d'],
 'release' => [<<<'LUA'
 -- Gives a lock back and hands it to whoever is next; or takes a waiter out of the queue.
 --
