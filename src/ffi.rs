@@ -124,7 +124,7 @@ pub(crate) fn fiber() -> Fiber {
     unsafe { clk_shim_fiber() }
 }
 
-/// Whether a coroutine of Swoole or OpenSwoole runs, which PHP does not know as a fiber.
+/// Whether a coroutine of Swoole or `OpenSwoole` runs, which PHP does not know as a fiber.
 pub(crate) fn in_coroutine() -> bool {
     // SAFETY: looks up a module and a class of the calling thread, which is PHP's, and calls an internal function of that
     // module's that returns a number.

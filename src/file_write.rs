@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use cluster_lock_core::replace::{Committed, Existing, Options, Replacement, Target};
-use cluster_lock_core::{Error, Lease, LockName, Mode, text};
+use cluster_lock_core::{Error, LockName, Mode, text};
 
 use crate::functions::{self, Answer, default_ttl, name_argument};
 use crate::info;
@@ -19,8 +19,8 @@ use crate::settings;
 /// One write under way.
 pub(crate) struct Write {
     target: Target,
-    /// `$lock`: held by the caller.
-    guard: Option<LockName>,
+    /// `$lock`: held by the caller, by this entry of the table.
+    guard: Option<(LockName, u64)>,
     /// `LOCK_EX`: held for this write, by this entry of the table.
     file_lock: Option<(LockName, u64)>,
     replacement: Option<Replacement>,
@@ -32,15 +32,16 @@ pub(crate) struct Write {
 pub(crate) fn begin(path: &[u8], guard: Option<&[u8]>) -> Answer {
     let guard = guard.map(|name| name_argument(4, name)).transpose()?;
     Ok(request::with(|request| {
-        if let Some(name) = &guard {
-            match request.lease(name).map(Lease::loss) {
-                None => return Reply::failed(about(name, "is not held by this request")),
-                Some(Some(loss)) => {
-                    return Reply::failed(about(name, format_args!("was lost: {loss}")));
+        let guard = match guard {
+            None => None,
+            Some(name) => match request.hold(&name).map(|(id, lease)| (id, lease.loss())) {
+                None => return Reply::failed(about(&name, "is not held by this request")),
+                Some((_, Some(loss))) => {
+                    return Reply::failed(about(&name, format_args!("was lost: {loss}")));
                 }
-                Some(None) => {}
-            }
-        }
+                Some((id, None)) => Some((name, id)),
+            },
+        };
         let target = match Target::resolve(Path::new(OsStr::from_bytes(path))) {
             Ok(target) => target,
             Err(error) => return Reply::failed(error.to_string()),
@@ -64,7 +65,7 @@ pub(crate) fn open(id: u64, append: bool, exclusive: bool, resume: u64) -> Reply
         }
         if write.file_lock.is_some() || !exclusive {
             let how = if append { Existing::Append } else { Existing::Replace };
-            let guard = write.guard.as_ref().and_then(|name| request.lease(name));
+            let guard = write.guard.as_ref().and_then(|(name, _)| request.lease(name));
             let options = settings::with(|settings| Options {
                 durable: settings.durable_writes,
                 mount_point: settings.mount_point_writes,
@@ -130,12 +131,13 @@ pub(crate) fn commit(id: u64) -> Reply {
             return gone();
         };
         let Some(replacement) = replacement else { return gone() };
-        let locks: Vec<_> = guard.iter().chain(file_lock.as_ref().map(|(name, _)| name)).collect();
         let mut failed = None;
         let mut verify = || {
-            locks.iter().try_for_each(|name| {
-                let verified = request.lease(name).ok_or_else(not_held).and_then(Lease::verify);
-                verified.inspect_err(|_| failed = Some((*name).clone()))
+            guard.iter().chain(&file_lock).try_for_each(|(name, entry)| {
+                // One that was given back and taken again is another: its file may have changed in between.
+                let held = request.hold(name).filter(|(id, _)| id == entry);
+                let verified = held.ok_or_else(not_held).and_then(|(_, lease)| lease.verify());
+                verified.inspect_err(|_| failed = Some(name.clone()))
             })
         };
         let mut committed = replacement.commit(&mut verify);

@@ -469,7 +469,12 @@ impl Request {
 
     /// The lease that `cluster_lock()` holds in this fiber, lost or not.
     pub(crate) fn lease(&self, name: &LockName) -> Option<&Lease> {
-        self.locks.get(name).filter(|held| held.fiber == ffi::fiber()).map(|held| &held.lease)
+        self.hold(name).map(|(_, lease)| lease)
+    }
+
+    /// The same, and its entry, which is another one when it has been given back and taken again.
+    pub(crate) fn hold(&self, name: &LockName) -> Option<(u64, &Lease)> {
+        self.locks.get(name).filter(|held| held.fiber == ffi::fiber()).map(|held| (held.id, &held.lease))
     }
 
     /// The leases of locks on files with this name.

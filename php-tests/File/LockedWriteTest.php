@@ -182,6 +182,40 @@ final class LockedWriteTest extends FileTestCase
         $this->assertUntouched('old', 'the lock was broken before the rename');
     }
 
+    /** @return array<string, array{string, string}> */
+    public static function locksThatAreTakenAgain(): array
+    {
+        return [
+            'the lock of the caller' => ['job', 'cluster_lock("job") && cluster_file_put_contents($file, $data, 0, "job")'],
+            'the lock of the file' => ['file:', 'cluster_file_put_contents($file, $data, FILE_APPEND | LOCK_EX)'],
+        ];
+    }
+
+    /**
+     * Somebody else may have written in between.
+     *
+     * @dataProvider locksThatAreTakenAgain
+     */
+    public function testALockThatWasGivenBackAndTakenAgainDuringTheWriteStopsTheRename(string $name, string $write): void
+    {
+        file_put_contents("{$this->dir}/file", 'old');
+        $outcome = Cluster::redis()->actor()->tryRun(
+            <<<'PHP'
+            $name .= $name === 'file:' ? $file : '';
+            $data = [new class (static fn () => cluster_unlock($name) && cluster_lock($name)) {
+                public function __construct(private Closure $again) {}
+                public function __toString(): string { ($this->again)(); return 'new'; }
+            }];
+            PHP . "return $write;",
+            file: "{$this->dir}/file",
+            name: $name
+        );
+
+        self::assertFalse($outcome->value, 'It was not held all the time');
+        self::assertMatchesRegularExpression('/is unchanged: .*not held by this request any more/', $outcome->messages());
+        $this->assertUntouched('old', 'the lock was another one');
+    }
+
     /** @dataProvider backends */
     public function testAppendingAddsWhole(Cluster $cluster): void
     {

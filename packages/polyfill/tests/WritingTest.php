@@ -108,41 +108,6 @@ final class WritingTest extends FileTestCase
         $this->assertUntouched('old', 'nothing but a part could be read');
     }
 
-    /** @return array<string, array{string}> */
-    public static function meanwhile(): array
-    {
-        return [
-            'the lock of the caller' => [
-                'cluster_lock("job"); $write = fn ($data) => cluster_file_put_contents($file, $data, 0, "job");'
-                    . '$again = function () { cluster_unlock("job"); cluster_lock("job"); };',
-            ],
-            'the lock of the file' => [
-                '$write = fn ($data) => cluster_file_put_contents($file, $data, FILE_APPEND | LOCK_EX);'
-                    . '$again = function () use ($file) { cluster_unlock("file:$file"); cluster_lock("file:$file"); };',
-            ],
-        ];
-    }
-
-    /**
-     * Somebody else may have written in between.
-     *
-     * @dataProvider meanwhile
-     */
-    public function testALockThatWasGivenBackAndTakenAgainIsAnotherOne(string $code): void
-    {
-        file_put_contents("{$this->dir}/file", 'old');
-        $outcome = $this->polyfill()->tryRun($code . <<<'PHP'
-            return $write([new class ($again) {
-                public function __construct(private Closure $again) {}
-                public function __toString(): string { ($this->again)(); return 'new'; }
-            }]);
-            PHP, file: "{$this->dir}/file");
-
-        self::assertFalse($outcome->value, 'It was not held all the time');
-        self::assertMatchesRegularExpression('/is unchanged: .*not held by this request any more/', $outcome->messages());
-        $this->assertUntouched('old', 'the lock was another one');
-    }
-
     public function testTheUmaskIsTheCallersWhateverHappens(): void
     {
         file_put_contents("{$this->dir}/file", 'old');
