@@ -370,7 +370,7 @@ fn what_can_be_renamed_is_renamed_where_writes_in_place_are_allowed() {
     let path = dir.path().join("a");
     fs::write(&path, "old").unwrap();
     let inode = fs::metadata(&path).unwrap().ino();
-    assert!(!put_with(&path, Existing::Replace, &IN_PLACE, b"new").unwrap().in_place);
+    assert!(!put_with(&path, Existing::Replace, IN_PLACE, b"new").unwrap().in_place);
     assert_ne!(fs::metadata(&path).unwrap().ino(), inode);
 }
 

@@ -146,7 +146,7 @@ impl Replacement {
         verify()?;
         let in_place = !temp.rename(&written)?;
         if in_place {
-            temp.write_in_place(&options, verify)?;
+            temp.write_in_place(options, verify)?;
         }
         let durability_warning = if options.durable && !in_place { temp.place.sync() } else { None };
         stale::clean(&temp.place);
@@ -218,7 +218,7 @@ impl Temp {
     }
 
     /// Writes its content into the target, where that is allowed.
-    fn write_in_place(&self, options: &Options, verify: impl FnOnce() -> Result<()>) -> Result<()> {
+    fn write_in_place(&self, options: Options, verify: impl FnOnce() -> Result<()>) -> Result<()> {
         let Some(name) = &self.name else { return Ok(()) };
         let refusal = match (options.mount_point, options.locked) {
             (MountPoint::InPlace, true) => {

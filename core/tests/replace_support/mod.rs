@@ -21,11 +21,11 @@ pub(crate) const NOBODY: u32 = 65534;
 
 /// The whole operation.
 pub(crate) fn put(path: &Path, how: Existing, data: &[u8]) -> Result<Committed> {
-    put_with(path, how, &DURABLE, data)
+    put_with(path, how, DURABLE, data)
 }
 
-pub(crate) fn put_with(path: &Path, how: Existing, options: &Options, data: &[u8]) -> Result<Committed> {
-    let mut new = Replacement::begin(&Target::resolve(path)?, how, options)?;
+pub(crate) fn put_with(path: &Path, how: Existing, options: Options, data: &[u8]) -> Result<Committed> {
+    let mut new = Replacement::begin(&Target::resolve(path)?, how, &options)?;
     new.write(data)?;
     new.commit(|| Ok(()))
 }
@@ -153,11 +153,11 @@ pub(crate) fn help() {
             return;
         }
         "append" => put(&path, Existing::Append, b"new"),
-        "in place" => put_with(&path, Existing::Replace, &IN_PLACE, b"new"),
-        "append in place" => put_with(&path, Existing::Append, &IN_PLACE, b"new"),
-        "nothing in place" => put_with(&path, Existing::Replace, &IN_PLACE, b""),
+        "in place" => put_with(&path, Existing::Replace, IN_PLACE, b"new"),
+        "append in place" => put_with(&path, Existing::Append, IN_PLACE, b"new"),
+        "nothing in place" => put_with(&path, Existing::Replace, IN_PLACE, b""),
         "in place without a lock" => {
-            put_with(&path, Existing::Replace, &Options { locked: false, ..IN_PLACE }, b"new")
+            put_with(&path, Existing::Replace, Options { locked: false, ..IN_PLACE }, b"new")
         }
         "in place, and the lock is lost at the last moment" => {
             let mut new =
