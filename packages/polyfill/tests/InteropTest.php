@@ -168,7 +168,7 @@ final class InteropTest extends TestCase
         foreach ($actors as $actor) {
             $actor->beginRun(<<<'PHP'
                 for ($i = 0; $i < 50; $i++) {
-                    cluster_lock('counter', 60) || throw new Exception('not locked') || exit('not locked');
+                    cluster_lock('counter', 60) || throw new Exception('not locked');
                     file_put_contents($file, (string) (1 + (int) file_get_contents($file)));
                     cluster_unlock('counter') || throw new Exception('lost');
                 }
