@@ -18,6 +18,7 @@ from plan import Fault, Plan
 from record import Record, now
 
 PHP = Path(__file__).resolve().parent / "php"
+CLIENTS = ["phpredis", "predis"]
 # The first of each kind are never killed: only what lives long can be seen to grow.
 STEADY = 2
 # A process that has been told to end does so within the longest wait for a lock.
@@ -33,13 +34,15 @@ class Rig:
     room: Path
     record: Record
     plan: Plan
+    # Of php-cli processes: the ini file with which PHP code stands in the extension's place, and its client libraries.
+    polyfill: Path | None = None
     fpm: Fpm | None = None
     slots: list[Slot] = field(default_factory=list)
     clients: list[threading.Thread] = field(default_factory=list)
     stopping: threading.Event = field(default_factory=threading.Event)
 
-    def command(self, script: str, *arguments: str) -> list[str]:
-        return [*prefix(), self.php, "-c", str(self.ini), str(PHP / script), *arguments]
+    def command(self, script: str, *arguments: str, ini: Path | None = None) -> list[str]:
+        return [*prefix(), self.php, "-c", str(ini or self.ini), str(PHP / script), *arguments]
 
     def start(self, fpm: str, cli: int, children: int) -> None:
         rng = random.Random(f"{self.plan.seed} processes")
@@ -112,13 +115,19 @@ class Slot(threading.Thread):
         rig, count = self._rig, 0
         steady = self._number < STEADY
         log = (rig.room / f"cli-{self._number}.log").open("a")
+        environment, ini = php_environment(rig.room), None
+        if rig.polyfill and self._number % 2:
+            ini = rig.polyfill
+            environment["CLUSTER_LOCK_POLYFILL"] = CLIENTS[self._number // 2 % len(CLIENTS)]
+        if rig.polyfill:
+            environment["CLUSTER_LOCK_CHAOS_INTERRUPTS"] = "1"
         while not rig.stopping.is_set():
             count += 1
             who = f"cli-{self._number}-{count}"
             actions = 0 if steady else self._rng.randint(3, 60)
             self.process = subprocess.Popen(
-                rig.command("worker.php", str(rig.room), who, str(self._rng.getrandbits(31)), str(actions)),
-                env=php_environment(rig.room), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                rig.command("worker.php", str(rig.room), who, str(self._rng.getrandbits(31)), str(actions), ini=ini),
+                env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
             self.who = who
             rig.record.tell("spawn", who=who, pid=self.process.pid)
             code = self.process.wait()

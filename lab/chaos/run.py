@@ -47,6 +47,9 @@ def main() -> None:
     parser.add_argument("--cli", type=int, default=10, help="php-cli processes at a time (10)")
     parser.add_argument("--fpm", type=int, default=6, help="php-fpm workers (6)")
     parser.add_argument("--no-pace", action="store_true", help="a wait that is too long is none until it is a minute")
+    parser.add_argument("--polyfill", action="store_true",
+                        help="every second php-cli process with packages/polyfill, on phpredis and on Predis, in the "
+                             "extension's place; and signals and garbage that lock in all of them")
     parser.add_argument("--keep", type=Path, default=None, help="where the histories of a seed with violations are kept")
     parser.add_argument("--php", default=shutil.which("php"), help=argparse.SUPPRESS)
     parser.add_argument("--proxy", type=Path, required=True, help=argparse.SUPPRESS)
@@ -98,6 +101,7 @@ def one(given: argparse.Namespace, seed: int) -> checker.Verdict:
                 print(f"   kept in {kept}")
             broken = " --broken" if given.sabotage else ""
             broken += "" if given.topology == "single" else f" --topology {given.topology}"
+            broken += " --polyfill" if given.polyfill else ""
             print(f"   again: script/chaos{broken} --seed {seed} --seconds {given.seconds:g}")
         print(f"   seed {seed}: {len(verdict.violations)} violations", flush=True)
         return verdict
@@ -113,6 +117,8 @@ def run(given: argparse.Namespace, plan: plans.Plan, room: Path) -> None:
     try:
         ini = write_ini(given, plan, room, server.dsn)
         rig = Rig(given.php, ini, room, record, plan)
+        if given.polyfill:
+            rig.polyfill = write_polyfill_ini(ini)
         record.tell("begin", seed=plan.seed, flock_mode=plan.flock_mode, aof=plan.aof)
         watch = Watch(record)
         watch.start()
@@ -163,6 +169,17 @@ def write_ini(given: argparse.Namespace, plan: plans.Plan, room: Path, dsn: str)
         "cluster_lock.retry_after": 0.2, "cluster_lock.flock_mode": plan.flock_mode,
     }
     (folder / "php.ini").write_text("".join(f"{name} = {value}\n" for name, value in settings.items()))
+    return folder / "php.ini"
+
+
+def write_polyfill_ini(ini: Path) -> Path:
+    """The same settings, which packages/polyfill reads there, and what it needs instead of the extension."""
+    folder = ini.parent / "polyfill"
+    folder.mkdir()
+    lines = [line for line in ini.read_text().splitlines() if not line.startswith("extension ")]
+    lines += [f"extension = {name}" for name in ("igbinary", "redis")]
+    lines += [f'auto_prepend_file = "{ROOT}/packages/polyfill/tests/prepend.php"', 'include_path = ".:/usr/share/php"']
+    (folder / "php.ini").write_text("\n".join(lines) + "\n")
     return folder / "php.ini"
 
 

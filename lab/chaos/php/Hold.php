@@ -257,17 +257,25 @@ final class Hold
     /** @return array{bool, ?string} what it returned, and what it warned of or threw */
     private function call(callable $function): array
     {
-        error_clear_last();
-        try {
-            $result = @$function();
+        $warning = null;
+        // Not error_get_last(): that may be a signal handler's, which comes in between.
+        set_error_handler(static function (int $level, string $message) use (&$warning): bool {
+            $warning = $message;
 
-            return [$result === true, error_get_last()['message'] ?? null];
+            return true;
+        });
+        try {
+            $result = $function();
+
+            return [$result === true, $warning];
         } catch (ClusterLockTimeoutException) {
             return [false, null];
         } catch (ClusterLockException $e) {
             $lost = $e instanceof ClusterLockLostException ? 'lost: ' : '';
 
             return [false, $lost . $e->getMessage()];
+        } finally {
+            restore_error_handler();
         }
     }
 }

@@ -14,6 +14,9 @@ require __DIR__ . '/load.php';
 mt_srand((int) $seed);
 $history = new History("$room/history", $who);
 $actor = new Actor($history, $room);
+if (getenv('CLUSTER_LOCK_CHAOS_INTERRUPTS') === '1') {
+    ClusterLock\Chaos\interrupt($history);
+}
 for ($done = 0; (int) $actions === 0 || $done < (int) $actions; $done++) {
     clearstatcache();
     if (file_exists("$room/stop")) {
