@@ -71,6 +71,22 @@ def prepare(write: bool) -> None:
             (layer / part).mkdir(parents=True)
         run("mount", "-t", "overlay", "-o", f"lowerdir={directory},upperdir={layer}/upper,workdir={layer}/work", "layer",
             directory)
+    hide_other_phps(os.environ.get("PHP") or shutil.which("php") or "php")
+
+
+def hide_other_phps(php: str) -> None:
+    """What else this machine has installed is no part of the pages' host: a device is no program to anybody."""
+    minor = php_minor(php)
+    own = os.path.realpath(find_fpm(minor) or php)
+    directories = [*os.environ.get("PATH", "").split(os.pathsep), "/usr/local/sbin", "/usr/sbin", "/sbin"]
+    found = {os.path.realpath(path) for directory in directories for path in Path(directory).glob("php*fpm*")}
+    for other in sorted(found - {own}):
+        run("mount", "--bind", "/dev/null", other)
+
+
+def php_minor(php: str) -> str:
+    return subprocess.run([php, "-n", "-r", "echo PHP_MAJOR_VERSION, '.', PHP_MINOR_VERSION;"],
+                          capture_output=True, text=True, check=True).stdout
 
 
 PLAIN = ("--port", "6379", "--bind", "127.0.0.1", *ADDRESSES[:1], "--enable-debug-command", "local")
@@ -84,8 +100,7 @@ class Stand:
         self.so = os.environ.get("CLUSTER_LOCK_SO") or str(ROOT / "target/modules/cluster_lock.so")
         if not Path(self.so).exists():
             sys.exit(f"docs: there is no {self.so}: run script/build")
-        minor = subprocess.run([self.php, "-n", "-r", "echo PHP_MAJOR_VERSION, '.', PHP_MINOR_VERSION;"],
-                               capture_output=True, text=True, check=True).stdout
+        minor = php_minor(self.php)
         self.fpm = find_fpm(minor) or sys.exit(f"docs: no php-fpm{minor}")
         self.running: list = []
         self.holders: list[Holder] = []

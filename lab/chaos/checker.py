@@ -101,6 +101,11 @@ class Checker:
         return (any(stall.touches(begin, end) for stall in self.history.stalls)
                 or any(self.history.stops(one, begin, end) for one in who))
 
+    def interrupted(self, hold: Hold, end: int) -> bool:
+        """Its process was in a signal's handler between the question and then, for whatever that had to wait for."""
+        return any(hold.ask < other.ask < end and other.who == hold.who
+                   for name, holds in self.by_name.items() if name.startswith("interrupt-") for other in holds)
+
     def is_plain(self, name: str) -> bool:
         """Only our lock decides about it: behind "gate" stands the kernel's as well."""
         return self.history.flock_mode == "replace" or not name.startswith("file:")
@@ -137,7 +142,8 @@ def stillborn(c: Checker) -> Iterator[Violation]:
         if hold.got is None or not hold.looks or hold.why is not None or not c.is_plain(hold.name):
             continue
         at, left = hold.looks[0]
-        if left == 0 and not c.stood_still(hold.got, at, hold.who) and not c.lost_data(hold.name, hold.ask, at):
+        if (left == 0 and not c.stood_still(hold.got, at, hold.who) and not c.lost_data(hold.name, hold.ask, at)
+                and not c.interrupted(hold, at)):
             yield Violation("stillborn", f"\"{hold.name}\" was acquired with a lease that had run out", [hold], hold.got)
 
 

@@ -14,6 +14,8 @@ function interrupt(History $history): void
 {
     $names = ['interrupt-a', 'interrupt-b'];
     pcntl_async_signals(true);
+    // PHP takes handlers away before it ends, and this signal's default is death.
+    register_shutdown_function(static fn () => pcntl_signal(SIGALRM, SIG_IGN) && pcntl_alarm(0));
     pcntl_signal(SIGALRM, static function () use ($history, $names): void {
         $hold = new Hold($history, ['function', 'object'][random_int(0, 1)], $names[random_int(0, 1)], LOCK_EX, 2.0);
         if ($hold->take(0.0)) {
