@@ -22,7 +22,9 @@ abstract class TestCase extends PhpUnitTestCase
         parent::setUp();
         if (Php::polyfill() !== null) {
             $cannot = require dirname(__DIR__, 2) . '/packages/polyfill/tests/cannot.php';
-            $test = substr(static::class, strlen('ClusterLock\\Tests\\')) . "::{$this->getName()}";
+            // From PHPUnit 10 on it has another name.
+            $name = method_exists($this, 'nameWithDataSet') ? $this->nameWithDataSet() : $this->getName();
+            $test = substr(static::class, strlen('ClusterLock\\Tests\\')) . "::$name";
             foreach ($cannot as $why => $patterns) {
                 foreach ($patterns as $pattern) {
                     if (fnmatch($pattern, $test, FNM_NOESCAPE)) {

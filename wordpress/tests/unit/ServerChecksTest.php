@@ -27,7 +27,7 @@ final class ServerChecksTest extends TestCase
      */
     public function testReachable(string $backend, array $servers, string $status, string $says): void
     {
-        $verdict = Server_Checks::reachable(self::status($backend), $servers);
+        $verdict = Server_Checks::reachable(self::status_of($backend), $servers);
         self::assertSame($status, $verdict->status, $verdict->label);
         self::assertStringContainsString($says, $verdict->label . $verdict->description());
     }
@@ -64,7 +64,7 @@ final class ServerChecksTest extends TestCase
      */
     public function testEviction(string $backend, ?array $servers, string $status, string $says): void
     {
-        $verdict = Server_Checks::eviction(self::status($backend), $servers);
+        $verdict = Server_Checks::eviction(self::status_of($backend), $servers);
         self::assertSame($status, $verdict->status, $verdict->label);
         self::assertStringContainsString($says, $verdict->label . $verdict->description());
     }
@@ -94,7 +94,7 @@ final class ServerChecksTest extends TestCase
      */
     public function testDatabase(string $backend, ?array $servers, array $caches, string $status, string $says): void
     {
-        $verdict = Server_Checks::database(self::status($backend), $servers, $caches);
+        $verdict = Server_Checks::database(self::status_of($backend), $servers, $caches);
         self::assertSame($status, $verdict->status, $verdict->label);
         self::assertStringContainsString($says, $verdict->label . $verdict->description());
     }
@@ -119,20 +119,20 @@ final class ServerChecksTest extends TestCase
     public function testWhatServersSayIsEscaped(): void
     {
         $evil = ['server' => '<script>', 'error' => '<img src=x>'] + self::DOWN;
-        $result = Server_Checks::reachable(self::status('redis'), [$evil])->result('cluster_lock_server');
+        $result = Server_Checks::reachable(self::status_of('redis'), [$evil])->result('cluster_lock_server');
         self::assertStringNotContainsString('<script>', $result['description']);
         self::assertStringContainsString('&lt;img src=x&gt;', $result['description']);
     }
 
     public function testTheResultIsWhatWordPressExpects(): void
     {
-        $result = Server_Checks::reachable(self::status('redis'), [self::GOOD])->result('cluster_lock_server', '<p>x</p>');
+        $result = Server_Checks::reachable(self::status_of('redis'), [self::GOOD])->result('cluster_lock_server', '<p>x</p>');
         self::assertSame(['test', 'status', 'label', 'badge', 'description', 'actions'], array_keys($result));
         self::assertSame(['label', 'color'], array_keys($result['badge']));
     }
 
     /** @return array<string, mixed> */
-    private static function status(string $backend): array
+    private static function status_of(string $backend): array
     {
         return ['backend' => $backend, 'dsn' => 'redis://user:***@10.0.0.5:6379/0'];
     }
