@@ -321,9 +321,11 @@ fn is_without_lua(text: &str) -> bool {
     text.contains("scripting engine")
 }
 
-/// `The user executing the script can't run this command`: some servers say so without `NOPERM`.
+/// `The user executing the script can't run this command`, Redis 8: `ACL failure in script: User … has no permissions to
+/// run the 'zadd' command`. Some servers say so without `NOPERM`.
 fn is_about_rights(text: &str) -> bool {
-    text.to_ascii_lowercase().contains("user executing the script")
+    let text = text.to_ascii_lowercase();
+    text.contains("user executing the script") || text.contains("acl failure in script")
 }
 
 /// `unknown command 'EVALSHA'`; `Unknown Redis command called from script`, and what else it is called there.

@@ -65,7 +65,8 @@ final class Fault extends Exception
                 . 'built or started without Lua: it needs that)',
             preg_match('/unknown (\S+ )?command/i', $this->getMessage()) === 1 => ' (locks need this command: a '
                 . "rename-command in the server's configuration, or a proxy before it, takes it away)",
-            $this->is('NOPERM') || stripos($this->getMessage(), 'user executing the script') !== false
+            $this->is('NOPERM')
+                || preg_match('/user executing the script|ACL failure in script/i', $this->getMessage()) === 1
                 => " (the ACL user lacks a right: see the ACL line in cluster_lock's README)",
             default => match ($this->refusal) {
                 'NOSCRIPT' => ' (it was sent the whole script: a proxy in between does not pass scripts on as they are)',
