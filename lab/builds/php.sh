@@ -49,7 +49,7 @@ make_php() {
         ./configure --prefix="$tree/installed" --disable-all --disable-phpdbg --disable-cgi \
             --enable-cli --enable-fpm --enable-embed=static --enable-pcntl --enable-posix --enable-opcache \
             --with-libxml --enable-dom --enable-xml --enable-xmlwriter --enable-xmlreader --enable-simplexml \
-            --enable-mbstring --disable-mbregex --enable-tokenizer --enable-ctype --enable-filter --enable-phar \
+            --enable-session --enable-mbstring --disable-mbregex --enable-tokenizer --enable-ctype --enable-filter --enable-phar \
             --with-ffi "$@"
         make -j"$(nproc)" "${linking[@]}"
         make install "${linking[@]}"

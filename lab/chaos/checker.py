@@ -143,7 +143,7 @@ def stillborn(c: Checker) -> Iterator[Violation]:
             continue
         at, left = hold.looks[0]
         if (left == 0 and not c.stood_still(hold.got, at, hold.who) and not c.lost_data(hold.name, hold.ask, at)
-                and not c.interrupted(hold, at)):
+                and not c.interrupted(hold, at) and not c.outage(hold.got, at)):
             yield Violation("stillborn", f"\"{hold.name}\" was acquired with a lease that had run out", [hold], hold.got)
 
 

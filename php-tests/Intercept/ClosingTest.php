@@ -57,7 +57,11 @@ final class ClosingTest extends FlockTestCase
             . 'say("goes on"); $other = fopen($file, "r"); say(flock($other, LOCK_SH | LOCK_NB)); say(fgets($other));',
             ['cluster_lock.intercept' => $this->dir, 'cluster_lock.flock_mode' => $mode]
         );
-        self::assertSame(0, $process->wait(), $process->transcript());
+        $code = $process->wait();
+        if (PHP_DEBUG && str_contains($process->errors(), 'SplFileObject::fstat(): Return value must be of type array')) {
+            self::markTestSkipped('This PHP checks what its own fstat() returns, which is false for a stream without a status');
+        }
+        self::assertSame(0, $code, $process->transcript());
         self::assertSame("told\ngoes on\ntrue\ncontent\n", $process->output());
     }
 

@@ -96,8 +96,9 @@ final class CommandTest extends TestCase
         foreach (['asked' => "$dir/bin", 'alone' => "$dir/none"] as $how => $path) {
             [$php, $complaints] = $this->both($ini, $path, $server->dsn());
             $shown = "$how: " . json_encode($php) . "\n$complaints";
-                if ($php['held'] && $complaints === '') {
-                if ($how === 'alone' && $php['code'] === 2) {
+            if ($php['held'] && $complaints === '') {
+                // A thread-safe PHP takes no php.ini from a pipe, so it cannot be asked.
+                if (($how === 'alone' || PHP_ZTS) && $php['code'] === 2) {
                     self::assertStringContainsString('cluster-lock has read it itself', $php['said'], $shown);
                     continue;
                 }

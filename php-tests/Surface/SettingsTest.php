@@ -268,7 +268,7 @@ final class SettingsTest extends TestCase
             'php_value[cluster_lock.timeout]' => '5',
         ]);
         $ask = 'ini_set("cluster_lock.ttl", 7); phpinfo(INFO_MODULES);'
-            . 'echo "|", json_encode([cluster_lock_status()["refused"], ini_get("cluster_lock.ttl")]);';
+            . 'echo "#answer#", json_encode([cluster_lock_status()["refused"], ini_get("cluster_lock.ttl")]);';
         $logs = $said = [];
         foreach ([1, 2] as $ignored) {
             $request = $fpm->begin($ask);
@@ -284,7 +284,7 @@ final class SettingsTest extends TestCase
         }
         self::assertSame(3, substr_count($logs[0], 'cluster_lock.'), "Each once: $logs[0]");
         self::assertSame('', $logs[1], 'The second request repeats nothing');
-        [$refused, $ttl] = json_decode(explode('|', $said[1])[1], true);
+        [$refused, $ttl] = json_decode(explode('#answer#', $said[1])[1], true);
         self::assertSame('7', $ttl, 'What is set by code applies');
         self::assertSame(
             ['cluster_lock.dsn', 'cluster_lock.intercept', 'cluster_lock.ttl'],

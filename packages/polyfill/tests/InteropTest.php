@@ -25,6 +25,34 @@ final class InteropTest extends TestCase
         return Sides::all();
     }
 
+    /** @return array<string, array{bool}> */
+    public static function killedAndNext(): array
+    {
+        return ['the extension is killed' => [true], 'the polyfill is killed' => [false]];
+    }
+
+    /** @dataProvider killedAndNext */
+    public function testTheNextWriterRemovesWhatAKilledOneHasLeft(bool $extensionIsKilled): void
+    {
+        $cluster = Cluster::redis();
+        [$extension, $polyfill] = [Sides::extension($cluster), Sides::polyfill($cluster, 'phpredis')];
+        [$killed, $next] = $extensionIsKilled ? [$extension, $polyfill] : [$polyfill, $extension];
+        $dir = TempDir::forTest();
+        $killed->beginRun(<<<'PHP'
+            cluster_file_put_contents("$dir/file", [new class {
+                public function __toString(): string { posix_kill(getmypid(), SIGKILL); return 'never'; }
+            }]);
+            PHP, dir: $dir);
+        $killed->process()->wait();
+        $left = glob("$dir/.*.cluster_lock.tmp");
+        self::assertCount(1, $left, 'A killed writer leaves its temporary file');
+        // Stale is what is an hour old.
+        touch($left[0], time() - 7200);
+        $next->call('cluster_file_put_contents', "$dir/other", 'whole');
+
+        self::assertSame([], glob("$dir/.*.cluster_lock.tmp"), 'It knows by the name that its owner was of this host');
+    }
+
     /** @dataProvider sides */
     public function testTheyExcludeEachOther(Cluster $cluster, string $client): void
     {

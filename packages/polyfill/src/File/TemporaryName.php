@@ -99,11 +99,12 @@ final class TemporaryName
         return '.' . substr($target, 0, $end) . '~' . substr(sha1($target), 0, 16) . '.';
     }
 
-    /** What process ids on this machine, since this boot, in this container are told apart by. */
+    /** What process ids on this machine, since this boot, in this container are told apart by: the extension's bytes. */
     private static function host(): string
     {
         $namespace = Quiet::try(static fn () => readlink('/proc/self/ns/pid'));
+        $boot = Host::boot() === '' ? '' : Host::boot() . "\n";
 
-        return self::$host ??= substr(sha1(php_uname('n') . Host::boot() . $namespace), 0, 8);
+        return self::$host ??= substr(sha1(php_uname('n') . $boot . $namespace), 0, 8);
     }
 }
