@@ -35,7 +35,7 @@ function load(): void
         'ObjectState', 'Objects', 'PathMap', 'Quiet', 'Raise', 'Redis\Connection', 'Redis\Driver', 'Redis\Fault',
         'Redis\Link', 'Redis\PhpRedisDriver', 'Redis\PredisDriver', 'Redis\Record', 'Redis\RedisStore',
         'Redis\ScriptTexts', 'Redis\Scripts', 'Redis\Socket', 'Redis\Survey', 'Redis\Tls', 'Report', 'Request',
-        'Reserve', 'Secret', 'Settings', 'Status', 'Store', 'Text', 'Trial', 'Turn', 'Value', 'Wish',
+        'Reserve', 'Secret', 'Settings', 'Status', 'Store', 'Text', 'Trial', 'Turn', 'Undisturbed', 'Value', 'Wish',
     ] as $class) {
         class_exists(__NAMESPACE__ . "\\$class");
     }

@@ -7,6 +7,7 @@ namespace ClusterLock\Polyfill\Local;
 use ClusterLock\Polyfill\Failure;
 use ClusterLock\Polyfill\Quiet;
 use ClusterLock\Polyfill\Text;
+use ClusterLock\Polyfill\Undisturbed;
 use Exception;
 
 /**
@@ -28,8 +29,7 @@ final class Section
     /** @param resource $file */
     private function __construct(
         private $file,
-        private readonly bool $collects,
-        private readonly bool $interrupts,
+        private readonly Undisturbed $undisturbed,
         private readonly int $mask,
     ) {
     }
@@ -89,16 +89,8 @@ final class Section
     /** @param resource $file */
     private static function enter($file, ?bool &$isBusy): bool
     {
-        $collects = self::has('gc_enabled', 'gc_disable', 'gc_enable') && gc_enabled();
-        $interrupts = self::has('pcntl_async_signals', 'pcntl_signal_dispatch') && pcntl_async_signals();
-        // Before the lock: there must be no moment with it in which they may run.
-        if ($collects) {
-            gc_disable();
-        }
-        if ($interrupts) {
-            pcntl_async_signals(false);
-        }
-        $section = new self($file, $collects, $interrupts, umask(0077));
+        // Before the lock: there must be no moment with it in which others may run.
+        $section = new self($file, new Undisturbed(), umask(0077));
         $isEntered = flock($file, LOCK_EX | LOCK_NB, $wouldBlock);
         $isBusy = (bool) $wouldBlock;
         if ($isEntered) {
@@ -108,17 +100,6 @@ final class Section
         }
 
         return $isEntered;
-    }
-
-    private static function has(string ...$functions): bool
-    {
-        foreach ($functions as $function) {
-            if (!function_exists($function)) {
-                return false;
-            }
-        }
-
-        return true;
     }
 
     private function leave(): void
@@ -140,14 +121,7 @@ final class Section
     private function restore(): void
     {
         umask($this->mask);
-        if ($this->collects) {
-            gc_enable();
-        }
-        if ($this->interrupts) {
-            pcntl_async_signals(true);
-            // Those that came meanwhile.
-            pcntl_signal_dispatch();
-        }
+        $this->undisturbed->end();
     }
 
     /** @param resource $file */

@@ -7,6 +7,7 @@ namespace ClusterLock\Polyfill\Redis;
 use ClusterLock\Polyfill\Dsn;
 use ClusterLock\Polyfill\Failure;
 use ClusterLock\Polyfill\Settings;
+use ClusterLock\Polyfill\Undisturbed;
 use Predis\Client;
 use SensitiveParameter;
 
@@ -34,9 +35,13 @@ final class Connection
         $name = substr((string) preg_replace('/[^!-~]/', '', $settings->node), 0, 64);
         $name = "cluster_lock@$name:" . getmypid();
         try {
-            $hello = self::undisturbed(
-                fn (): mixed => $this->call(['HELLO', '2', ...$dsn->login(), 'SETNAME', $name], $timeout)
-            );
+            // Code of others could see the password among the arguments of the client library.
+            $undisturbed = new Undisturbed();
+            try {
+                $hello = $this->call(['HELLO', '2', ...$dsn->login(), 'SETNAME', $name], $timeout);
+            } finally {
+                $undisturbed->end();
+            }
             if ($dsn->database !== 0) {
                 $this->call(['SELECT', (string) $dsn->database], $timeout);
             }
@@ -58,31 +63,6 @@ final class Connection
     public function call(#[SensitiveParameter] array $words, float $patience): mixed
     {
         return $this->driver->call($words, $patience);
-    }
-
-    /**
-     * No code of others runs meanwhile, which could see the password among the arguments of a client library.
-     *
-     * @param callable(): mixed $work
-     */
-    private static function undisturbed(callable $work): mixed
-    {
-        // Some hosts disable single functions of these.
-        $hasSignals = function_exists('pcntl_async_signals') && function_exists('pcntl_signal_dispatch')
-            && pcntl_async_signals();
-        $hasCollector = function_exists('gc_disable') && function_exists('gc_enable') && (bool) ini_get('zend.enable_gc');
-        $hasSignals && pcntl_async_signals(false);
-        $hasCollector && gc_disable();
-        try {
-            return $work();
-        } finally {
-            $hasCollector && gc_enable();
-            if ($hasSignals) {
-                pcntl_async_signals(true);
-                // Those that came meanwhile are not seen before the next one, else.
-                pcntl_signal_dispatch();
-            }
-        }
     }
 
     /** What a client library says of a broken connection, in the words of this one. */
