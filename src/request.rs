@@ -242,9 +242,6 @@ impl Request {
     /// Acquires for `cluster_lock()` and those that nest in it. `resume` is the number of a wait that
     /// was interrupted, or 0.
     pub(crate) fn lock(&mut self, name: &LockName, wish: &Wish, resume: u64) -> Asked {
-        if ffi::in_coroutine() {
-            return Err(Error::Coroutine).into();
-        }
         let fiber = ffi::fiber();
         let waiting = self.waits.remove(&resume);
         let wish =
@@ -270,6 +267,9 @@ impl Request {
         let Some(held) = self.locks.get_mut(name) else {
             return self.lock_anew(name, wish);
         };
+        if ffi::in_coroutine() {
+            return Err(Error::Coroutine).into();
+        }
         if held.fiber != fiber && held.lease.is_held() {
             return refused(wish, Error::OtherFiber).into();
         }

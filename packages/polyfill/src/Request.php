@@ -98,10 +98,10 @@ final class Request
      */
     public static function lock(LockName $name, Wish $wish): Turn
     {
-        if (Host::inCoroutine()) {
+        $held = self::$holds[$name->bytes] ?? null;
+        if ($held !== null && Host::inCoroutine()) {
             throw Failure::coroutine();
         }
-        $held = self::$holds[$name->bytes] ?? null;
         if ($held !== null && !$held->isOurs() && $held->lease->isHeld()) {
             return $wish->timeout === 0.0 ? new Turn(null) : throw Failure::otherFiber();
         }
