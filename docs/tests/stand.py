@@ -71,17 +71,22 @@ def prepare(write: bool) -> None:
             (layer / part).mkdir(parents=True)
         run("mount", "-t", "overlay", "-o", f"lowerdir={directory},upperdir={layer}/upper,workdir={layer}/work", "layer",
             directory)
-    hide_other_phps(os.environ.get("PHP") or shutil.which("php") or "php")
+    hide_other_phps()
 
 
-def hide_other_phps(php: str) -> None:
+def hide_other_phps() -> None:
     """What else this machine has installed is no part of the pages' host: a device is no program to anybody."""
+    php = find_php()
     minor = php_minor(php)
     own = os.path.realpath(find_fpm(minor) or php)
     directories = [*os.environ.get("PATH", "").split(os.pathsep), "/usr/local/sbin", "/usr/sbin", "/sbin"]
     found = {os.path.realpath(path) for directory in directories for path in Path(directory).glob("php*fpm*")}
     for other in sorted(found - {own}):
         run("mount", "--bind", "/dev/null", other)
+
+
+def find_php() -> str:
+    return os.environ.get("PHP") or shutil.which("php") or sys.exit("docs: no php")
 
 
 def php_minor(php: str) -> str:
@@ -96,7 +101,7 @@ class Stand:
     """The host while one page is run."""
 
     def __init__(self) -> None:
-        self.php = os.environ.get("PHP") or shutil.which("php") or sys.exit("docs: no php")
+        self.php = find_php()
         self.so = os.environ.get("CLUSTER_LOCK_SO") or str(ROOT / "target/modules/cluster_lock.so")
         if not Path(self.so).exists():
             sys.exit(f"docs: there is no {self.so}: run script/build")
