@@ -126,6 +126,12 @@ final class ForkTest extends TestCase
     /** @dataProvider backends */
     public function testTheParentsLeaseIsRenewedAfterAFork(Cluster $cluster): void
     {
+        if (getenv('ASAN_OPTIONS') !== false) {
+            self::markTestSkipped(
+                'A fork at the moment when another thread is in the allocator of GCC 12\'s sanitizer leaves its lock to the '
+                . 'child, whose thread then waits for it for ever (glibc\'s own allocator comes through a fork).'
+            );
+        }
         $end = TempDir::forTest() . '/end';
         $process = $cluster->process(<<<PHP
             cluster_lock('parent', 0) || exit('not locked');
