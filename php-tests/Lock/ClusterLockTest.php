@@ -139,6 +139,39 @@ final class ClusterLockTest extends TestCase
     }
 
     /** @dataProvider backends */
+    public function testItCanStillBeUsedByDestructorsAfterItsOwn(Cluster $cluster): void
+    {
+        $seen = $cluster->actor()->run(<<<'PHP'
+            class Job {
+                public static array $seen = [];
+                public ?Job $self;
+                public function __construct(public ClusterLock $lock) { $this->self = $this; }
+                public function __destruct() {
+                    $acquired = $this->lock->acquire(0);
+                    $this->lock->release();
+                    self::$seen[] = [$acquired, $this->lock->isHeld(), $this->lock->remaining(), $this->lock->acquire(0)];
+                }
+            }
+            // The collector calls the destructors of all garbage, in the order in which it became that, before it frees any.
+            foreach ([true, false] as $lockFirst) {
+                $lock = new ClusterLock('job');
+                $lock->acquire(0);
+                $job = new Job($lock);
+                if ($lockFirst) {
+                    $lock = null;
+                }
+                $job = null;
+                $lock = null;
+                gc_collect_cycles();
+            }
+            return Job::$seen;
+            PHP);
+
+        self::assertSame([[true, false, 0.0, true], [true, false, 0.0, true]], $seen);
+        $cluster->assertFree('job', 'All of them are gone');
+    }
+
+    /** @dataProvider backends */
     public function testDestroyingALostLockWarns(Cluster $cluster): void
     {
         $alice = $this->withObject($cluster, "new ClusterLock('job', LOCK_EX)");

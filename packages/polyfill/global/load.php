@@ -8,6 +8,7 @@ namespace ClusterLock\Polyfill;
  * Every function begins here. The first call of a request loads all classes from where the functions are from: another copy
  * of this package (of another plugin, in another version) may have a loader in front of any that is registered before, and
  * what preloading has defined has no loader at all. Nor is a file needed later, when a deployment may have removed it.
+ * A signal's handler, which may come here, too, waits until all is there.
  */
 function load(): void
 {
@@ -15,7 +16,20 @@ function load(): void
     if ($isDone) {
         return;
     }
-    $isDone = true;
+    $undisturbed = new Undisturbed();
+    try {
+        // One that came before that has loaded all.
+        if (!$isDone) {
+            $isDone = true;
+            loadAll();
+        }
+    } finally {
+        $undisturbed->end();
+    }
+}
+
+function loadAll(): void
+{
     // Where PHP lacks what nothing works without, nothing of src/ is loaded.
     if (!(require __DIR__ . '/disabled.php')) {
         return;
@@ -35,7 +49,7 @@ function load(): void
         'ObjectState', 'Objects', 'PathMap', 'Quiet', 'Raise', 'Redis\Connection', 'Redis\Driver', 'Redis\Fault',
         'Redis\Link', 'Redis\PhpRedisDriver', 'Redis\PredisDriver', 'Redis\Record', 'Redis\RedisStore',
         'Redis\ScriptTexts', 'Redis\Scripts', 'Redis\Socket', 'Redis\Survey', 'Redis\Tls', 'Report', 'Request',
-        'Reserve', 'Secret', 'Settings', 'Status', 'Store', 'Text', 'Trial', 'Turn', 'Undisturbed', 'Value', 'Wish',
+        'Reserve', 'Secret', 'Settings', 'Status', 'Store', 'Text', 'Trial', 'Turn', 'Value', 'Wish',
     ] as $class) {
         class_exists(__NAMESPACE__ . "\\$class");
     }

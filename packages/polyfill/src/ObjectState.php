@@ -17,4 +17,9 @@ final class ObjectState
         public readonly ?float $ttl,
     ) {
     }
+
+    public function __destruct()
+    {
+        Objects::free($this);
+    }
 }

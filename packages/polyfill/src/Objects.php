@@ -95,17 +95,25 @@ final class Objects
         }
         Request::enter();
         $state = Request::objects()[$object];
-        if ($state->lease !== null && self::isDestroyedByPhp()) {
+        if (self::isDestroyedByPhp()) {
             Request::outlives($state);
 
             return;
         }
-        unset(Request::objects()[$object]);
         if ($state->lease !== null) {
             $message = self::giveBack($state, $class);
             if ($message !== null) {
                 Raise::warning('ClusterLock::__destruct', $message);
             }
+        }
+    }
+
+    /** The object is gone; a destructor of other garbage may have acquired with it after its own. */
+    public static function free(ObjectState $state): void
+    {
+        if ($state->lease !== null && !Guard::isTheEnd()) {
+            [$lease, $state->lease] = [$state->lease, null];
+            Request::letGo($lease);
         }
     }
 

@@ -45,6 +45,38 @@ final class InterruptedTest extends TestCase
         self::assertSame('', $process->errors(), 'Nothing is amiss');
     }
 
+    public function testASignalDuringTheFirstCallMeetsNothingHalfLoaded(): void
+    {
+        // Each process loads once, and signals come all the time while it does.
+        $cluster = Cluster::local();
+        for ($i = 0; $i < 10; $i++) {
+            $process = Sides::process('phpredis', self::ASYNC . <<<'PHP'
+                $handled = 0;
+                pcntl_signal(SIGUSR1, static function () use (&$handled) {
+                    $handled++;
+                    // The main program's call is the first.
+                    count(debug_backtrace()) > 1 && cluster_lock_info('job');
+                });
+                $parent = getmypid();
+                if (($child = pcntl_fork()) === 0) {
+                    pcntl_signal(SIGUSR1, SIG_DFL);
+                    for ($sent = 0; $sent < 1000 && posix_kill($parent, SIGUSR1); $sent++) {
+                        usleep(30);
+                    }
+                    posix_kill(getmypid(), SIGKILL);
+                }
+                while ($handled === 0);
+                say(cluster_lock('job', 0));
+                say(cluster_unlock('job'));
+                pcntl_waitpid($child, $status);
+                PHP, $cluster->settings());
+
+            self::assertSame(0, $process->wait(), $process->transcript());
+            self::assertSame("true\ntrue\n", $process->output(), $process->transcript());
+            self::assertSame('', $process->errors(), 'Nothing is amiss');
+        }
+    }
+
     /** @dataProvider clients */
     public function testAWaitIsNotWhatAHandlerTakesForItsLock(string $client): void
     {

@@ -77,6 +77,13 @@ final class RequestEndTest extends TestCase
                 0,
                 "true\n",
             ],
+            'one that holds nothing is there for a destructor, too' => [
+                '$lock = new ClusterLock("job"); Keep::$all[] = $lock;'
+                    . 'Keep::$all[] = new Last(static function () use ($lock) {'
+                    . 'say($lock->isHeld()); say($lock->acquire(0)); }); unset($lock);',
+                0,
+                "false\ntrue\n",
+            ],
             'who destroys a lock in a destructor has given it back' => [
                 'Keep::$all[] = new Last(static function () { unset(Keep::$all["lock"]);'
                     . 'say(cluster_lock_info("job") === null); });'

@@ -4,6 +4,8 @@ declare(strict_types=1);
 
 namespace ClusterLock\Polyfill;
 
+use Error;
+
 /** From its making to its end no signal is handled and no garbage, which may have destructors, is collected. */
 final class Undisturbed
 {
@@ -37,8 +39,14 @@ final class Undisturbed
 
     private static function has(string ...$functions): bool
     {
+        try {
+            $exists = \function_exists(...);
+        } catch (Error) {
+            // Disabled, as disabled.php will say.
+            return false;
+        }
         foreach ($functions as $function) {
-            if (!function_exists($function)) {
+            if (!$exists($function)) {
                 return false;
             }
         }
