@@ -223,7 +223,7 @@ export class Stand {
         for (const part of ['cluster-lock.php', 'cluster-lock'].filter((x) => existsSync(join(ROOT, 'wordpress', x)))) {
             cpSync(join(ROOT, 'wordpress', part), join(content, 'mu-plugins', part), copy);
         }
-        cpSync(join(ROOT, 'demo/site/Theme.php'), join(this.site, 'Theme.php'));
+        cpSync(join(ROOT, 'lab/demo/site/Theme.php'), join(this.site, 'Theme.php'));
     }
 
     async #certify() {
