@@ -77,7 +77,7 @@ refuse_system_wide_copy() {
 
 # The npm packages that drive a browser through the WordPress stand, exactly as package-lock.json names them.
 npm_packages() {
-    local here=$ROOT/wordpress/tests
+    local here=$ROOT/packages/wordpress/tests
     [[ $here/node_modules/.package-lock.json -nt $here/package-lock.json ]] ||
         (cd "$here" && npm ci --silent --no-audit --no-fund)
 }

@@ -22,8 +22,7 @@ from blocks import Runner
 from elsewhere import Elsewhere
 from pages import ROOT, Page, Skipped, Wrong, broken_links, read
 
-PAGES = ("README.md", "docs/**/*.md", "cli/README.md", "wordpress/README.md", "packages/**/README.md",
-         "packaging/**/README.md")
+PAGES = ("README.md", "docs/**/*.md", "cli/README.md", "packages/*.md", "packages/*/README.md", "packaging/**/README.md")
 # Pages wait more than they compute: hosts side by side.
 HOSTS = 4
 
