@@ -5,7 +5,7 @@ in_root=(
     .ci .dockerignore .gitattributes .gitignore
     CHANGELOG.md CONTRIBUTING.md DESIGN.md LICENSE README.md SECURITY.md
     Cargo.lock Cargo.toml build.rs composer.json rustfmt.toml
-    bench cli core docs fuzz lab packages packaging php-tests script src stubs
+    bench cli core docs lab packages packaging php-tests script src stubs
 )
 
 # strangers WHAT: fails when one of the paths on standard input is in none of these. A report that a test has left, say.

@@ -32,7 +32,7 @@ check_version() {
 import json, sys
 for package in json.load(sys.stdin)["packages"]: print(package["name"], package["version"])')
     while read -r name found; do expect "crate $name" "$found"; done <<<"$crates"
-    for file in Cargo.lock fuzz/Cargo.lock; do
+    for file in Cargo.lock core/fuzz/Cargo.lock; do
         if [[ -f $file ]]; then
             expect "$file" "$(awk -F '"' '/^name = "cluster-lock-core"/ { core = 1 } core && /^version/ { print $2; exit }' "$file")"
         fi
