@@ -12,8 +12,8 @@ from pathlib import Path
 
 from harness import report, system
 from harness.run import Run
-from harness.servers import find_fpm
 from sections import contention, fpm, handoff, streams, uncontended, write
+from stand.servers import find_fpm
 
 SECTIONS = {"a": uncontended, "b": handoff, "c": contention, "d": fpm, "e": write, "f": streams}
 

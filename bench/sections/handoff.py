@@ -7,8 +7,8 @@ import time
 
 from harness import stats
 from harness.run import OUR_SYMFONY, OURS, Run, rotated, stopping
-from harness.servers import DelayProxy, Redis
 from harness.worker import Worker, lock_worker
+from stand.servers import DelayProxy, Redis
 
 from . import uncontended
 from .uncontended import CLIENT_CPU, SERVER_CPU

@@ -6,8 +6,8 @@ import os
 
 from harness import stats
 from harness.run import OUR_SYMFONY, OURS, Run, rotated, stopping
-from harness.servers import DelayProxy, Redis
 from harness.worker import count_together, lock_worker
+from stand.servers import DelayProxy, Redis
 
 PINGS = ["ping_phpredis", "ping_stream", "ping_socket"]
 PEERS = ["phpredis_set", "phpredis_fence", "symfony", OUR_SYMFONY, "malkusch"]

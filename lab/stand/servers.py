@@ -11,7 +11,7 @@ import subprocess
 import time
 from pathlib import Path
 
-BENCH = Path(__file__).resolve().parent.parent
+BENCH = Path(__file__).resolve().parent.parent.parent / "bench"
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
