@@ -35,7 +35,7 @@ def measure(run: Run) -> None:
         near = Redis(run.tmp, "redis-a-near", CLIENT_CPU)
         servers.append(near)
         # The proxy polls: it has a CPU to itself, client and server share the other.
-        proxy = DelayProxy(run.tmp, near.port, SERVER_CPU)
+        proxy = DelayProxy(run.delay_proxy, near.port, SERVER_CPU)
         servers.append(proxy)
         out["delay"] = calibrate(run, near, proxy)
 
