@@ -15,8 +15,8 @@ use crate::config::Config;
 use crate::dsn::Dsn;
 use crate::error::{Error, Loss, Result};
 use crate::key::LockName;
-use crate::pool::Pool;
 use crate::report::{LockReport, Mode, ServerReport};
+use crate::wire::pool::Pool;
 
 pub use local::LocalStore;
 pub use quorum::QuorumStore;

@@ -37,8 +37,8 @@ use crate::config::Config;
 use crate::dsn::{Dsn, Server};
 use crate::error::{Error, Loss, Result};
 use crate::key::LockName;
-use crate::pool::Pool;
 use crate::report::{LockReport, Mode, ServerReport};
+use crate::wire::pool::Pool;
 use round::{Kind, Node, Round, ask};
 
 /// How far ahead of this machine's clock a proposed fencing token is: more than the clocks of machines

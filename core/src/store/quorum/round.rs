@@ -16,11 +16,11 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 
 use crate::clock::Instant;
-use crate::connection::Fault;
 use crate::error::{Error, Result};
-use crate::pool::{Loan, Pool, Purpose};
-use crate::process;
 use crate::store::redis::script::Call;
+use crate::thread;
+use crate::wire::connection::Fault;
+use crate::wire::pool::{Loan, Pool, Purpose};
 
 /// How long a connection that is being made is waited for when enough servers have answered: so that a
 /// process's first lock is not held by the barest majority.
@@ -86,7 +86,7 @@ impl Node {
         drop(maker);
         let (pool, made) = (Arc::clone(&self.pool), Made(Arc::clone(&self.maker)));
         // When there can be no thread, dropping `made` says that it is over.
-        let _ = process::spawn("cluster_lock", move || {
+        let _ = thread::spawn("cluster_lock", move || {
             // What went wrong the pool knows.
             if let Ok(mut loan) = pool.get(Purpose::Apart) {
                 for command in std::mem::take(&mut lock(&made.0).last_words) {

@@ -28,13 +28,13 @@ use super::{
 };
 use crate::clock::Instant;
 use crate::config::Config;
-use crate::connection::{Fault, Readiness};
 use crate::dsn::{Cluster, Sentinel, Server};
 use crate::error::{Error, Loss, Result};
 use crate::key::{LockName, encode};
-use crate::pool::{Pool, Purpose};
 use crate::report::{LockReport, ServerReport};
 use crate::text;
+use crate::wire::connection::{Fault, Readiness};
+use crate::wire::pool::{Pool, Purpose};
 use cluster::ClusterRoute;
 use reply::NotALock;
 use route::{Next, One, Route};

@@ -3,11 +3,11 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config::Config;
-use crate::connection::Fault;
 use crate::dsn::{Address, Server};
 use crate::error::{Error, Result};
-use crate::pool::Pool;
 use crate::store::StoreStatus;
+use crate::wire::connection::Fault;
+use crate::wire::pool::Pool;
 
 /// What follows a command that failed.
 pub(crate) enum Next {

@@ -22,11 +22,11 @@ use super::inquiry::Inquiry;
 use super::route::{Next, Route, Servers};
 use crate::clock::Instant;
 use crate::config::Config;
-use crate::connection::{Connection, Fault};
 use crate::dsn::{Address, Sentinel};
 use crate::error::{Error, Result};
-use crate::pool::{Pool, Purpose};
 use crate::store::StoreStatus;
+use crate::wire::connection::{Connection, Fault};
+use crate::wire::pool::{Pool, Purpose};
 
 /// When no sentinel could be asked although the primary is well: how long until the next try.
 const ON_ITS_OWN: Duration = Duration::from_secs(5);

@@ -11,8 +11,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::clock::Instant;
-use crate::lease::LeaseState;
-use crate::process;
+use crate::engine::lease_state::LeaseState;
+use crate::thread;
 
 /// Renews one lease and says when it is due again; `None` when it is not to be renewed any more.
 pub(crate) type Renew = Box<dyn Fn(&LeaseState) -> Option<Instant> + Send + Sync>;
@@ -72,7 +72,7 @@ impl Renewer {
 
     fn start(&self) -> std::io::Result<JoinHandle<()>> {
         let shared = Arc::clone(&self.shared);
-        process::spawn("cluster_lock", move || shared.run())
+        thread::spawn("cluster_lock", move || shared.run())
     }
 
     /// Stops keeping a lease alive. A renewal that is under way may still arrive at the server.

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use crate::clock::Instant;
 use crate::config::Config;
+use crate::engine::lease_state::{self as lease, LeaseState};
+use crate::engine::renewal::{Renewer, retry_after};
 use crate::error::{Error, Loss, Result};
 use crate::key::{LockName, MAX_NAME};
-use crate::lease::{self, LeaseState};
-use crate::renewal::{Renewer, retry_after};
 use crate::report::{Identity, LockReport, Mode, ServerReport};
 use crate::store::{self, Attempt, Broken, Claim, Grant, IfBusy, Standing, Store, StoreStatus, Token, Wake};
 

@@ -11,8 +11,8 @@ use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Statx, StatxFlags, floc
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::error::{Error, Result};
+use crate::file::nfs;
 use crate::key::as_written_and_real;
-use crate::nfs;
 use crate::report::Mode;
 use crate::text;
 

@@ -988,7 +988,7 @@ mod tests {
             nested("|1\r\n:1\r\n"),
         ] {
             let parse = move || Parser::new().parse_value(reply.as_slice()).is_err();
-            let thread = thread::Builder::new().stack_size(crate::process::STACK).spawn(parse).unwrap();
+            let thread = thread::Builder::new().stack_size(crate::thread::STACK).spawn(parse).unwrap();
             assert!(thread.join().unwrap());
         }
     }

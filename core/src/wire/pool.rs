@@ -16,10 +16,10 @@ use rustls::ClientConfig;
 
 use crate::clock::Instant;
 use crate::config::Config;
-use crate::connection::{Connection, Fault, Greeting, tls_config};
 use crate::dsn::{Address, Server};
 use crate::error::{Error, Result};
 use crate::text;
+use crate::wire::connection::{Connection, Fault, Greeting, tls_config};
 
 /// An idle connection is looked at before use when it has lain for longer than this. Short, because
 /// a command that was sent into a connection closed before has an unknown outcome for no reason.

@@ -20,7 +20,8 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::{Existing, reason};
 use crate::error::{Error, Result};
-use crate::{nfs, text};
+use crate::file::nfs;
+use crate::text;
 
 /// As many links as the kernel follows.
 const MAX_LINKS: usize = 40;
