@@ -9,12 +9,11 @@
 //! * [`replace`]: atomic file replacement.
 //! * [`file_lock`] and [`nfs`]: what a lock on an open file needs besides: its name, the kernel's
 //!   lock, and the cache of a network file system's client.
-//! * [`config`], [`dsn`], [`key`], [`report`], [`error`], [`text`], [`clock`]: the words the others use.
+//! * [`settings`], [`dsn`], [`key`], [`report`], [`error`], [`text`], [`clock`]: the words the others use.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod clock;
-pub mod config;
 pub mod connection;
 pub mod dsn;
 pub mod error;
@@ -26,16 +25,17 @@ pub mod pool;
 pub mod process;
 pub mod replace;
 pub mod report;
+pub mod settings;
 pub mod store;
 pub mod text;
 
 mod lease;
 mod renewal;
 
-pub use config::Config;
 pub use dsn::Dsn;
 pub use error::{Error, LockError, Loss, Result};
 pub use key::{LockName, PathMap};
 pub use lock::{Acquire, Acquired, Counters, Engine, Lease, Pending};
 pub use report::{Holder, Identity, LockReport, Mode, ServerReport, Waiter};
+pub use settings::Config;
 pub use store::{Broken, Standing};

@@ -15,9 +15,9 @@ use std::thread::{Builder, JoinHandle};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use once_cell::sync::OnceCell;
 
-use crate::config::Config;
 use crate::error::Result;
 use crate::lock::Engine;
+use crate::settings::Config;
 
 /// The engines made by this process and by those it was forked from, oldest first. Append-only
 /// and lock-free to read, so that a child finds it usable whatever its parent's threads did at

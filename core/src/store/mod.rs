@@ -11,12 +11,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::clock::Instant;
-use crate::config::Config;
 use crate::dsn::Dsn;
 use crate::error::{Error, Loss, Result};
 use crate::key::LockName;
 use crate::pool::Pool;
 use crate::report::{LockReport, Mode, ServerReport};
+use crate::settings::Config;
 
 pub use local::LocalStore;
 pub use quorum::QuorumStore;

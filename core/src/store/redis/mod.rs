@@ -27,13 +27,13 @@ use super::{
     Attempt, Broken, Claim, First, IfBusy, Standing, Store, StoreStatus, Token, Wake, trial_name, try_out,
 };
 use crate::clock::Instant;
-use crate::config::Config;
 use crate::connection::{Fault, Readiness};
 use crate::dsn::{Cluster, Sentinel, Server};
 use crate::error::{Error, Loss, Result};
 use crate::key::{LockName, encode};
 use crate::pool::{Pool, Purpose};
 use crate::report::{LockReport, ServerReport};
+use crate::settings::Config;
 use crate::text;
 use cluster::ClusterRoute;
 use reply::NotALock;

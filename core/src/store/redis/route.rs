@@ -2,11 +2,11 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::config::Config;
 use crate::connection::Fault;
 use crate::dsn::{Address, Server};
 use crate::error::{Error, Result};
 use crate::pool::Pool;
+use crate::settings::Config;
 use crate::store::StoreStatus;
 
 /// What follows a command that failed.
