@@ -6,12 +6,12 @@ use std::cell::RefCell;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-pub(crate) use cluster_lock_core::config::read::{MAX_TTL, MIN_TTL};
-use cluster_lock_core::config::{hostname, read};
 use cluster_lock_core::dsn::redact;
 pub(crate) use cluster_lock_core::file_lock::FlockMode;
 use cluster_lock_core::file_lock::{Exclude, Intercept};
 use cluster_lock_core::replace::MountPoint;
+pub(crate) use cluster_lock_core::settings::read::{MAX_TTL, MIN_TTL};
+use cluster_lock_core::settings::{hostname, read};
 use cluster_lock_core::{Config, Dsn, Engine, Error, PathMap, process};
 
 use crate::hidden_dsn;

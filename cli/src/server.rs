@@ -6,8 +6,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cluster_lock_core::config::read;
 use cluster_lock_core::dsn::redact;
+use cluster_lock_core::settings::read;
 use cluster_lock_core::{Config, Dsn, Engine, text};
 
 use crate::doctor::pools;

@@ -6,24 +6,23 @@
 //! * [`store`]: where locks live: Redis (Lua scripts in `store/scripts`), or this host's kernel.
 //! * [`wire`]: connections to Redis, and the pool that lends them.
 //! * [`file`]: what a lock on an open file needs besides, and atomic file replacement.
-//! * [`config`], [`dsn`], [`key`], [`report`], [`error`], [`text`], [`clock`]: the words the others use.
+//! * [`settings`], [`dsn`], [`key`], [`report`], [`error`], [`text`], [`clock`]: the words the others use.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod clock;
-pub mod config;
 pub mod dsn;
 pub mod engine;
 pub mod error;
 pub mod file;
 pub mod key;
 pub mod report;
+pub mod settings;
 pub mod store;
 pub mod text;
 mod thread;
 pub mod wire;
 
-pub use config::Config;
 pub use dsn::Dsn;
 pub use engine::lock::{Acquire, Acquired, Counters, Engine, Lease, Pending};
 pub use engine::registry as process;
@@ -31,5 +30,6 @@ pub use error::{Error, LockError, Loss, Result};
 pub use file::{nfs, open_file as file_lock, replace};
 pub use key::{LockName, PathMap};
 pub use report::{Holder, Identity, LockReport, Mode, ServerReport, Waiter};
+pub use settings::Config;
 pub use store::{Broken, Standing};
 pub use wire::connection;

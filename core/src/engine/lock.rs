@@ -6,12 +6,12 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use crate::clock::Instant;
-use crate::config::Config;
 use crate::engine::lease_state::{self as lease, LeaseState};
 use crate::engine::renewal::{Renewer, retry_after};
 use crate::error::{Error, Loss, Result};
 use crate::key::{LockName, MAX_NAME};
 use crate::report::{Identity, LockReport, Mode, ServerReport};
+use crate::settings::Config;
 use crate::store::{self, Attempt, Broken, Claim, Grant, IfBusy, Standing, Store, StoreStatus, Token, Wake};
 
 /// A waiter is heard of at least this often: the longest sleep in the store.

@@ -11,9 +11,9 @@
 
 use once_cell::sync::OnceCell;
 
-use crate::config::Config;
 use crate::engine::lock::Engine;
 use crate::error::Result;
+use crate::settings::Config;
 
 /// The engines made by this process and by those it was forked from, oldest first. Append-only
 /// and lock-free to read, so that a child finds it usable whatever its parent's threads did at

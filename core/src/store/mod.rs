@@ -11,11 +11,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::clock::Instant;
-use crate::config::Config;
 use crate::dsn::Dsn;
 use crate::error::{Error, Loss, Result};
 use crate::key::LockName;
 use crate::report::{LockReport, Mode, ServerReport};
+use crate::settings::Config;
 use crate::wire::pool::Pool;
 
 pub use local::LocalStore;

@@ -15,9 +15,9 @@ use once_cell::sync::OnceCell;
 use rustls::ClientConfig;
 
 use crate::clock::Instant;
-use crate::config::Config;
 use crate::dsn::{Address, Server};
 use crate::error::{Error, Result};
+use crate::settings::Config;
 use crate::text;
 use crate::wire::connection::{Connection, Fault, Greeting, tls_config};
 

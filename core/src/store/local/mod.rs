@@ -37,10 +37,10 @@ use super::{
     try_out,
 };
 use crate::clock::Instant;
-use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::key::LockName;
 use crate::report::{LockReport, ServerReport};
+use crate::settings::Config;
 use crate::text;
 
 /// How long an idle lock remembers its last fencing token.

@@ -33,11 +33,11 @@ use super::redis::script::{self, ACQUIRE, BREAK, Call, INSPECT, Keys, RELEASE, R
 use super::redis::survey::survey;
 use super::{Attempt, Broken, Claim, Grant, IfBusy, Standing, Store, StoreStatus, Token, Wake};
 use crate::clock::Instant;
-use crate::config::Config;
 use crate::dsn::{Dsn, Server};
 use crate::error::{Error, Loss, Result};
 use crate::key::LockName;
 use crate::report::{LockReport, Mode, ServerReport};
+use crate::settings::Config;
 use crate::wire::pool::Pool;
 use round::{Kind, Node, Round, ask};
 

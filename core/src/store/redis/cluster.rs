@@ -10,9 +10,9 @@ use redis::Value;
 
 use super::inquiry::Inquiry;
 use super::route::{Next, Route, Servers};
-use crate::config::Config;
 use crate::dsn::{Address, Cluster};
 use crate::error::{Error, Result};
+use crate::settings::Config;
 use crate::store::StoreStatus;
 use crate::wire::connection::Fault;
 use crate::wire::pool::{Pool, Purpose};

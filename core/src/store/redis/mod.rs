@@ -27,11 +27,11 @@ use super::{
     Attempt, Broken, Claim, First, IfBusy, Standing, Store, StoreStatus, Token, Wake, trial_name, try_out,
 };
 use crate::clock::Instant;
-use crate::config::Config;
 use crate::dsn::{Cluster, Sentinel, Server};
 use crate::error::{Error, Loss, Result};
 use crate::key::{LockName, encode};
 use crate::report::{LockReport, ServerReport};
+use crate::settings::Config;
 use crate::text;
 use crate::wire::connection::{Fault, Readiness};
 use crate::wire::pool::{Pool, Purpose};

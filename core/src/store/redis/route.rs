@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::config::Config;
 use crate::dsn::{Address, Server};
 use crate::error::{Error, Result};
+use crate::settings::Config;
 use crate::store::StoreStatus;
 use crate::wire::connection::Fault;
 use crate::wire::pool::Pool;

@@ -6,7 +6,7 @@ use redis::Value;
 
 use super::reply::millis;
 use super::script::Call;
-use crate::config::Config;
+use crate::settings::Config;
 use crate::wire::connection::{Connection, Fault};
 
 /// The longest wait for the replicas. A waiter must be heard of in between: with the wait for its turn
