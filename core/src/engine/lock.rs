@@ -273,7 +273,7 @@ impl Engine {
         let mut failing_since = None;
         let mut too_late = 0;
         loop {
-            let sent = store::lease_start();
+            let sent = Instant::now();
             let last = deadline.is_some_and(|deadline| deadline <= sent);
             let if_busy = if last { IfBusy::GiveUp } else { IfBusy::Queue };
             let (place, blocked_for, holder) = match store.attempt(&claim, if_busy) {
@@ -552,7 +552,7 @@ impl Lease {
             if let Some(loss) = self.state.loss() {
                 return Err(self.lost(loss));
             }
-            let sent = store::lease_start();
+            let sent = Instant::now();
             self.state.shorten(sent, ttl);
             match store.renew(self.name(), &self.state.token, ttl)? {
                 Standing::Ours => {

@@ -554,9 +554,7 @@ fn greeting(hello: &Value) -> Greeting {
 }
 
 fn broken(error: &io::Error) -> Fault {
-    // "Connection refused (os error 111)" reads better without the number.
-    let text = error.to_string();
-    Fault::Broken(text::said(text.split(" (os error").next().unwrap_or_default()))
+    Fault::Broken(text::said(&text::os_error(error)))
 }
 
 fn connect(address: &Address, deadline: Instant, limit: Duration) -> io::Result<Raw> {

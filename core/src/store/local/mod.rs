@@ -31,10 +31,10 @@ use rustix::fs::{
 use rustix::io::{Errno, pread, pwrite};
 use serde::{Deserialize, Serialize};
 
+use super::first::First;
 use super::machine::{Effects, Machine, Now};
 use super::{
-    Attempt, Broken, Claim, First, Grant, IfBusy, Standing, Store, StoreStatus, Token, Wake, trial_name,
-    try_out,
+    Attempt, Broken, Claim, Grant, IfBusy, Standing, Store, StoreStatus, Token, Wake, trial_name, try_out,
 };
 use crate::clock::Instant;
 use crate::error::{Error, Result};

@@ -23,9 +23,8 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::{
-    Attempt, Broken, Claim, First, IfBusy, Standing, Store, StoreStatus, Token, Wake, trial_name, try_out,
-};
+use super::first::First;
+use super::{Attempt, Broken, Claim, IfBusy, Standing, Store, StoreStatus, Token, Wake, trial_name, try_out};
 use crate::clock::Instant;
 use crate::dsn::{Cluster, Sentinel, Server};
 use crate::error::{Error, Loss, Result};
