@@ -24,8 +24,8 @@ mod thread;
 pub mod wire;
 
 pub use dsn::Dsn;
-pub use engine::lock::{Acquire, Acquired, Counters, Engine, Lease, Pending};
 pub use engine::registry as process;
+pub use engine::{Acquire, Acquired, Counters, Engine, Lease, Pending};
 pub use error::{Error, Loss, Result};
 pub use file::{nfs, open_file as file_lock, replace};
 pub use key::{LockName, PathMap};

@@ -11,7 +11,7 @@
 
 use once_cell::sync::OnceCell;
 
-use crate::engine::lock::Engine;
+use crate::engine::Engine;
 use crate::error::Result;
 use crate::settings::Config;
 
