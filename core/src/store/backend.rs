@@ -6,7 +6,7 @@ use super::token::Token;
 use crate::error::{Loss, Result};
 use crate::key::LockName;
 use crate::report::{LockReport, Mode, ServerReport};
-use crate::wire::pool::Pool;
+use crate::wire::Pool;
 
 /// What one acquisition wants. The same claim is presented at every attempt.
 #[derive(Clone, Debug)]

@@ -14,12 +14,14 @@ use std::time::Duration;
 use once_cell::sync::OnceCell;
 use rustls::ClientConfig;
 
+use super::connection::{Connection, Greeting};
+use super::fault::Fault;
+use super::tls::tls_config;
 use crate::clock::Instant;
 use crate::dsn::{Address, Server};
 use crate::error::{Error, Result};
 use crate::settings::Config;
 use crate::text;
-use crate::wire::connection::{Connection, Fault, Greeting, tls_config};
 
 /// An idle connection is looked at before use when it has lain for longer than this. Short, because
 /// a command that was sent into a connection closed before has an unknown outcome for no reason.

@@ -23,7 +23,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use once_cell::sync::OnceCell;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{
     AtFlags, CWD, Dir, FileType, FlockOperation, Mode as FileMode, OFlags, RawDir, SeekFrom, flock, fstat,
     major, minor, mknodat, openat, renameat, seek, statat, unlinkat,
@@ -39,6 +38,7 @@ use super::{
 use crate::clock::Instant;
 use crate::error::{Error, Result};
 use crate::key::LockName;
+use crate::poll::{self, Readiness};
 use crate::report::{LockReport, ServerReport};
 use crate::settings::Config;
 use crate::text;
@@ -419,25 +419,13 @@ impl Store for LocalStore {
         let Some(Ok(pipe)) = self.pipes().get(claim.token.as_bytes()).map(OwnedFd::try_clone) else {
             return Ok(Wake::Retry);
         };
-        let deadline = Instant::now() + slice;
         if interrupted() {
             return Ok(Wake::Interrupted);
         }
-        loop {
-            let left = deadline.remaining();
-            if left.is_zero() {
-                return Ok(Wake::Retry);
-            }
-            let limit = Timespec {
-                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-                tv_nsec: left.subsec_nanos().into(),
-            };
-            match poll(&mut [PollFd::new(&pipe, PollFlags::IN)], Some(&limit)) {
-                Err(rustix::io::Errno::INTR) if interrupted() => return Ok(Wake::Interrupted),
-                Ok(0) | Err(rustix::io::Errno::INTR) => {}
-                Ok(_) => break,
-                Err(e) => return Err(self.failed("wait in", "", e)),
-            }
+        match poll::until_readable(&pipe, slice, interrupted).map_err(|e| self.failed("wait in", "", e))? {
+            Readiness::Ready => {}
+            Readiness::TimedOut => return Ok(Wake::Retry),
+            Readiness::Interrupted => return Ok(Wake::Interrupted),
         }
         let mut mail = [0u8; 128];
         let length = File::from(pipe).read(&mut mail).unwrap_or(0);

@@ -38,7 +38,7 @@ use crate::error::{Error, Loss, Result};
 use crate::key::LockName;
 use crate::report::{LockReport, Mode, ServerReport};
 use crate::settings::Config;
-use crate::wire::pool::Pool;
+use crate::wire::Pool;
 use round::{Kind, Node, Round, ask};
 
 /// How far ahead of this machine's clock a proposed fencing token is: more than the clocks of machines

@@ -12,15 +12,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::Value;
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
 use rustix::io::Errno;
 
 use crate::clock::Instant;
 use crate::error::{Error, Result};
+use crate::poll;
 use crate::store::redis::script::Call;
 use crate::thread;
-use crate::wire::connection::Fault;
-use crate::wire::pool::{Loan, Pool, Purpose};
+use crate::wire::Fault;
+use crate::wire::{Loan, Pool, Purpose};
 
 /// How long a connection that is being made is waited for when enough servers have answered: so that a
 /// process's first lock is not held by the barest majority.
@@ -344,12 +345,7 @@ impl<'a> Table<'a> {
         if let Some(made) = self.made.as_ref().filter(|_| connecting) {
             fds.push(PollFd::from_borrowed_fd(made.as_fd(), PollFlags::IN));
         }
-        let left = deadline.remaining();
-        let limit = Timespec {
-            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: left.subsec_nanos().into(),
-        };
-        match (poll(&mut fds, Some(&limit)), self.kind) {
+        match (poll::among(&mut fds, deadline.remaining()), self.kind) {
             (Err(Errno::INTR), Kind::Sleep(interrupted)) if interrupted() => {
                 self.round.interrupted = true;
                 return false;

@@ -14,8 +14,8 @@ use crate::dsn::{Address, Cluster};
 use crate::error::{Error, Result};
 use crate::settings::Config;
 use crate::store::StoreStatus;
-use crate::wire::connection::Fault;
-use crate::wire::pool::{Pool, Purpose};
+use crate::wire::Fault;
+use crate::wire::{Pool, Purpose};
 
 const SLOTS: u16 = 16384;
 

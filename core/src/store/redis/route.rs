@@ -6,8 +6,8 @@ use crate::dsn::{Address, Server};
 use crate::error::{Error, Result};
 use crate::settings::Config;
 use crate::store::StoreStatus;
-use crate::wire::connection::Fault;
-use crate::wire::pool::Pool;
+use crate::wire::Fault;
+use crate::wire::Pool;
 
 /// What follows a command that failed.
 pub(crate) enum Next {

@@ -25,8 +25,8 @@ use crate::dsn::{Address, Sentinel};
 use crate::error::{Error, Result};
 use crate::settings::Config;
 use crate::store::StoreStatus;
-use crate::wire::connection::{Connection, Fault};
-use crate::wire::pool::{Pool, Purpose};
+use crate::wire::{Connection, Fault};
+use crate::wire::{Pool, Purpose};
 
 /// When no sentinel could be asked although the primary is well: how long until the next try.
 const ON_ITS_OWN: Duration = Duration::from_secs(5);

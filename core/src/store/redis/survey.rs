@@ -8,8 +8,8 @@ use redis::Value;
 use crate::clock::Instant;
 use crate::error::Error;
 use crate::report::ServerReport;
-use crate::wire::connection::Fault;
-use crate::wire::pool::{Loan, Pool, Purpose};
+use crate::wire::Fault;
+use crate::wire::{Loan, Pool, Purpose};
 
 /// The shortest of so many round trips is told.
 const PINGS: usize = 3;

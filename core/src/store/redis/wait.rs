@@ -7,7 +7,7 @@ use redis::Value;
 use super::reply::millis;
 use super::script::Call;
 use crate::settings::Config;
-use crate::wire::connection::{Connection, Fault};
+use crate::wire::{Connection, Fault};
 
 /// The longest wait for the replicas. A waiter must be heard of in between: with the wait for its turn
 /// this must stay below `DEAD` of `common.lua`.
