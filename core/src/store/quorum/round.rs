@@ -139,7 +139,7 @@ pub(super) enum Kind<'a> {
 }
 
 /// What one server said.
-pub(super) struct Answer {
+pub(super) struct Response {
     pub(super) said: Result<Value>,
     /// It was asked twice, and may have carried it out twice.
     pub(super) again: bool,
@@ -149,7 +149,7 @@ pub(super) struct Answer {
 #[derive(Default)]
 pub(super) struct Round {
     /// In the servers' order; `None` while one has not answered.
-    pub(super) answers: Vec<Option<Answer>>,
+    pub(super) answers: Vec<Option<Response>>,
     /// The wait was interrupted.
     pub(super) interrupted: bool,
     /// The time ran out before there were enough.
@@ -270,7 +270,7 @@ impl<'a> Table<'a> {
     fn answer(&mut self, i: usize, said: Result<Value>) {
         let again = self.retried.get(i).copied().unwrap_or_default();
         if let Some(place) = self.round.answers.get_mut(i) {
-            *place = Some(Answer { said, again });
+            *place = Some(Response { said, again });
         }
         self.seat(i, Seat::Done);
     }
