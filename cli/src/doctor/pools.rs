@@ -79,7 +79,7 @@ fn set(pool: &mut Pool, name: &str, value: &str) {
     let Some(setting) = setting.and_then(|setting| setting.trim().strip_prefix("cluster_lock.")) else {
         return;
     };
-    let refusal = settings::read::refusal(setting, value);
+    let refusal = settings::refusal(setting, value);
     if setting == "dsn" {
         pool.has_dsn = true;
         pool.refused.extend(refusal);
