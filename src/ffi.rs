@@ -12,6 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::ptr;
 
+use cluster_lock_core::settings::{Scope, TABLE};
 use cluster_lock_core::{Mode, nfs, process};
 use ext_php_rs::types::Zval;
 use ext_php_rs::zend::ModuleEntry;
@@ -320,6 +321,36 @@ extern "C" fn clk_fiber_ended(fiber: usize) {
 extern "C" fn clk_identity(sapi: Bytes, script: Bytes, uri: Bytes) {
     let (sapi, script, uri) = (sapi.or_empty(), script.or_empty(), uri.or_empty());
     quietly((), || request::with(|request| request.identify(sapi, script, uri)));
+}
+
+/// `clk_ini_entry`
+#[repr(C)]
+struct IniEntry {
+    name: Bytes,
+    default: Bytes,
+    anywhere: bool,
+    is_switch: bool,
+}
+
+/// How many settings there are.
+#[unsafe(no_mangle)]
+extern "C" fn clk_ini_entries() -> usize {
+    TABLE.len()
+}
+
+/// One of them, if there are that many.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clk_ini_entry_at(index: usize, out: *mut IniEntry) -> bool {
+    let Some(setting) = TABLE.get(index) else { return false };
+    let entry = IniEntry {
+        name: Bytes::of(Some(setting.full_name.as_bytes())),
+        default: Bytes::of(Some(setting.default.as_bytes())),
+        anywhere: setting.scope == Scope::Anywhere,
+        is_switch: setting.is_switch(),
+    };
+    // SAFETY: `out` is the shim's; the old content needs no drop.
+    unsafe { out.write(entry) };
+    true
 }
 
 /// PHP sets an ini entry.

@@ -17,13 +17,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use cluster_lock_core::file_lock::{Inode, KernelLock, OpenFile, kernel_unlock, try_kernel_lock};
+use cluster_lock_core::file_lock::{FlockMode, Inode, KernelLock, OpenFile, kernel_unlock, try_kernel_lock};
 use cluster_lock_core::{Engine, Error, Lease, LockName, Mode, nfs};
 
 use crate::functions::{default_ttl, given_back};
 use crate::reply::{Blocker, Class, Reply, Value, about, slow};
 use crate::request::{self, Asked, Given, NO_OBJECT, Request, Turn, Wish};
-use crate::settings::{self, FlockMode};
+use crate::settings;
 use crate::{ffi, info};
 
 /// Between two tries for a kernel lock that somebody without the extension holds: at first, at most.
@@ -127,7 +127,7 @@ pub(crate) struct Asking {
 
 /// Whether a lock on a file may be any of our business.
 pub(crate) fn is_watching() -> bool {
-    settings::with(|settings| !settings.intercept.is_empty()) || any()
+    settings::with(|settings| !settings.values.intercept.is_empty()) || any()
 }
 
 /// Whether any file is locked by this request.
@@ -157,7 +157,7 @@ pub(crate) fn begin(handle: Handle, file: impl AsFd + Copy, typed: &Path, asking
             let why = "another node has replaced or deleted the file: open it again (stale file handle)";
             return errno(EIO).warn(about(&name, why));
         }
-        let (timeout, flock_mode) = settings::with(|s| (s.timeout, s.flock_mode));
+        let (timeout, flock_mode) = settings::with(|s| (s.values.timeout, s.values.flock_mode));
         let timeout = if asking.at_once { Some(Duration::ZERO) } else { timeout };
         let id = request.new_id();
         let taking = Taking {
@@ -550,7 +550,7 @@ impl Taking {
 
     /// With the lines for the log, and the warning of something that went before.
     fn told(mut self, reply: Reply) -> Reply {
-        let (waited, limit) = (self.wish.started.elapsed(), settings::with(|settings| settings.slow_wait));
+        let (waited, limit) = (self.wish.started.elapsed(), settings::with(|s| s.values.slow_wait));
         if self.blocker.is_some() && limit.is_some_and(|limit| waited > limit) {
             self.log.push(slow(&self.name, Some(&self.path), waited, self.blocker.as_ref()));
         }

@@ -67,8 +67,8 @@ pub(crate) fn open(id: u64, append: bool, exclusive: bool, resume: u64) -> Reply
             let how = if append { Existing::Append } else { Existing::Replace };
             let guard = write.guard.as_ref().and_then(|(name, _)| request.lease(name));
             let options = settings::with(|settings| Options {
-                durable: settings.durable_writes,
-                mount_point: settings.mount_point_writes,
+                durable: settings.values.durable_writes,
+                mount_point: settings.values.mount_point_writes,
                 locked: exclusive || guard.is_some_and(|lease| lease.mode() == Mode::Exclusive),
             });
             match Replacement::begin(&write.target, how, &options) {
@@ -84,7 +84,7 @@ pub(crate) fn open(id: u64, append: bool, exclusive: bool, resume: u64) -> Reply
 /// Whatever comes of it, `write.file_lock` tells whether the lock is held.
 fn lock_file(request: &mut Request, write: &mut Write, resume: u64) -> Reply {
     let name = request.name_of_file(write.target.path());
-    let timeout = settings::with(|settings| settings.timeout);
+    let timeout = settings::with(|settings| settings.values.timeout);
     let wish = Wish::new(Mode::Exclusive, timeout, default_ttl());
     let Asked { turn, lost, log, .. } = request.lock(&name, &wish, resume);
     let reply = match turn {

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use cluster_lock_core::settings::read::{MAX_TTL, MIN_TTL};
 use cluster_lock_core::{Broken, Error, LockName, Loss, Mode, Result};
 
 use crate::info;
 use crate::reply::{BadArgument, Class, Reply, Value, about};
 use crate::request::{self, Asked, Given, Turn, Wish};
-use crate::settings::{self, MAX_TTL, MIN_TTL};
+use crate::settings;
 
 /// `LOCK_SH`, `LOCK_EX` and `LOCK_NB` as PHP has them on all platforms.
 const LOCK_SH: i64 = 1;
@@ -149,7 +150,7 @@ pub(crate) fn timeout_argument(
     timeout: Option<f64>,
 ) -> std::result::Result<Option<Duration>, BadArgument> {
     match timeout {
-        None => Ok(settings::with(|settings| settings.timeout)),
+        None => Ok(settings::with(|settings| settings.values.timeout)),
         // Beyond what a Duration holds there is no limit, either.
         Some(seconds) if seconds >= 0.0 => Ok(Duration::try_from_secs_f64(seconds).ok()),
         Some(_) => Err(BadArgument { number, message: "must be greater than or equal to 0".into() }),
@@ -174,7 +175,7 @@ pub(crate) fn ttl_argument(
 
 /// The lease of php.ini.
 pub(crate) fn default_ttl() -> Duration {
-    settings::with(|settings| settings.ttl)
+    settings::with(|settings| settings.values.ttl)
 }
 
 /// A mode, and whether not to wait.

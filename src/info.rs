@@ -179,7 +179,7 @@ impl Hold {
 fn status_table(store: &StoreStatus, counters: &Counters, held: Vec<Hold>) -> Table {
     let (backend, dsn, size) = settings::with(|settings| {
         let (backend, dsn) = settings.backend();
-        (backend, dsn.to_owned(), settings.pool_size)
+        (backend, dsn.to_owned(), settings.values.pool_size)
     });
     let mut table = ZendHashTable::new();
     table.insert("version", env!("CARGO_PKG_VERSION"))?;
@@ -217,7 +217,12 @@ fn refused(one: Refused) -> Table {
 /// Whether `flock()` is intercepted, and where.
 fn hook() -> Table {
     let (active, paths, exclude, mode) = settings::with(|s| {
-        (!s.intercept.is_empty(), s.intercept_text.clone(), s.exclude_text.clone(), s.flock_mode)
+        (
+            !s.values.intercept.is_empty(),
+            s.intercept_text.clone(),
+            s.exclude_text.clone(),
+            s.values.flock_mode,
+        )
     });
     let mut table = ZendHashTable::new();
     table.insert("active", active && ffi::is_hooked())?;

@@ -161,7 +161,10 @@ struct Places {
 
 impl Places {
     fn now() -> Self {
-        settings::with(|s| Self { path_map: s.path_map.resolved(), intercept: s.intercept.resolved() })
+        settings::with(|settings| Self {
+            path_map: settings.values.path_map.resolved(),
+            intercept: settings.values.intercept.resolved(),
+        })
     }
 }
 
@@ -215,7 +218,7 @@ impl Request {
         // The query string may hold secrets, and says little about who holds a lock.
         let path = uri.split(|&byte| byte == b'?').next().unwrap_or_default();
         let identity = Identity {
-            node: settings::with(|settings| settings.node.clone()),
+            node: settings::with(|settings| settings.values.node.clone()),
             pid: self.pid,
             sapi: text(sapi),
             script: text(script),
@@ -235,7 +238,7 @@ impl Request {
 
     /// Whether php.ini says that locks on this file are to be intercepted.
     pub(crate) fn intercepts(&mut self, path: &Path, file: impl AsFd) -> bool {
-        !settings::with(|s| s.exclude.matches(path))
+        !settings::with(|s| s.values.intercept_exclude.matches(path))
             && self.places.get_or_insert_with(Places::now).intercept.matches(path, file)
     }
 
@@ -358,7 +361,8 @@ impl Request {
         name: &LockName,
         ask: impl FnOnce(&Acquire<'_>) -> Result<Acquired>,
     ) -> (Option<Lease>, Asked) {
-        let (auto_renew, max_hold, slow_wait) = settings::with(|s| (s.auto_renew, s.max_hold, s.slow_wait));
+        let (auto_renew, max_hold, slow_wait) =
+            settings::with(|s| (s.values.auto_renew, s.values.max_hold, s.values.slow_wait));
         let slow = |waited: Duration, blocker: Option<&Blocker>| {
             slow_wait.filter(|limit| waited > *limit).map(|_| reply::slow(name, None, waited, blocker))
         };

@@ -4,48 +4,24 @@
 
 use std::cell::RefCell;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-pub(crate) use cluster_lock_core::config::read::{MAX_TTL, MIN_TTL};
-use cluster_lock_core::config::{hostname, read};
 use cluster_lock_core::dsn::redact;
-pub(crate) use cluster_lock_core::file_lock::FlockMode;
-use cluster_lock_core::file_lock::{Exclude, Intercept};
-use cluster_lock_core::replace::MountPoint;
-use cluster_lock_core::{Config, Dsn, Engine, Error, PathMap, process};
+use cluster_lock_core::settings::Values;
+use cluster_lock_core::{Config, Dsn, Engine, Error, process};
 
 use crate::hidden_dsn;
 use crate::reply::{Reply, Trouble};
 
 /// The settings of this thread.
 pub(crate) struct Settings {
-    /// Longest wait; `None` is no limit.
-    pub(crate) timeout: Option<Duration>,
-    pub(crate) ttl: Duration,
-    pub(crate) auto_renew: bool,
-    /// `None` is no limit.
-    pub(crate) max_hold: Option<Duration>,
-    /// `None` is off.
-    pub(crate) slow_wait: Option<Duration>,
-    pub(crate) durable_writes: bool,
-    pub(crate) mount_point_writes: MountPoint,
-    pub(crate) path_map: PathMap,
-    pub(crate) flock_mode: FlockMode,
-    pub(crate) intercept: Intercept,
-    pub(crate) exclude: Exclude,
+    pub(crate) values: Values,
     /// As they were written, for the status.
     pub(crate) intercept_text: String,
     pub(crate) exclude_text: String,
-    pub(crate) pool_size: usize,
-    pub(crate) node: String,
     dsn: Result<Dsn, Error>,
     dsn_redacted: String,
     /// What PHP may keep as the DSN's value, when that is not what was set.
     dsn_shown: Option<String>,
-    prefix: String,
-    connect_timeout: Duration,
-    command_timeout: Duration,
-    retry_after: Duration,
     /// What is configured for this request, and cannot be.
     refused: Vec<Refused>,
     /// The engine for all this, once it was asked for.
@@ -55,28 +31,12 @@ pub(crate) struct Settings {
 impl Settings {
     fn new() -> Self {
         Self {
-            timeout: Some(Duration::from_secs(30)),
-            ttl: Duration::from_secs(10),
-            auto_renew: true,
-            max_hold: Some(Duration::from_secs(300)),
-            slow_wait: Some(Duration::from_secs(1)),
-            durable_writes: true,
-            mount_point_writes: MountPoint::Refuse,
-            path_map: PathMap::default(),
-            flock_mode: FlockMode::Gate,
-            intercept: Intercept::default(),
-            exclude: Exclude::default(),
+            values: Values::default(),
             intercept_text: String::new(),
             exclude_text: String::new(),
-            pool_size: 8,
-            node: hostname(),
             dsn: Err(Error::Config("cluster_lock.dsn has not been set".into())),
             dsn_redacted: String::new(),
             dsn_shown: None,
-            prefix: "cluster_lock:".into(),
-            connect_timeout: Duration::from_secs(1),
-            command_timeout: Duration::from_secs(1),
-            retry_after: Duration::from_secs(1),
             refused: Vec::new(),
             engine: None,
         }
@@ -84,15 +44,7 @@ impl Settings {
 
     /// The configuration of the engine.
     pub(crate) fn config(&self) -> Result<Config, Error> {
-        Ok(Config {
-            dsn: self.dsn.clone()?,
-            prefix: self.prefix.clone(),
-            connect_timeout: self.connect_timeout,
-            command_timeout: self.command_timeout,
-            pool_size: self.pool_size,
-            retry_after: self.retry_after,
-            node: self.node.clone(),
-        })
+        Ok(self.values.config(self.dsn.clone()?))
     }
 
     /// The kind of backend, and the DSN without credentials.
@@ -102,31 +54,11 @@ impl Settings {
     }
 
     fn set(&mut self, name: &str, text: &str) -> Result<(), String> {
+        self.values.set(name, text)?;
         match name {
-            "timeout" => self.timeout = read::limit(text)?,
-            "ttl" => self.ttl = read::seconds(text, MIN_TTL, MAX_TTL)?,
-            "auto_renew" => self.auto_renew = read::switch(text)?,
-            "max_hold" => self.max_hold = read::limit(text)?.filter(|time| !time.is_zero()),
-            "slow_wait" => self.slow_wait = read::limit(text)?.filter(|time| !time.is_zero()),
-            "durable_writes" => self.durable_writes = read::switch(text)?,
-            "mount_point_writes" => self.mount_point_writes = read::mount_point_writes(text)?,
-            "connect_timeout" => self.connect_timeout = read::time_out(text)?,
-            "command_timeout" => self.command_timeout = read::time_out(text)?,
-            "retry_after" => self.retry_after = read::retry_after(text)?,
-            "pool_size" => self.pool_size = read::pool_size(text)?,
-            "prefix" => self.prefix = read::prefix(text)?,
-            "node" => self.node = read::node(text)?,
-            "path_map" => self.path_map = PathMap::parse(text).map_err(|e| e.to_string())?,
-            "flock_mode" => self.flock_mode = read::flock_mode(text)?,
-            "intercept" => {
-                self.intercept = Intercept::parse(text).map_err(|e| e.to_string())?;
-                self.intercept_text = text.into();
-            }
-            "intercept_exclude" => {
-                self.exclude = Exclude::parse(text).map_err(|e| e.to_string())?;
-                self.exclude_text = text.into();
-            }
-            _ => return Err("there is no such setting".into()),
+            "intercept" => self.intercept_text = text.into(),
+            "intercept_exclude" => self.exclude_text = text.into(),
+            _ => {}
         }
         Ok(())
     }
@@ -140,10 +72,6 @@ impl Settings {
         self.dsn.as_ref().err().map(ToString::to_string)
     }
 }
-
-/// What [`Settings::config`] is made of.
-const OF_THE_ENGINE: [&str; 7] =
-    ["dsn", "prefix", "connect_timeout", "command_timeout", "pool_size", "retry_after", "node"];
 
 /// The engine of this process for these settings.
 ///
@@ -236,9 +164,7 @@ pub(crate) fn update(name: &[u8], value: &[u8], by: By) -> Reply {
     let value = String::from_utf8_lossy(value);
     let short = name.strip_prefix("cluster_lock.").unwrap_or(&name);
     SETTINGS.with_borrow_mut(|settings| {
-        if OF_THE_ENGINE.contains(&short) {
-            settings.engine = None;
-        }
+        settings.engine = None;
         let (outcome, shown, reply) = if short == "dsn" {
             let trouble = settings.set_dsn(&value);
             let reply = Reply { trouble: trouble.clone().map(Trouble::Warning), ..true.into() };

@@ -63,26 +63,33 @@ static ZEND_INI_MH(on_setting)
 	return reply.value == CLK_TRUE ? SUCCESS : FAILURE;
 }
 
-PHP_INI_BEGIN()
-	PHP_INI_ENTRY("cluster_lock.dsn", "redis://127.0.0.1:6379", PHP_INI_SYSTEM, on_setting)
-	PHP_INI_ENTRY("cluster_lock.prefix", "cluster_lock:", PHP_INI_SYSTEM, on_setting)
-	PHP_INI_ENTRY("cluster_lock.timeout", "30", PHP_INI_ALL, on_setting)
-	PHP_INI_ENTRY("cluster_lock.ttl", "10", PHP_INI_ALL, on_setting)
-	PHP_INI_ENTRY_EX("cluster_lock.auto_renew", "1", PHP_INI_ALL, on_setting, zend_ini_boolean_displayer_cb)
-	PHP_INI_ENTRY("cluster_lock.max_hold", "300", PHP_INI_ALL, on_setting)
-	PHP_INI_ENTRY("cluster_lock.connect_timeout", "1", PHP_INI_SYSTEM, on_setting)
-	PHP_INI_ENTRY("cluster_lock.command_timeout", "1", PHP_INI_SYSTEM, on_setting)
-	PHP_INI_ENTRY("cluster_lock.pool_size", "8", PHP_INI_SYSTEM, on_setting)
-	PHP_INI_ENTRY("cluster_lock.retry_after", "1", PHP_INI_SYSTEM, on_setting)
-	PHP_INI_ENTRY("cluster_lock.node", "", PHP_INI_SYSTEM, on_setting)
-	PHP_INI_ENTRY("cluster_lock.path_map", "", PHP_INI_SYSTEM, on_setting)
-	PHP_INI_ENTRY("cluster_lock.intercept", "", PHP_INI_SYSTEM, on_setting)
-	PHP_INI_ENTRY("cluster_lock.intercept_exclude", "*.log", PHP_INI_SYSTEM, on_setting)
-	PHP_INI_ENTRY("cluster_lock.flock_mode", "gate", PHP_INI_SYSTEM, on_setting)
-	PHP_INI_ENTRY("cluster_lock.slow_wait", "1", PHP_INI_ALL, on_setting)
-	PHP_INI_ENTRY_EX("cluster_lock.durable_writes", "1", PHP_INI_ALL, on_setting, zend_ini_boolean_displayer_cb)
-	PHP_INI_ENTRY("cluster_lock.mount_point_writes", "refuse", PHP_INI_ALL, on_setting)
-PHP_INI_END()
+/*
+ * The entries of Rust's table. PHP 8.5 keeps pointers to what it is given, and copies them for every thread: it is made
+ * once for the process, and stays.
+ */
+static const zend_ini_entry_def *settings(void)
+{
+	static zend_ini_entry_def *all;
+	size_t count = clk_ini_entries();
+	clk_ini_entry entry;
+
+	if (all) {
+		return all;
+	}
+	all = pecalloc(count + 1, sizeof(*all), 1); /* the last one, all zeros, ends it */
+	for (size_t index = 0; clk_ini_entry_at(index, &entry); index++) {
+		all[index] = (zend_ini_entry_def){
+			.name = zend_strndup((const char *) entry.name.ptr, entry.name.len),
+			.name_length = (uint16_t) entry.name.len,
+			.value = zend_strndup((const char *) entry.value.ptr, entry.value.len),
+			.value_length = (uint32_t) entry.value.len,
+			.on_modify = on_setting,
+			.modifiable = entry.anywhere ? PHP_INI_ALL : PHP_INI_SYSTEM,
+			.displayer = entry.is_switch ? zend_ini_boolean_displayer_cb : NULL,
+		};
+	}
+	return all;
+}
 
 /*
  * Replaces the DSN that PHP keeps by one without credentials, so that neither phpinfo() nor
@@ -220,6 +227,9 @@ static void mark_no_discard(void)
 
 int clk_shim_minit(int type, int module_number)
 {
+	/* By the name that the macro below has for it. */
+	const zend_ini_entry_def *ini_entries = settings();
+
 	clk_process_begin();
 	REGISTER_INI_ENTRIES();
 	hide_passwords_in_configuration();

@@ -57,6 +57,14 @@ enum {
 	CLK_BY_POOL = 3,
 };
 
+/* A setting, as Rust's table has it. The bytes stay. */
+typedef struct {
+	clk_bytes name;
+	clk_bytes value; /* by default */
+	bool anywhere;   /* it may also be set by ini_set() and .user.ini */
+	bool is_switch;  /* on or off */
+} clk_ini_entry;
+
 /* The answer of every call. The bytes are Rust's, and valid until the next call in this thread. */
 typedef struct {
 	uint32_t value;
@@ -78,6 +86,8 @@ void clk_request_gone(void);
 void clk_fiber_ended(uintptr_t fiber);
 bool clk_identity_known(void);
 void clk_identity(clk_bytes sapi, clk_bytes script, clk_bytes uri);
+size_t clk_ini_entries(void);
+bool clk_ini_entry_at(size_t index, clk_ini_entry *entry);
 void clk_setting(clk_bytes name, clk_bytes value, uint32_t by, clk_reply *reply);
 clk_bytes clk_unheard(void);
 clk_bytes clk_dsn_shown(void);

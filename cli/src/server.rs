@@ -6,8 +6,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cluster_lock_core::config::read;
 use cluster_lock_core::dsn::redact;
+use cluster_lock_core::settings::{DSN, Values, read};
 use cluster_lock_core::{Config, Dsn, Engine, text};
 
 use crate::doctor::pools;
@@ -85,8 +85,6 @@ pub(crate) struct Target {
     pub(crate) php: PhpIni,
 }
 
-const DEFAULT_DSN: &str = "redis://127.0.0.1:6379";
-
 /// What to do where it is not known which server is meant.
 const NAME_IT: &str = "name the server with --dsn or CLUSTER_LOCK_DSN, or the settings with --php-ini";
 
@@ -126,7 +124,7 @@ impl Target {
                          all, so it is not known which server is meant: {NAME_IT}"
                     )));
                 }
-                (DEFAULT_DSN, Source::Default)
+                (DSN.default, Source::Default)
             }
         };
         if args.prefix.is_none()
@@ -141,8 +139,7 @@ impl Target {
             )),
             _ => Failure::Usage(format!("{source}: {error}")),
         })?;
-        let mut config = Config::new(parsed);
-        apply(&mut config, &php)?;
+        let mut config = values(&php)?.config(parsed);
         let option = |name: &'static str| move |allowed| Failure::Usage(format!("{name}: {allowed}"));
         if let Some(prefix) = &args.prefix {
             config.prefix = read::prefix(prefix).map_err(option("--prefix"))?;
@@ -234,7 +231,7 @@ fn installed(
         format!(
             "{} leads to {}{prefix}",
             text::path(&ini.place),
-            redact(ini.get("dsn").unwrap_or(DEFAULT_DSN))
+            redact(ini.get("dsn").unwrap_or(DSN.default))
         )
     };
     for (other, _) in found.filter(|(other, _)| !taken.agrees(other)) {
@@ -251,27 +248,17 @@ fn installed(
 }
 
 /// What php.ini says besides where the server is.
-fn apply(config: &mut Config, php: &PhpIni) -> Result<()> {
-    fn set<T>(
-        php: &PhpIni,
-        name: &str,
-        read: fn(&str) -> std::result::Result<T, String>,
-        to: &mut T,
-    ) -> Result<()> {
+fn values(php: &PhpIni) -> Result<Values> {
+    let mut values = Values::default();
+    for name in Config::SETTINGS {
         if let Some(value) = php.get(name) {
-            *to = read(value).map_err(|allowed| {
+            values.set(name, value).map_err(|allowed| {
                 let file = php.file_of(name).map(text::path).unwrap_or_default();
                 Failure::Usage(format!("{file}: cluster_lock.{name}: {allowed}"))
             })?;
         }
-        Ok(())
     }
-    set(php, "prefix", read::prefix, &mut config.prefix)?;
-    set(php, "node", read::node, &mut config.node)?;
-    set(php, "connect_timeout", read::time_out, &mut config.connect_timeout)?;
-    set(php, "command_timeout", read::time_out, &mut config.command_timeout)?;
-    set(php, "pool_size", read::pool_size, &mut config.pool_size)?;
-    set(php, "retry_after", read::retry_after, &mut config.retry_after)
+    Ok(values)
 }
 
 #[cfg(test)]

@@ -57,12 +57,6 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "a number of seconds, 0 or more, is allowed".into())
 }
 
-/// A lease from the command line.
-pub(crate) fn lease_time(text: &str) -> Result<Duration, String> {
-    let allowed = || "a number of seconds from 0.1 to 31536000 is allowed".to_owned();
-    seconds(text).ok().filter(|time| *time >= Duration::from_millis(100)).ok_or_else(allowed)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

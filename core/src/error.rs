@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::key::LockName;
-
 /// Result of a core operation.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -122,14 +120,4 @@ impl std::fmt::Display for Loss {
             ),
         }
     }
-}
-
-/// An [`Error`] together with the lock it concerns, for messages.
-#[derive(Debug, Clone, Error)]
-#[error("lock \"{name}\": {error}")]
-pub struct LockError {
-    /// The lock.
-    pub name: LockName,
-    /// What happened to it.
-    pub error: Error,
 }

@@ -2,40 +2,35 @@
 //! replacement. Nothing here calls up into the extension.
 //!
 //! # Layout
-//! * [`lock`]: [`Engine`] and [`Lease`]: acquire, wait, renew, release, on any store.
-//! * [`process`]: the engines of a process, and what happens to them at a fork.
+//! * [`engine`]: [`Engine`] and [`Lease`]: acquire, wait, renew, release, on any store.
 //! * [`store`]: where locks live: Redis (Lua scripts in `store/scripts`), or this host's kernel.
-//! * [`pool`] and [`connection`]: connections to Redis.
-//! * [`replace`]: atomic file replacement.
-//! * [`file_lock`] and [`nfs`]: what a lock on an open file needs besides: its name, the kernel's
-//!   lock, and the cache of a network file system's client.
-//! * [`config`], [`dsn`], [`key`], [`report`], [`error`], [`text`], [`clock`]: the words the others use.
+//! * [`wire`]: connections to Redis, and the pool that lends them.
+//! * [`file`]: what a lock on an open file needs besides, and atomic file replacement.
+//! * [`settings`], [`dsn`], [`key`], [`report`], [`error`], [`text`], [`clock`]: the words the others use.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod clock;
-pub mod config;
-pub mod connection;
 pub mod dsn;
+pub mod engine;
 pub mod error;
-pub mod file_lock;
+pub mod file;
 pub mod key;
-pub mod lock;
-pub mod nfs;
-pub mod pool;
-pub mod process;
-pub mod replace;
+mod poll;
 pub mod report;
+pub mod settings;
 pub mod store;
 pub mod text;
+mod thread;
+pub mod wire;
 
-mod lease;
-mod renewal;
-
-pub use config::Config;
 pub use dsn::Dsn;
-pub use error::{Error, LockError, Loss, Result};
+pub use engine::registry as process;
+pub use engine::{Acquire, Acquired, Counters, Engine, Lease, Pending};
+pub use error::{Error, Loss, Result};
+pub use file::{nfs, open_file as file_lock, replace};
 pub use key::{LockName, PathMap};
-pub use lock::{Acquire, Acquired, Counters, Engine, Lease, Pending};
-pub use report::{Holder, Identity, LockReport, Mode, ServerReport, Waiter};
+pub use report::{Holder, Identity, LockError, LockReport, Mode, ServerReport, Waiter};
+pub use settings::Config;
 pub use store::{Broken, Standing};
+pub use wire as connection;

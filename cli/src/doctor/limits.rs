@@ -1,10 +1,14 @@
 //! Time limits that contradict each other.
 
+use std::time::Duration;
+
+use cluster_lock_core::settings::Values;
+
 use super::finding::{Area, Finding, Severity};
 use super::php::Php;
 use super::places::View;
 
-/// The limits of one of PHP's programs, in seconds. What is not set is the extension's default.
+/// The limits of one of PHP's programs, in seconds.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
     /// Infinite: no limit.
@@ -20,22 +24,22 @@ struct Limits {
 }
 
 impl Limits {
-    fn of(view: &View) -> Self {
-        let number = |name: &str, default: f64| {
-            let value = view.setting(name).parse::<f64>().ok().filter(|number| !number.is_nan());
-            value.unwrap_or(default)
-        };
-        let off = ["0", "off", "no", "false", ""];
-        let renews = view.settings.get("auto_renew");
+    fn of(values: &Values) -> Self {
         Self {
-            timeout: number("timeout", 30.0),
-            ttl: number("ttl", 10.0),
-            auto_renew: renews.is_none_or(|value| !off.contains(&value.to_ascii_lowercase().as_str())),
-            max_hold: number("max_hold", 300.0),
-            slow_wait: number("slow_wait", 1.0),
-            renewal: number("connect_timeout", 1.0) + number("command_timeout", 1.0),
+            timeout: values.timeout.map_or(f64::INFINITY, seconds),
+            ttl: seconds(values.ttl),
+            auto_renew: values.auto_renew,
+            max_hold: values.max_hold.map_or(0.0, seconds),
+            slow_wait: values.slow_wait.map_or(0.0, seconds),
+            renewal: seconds(values.connect_timeout) + seconds(values.command_timeout),
         }
     }
+}
+
+/// As it was written: no more than nine digits behind the point, and no row of nines.
+#[allow(clippy::cast_precision_loss)] // exact for more than a hundred days
+fn seconds(time: Duration) -> f64 {
+    time.as_nanos() as f64 / 1e9
 }
 
 /// What is found in the settings of all of PHP's programs; what is the same in several is told once.
@@ -52,7 +56,7 @@ pub(crate) fn look(programs: &[Php], views: &[View]) -> Vec<Finding> {
 }
 
 fn among_themselves(view: &View) -> Vec<Finding> {
-    let limits = Limits::of(view);
+    let (limits, default) = (Limits::of(&view.values()), Limits::of(&Values::default()));
     let mut found = Vec::new();
     let mut add = |finding| found.push(finding);
     // A renewal is due when a third of the lease has passed: two thirds are left for it.
@@ -65,12 +69,12 @@ fn among_themselves(view: &View) -> Vec<Finding> {
             limits.renewal
         );
         add(php("limits.ttl", Severity::Warning, "cluster_lock.ttl", says)
-            .set("cluster_lock.ttl", short((limits.renewal * 3.0).ceil().max(10.0))));
+            .set("cluster_lock.ttl", short((limits.renewal * 3.0).ceil().max(default.ttl))));
     }
     if limits.auto_renew && limits.max_hold > 0.0 && limits.max_hold <= limits.ttl {
         let says =
             format!("max_hold is {} s, a lease {} s: no lease is ever renewed", limits.max_hold, limits.ttl);
-        let longer = (limits.ttl * 10.0).max(300.0);
+        let longer = (limits.ttl * 10.0).max(default.max_hold);
         add(php("limits.max_hold", Severity::Warning, "cluster_lock.max_hold", says)
             .set("cluster_lock.max_hold", short(longer)));
     }
@@ -80,7 +84,7 @@ fn among_themselves(view: &View) -> Vec<Finding> {
             limits.slow_wait, limits.timeout
         );
         add(php("limits.slow_wait", Severity::Warning, "cluster_lock.slow_wait", says)
-            .set("cluster_lock.slow_wait", short((limits.timeout / 2.0).min(1.0))));
+            .set("cluster_lock.slow_wait", short((limits.timeout / 2.0).min(default.slow_wait))));
     }
     if limits.timeout.is_infinite() {
         let says = "waits have no limit: whoever holds a lock for long lets all workers stand and wait";
@@ -102,7 +106,7 @@ fn beside_php(program: &Php, views: &[View]) -> Vec<Finding> {
             .iter()
             .find(|view| view.name == name)
             .or_else(|| views.iter().find(|view| view.name == own));
-        view.map_or(30.0, |view| Limits::of(view).timeout)
+        Limits::of(&view.map(View::values).unwrap_or_default()).timeout
     };
     let mut found = Vec::new();
     for pool in &program.pools {

@@ -341,7 +341,7 @@ fn node(places: &[Place], views: &[View], config: Option<&Config>) -> Node {
         named: map.apply(&place.mount.point),
     };
     Node {
-        name: config.map_or_else(cluster_lock_core::config::hostname, |config| config.node.clone()),
+        name: config.map_or_else(cluster_lock_core::settings::hostname, |config| config.node.clone()),
         loaded: loaded.is_some(),
         dsn: loaded.map(ini::shown_dsn).unwrap_or_default(),
         prefix: setting("prefix"),

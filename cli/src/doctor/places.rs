@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use cluster_lock_core::PathMap;
 use cluster_lock_core::dsn::redact;
 use cluster_lock_core::file_lock::Intercept;
+use cluster_lock_core::settings::{DSN, Setting, TABLE, Values};
 
 use super::mountinfo::{Mount, Mounts};
 use super::network::{self, Kind};
@@ -62,23 +63,6 @@ pub(crate) fn find(mounts: &Mounts, wanted: &[PathBuf]) -> Vec<Place> {
     wanted.iter().filter_map(on).collect()
 }
 
-/// What is read of php.ini where no PHP can be asked.
-const SETTINGS: [&str; 13] = [
-    "dsn",
-    "prefix",
-    "path_map",
-    "intercept",
-    "flock_mode",
-    "timeout",
-    "ttl",
-    "auto_renew",
-    "max_hold",
-    "slow_wait",
-    "connect_timeout",
-    "command_timeout",
-    "node",
-];
-
 /// The settings of one of PHP's programs, or of one of its pools.
 #[derive(Clone, Debug)]
 pub(crate) struct View {
@@ -106,15 +90,24 @@ impl View {
 
     /// Of what php.ini says, where there is no PHP to ask (beside containers, say).
     pub(crate) fn of_ini(ini: &PhpIni, follow: bool) -> Self {
-        let value = |name: &&str| {
-            let value = ini.get(name)?;
+        let value = |Setting { name, default, .. }: &Setting| {
+            // Compared with that of another PHP, which says what is in force.
+            let value = ini.get(name).or((*name == "prefix").then_some(default))?;
             // It goes no further than this with its password.
-            let shown = if *name == "dsn" { redact(value) } else { value.to_owned() };
+            let shown = if *name == DSN.name { redact(value) } else { value.to_owned() };
             Some(((*name).to_owned(), shown))
         };
-        let mut settings: BTreeMap<String, String> = SETTINGS.iter().filter_map(value).collect();
-        settings.entry("prefix".into()).or_insert_with(|| "cluster_lock:".into());
+        let settings = TABLE.iter().filter_map(value).collect();
         Self { name: cluster_lock_core::text::path(&ini.place), loaded: true, settings, follow }
+    }
+
+    /// What they mean. As PHP has it, the default stands in for what is not set, or not allowed.
+    pub(crate) fn values(&self) -> Values {
+        let mut values = Values::default();
+        for (name, text) in &self.settings {
+            let _ = values.set(name, text);
+        }
+        values
     }
 
     pub(crate) fn setting(&self, name: &str) -> &str {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use cluster_lock_core::{config, text};
+use cluster_lock_core::{settings, text};
 use serde::Serialize;
 
 /// A pool.
@@ -79,7 +79,7 @@ fn set(pool: &mut Pool, name: &str, value: &str) {
     let Some(setting) = setting.and_then(|setting| setting.trim().strip_prefix("cluster_lock.")) else {
         return;
     };
-    let refusal = config::read::refusal(setting, value);
+    let refusal = settings::refusal(setting, value);
     if setting == "dsn" {
         pool.has_dsn = true;
         pool.refused.extend(refusal);

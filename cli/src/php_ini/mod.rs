@@ -19,28 +19,6 @@ use php::Php;
 pub(crate) use place::{Place, of_php, usual_places};
 use text::Mention;
 
-/// The extension's settings, without the `cluster_lock.` that their names begin with.
-const SETTINGS: [&str; 18] = [
-    "dsn",
-    "prefix",
-    "timeout",
-    "ttl",
-    "auto_renew",
-    "max_hold",
-    "connect_timeout",
-    "command_timeout",
-    "pool_size",
-    "retry_after",
-    "node",
-    "path_map",
-    "intercept",
-    "intercept_exclude",
-    "flock_mode",
-    "slow_wait",
-    "durable_writes",
-    "mount_point_writes",
-];
-
 /// One PHP's configuration: of a SAPI, or as the user put it together.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PhpIni {

@@ -1,7 +1,9 @@
 //! Reads a file of PHP's configuration where there is no PHP to be asked: what is certain, and nothing else.
 
 use super::text::lines;
-use super::{Read, SETTINGS, value};
+use cluster_lock_core::settings::Setting;
+
+use super::{Read, value};
 
 /// Between the quotes of `"…"` or `'…'` a value may go on in the next line; here it may not.
 const UNSURE: &str = "it is not certain what PHP makes of this line";
@@ -48,7 +50,7 @@ pub(super) fn read(bytes: &[u8], env: impl Fn(&str) -> Option<String>) -> Result
         let (plain, offset) = label.split_once('[').unwrap_or((label, "]"));
         let offset =
             offset.strip_suffix(']').filter(|offset| offset.bytes().all(|b| b.is_ascii_alphanumeric()));
-        let ours = plain.strip_prefix("cluster_lock.").filter(|name| SETTINGS.contains(name));
+        let ours = plain.strip_prefix("cluster_lock.").filter(|name| Setting::of(name).is_some());
         if !is_label(plain) || offset.is_none() || (ours.is_some() && plain != label) {
             return Err(unsure("the name of a setting with special characters"));
         }

@@ -9,8 +9,10 @@ use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use cluster_lock_core::settings::TABLE;
+
+use super::Read;
 use super::text::{Mention, without_extensions};
-use super::{Read, SETTINGS};
 use crate::program;
 
 /// It loads nothing, and starts within 50 ms. A machine in trouble may take longer.
@@ -172,7 +174,7 @@ fn judge(answer: Answer, mentions: &[Mention], name: &str) -> Result<Read, Wrong
 
 /// A PHP into which the extension is built does not do: that hides a password from `get_cfg_var()`.
 fn ask(php: &Path, text: &[u8]) -> Result<Answer, String> {
-    let names: Vec<String> = SETTINGS.iter().map(|name| format!("'{name}'")).collect();
+    let names: Vec<String> = TABLE.iter().map(|setting| format!("'{}'", setting.name)).collect();
     let code = format!(
         "$reads = get_cfg_var('cfg_file_path') !== false && !extension_loaded('cluster_lock');\
          echo \"\\n:\", $reads ? PHP_VERSION : '', \"\\n\";\

@@ -173,20 +173,6 @@ fn a_setting_of_another_file_is_no_variable() {
     assert!(told.contains("b.ini, line 2: cluster_lock.node: ${session.name}"), "{told}");
 }
 
-#[test]
-fn the_settings_are_those_of_the_extension() {
-    let shim = include_str!("../../../src/zend_shim.c");
-    let mut names: Vec<&str> = shim
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("PHP_INI_ENTRY")?.split_once("\"cluster_lock."))
-        .filter_map(|(_, rest)| rest.split('"').next())
-        .collect();
-    let mut known = SETTINGS.to_vec();
-    known.sort_unstable();
-    names.sort_unstable();
-    assert_eq!(names, known);
-}
-
 fn installation() -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     let write = |path: &str, text: &str| {

@@ -1,6 +1,6 @@
 //! What can be told of a file's text without interpreting it.
 
-use super::SETTINGS;
+use cluster_lock_core::settings::Setting;
 
 /// A line that sets something of ours, if PHP gets that far, and does not take it for the inside of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub(super) fn mentions(bytes: &[u8]) -> Vec<Mention> {
             let text = text.strip_prefix("cluster_lock.")?;
             let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))?;
             let (name, rest) = text.split_at_checked(end)?;
-            let is_set = SETTINGS.contains(&name) && blank(rest).starts_with(['=', '[']);
+            let is_set = Setting::of(name).is_some() && blank(rest).starts_with(['=', '[']);
             is_set.then(|| (name.to_owned(), rest.to_owned()))
         })?;
         Some(Mention { line, name, rest })

@@ -12,6 +12,7 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
+use cluster_lock_core::settings::read;
 use cluster_lock_core::{
     Acquire, Acquired, Engine, Identity, Lease, LockError, LockName, Loss, Mode, Standing, text,
 };
@@ -22,7 +23,7 @@ use crate::lock::{NameArg, who};
 use crate::outcome::{Failure, Outcome, Result};
 use crate::output::Output;
 use crate::server::Target;
-use crate::units::{lease_time, seconds, span};
+use crate::units::{seconds, span};
 
 use child::Running;
 pub(crate) use child::become_command;
@@ -89,7 +90,7 @@ pub(crate) struct Args {
 
     /// The lease: how long the lock outlives this process if that is killed, and how long the server may be
     /// away before the lock is lost
-    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = lease_time)]
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = read::ttl)]
     ttl: Duration,
 
     /// Keep the lock for at least so long, even when the command ends sooner. Clocks of nodes differ: without

@@ -2,7 +2,7 @@
 #![no_main]
 
 use cluster_lock_core::LockName;
-use cluster_lock_core::config::check_prefix;
+use cluster_lock_core::settings::read;
 use libfuzzer_sys::fuzz_target;
 
 /// What a cluster takes the slot from.
@@ -20,7 +20,7 @@ fuzz_target!(|input: (&[u8], &[u8], &str)| {
         let encoded = name.encoded();
         assert!(encoded.bytes().all(|b| b.is_ascii_graphic() && !b"{}*?[]^\\".contains(&b)), "{encoded}");
         assert_eq!(LockName::decode(encoded.as_bytes()), Some(name.clone()));
-        if check_prefix(prefix).is_ok() {
+        if let Ok(prefix) = read::prefix(prefix) {
             for end in ["", ":q", ":w", ":r", ":i", ":m:0"] {
                 assert_eq!(hash_tag(&format!("{prefix}{{{encoded}}}{end}")), encoded);
             }

@@ -5,8 +5,8 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use cluster_lock_core::config::check_prefix;
 use cluster_lock_core::file_lock::{Exclude, Intercept};
+use cluster_lock_core::settings::read;
 use cluster_lock_core::{LockName, PathMap};
 use libfuzzer_sys::fuzz_target;
 
@@ -42,7 +42,7 @@ fuzz_target!(|input: (&str, &str)| {
     {
         let _ = globs.matches(&path);
     }
-    if check_prefix(text).is_ok() {
-        assert!(text.bytes().all(|b| b.is_ascii_graphic() && !b"{}*?[]\\^".contains(&b)));
+    if let Ok(prefix) = read::prefix(text) {
+        assert!(prefix.bytes().all(|b| b.is_ascii_graphic() && !b"{}*?[]\\^".contains(&b)));
     }
 });

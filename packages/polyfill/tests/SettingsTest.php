@@ -68,6 +68,21 @@ final class SettingsTest extends TestCase
         self::assertSame('gate', $actor->call('cluster_lock_status')['hook']['flock_mode'], 'Nothing is set');
     }
 
+    public function testTheSettingsAndTheirDefaultsAreThoseOfTheExtension(): void
+    {
+        $process = Sides::process('', 'say(json_encode(ini_get_all("cluster_lock", false)));');
+        self::assertSame(0, $process->wait(), $process->transcript());
+        $theirs = json_decode($process->output(), true);
+        $ours = json_decode(self::say('cluster_lock_status(); echo json_encode((new ReflectionClassConstant('
+            . '"ClusterLock\Polyfill\Settings", "DEFAULTS"))->getValue());'), true);
+        // Who speaks to the server is for the polyfill alone; where the extension has one by default, it takes the host's locks.
+        unset($ours['client'], $ours['dsn'], $theirs['cluster_lock.dsn']);
+        $ours = array_combine(array_map(static fn (string $name): string => "cluster_lock.$name", array_keys($ours)), $ours);
+        ksort($ours);
+
+        self::assertSame($theirs, $ours);
+    }
+
     public function testTheOrderOfTheSources(): void
     {
         $shown = 'echo cluster_lock_status()["dsn"], "\n";';

@@ -12,15 +12,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::Value;
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
 use rustix::io::Errno;
 
 use crate::clock::Instant;
-use crate::connection::Fault;
 use crate::error::{Error, Result};
-use crate::pool::{Loan, Pool, Purpose};
-use crate::process;
+use crate::poll;
 use crate::store::redis::script::Call;
+use crate::thread;
+use crate::wire::Fault;
+use crate::wire::{Loan, Pool, Purpose};
 
 /// How long a connection that is being made is waited for when enough servers have answered: so that a
 /// process's first lock is not held by the barest majority.
@@ -86,7 +87,7 @@ impl Node {
         drop(maker);
         let (pool, made) = (Arc::clone(&self.pool), Made(Arc::clone(&self.maker)));
         // When there can be no thread, dropping `made` says that it is over.
-        let _ = process::spawn("cluster_lock", move || {
+        let _ = thread::spawn("cluster_lock", move || {
             // What went wrong the pool knows.
             if let Ok(mut loan) = pool.get(Purpose::Apart) {
                 for command in std::mem::take(&mut lock(&made.0).last_words) {
@@ -138,7 +139,7 @@ pub(super) enum Kind<'a> {
 }
 
 /// What one server said.
-pub(super) struct Answer {
+pub(super) struct Response {
     pub(super) said: Result<Value>,
     /// It was asked twice, and may have carried it out twice.
     pub(super) again: bool,
@@ -148,7 +149,7 @@ pub(super) struct Answer {
 #[derive(Default)]
 pub(super) struct Round {
     /// In the servers' order; `None` while one has not answered.
-    pub(super) answers: Vec<Option<Answer>>,
+    pub(super) answers: Vec<Option<Response>>,
     /// The wait was interrupted.
     pub(super) interrupted: bool,
     /// The time ran out before there were enough.
@@ -269,7 +270,7 @@ impl<'a> Table<'a> {
     fn answer(&mut self, i: usize, said: Result<Value>) {
         let again = self.retried.get(i).copied().unwrap_or_default();
         if let Some(place) = self.round.answers.get_mut(i) {
-            *place = Some(Answer { said, again });
+            *place = Some(Response { said, again });
         }
         self.seat(i, Seat::Done);
     }
@@ -344,12 +345,7 @@ impl<'a> Table<'a> {
         if let Some(made) = self.made.as_ref().filter(|_| connecting) {
             fds.push(PollFd::from_borrowed_fd(made.as_fd(), PollFlags::IN));
         }
-        let left = deadline.remaining();
-        let limit = Timespec {
-            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: left.subsec_nanos().into(),
-        };
-        match (poll(&mut fds, Some(&limit)), self.kind) {
+        match (poll::among(&mut fds, deadline.remaining()), self.kind) {
             (Err(Errno::INTR), Kind::Sleep(interrupted)) if interrupted() => {
                 self.round.interrupted = true;
                 return false;

@@ -10,12 +10,12 @@ use redis::Value;
 
 use super::inquiry::Inquiry;
 use super::route::{Next, Route, Servers};
-use crate::config::Config;
-use crate::connection::Fault;
 use crate::dsn::{Address, Cluster};
 use crate::error::{Error, Result};
-use crate::pool::{Pool, Purpose};
+use crate::settings::Config;
 use crate::store::StoreStatus;
+use crate::wire::Fault;
+use crate::wire::{Pool, Purpose};
 
 const SLOTS: u16 = 16384;
 

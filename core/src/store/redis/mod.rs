@@ -23,18 +23,18 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::{
-    Attempt, Broken, Claim, First, IfBusy, Standing, Store, StoreStatus, Token, Wake, trial_name, try_out,
-};
+use super::first::First;
+use super::{Attempt, Broken, Claim, IfBusy, Standing, Store, StoreStatus, Token, Wake, trial_name, try_out};
 use crate::clock::Instant;
-use crate::config::Config;
-use crate::connection::{Fault, Readiness};
 use crate::dsn::{Cluster, Sentinel, Server};
 use crate::error::{Error, Loss, Result};
 use crate::key::{LockName, encode};
-use crate::pool::{Pool, Purpose};
+use crate::poll::Readiness;
 use crate::report::{LockReport, ServerReport};
+use crate::settings::Config;
 use crate::text;
+use crate::wire::Fault;
+use crate::wire::{Pool, Purpose};
 use cluster::ClusterRoute;
 use reply::NotALock;
 use route::{Next, One, Route};

@@ -2,12 +2,12 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::config::Config;
-use crate::connection::Fault;
 use crate::dsn::{Address, Server};
 use crate::error::{Error, Result};
-use crate::pool::Pool;
+use crate::settings::Config;
 use crate::store::StoreStatus;
+use crate::wire::Fault;
+use crate::wire::Pool;
 
 /// What follows a command that failed.
 pub(crate) enum Next {

@@ -4,10 +4,10 @@ use once_cell::sync::Lazy;
 use redis::Value;
 
 use super::reply::millis;
-use crate::connection::{Connection, Fault};
 use crate::key::LockName;
 use crate::report::Mode;
 use crate::store::{Claim, IfBusy, Token};
+use crate::wire::{Connection, Fault};
 
 /// How long an idle name remembers its last fencing token: `RETAIN` of `common.lua`.
 const RETAIN_MS: u64 = 60_000;

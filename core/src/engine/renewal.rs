@@ -10,9 +10,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::counters::{Counters, count};
+use super::lease_state::LeaseState;
 use crate::clock::Instant;
-use crate::lease::LeaseState;
-use crate::process;
+use crate::store::{Standing, Store};
+use crate::thread;
 
 /// Renews one lease and says when it is due again; `None` when it is not to be renewed any more.
 pub(crate) type Renew = Box<dyn Fn(&LeaseState) -> Option<Instant> + Send + Sync>;
@@ -72,7 +74,7 @@ impl Renewer {
 
     fn start(&self) -> std::io::Result<JoinHandle<()>> {
         let shared = Arc::clone(&self.shared);
-        process::spawn("cluster_lock", move || shared.run())
+        thread::spawn("cluster_lock", move || shared.run())
     }
 
     /// Stops keeping a lease alive. A renewal that is under way may still arrive at the server.
@@ -164,6 +166,31 @@ impl State {
 /// How long after a renewal that failed the next is tried: the lease is not lost before it has run out.
 pub(crate) fn retry_after(ttl: Duration) -> Duration {
     (ttl / 10).clamp(Duration::from_millis(20), Duration::from_secs(1))
+}
+
+/// One renewal, by the background thread: when is the next one due?
+pub(super) fn renew(store: &dyn Store, counters: &Counters, lease: &LeaseState) -> Option<Instant> {
+    let _one_at_a_time = lease.renewing.lock().unwrap_or_else(PoisonError::into_inner);
+    let now = Instant::now();
+    if lease.loss().is_some() || lease.renew_until.is_some_and(|end| end <= now) {
+        return None;
+    }
+    let ttl = lease.ttl();
+    match store.renew(&lease.name, &lease.token, ttl) {
+        Ok(Standing::Ours) => {
+            lease.extend(now, ttl);
+            count(&counters.renewals);
+            Some(now + ttl / 3)
+        }
+        Ok(Standing::Lost(loss)) => {
+            lease.lose(loss);
+            None
+        }
+        Err(_) => {
+            count(&counters.errors);
+            Some(Instant::now() + retry_after(ttl))
+        }
+    }
 }
 
 #[cfg(test)]

@@ -14,11 +14,13 @@ use std::time::Duration;
 use once_cell::sync::OnceCell;
 use rustls::ClientConfig;
 
+use super::connection::{Connection, Greeting};
+use super::fault::Fault;
+use super::tls::tls_config;
 use crate::clock::Instant;
-use crate::config::Config;
-use crate::connection::{Connection, Fault, Greeting, tls_config};
 use crate::dsn::{Address, Server};
 use crate::error::{Error, Result};
+use crate::settings::Config;
 use crate::text;
 
 /// An idle connection is looked at before use when it has lain for longer than this. Short, because

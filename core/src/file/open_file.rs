@@ -11,8 +11,8 @@ use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Statx, StatxFlags, floc
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::error::{Error, Result};
+use crate::file::nfs;
 use crate::key::as_written_and_real;
-use crate::nfs;
 use crate::report::Mode;
 use crate::text;
 
@@ -145,9 +145,10 @@ fn resolve(typed: &Path) -> Option<PathBuf> {
 }
 
 /// What stands behind a lock on an open file (`cluster_lock.flock_mode`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FlockMode {
     /// The cluster lock, and then the kernel's, for which nobody else waits by now.
+    #[default]
     Gate,
     /// The cluster lock alone.
     Replace,

@@ -18,12 +18,21 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, retry_on_intr};
 
-use super::{Existing, reason};
 use crate::error::{Error, Result};
-use crate::{nfs, text};
+use crate::file::nfs;
+use crate::text;
 
 /// As many links as the kernel follows.
 const MAX_LINKS: usize = 40;
+
+/// What becomes of the old content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// It is replaced.
+    Replace,
+    /// It is copied, and what is written follows it.
+    Append,
+}
 
 /// The file a path leads to: symlinks followed, its directory open. The file need not exist.
 #[derive(Clone, Debug)]
@@ -283,6 +292,11 @@ pub(super) fn check_type(stat: &Stat) -> std::result::Result<(), String> {
         FileType::Unknown => "a special file",
     };
     Err(format!("is {what}: only a regular file can be replaced"))
+}
+
+/// An operating system error in words, without its number.
+pub(super) fn reason(errno: Errno) -> String {
+    text::os_error(&errno.into())
 }
 
 #[cfg(test)]
