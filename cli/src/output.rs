@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use crate::args::{OutputArgs, When};
+use crate::command::{OutputArgs, When};
 use crate::json;
 use crate::outcome::{Failure, Outcome, Result};
 use crate::table::Table;

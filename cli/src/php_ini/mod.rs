@@ -6,6 +6,7 @@
 mod own;
 mod php;
 mod place;
+pub(crate) mod pools;
 mod text;
 mod value;
 

@@ -1,10 +1,23 @@
 //! The tree of commands.
 #![allow(clippy::doc_markdown)] // what stands here is printed as it is
 
+mod bench;
+mod break_lock;
+mod doctor;
+mod generated;
+mod info;
+mod list;
+mod metrics;
+mod ping;
+pub(crate) mod run;
+mod status;
+mod watch;
+
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::server::ServerArgs;
-use crate::{bench, break_lock, doctor, generated, info, list, metrics, ping, run, status, watch};
+use crate::outcome::{Outcome, Result};
+use crate::output::Output;
+use crate::target::{ServerArgs, Target};
 
 /// Who holds which lock of the cluster, who waits, and what is wrong; locks for scripts.
 #[derive(Debug, Parser)]
@@ -84,6 +97,28 @@ pub(crate) enum Command {
     Completions(generated::CompletionsArgs),
     /// Prints the manual page, or writes those of all commands
     Man(generated::ManArgs),
+}
+
+/// Carries it out; `target` says where the locks live.
+pub(crate) fn run(
+    command: &Command,
+    target: impl FnOnce() -> Result<Target>,
+    out: &Output,
+) -> Result<Outcome> {
+    match command {
+        Command::List(args) => list::run(args, &target()?, out),
+        Command::Info(args) => info::run(args, &target()?, out),
+        Command::Break(args) => break_lock::run(args, &target()?, out),
+        Command::Ping(args) => ping::run(args, &target()?, out),
+        Command::Status(args) => status::run(args, &target()?, out),
+        Command::Metrics(args) => metrics::run(args, &target()?, out),
+        Command::Bench(args) => bench::run(args, &target()?, out),
+        Command::Watch(args) => watch::run(args, &target()?, out),
+        Command::Run(args) => run::run(args, &target()?, out),
+        Command::Doctor(args) => doctor::run(args, target(), out),
+        Command::Completions(args) => generated::completions(args, out),
+        Command::Man(args) => generated::man(args, out),
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use clap::CommandFactory;
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-use crate::args::Cli;
+use crate::command::Cli;
 use crate::outcome::{Failure, Outcome, Result};
 use crate::output::Output;
 

@@ -21,7 +21,7 @@ use crate::json;
 use crate::lock::{NameArg, who};
 use crate::outcome::{Failure, Outcome, Result};
 use crate::output::Output;
-use crate::server::Target;
+use crate::target::Target;
 use crate::units::{lease_time, seconds, span};
 
 use child::Running;

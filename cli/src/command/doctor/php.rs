@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::pools::{self, Pool};
+use crate::php_ini::pools::{self, Pool};
 use crate::program;
 
 /// A program that loads this many extensions may take its time on a busy machine.

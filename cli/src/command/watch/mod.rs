@@ -16,10 +16,10 @@ use ratatui::crossterm::event::{self, Event, KeyEventKind};
 use ratatui::crossterm::style::force_color_output;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::list;
+use crate::command::list;
 use crate::outcome::{Failure, Outcome, Result};
 use crate::output::Output;
-use crate::server::Target;
+use crate::target::Target;
 use crate::units::seconds;
 use app::{App, Step};
 use feed::Feed;

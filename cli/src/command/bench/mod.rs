@@ -11,8 +11,8 @@ use serde::Serialize;
 
 use crate::outcome::{Failure, Outcome, Result};
 use crate::output::{Output, Style};
-use crate::server::Target;
 use crate::stats::Spread;
+use crate::target::Target;
 use crate::units::span;
 
 #[derive(Debug, clap::Args)]

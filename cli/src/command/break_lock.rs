@@ -5,12 +5,12 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use cluster_lock_core::{Broken, Error, LockReport};
 use serde::Serialize;
 
+use crate::command::status::now_there;
 use crate::json;
 use crate::lock::{NameArg, who};
 use crate::outcome::{Failure, Outcome, Result};
 use crate::output::Output;
-use crate::server::Target;
-use crate::status::now_there;
+use crate::target::Target;
 use crate::units::{between, span};
 
 #[derive(Debug, clap::Args)]

@@ -10,9 +10,9 @@ use cluster_lock_core::config::read;
 use cluster_lock_core::dsn::redact;
 use cluster_lock_core::{Config, Dsn, Engine, text};
 
-use crate::doctor::pools;
 use crate::outcome::{Failure, Result};
 use crate::output::Output;
+use crate::php_ini::pools;
 use crate::php_ini::{PhpIni, Place, of_php, usual_places};
 
 /// What all commands understand.

@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::json;
 use crate::outcome::{Outcome, Result};
 use crate::output::{Output, Style};
-use crate::server::Target;
+use crate::target::Target;
 use crate::units::{bytes, now, span};
 
 #[derive(Debug, clap::Args)]

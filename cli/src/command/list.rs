@@ -6,13 +6,13 @@ use std::os::unix::ffi::OsStrExt;
 use cluster_lock_core::{Identity, LockReport, Mode, text};
 use serde::Serialize;
 
+use crate::command::status::now_there;
 use crate::json;
 use crate::lock::doing;
 use crate::outcome::{Outcome, Result};
 use crate::output::{Output, Style};
-use crate::server::Target;
-use crate::status::now_there;
 use crate::table::{Column, Table};
+use crate::target::Target;
 use crate::units::{between, span};
 
 #[derive(Debug, clap::Args)]

@@ -8,8 +8,8 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Cell, Clear, Paragraph, Row, Table, TableState, Wrap};
 
 use super::app::{App, longest_wait};
-use crate::break_lock::held;
-use crate::list::mode;
+use crate::command::break_lock::held;
+use crate::command::list::mode;
 use crate::lock::{doing, who};
 use crate::table::fit;
 use crate::units::{between, span};

@@ -3,7 +3,7 @@
 //! # Layout
 //! * [`mountinfo`], [`network`], [`places`]: what is mounted, what of it is on another machine, and what PHP's
 //!   settings do with the locks on its files.
-//! * [`php`], [`pools`]: PHP's programs, and what they say of themselves.
+//! * [`php`]: PHP's programs, and what they say of themselves.
 //! * [`mounts`], [`servers`], [`rights`], [`installation`], [`limits`], [`nodes`]: the checks; each makes
 //!   [`finding`]s of facts that were gathered before, so that tests can make up the facts.
 //! * [`measure`]: `flock()` beside the cluster lock.
@@ -20,7 +20,6 @@ mod network;
 mod nodes;
 mod php;
 mod places;
-pub(crate) mod pools;
 mod report;
 mod rights;
 mod servers;
@@ -34,7 +33,7 @@ use cluster_lock_core::{Config, Engine, LockName, nfs, text};
 
 use crate::outcome::{Failure, Outcome, Result};
 use crate::output::Output;
-use crate::server::{Source, Target};
+use crate::target::{Source, Target};
 use finding::{Area, Finding, Severity, worst};
 use measure::Refusal;
 use mountinfo::Mounts;

@@ -3,13 +3,13 @@
 use cluster_lock_core::{LockReport, Mode};
 use serde::Serialize;
 
+use crate::command::list::mode;
+use crate::command::status::now_there;
 use crate::json;
-use crate::list::mode;
 use crate::lock::{NameArg, who};
 use crate::outcome::{Failure, Outcome, Result};
 use crate::output::{Output, Style};
-use crate::server::Target;
-use crate::status::now_there;
+use crate::target::Target;
 use crate::units::{between, span};
 
 #[derive(Debug, clap::Args)]

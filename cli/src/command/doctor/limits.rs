@@ -151,8 +151,8 @@ fn short(number: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::places::tests::view;
-    use super::super::pools::Pool;
     use super::*;
+    use crate::php_ini::pools::Pool;
 
     #[test]
     fn each_contradiction_is_found_and_cured() {

@@ -9,11 +9,11 @@ use cluster_lock_core::replace::{Existing, Options, Replacement, Target as FileT
 use cluster_lock_core::{Engine, LockReport, Mode, ServerReport};
 use serde::Serialize;
 
+use crate::command::status::{ahead, is_up};
 use crate::json;
 use crate::outcome::{Failure, Outcome, Result};
 use crate::output::Output;
-use crate::server::Target;
-use crate::status::{ahead, is_up};
+use crate::target::Target;
 use crate::units::{between, now};
 use exposition::{Exposition, Kind};
 

@@ -146,8 +146,8 @@ mod tests {
     use cluster_lock_core::Dsn;
 
     use super::super::places::tests::view;
-    use super::super::pools::Pool;
     use super::*;
+    use crate::php_ini::pools::Pool;
 
     fn php(loaded: bool, settings: &[(&str, &str)]) -> Php {
         Php {
