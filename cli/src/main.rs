@@ -13,11 +13,14 @@
 mod command;
 mod json;
 mod lock;
+mod options;
 mod outcome;
 mod output;
 mod php_ini;
 mod program;
+mod servers;
 mod stats;
+mod style;
 mod table;
 mod target;
 mod units;

@@ -5,13 +5,13 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use cluster_lock_core::{Broken, Error, LockReport};
 use serde::Serialize;
 
-use crate::command::status::now_there;
 use crate::json;
-use crate::lock::{NameArg, who};
+use crate::lock::{another, held};
+use crate::options::NameArg;
 use crate::outcome::{Failure, Outcome, Result};
 use crate::output::Output;
+use crate::servers::now_there;
 use crate::target::Target;
-use crate::units::{between, span};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -95,30 +95,6 @@ pub(crate) fn run(args: &Args, target: &Target, out: &Output) -> Result<Outcome>
     }
     engine.shutdown();
     Ok(if broken == Broken::Yes { Outcome::Yes } else { Outcome::No })
-}
-
-/// Why nothing was broken: who holds it instead, if that is still so.
-pub(crate) fn another(report: Option<&LockReport>, now: f64) -> String {
-    let who = report.map_or_else(
-        || " (it has given it back since)".to_owned(),
-        |report| format!(" (fence {}). {}", report.fence, held(report, now)),
-    );
-    format!("nothing was broken: another holder has it by now{who}")
-}
-
-/// Who holds it, and who waits, in a sentence.
-pub(crate) fn held(report: &LockReport, now: f64) -> String {
-    let holders: Vec<_> = report
-        .holders
-        .iter()
-        .map(|holder| format!("{} for {}", who(&holder.identity), span(between(holder.since, now))))
-        .collect();
-    let waiters = match report.waiters.len() {
-        0 => "nobody waits".to_owned(),
-        1 => "1 waits".to_owned(),
-        n => format!("{n} wait"),
-    };
-    format!("Held by {}; {waiters}.", holders.join(", "))
 }
 
 fn ask(report: &LockReport, now: f64) -> Result<bool> {

@@ -3,11 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use clap::CommandFactory;
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-use crate::command::Cli;
 use crate::outcome::{Failure, Outcome, Result};
 use crate::output::Output;
 
@@ -24,19 +22,18 @@ pub(crate) struct ManArgs {
     dir: Option<PathBuf>,
 }
 
-pub(crate) fn completions(args: &CompletionsArgs, out: &Output) -> Result<Outcome> {
+pub(crate) fn completions(args: &CompletionsArgs, mut tree: clap::Command, out: &Output) -> Result<Outcome> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "cluster-lock", &mut script);
+    clap_complete::generate(args.shell, &mut tree, "cluster-lock", &mut script);
     out.bytes(&script)?;
     Ok(Outcome::Yes)
 }
 
-pub(crate) fn man(args: &ManArgs, out: &Output) -> Result<Outcome> {
-    let mut command = Cli::command();
-    command.build();
+pub(crate) fn man(args: &ManArgs, mut tree: clap::Command, out: &Output) -> Result<Outcome> {
+    tree.build();
     match &args.dir {
-        None => out.bytes(&page(&command).map_err(Failure::system("the manual page"))?)?,
-        Some(dir) => write_pages(&command, dir).map_err(Failure::system(dir.display()))?,
+        None => out.bytes(&page(&tree).map_err(Failure::system("the manual page"))?)?,
+        Some(dir) => write_pages(&tree, dir).map_err(Failure::system(dir.display()))?,
     }
     Ok(Outcome::Yes)
 }

@@ -3,12 +3,13 @@
 use cluster_lock_core::{LockReport, Mode};
 use serde::Serialize;
 
-use crate::command::list::mode;
-use crate::command::status::now_there;
 use crate::json;
-use crate::lock::{NameArg, who};
+use crate::lock::{mode, who};
+use crate::options::NameArg;
 use crate::outcome::{Failure, Outcome, Result};
-use crate::output::{Output, Style};
+use crate::output::Output;
+use crate::servers::now_there;
+use crate::style::Style;
 use crate::target::Target;
 use crate::units::{between, span};
 

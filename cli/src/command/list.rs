@@ -3,14 +3,15 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
-use cluster_lock_core::{Identity, LockReport, Mode, text};
+use cluster_lock_core::{Identity, LockReport, text};
 use serde::Serialize;
 
-use crate::command::status::now_there;
 use crate::json;
-use crate::lock::doing;
+use crate::lock::{doing, mode};
 use crate::outcome::{Outcome, Result};
-use crate::output::{Output, Style};
+use crate::output::Output;
+use crate::servers::now_there;
+use crate::style::Style;
 use crate::table::{Column, Table};
 use crate::target::Target;
 use crate::units::{between, span};
@@ -79,14 +80,6 @@ pub(crate) fn run(args: &Args, target: &Target, out: &Output) -> Result<Outcome>
     }
     engine.shutdown();
     Ok(if locks.is_empty() { Outcome::No } else { Outcome::Yes })
-}
-
-/// `EX` and `SH`, as in flock(2).
-pub(crate) fn mode(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Exclusive => "EX",
-        Mode::Shared => "SH",
-    }
 }
 
 fn table(locks: &[LockReport], now: f64) -> Table {

@@ -1,4 +1,4 @@
-//! The tree of commands.
+//! The tree of commands: each is a file or a folder here.
 #![allow(clippy::doc_markdown)] // what stands here is printed as it is
 
 mod bench;
@@ -13,8 +13,9 @@ pub(crate) mod run;
 mod status;
 mod watch;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::options::OutputArgs;
 use crate::outcome::{Outcome, Result};
 use crate::output::Output;
 use crate::target::{ServerArgs, Target};
@@ -42,30 +43,6 @@ Exit status:
 
 The server is the one of --dsn, else of CLUSTER_LOCK_DSN, else that of php.ini. Everybody on this machine can \
 read a command line (ps), so a password belongs into one of the other two.";
-
-/// How answers are printed.
-#[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Output")]
-pub(crate) struct OutputArgs {
-    /// One JSON object on standard output
-    #[arg(long, global = true)]
-    pub(crate) json: bool,
-
-    /// Colours: on a terminal, and only where NO_COLOR is not set
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_possible_values = false)]
-    pub(crate) color: When,
-}
-
-/// When to use colours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum When {
-    /// On a terminal, unless NO_COLOR is set
-    Auto,
-    /// Always
-    Always,
-    /// Never
-    Never,
-}
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -116,15 +93,14 @@ pub(crate) fn run(
         Command::Watch(args) => watch::run(args, &target()?, out),
         Command::Run(args) => run::run(args, &target()?, out),
         Command::Doctor(args) => doctor::run(args, target(), out),
-        Command::Completions(args) => generated::completions(args, out),
-        Command::Man(args) => generated::man(args, out),
+        Command::Completions(args) => generated::completions(args, Cli::command(), out),
+        Command::Man(args) => generated::man(args, Cli::command(), out),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_tree_is_sound() {

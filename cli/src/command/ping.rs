@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 use cluster_lock_core::{LockName, ServerReport};
 use serde::Serialize;
 
-use crate::command::status::{headline, is_up};
 use crate::json;
 use crate::outcome::{Failure, Outcome, Result};
-use crate::output::{Output, Style};
+use crate::output::Output;
+use crate::servers::{headline, is_up};
 use crate::stats::Spread;
+use crate::style::Style;
 use crate::target::Target;
 use crate::units::{seconds, span};
 

@@ -1,13 +1,15 @@
 //! `status`: the servers, as far as locks depend on them, and how much is held.
 
-use cluster_lock_core::{Engine, ServerReport, text};
+use cluster_lock_core::{ServerReport, text};
 use serde::Serialize;
 
 use crate::json;
 use crate::outcome::{Outcome, Result};
-use crate::output::{Output, Style};
+use crate::output::Output;
+use crate::servers::{headline, is_up};
+use crate::style::Style;
 use crate::target::Target;
-use crate::units::{bytes, now, span};
+use crate::units::bytes;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -64,35 +66,6 @@ pub(crate) fn run(_: &Args, target: &Target, out: &Output) -> Result<Outcome> {
     engine.shutdown();
     let fine = servers.iter().all(|report| worries(report).is_empty());
     Ok(if fine { Outcome::Yes } else { Outcome::No })
-}
-
-/// The clock by which `engine`'s server tells since when a lock is held, as Unix time in seconds.
-pub(crate) fn now_there(engine: &Engine) -> f64 {
-    now() + ahead(&engine.servers())
-}
-
-/// Seconds by which the first server that tells is ahead of this machine.
-pub(crate) fn ahead(servers: &[ServerReport]) -> f64 {
-    servers.iter().find_map(|report| report.clock_ahead).unwrap_or_default()
-}
-
-/// Whether it answers; after [`Engine::examine`], whether it grants locks.
-pub(crate) fn is_up(report: &ServerReport) -> bool {
-    report.error.is_none()
-}
-
-/// `redis://10.0.0.5:6379: version 7.0.15, master, round trip 80 µs`
-pub(crate) fn headline(report: &ServerReport) -> String {
-    let server = text::said(&report.server);
-    if let Some(error) = &report.error {
-        return format!("{server}: {}", text::said(error));
-    }
-    let facts = [
-        report.version.as_ref().map(|version| format!("version {}", text::said(version))),
-        report.role.as_ref().map(|role| text::said(role)),
-        report.round_trip.map(|time| format!("round trip {}", span(time))),
-    ];
-    format!("{server}: {}", facts.into_iter().flatten().collect::<Vec<_>>().join(", "))
 }
 
 /// What locks must not find on a server.

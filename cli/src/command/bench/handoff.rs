@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use cluster_lock_core::{Config, Engine};
 
-use super::{Args, acquire, bench_name, identity};
+use super::own_lock::{acquire, identity, named};
 use crate::outcome::{Failure, Result};
 
 /// What was measured.
@@ -18,10 +18,10 @@ pub(super) struct Passed {
 }
 
 /// Several threads want one lock all the time. Each has an engine of its own, as processes have.
-pub(super) fn measure(args: &Args, config: &Config) -> Result<Passed> {
-    let each = (args.count / u32::from(args.threads)).max(1);
-    let name = bench_name("hand-off")?;
-    let start = Barrier::new(args.threads.into());
+pub(super) fn measure(count: u32, threads: u16, config: &Config) -> Result<Passed> {
+    let each = (count / u32::from(threads)).max(1);
+    let name = named("hand-off")?;
+    let start = Barrier::new(threads.into());
     // Written by whoever holds the lock, about to give it back; read by the next.
     let given_back: Mutex<Option<Instant>> = Mutex::new(None);
     let (start, given_back, lock) = (&start, &given_back, &name);
@@ -46,7 +46,7 @@ pub(super) fn measure(args: &Args, config: &Config) -> Result<Passed> {
         Ok(times)
     };
     let results: Vec<_> = thread::scope(|scope| {
-        let threads: Vec<_> = (0..args.threads).map(|_| scope.spawn(work)).collect();
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         threads.into_iter().map(thread::ScopedJoinHandle::join).collect()
     });
     let took = began.elapsed();
@@ -56,5 +56,5 @@ pub(super) fn measure(args: &Args, config: &Config) -> Result<Passed> {
             result.unwrap_or_else(|_| Err(Failure::Usage("a thread of the measurement failed".into())))?,
         );
     }
-    Ok(Passed { times, cycles: each * u32::from(args.threads), took })
+    Ok(Passed { times, cycles: each * u32::from(threads), took })
 }

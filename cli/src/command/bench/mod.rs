@@ -2,18 +2,21 @@
 //! network and the machine than about the locks.
 
 mod handoff;
+mod own_lock;
 mod raw;
 
 use std::time::{Duration, Instant};
 
-use cluster_lock_core::{Acquire, Acquired, Config, Engine, Error, Identity, Lease, LockName, Mode};
+use cluster_lock_core::{Config, Engine, Lease, LockName};
 use serde::Serialize;
 
 use crate::outcome::{Failure, Outcome, Result};
-use crate::output::{Output, Style};
+use crate::output::Output;
 use crate::stats::Spread;
+use crate::style::Style;
 use crate::target::Target;
 use crate::units::span;
+use own_lock::{acquire, identity, named};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -49,9 +52,9 @@ pub(crate) fn run(args: &Args, target: &Target, out: &Output) -> Result<Outcome>
     let engine = target.engine()?;
     let mut raw = raw::Raw::connect(&target.config, &engine)?;
     let mut round_trips = raw.round_trips(args.count / 2)?;
-    let (name, alone) = (bench_name("alone")?, args.count);
+    let (name, alone) = (named("alone")?, args.count);
     let (lock_unlock, took) = uncontended(&engine, &name, alone, &target.config)?;
-    let passed = handoff::measure(args, &target.config)?;
+    let passed = handoff::measure(args.count, args.threads, &target.config)?;
     round_trips.extend(raw.round_trips(args.count - args.count / 2)?);
     let spread = |times| Spread::of(times).ok_or_else(|| Failure::Usage("nothing was measured".into()));
     let (round_trip, lock_unlock) = (spread(round_trips)?, spread(lock_unlock)?);
@@ -117,33 +120,6 @@ fn print(m: &Measured<'_>, out: &Output) -> Result<()> {
 fn ratio(time: Duration, to: Duration) -> f64 {
     let exact = time.as_secs_f64() / to.as_secs_f64().max(1e-9);
     (exact * 1000.0).round() / 1000.0
-}
-
-/// Nobody else's lock.
-fn bench_name(what: &str) -> Result<LockName> {
-    Ok(LockName::new(format!("cluster-lock bench {what} {}", std::process::id()).as_bytes())?)
-}
-
-fn identity(config: &Config) -> Box<[u8]> {
-    let (node, pid) = (config.node.clone(), std::process::id());
-    Identity { node, pid, sapi: "cluster-lock bench".into(), ..Identity::default() }.encode()
-}
-
-/// Takes the lock, with patience.
-fn acquire(engine: &Engine, name: &LockName, identity: &[u8]) -> std::result::Result<Lease, Error> {
-    let how = Acquire {
-        mode: Mode::Exclusive,
-        timeout: Some(Duration::from_secs(30)),
-        ttl: Duration::from_secs(10),
-        auto_renew: true,
-        max_hold: None,
-        identity,
-        interrupted: &|| false,
-    };
-    match engine.acquire(name, &how)? {
-        Acquired::Held { lease, .. } => Ok(lease),
-        _ => Err(Error::Invalid("it was not free within 30 s: who holds it (cluster-lock info)?".into())),
-    }
 }
 
 /// How long each lock and unlock took, and all together.

@@ -11,7 +11,8 @@ use super::nodes::Node;
 use super::php::Php;
 use crate::json::Facts;
 use crate::outcome::Result;
-use crate::output::{Output, Style};
+use crate::output::Output;
+use crate::style::Style;
 
 /// Lines are no longer than this, so that they can be read.
 const WIDTH: usize = 110;

@@ -9,10 +9,11 @@ use cluster_lock_core::replace::{Existing, Options, Replacement, Target as FileT
 use cluster_lock_core::{Engine, LockReport, Mode, ServerReport};
 use serde::Serialize;
 
-use crate::command::status::{ahead, is_up};
 use crate::json;
+use crate::lock::longest_wait;
 use crate::outcome::{Failure, Outcome, Result};
 use crate::output::Output;
+use crate::servers::{ahead, is_up};
 use crate::target::Target;
 use crate::units::{between, now};
 use exposition::{Exposition, Kind};
@@ -108,7 +109,7 @@ impl Survey {
     }
 
     fn longest_wait(&self, lock: &LockReport) -> Duration {
-        lock.waiters.iter().map(|waiter| between(waiter.since, self.now)).max().unwrap_or_default()
+        longest_wait(lock, self.now).unwrap_or_default()
     }
 
     fn hold(&self, lock: &LockReport) -> Duration {

@@ -18,7 +18,8 @@ use cluster_lock_core::{
 use serde::Serialize;
 
 use crate::json;
-use crate::lock::{NameArg, who};
+use crate::lock::who;
+use crate::options::NameArg;
 use crate::outcome::{Failure, Outcome, Result};
 use crate::output::Output;
 use crate::target::Target;

@@ -8,6 +8,7 @@ use cluster_lock_core::{LockName, LockReport};
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::feed::{News, pause};
+use crate::lock::longest_wait;
 use crate::units::between;
 
 /// What follows from a key.
@@ -44,11 +45,6 @@ pub(super) struct App {
     pub(super) trouble: Option<String>,
     /// What was done last.
     pub(super) message: Option<String>,
-}
-
-/// How long the first of its queue has been waiting at `now`.
-pub(super) fn longest_wait(lock: &LockReport, now: f64) -> Option<Duration> {
-    lock.waiters.iter().map(|waiter| between(waiter.since, now)).max()
 }
 
 impl App {

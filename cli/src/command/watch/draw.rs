@@ -7,10 +7,8 @@ use ratatui::style::{Color, Modifier, Style, Stylize};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Cell, Clear, Paragraph, Row, Table, TableState, Wrap};
 
-use super::app::{App, longest_wait};
-use crate::command::break_lock::held;
-use crate::command::list::mode;
-use crate::lock::{doing, who};
+use super::app::App;
+use crate::lock::{doing, held, longest_wait, mode, who};
 use crate::table::fit;
 use crate::units::{between, span};
 

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use cluster_lock_core::{Broken, Engine, LockName, LockReport};
 
-use crate::command::break_lock::another;
-use crate::command::status::ahead;
+use crate::lock::another;
 use crate::outcome::{Failure, Result};
+use crate::servers::ahead;
 use crate::units::now;
 
 /// So many locks are shown at most.
