@@ -7,6 +7,7 @@ mod own;
 mod php;
 mod place;
 pub(crate) mod pools;
+mod settings;
 mod text;
 mod value;
 
@@ -19,28 +20,6 @@ use crate::outcome::{Failure, Result};
 use php::Php;
 pub(crate) use place::{Place, of_php, usual_places};
 use text::Mention;
-
-/// The extension's settings, without the `cluster_lock.` that their names begin with.
-const SETTINGS: [&str; 18] = [
-    "dsn",
-    "prefix",
-    "timeout",
-    "ttl",
-    "auto_renew",
-    "max_hold",
-    "connect_timeout",
-    "command_timeout",
-    "pool_size",
-    "retry_after",
-    "node",
-    "path_map",
-    "intercept",
-    "intercept_exclude",
-    "flock_mode",
-    "slow_wait",
-    "durable_writes",
-    "mount_point_writes",
-];
 
 /// One PHP's configuration: of a SAPI, or as the user put it together.
 #[derive(Clone, Debug, Default)]
@@ -68,12 +47,6 @@ impl fmt::Debug for Setting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Setting(in {})", self.file.display())
     }
-}
-
-/// What one file says.
-#[derive(Default)]
-struct Read {
-    settings: Vec<(String, String)>,
 }
 
 impl PhpIni {

@@ -9,8 +9,8 @@ use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use super::settings::{Read, SETTINGS};
 use super::text::{Mention, without_extensions};
-use super::{Read, SETTINGS};
 use crate::program;
 
 /// It loads nothing, and starts within 50 ms. A machine in trouble may take longer.

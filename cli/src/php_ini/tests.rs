@@ -1,5 +1,6 @@
 //! What PHP makes of a text is what PHP is asked for here, too.
 
+use super::settings::SETTINGS;
 use super::*;
 
 const NO_SUCH: &str = "CLUSTER_LOCK_TEST_NONE";

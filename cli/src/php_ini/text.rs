@@ -1,6 +1,6 @@
 //! What can be told of a file's text without interpreting it.
 
-use super::SETTINGS;
+use super::settings::SETTINGS;
 
 /// A line that sets something of ours, if PHP gets that far, and does not take it for the inside of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
