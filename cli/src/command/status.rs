@@ -3,10 +3,11 @@
 use cluster_lock_core::{ServerReport, text};
 use serde::Serialize;
 
+use crate::finding::{Finding, Severity, worst};
 use crate::json;
 use crate::outcome::{Outcome, Result};
 use crate::output::Output;
-use crate::servers::{headline, is_up};
+use crate::servers::{self, headline};
 use crate::style::Style;
 use crate::target::Target;
 use crate::units::bytes;
@@ -40,6 +41,8 @@ pub(crate) fn run(_: &Args, target: &Target, out: &Output) -> Result<Outcome> {
     let waiters = locks.iter().map(|lock| lock.waiters.len()).sum();
     let servers = engine.examine();
     let config = &target.config;
+    let mut found = servers::judge(config, &servers);
+    found.retain(|finding| finding.severity >= Severity::Warning);
     if out.json {
         out.object(&Status {
             server: engine.server(),
@@ -61,46 +64,20 @@ pub(crate) fn run(_: &Args, target: &Target, out: &Output) -> Result<Outcome> {
         out.line(format_args!("  prefix   {}", config.prefix))?;
         out.line(format_args!("  node     {}", text::said(&config.node)))?;
         out.line(format_args!("  locks    {} held, {waiters} waiting", locks.len()))?;
-        servers.iter().try_for_each(|report| print(report, out))?;
+        servers.iter().try_for_each(|report| print(report, &found, out))?;
+        let of_none =
+            found.iter().filter(|finding| servers.iter().all(|report| report.server != finding.subject));
+        of_none
+            .into_iter()
+            .try_for_each(|finding| out.line(out.paint(finding.severity.style(), &finding.says)))?;
     }
     engine.shutdown();
-    let fine = servers.iter().all(|report| worries(report).is_empty());
-    Ok(if fine { Outcome::Yes } else { Outcome::No })
+    Ok(if found.is_empty() { Outcome::Yes } else { Outcome::No })
 }
 
-/// What locks must not find on a server.
-fn worries(report: &ServerReport) -> Vec<String> {
-    let mut worries = Vec::new();
-    if let Some(error) = &report.error {
-        worries.push(text::said(error));
-    }
-    if report.role.as_deref().is_some_and(|role| role != "master") {
-        worries.push("it is a replica: locks need a primary".into());
-    }
-    if report.maxmemory.is_some_and(|most| most > 0)
-        && let Some(policy) = report.maxmemory_policy.as_deref().filter(|policy| *policy != "noeviction")
-    {
-        worries.push(format!(
-            "it may throw locks away: maxmemory-policy {} (noeviction is right)",
-            text::said(policy)
-        ));
-    }
-    if let Some(count) = report.evicted_keys.filter(|count| *count > 0) {
-        worries.push(format!("it has thrown {count} keys away for want of memory since it started"));
-    }
-    if let Some(count) = report.foreign_keys.filter(|count| *count > 0) {
-        worries.push(format!(
-            "somebody else uses this database ({count} of {} keys): FLUSHDB there would break all locks",
-            report.sampled_keys.unwrap_or_default()
-        ));
-    }
-    worries
-}
-
-fn print(report: &ServerReport, out: &Output) -> Result<()> {
-    let worries = worries(report);
-    let style = if worries.is_empty() { Style::Good } else { Style::Bad };
-    out.line(out.paint(style, headline(report)))?;
+fn print(report: &ServerReport, found: &[Finding], out: &Output) -> Result<()> {
+    let found: Vec<_> = found.iter().filter(|finding| finding.subject == report.server).collect();
+    out.line(out.paint(worst(found.iter().copied()).style(), headline(report)))?;
     let memory = report.used_memory.map(|used| match report.maxmemory {
         Some(0) | None => format!("{} in use, no limit", bytes(used)),
         Some(most) => format!("{} in use, {} at most", bytes(used), bytes(most)),
@@ -115,8 +92,10 @@ fn print(report: &ServerReport, out: &Output) -> Result<()> {
     for fact in facts.into_iter().flatten() {
         out.line(format_args!("  {fact}"))?;
     }
-    for worry in worries.iter().filter(|_| is_up(report)) {
-        out.line(format_args!("  {}", out.paint(Style::Bad, worry)))?;
+    // The headline has said why it grants none.
+    for finding in found.iter().filter(|finding| !["server.reachable", "server.grants"].contains(&finding.id))
+    {
+        out.line(format_args!("  {}", out.paint(finding.severity.style(), &finding.says)))?;
     }
     Ok(())
 }

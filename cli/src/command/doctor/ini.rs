@@ -4,9 +4,9 @@ use std::fmt::Write;
 
 use cluster_lock_core::{Config, Dsn, text};
 
-use super::finding::{Finding, Severity};
 use super::network::is_sayable;
 use super::places::{Place, View};
+use crate::finding::{Finding, Severity};
 
 /// A setting, and what it is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,11 +174,11 @@ fn path_map(places: &[Place], views: &[View]) -> Option<Line> {
 mod tests {
     use std::path::PathBuf;
 
-    use super::super::finding::Area;
     use super::super::mountinfo::Mounts;
     use super::super::mountinfo::tests::SAMPLE;
     use super::super::places::{self, tests::view};
     use super::*;
+    use crate::finding::Area;
 
     fn places(points: &[&str]) -> Vec<Place> {
         let points: Vec<PathBuf> = points.iter().map(PathBuf::from).collect();

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use cluster_lock_core::{Config, text};
 
-use super::finding::{Area, Finding, Severity};
 use super::ini::shown_dsn;
 use super::php::Php;
 use super::places::View;
+use crate::finding::{Area, Finding, Severity};
 
 fn finding(id: &'static str, severity: Severity, subject: &str, says: impl Into<String>) -> Finding {
     Finding::new(Area::Php, id, severity, subject, says)

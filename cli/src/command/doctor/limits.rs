@@ -1,8 +1,8 @@
 //! Time limits that contradict each other.
 
-use super::finding::{Area, Finding, Severity};
 use super::php::Php;
 use super::places::View;
+use crate::finding::{Area, Finding, Severity};
 
 /// The limits of one of PHP's programs, in seconds. What is not set is the extension's default.
 #[derive(Clone, Copy, Debug)]

@@ -4,12 +4,13 @@
 //! * [`mountinfo`], [`network`], [`places`]: what is mounted, what of it is on another machine, and what PHP's
 //!   settings do with the locks on its files.
 //! * [`php`]: PHP's programs, and what they say of themselves.
-//! * [`mounts`], [`servers`], [`rights`], [`installation`], [`limits`], [`nodes`]: the checks; each makes
-//!   [`finding`]s of facts that were gathered before, so that tests can make up the facts.
+//! * [`mounts`], [`dsn`], [`rights`], [`installation`], [`limits`], [`nodes`]: the checks; each makes
+//!   [`crate::finding`]s of facts that were gathered before, so that tests can make up the facts; so does
+//!   [`crate::servers`].
 //! * [`measure`]: `flock()` beside the cluster lock.
 //! * [`ini`]: the lines for php.ini. [`report`]: what is printed.
 
-mod finding;
+mod dsn;
 mod ini;
 mod installation;
 mod limits;
@@ -22,7 +23,6 @@ mod php;
 mod places;
 mod report;
 mod rights;
-mod servers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -31,10 +31,11 @@ use std::time::{Duration, Instant};
 
 use cluster_lock_core::{Config, Engine, LockName, nfs, text};
 
+use crate::finding::{Area, Finding, Severity, worst};
 use crate::outcome::{Failure, Outcome, Result};
 use crate::output::Output;
+use crate::servers;
 use crate::target::{Source, Target};
-use finding::{Area, Finding, Severity, worst};
 use measure::Refusal;
 use mountinfo::Mounts;
 use nodes::{Mounted, Node};
@@ -108,7 +109,8 @@ pub(crate) fn run(args: &Args, target: Result<Target>, out: &Output) -> Result<O
     let reports = engine.as_ref().map(Engine::examine).unwrap_or_default();
     if let Some(target) = &target {
         findings.push(source(target, !places.is_empty()));
-        findings.extend(servers::look(&target.config, &reports, !places.is_empty()));
+        findings.extend(dsn::look(&target.config, !places.is_empty()));
+        findings.extend(servers::judge(&target.config, &reports));
         findings.extend(rights::look(&target.config, &reports));
     }
     findings.extend(unasked);

@@ -5,10 +5,10 @@ use std::fmt::Write;
 
 use cluster_lock_core::text;
 
-use super::finding::{Area, Finding, Severity};
 use super::mountinfo::Mount;
 use super::network::{self, Kind};
 use super::places::{Place, View};
+use crate::finding::{Area, Finding, Severity};
 
 const POLLED: &str = "after 1, 2, 4 … 30 seconds";
 

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use cluster_lock_core::text;
 use serde::{Deserialize, Serialize};
 
-use super::finding::{Area, Finding, Severity};
 use super::mountinfo::Mount;
 use super::php::lossy;
+use crate::finding::{Area, Finding, Severity};
 
 /// What a node says of a network mount.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

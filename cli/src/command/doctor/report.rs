@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr;
 
-use super::finding::{Area, Finding, Severity, worst};
 use super::measure::Times;
 use super::nodes::Node;
 use super::php::Php;
+use crate::finding::{Area, Finding, Severity, worst};
 use crate::json::Facts;
 use crate::outcome::Result;
 use crate::output::Output;
@@ -96,22 +96,14 @@ impl Report<'_> {
                 format!("{}, {}", several(problems, "problem"), several(warnings, "warning"))
             }
         };
-        out.line(out.paint(style(worst(&self.findings)), sum))
-    }
-}
-
-fn style(severity: Severity) -> Style {
-    match severity {
-        Severity::Ok | Severity::Note => Style::Good,
-        Severity::Warning => Style::Warning,
-        Severity::Problem => Style::Bad,
+        out.line(out.paint(worst(&self.findings).style(), sum))
     }
 }
 
 fn print_finding(finding: &Finding, out: &Output) -> Result<()> {
     let mark = match finding.severity {
         Severity::Note => Style::Dim,
-        other => style(other),
+        other => other.style(),
     };
     let mut lines = wrap(&format!("{}: {}", finding.subject, finding.says), WIDTH - 11).into_iter();
     let word = out.paint(mark, format_args!("{:<8}", finding.severity.word()));

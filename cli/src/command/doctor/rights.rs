@@ -9,7 +9,7 @@ use cluster_lock_core::dsn::{Address, Server};
 use cluster_lock_core::store::Token;
 use cluster_lock_core::{Config, Dsn, ServerReport};
 
-use super::finding::{Area, Finding, Severity};
+use crate::finding::{Area, Finding, Severity};
 
 /// A right, as `ACL SETUSER` calls it, and a command that needs it.
 struct Probe {

@@ -13,7 +13,7 @@ use crate::json;
 use crate::lock::longest_wait;
 use crate::outcome::{Failure, Outcome, Result};
 use crate::output::Output;
-use crate::servers::{ahead, is_up};
+use crate::servers::{ahead, is_primary, is_up, keeps_all};
 use crate::target::Target;
 use crate::units::{between, now};
 use exposition::{Exposition, Kind};
@@ -204,7 +204,7 @@ impl Survey {
             Some(f64::from(u8::from(is_up(r))))
         });
         family("server_primary", Kind::Gauge, "", "Whether it says that it is a primary.", &|r| {
-            r.role.as_ref().map(|role| f64::from(u8::from(role == "master")))
+            is_primary(r).map(|yes| f64::from(u8::from(yes)))
         });
         family(
             "server_round_trip_seconds",
@@ -235,7 +235,7 @@ impl Survey {
             Kind::Gauge,
             "",
             "Whether maxmemory-policy is noeviction, which is right.",
-            &|r| r.maxmemory_policy.as_ref().map(|policy| f64::from(u8::from(policy == "noeviction"))),
+            &|r| keeps_all(r).map(|yes| f64::from(u8::from(yes))),
         );
         family(
             "server_evicted_keys",

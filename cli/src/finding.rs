@@ -2,13 +2,15 @@
 
 use serde::Serialize;
 
+use crate::style::Style;
+
 /// How bad it is. Notes keep a report green.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Severity {
     /// As it should be.
     Ok,
-    /// Worth knowing; nothing to do.
+    /// Worth knowing; nothing that has to be done.
     Note,
     /// Slow, or not safe in all cases.
     Warning,
@@ -17,6 +19,15 @@ pub(crate) enum Severity {
 }
 
 impl Severity {
+    /// How it is painted.
+    pub(crate) fn style(self) -> Style {
+        match self {
+            Self::Ok | Self::Note => Style::Good,
+            Self::Warning => Style::Warning,
+            Self::Problem => Style::Bad,
+        }
+    }
+
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -92,6 +103,6 @@ impl Finding {
 }
 
 /// The worst of them.
-pub(crate) fn worst(findings: &[Finding]) -> Severity {
-    findings.iter().map(|finding| finding.severity).max().unwrap_or(Severity::Ok)
+pub(crate) fn worst<'a>(findings: impl IntoIterator<Item = &'a Finding>) -> Severity {
+    findings.into_iter().map(|finding| finding.severity).max().unwrap_or(Severity::Ok)
 }
