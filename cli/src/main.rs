@@ -1,16 +1,24 @@
 //! The command `cluster-lock`: for whoever wants to know who holds what, and for scripts that need a lock.
 //!
 //! # Layout
-//! * [`command`]: the tree of commands; each is a file or a folder there, and knows none of what is above it.
-//! * [`target`]: where the locks live: `--dsn`, the environment, or what php.ini says ([`php_ini`]).
-//! * [`program`]: asks another program, which may not answer.
-//! * [`output`], [`table`], [`json`], [`units`]: text for people, JSON for programs; nothing of what others wrote
-//!   drives a terminal.
-//! * [`outcome`]: what went wrong, what to do, and the exit codes.
+//! * [`command`]: the tree of commands; each is a file or a folder there.
+//! * [`options`]: what several commands understand. [`target`]: where the locks live, by `--dsn`, the environment or
+//!   php.ini ([`php_ini`], which asks PHP: [`program`]).
+//! * [`servers`]: what servers say of themselves, and whether locks are safe there. [`finding`]: what is found wrong, and
+//!   what to do. [`direct`]: speaks to one server, beside the engine.
+//! * [`lock`]: who holds and who waits, in words. [`units`], [`stats`]: times and sizes.
+//! * [`output`]: text for people ([`style`], [`table`]), JSON for programs ([`json`]); nothing of what others wrote drives
+//!   a terminal. [`outcome`]: how a command ends: exit codes, and failures that say what to do.
+//!
+//! # One call
+//! `main` → [`command`] → [`target`] → the engine of `cluster-lock-core`; and back as text to [`output`] and as an
+//! [`outcome`] to `main`. No command knows another one, but that `watch` is `list` where there is no terminal; nothing
+//! else knows a command; and there is no circle.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod command;
+mod direct;
 mod finding;
 mod json;
 mod lock;

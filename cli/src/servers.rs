@@ -1,7 +1,7 @@
 //! The servers that keep the locks: what they say of themselves, and whether locks are safe there.
 //!
-//! `status` and the doctor judge by what stands here, and the WordPress plugin by the same rules, which
-//! `cli/tests/servers.json` states for both.
+//! `status` and the doctor judge by what stands here, and the plugin for `WordPress` by the same rules:
+//! `cli/tests/servers.json` states them for both.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! `list`: what is held now.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use cluster_lock_core::{Identity, LockReport, text};
@@ -52,9 +52,8 @@ struct Listing<'a> {
 }
 
 /// What there is, once: for a `watch` without a terminal.
-pub(crate) fn once(prefix: &[u8], target: &Target, out: &Output) -> Result<Outcome> {
-    let prefix = std::ffi::OsStr::from_bytes(prefix).to_owned();
-    run(&Args { prefix, waiting: false, limit: 1000, wide: false }, target, out)
+pub(crate) fn once(prefix: &OsStr, target: &Target, out: &Output) -> Result<Outcome> {
+    run(&Args { prefix: prefix.to_owned(), waiting: false, limit: 1000, wide: false }, target, out)
 }
 
 pub(crate) fn run(args: &Args, target: &Target, out: &Output) -> Result<Outcome> {

@@ -37,7 +37,7 @@ struct Pong<'a> {
     server: &'a str,
     backend: &'static str,
     first_seconds: f64,
-    round_trips: Option<Spread>,
+    round_trips: Spread,
     servers: Vec<json::Facts<'a>>,
 }
 
@@ -63,7 +63,7 @@ pub(crate) fn run(args: &Args, target: &Target, out: &Output) -> Result<Outcome>
             server: engine.server(),
             backend: target.config.dsn.backend(),
             first_seconds: first.as_secs_f64(),
-            round_trips: Some(spread),
+            round_trips: spread,
             servers: servers.iter().map(json::Facts::from).collect(),
         })?;
     } else {

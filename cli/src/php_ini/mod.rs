@@ -1,7 +1,7 @@
 //! What php.ini says of `cluster_lock.*`: the file, then what lies in its `conf.d`.
 //!
 //! PHP is asked what a file says ([`php`]), where there is one; else it is read here ([`own`]), and what is not
-//! certain is refused. A file that names no setting of ours is not interpreted at all.
+//! certain is refused. A file that names no setting of ours is not interpreted at all. Beside it: php-fpm's [`pools`].
 
 mod own;
 mod php;

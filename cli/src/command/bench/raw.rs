@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use cluster_lock_core::connection::{Connection, Fault, tls_config};
+use cluster_lock_core::connection::{Connection, Fault};
 use cluster_lock_core::dsn::Server;
-use cluster_lock_core::{Config, Dsn, Engine, Error};
+use cluster_lock_core::{Config, Engine, Error};
 
+use crate::direct;
 use crate::outcome::{Failure, Result};
 
 /// A connection of its own to the server that keeps the locks, or to one of them.
@@ -18,17 +19,10 @@ impl Raw {
     pub(super) fn connect(config: &Config, engine: &Engine) -> Result<Self> {
         let server = server(config, engine)?;
         let label = server.to_string();
-        let failed = |cause: String| Failure::Engine(Error::Connection { server: label.clone(), cause });
-        let tls = server.tls.as_ref().map(tls_config).transpose().map_err(failed)?;
-        let (connection, _) = Connection::open(
-            &server,
-            tls.as_ref(),
-            config.connect_timeout,
-            config.command_timeout,
-            "cluster_lock@bench",
-        )
-        .map_err(|fault| failed(said(fault)))?;
-        Ok(Self { connection, server: label })
+        match direct::open(config, &server, "cluster_lock@bench") {
+            Ok(connection) => Ok(Self { connection, server: label }),
+            Err(fault) => Err(Error::Connection { server: label, cause: said(fault) }.into()),
+        }
     }
 
     /// So many round trips; the first ten do not count.
@@ -55,21 +49,13 @@ fn said(fault: Fault) -> String {
     }
 }
 
-/// The server that keeps the locks; behind sentinels and in a cluster that is the servers' to tell.
+/// The server that keeps the locks, or one of them.
 fn server(config: &Config, engine: &Engine) -> Result<Server> {
-    let model = match &config.dsn {
-        Dsn::Redis(server) => return Ok(server.clone()),
-        Dsn::Quorum(servers) => servers.first(),
-        Dsn::Sentinel(sentinel) => Some(&sentinel.primary),
-        Dsn::Cluster(cluster) => cluster.seeds.first(),
-        Dsn::Local(_) => None,
-    };
-    let Some(model) = model else {
+    let dsn = &config.dsn;
+    let Some(model) = direct::model(dsn) else {
         return Err(Failure::Usage("local: has no server whose round trips could be compared with".into()));
     };
     let answering = engine.servers().into_iter().find(|report| report.error.is_none());
-    match answering.map(|report| Dsn::parse(&report.server)) {
-        Some(Ok(Dsn::Redis(found))) => Ok(model.at(found.address)),
-        _ => Ok(model.clone()),
-    }
+    let found = answering.and_then(|report| direct::server(dsn, &report.server));
+    Ok(found.unwrap_or_else(|| model.clone()))
 }

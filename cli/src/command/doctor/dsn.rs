@@ -4,6 +4,7 @@ use cluster_lock_core::dsn::Address;
 use cluster_lock_core::{Config, Dsn};
 
 use super::network::is_loopback;
+use crate::direct;
 use crate::finding::{Area, Finding, Severity};
 
 fn finding(id: &'static str, severity: Severity, subject: &str, says: impl Into<String>) -> Finding {
@@ -14,33 +15,22 @@ fn finding(id: &'static str, severity: Severity, subject: &str, says: impl Into<
 pub(crate) fn look(config: &Config, network: bool) -> Vec<Finding> {
     let dsn = config.dsn.redacted();
     let mut found = Vec::new();
-    let (server, loopback) = match &config.dsn {
-        Dsn::Local(_) => {
-            let says = "locks are this machine's kernel's";
-            found.push(if network {
-                finding(
-                    "server.local",
-                    Severity::Problem,
-                    &dsn,
-                    format!("{says}: other nodes are not kept out"),
-                )
+    let Some(server) = direct::model(&config.dsn) else {
+        let says = "locks are this machine's kernel's";
+        found.push(if network {
+            finding("server.local", Severity::Problem, &dsn, format!("{says}: other nodes are not kept out"))
                 .advise("name a server that all nodes reach: cluster_lock.dsn")
-            } else {
-                finding("server.local", Severity::Note, &dsn, format!("{says}: enough for one machine"))
-            });
-            return found;
-        }
-        Dsn::Redis(server) => (Some(server), true),
-        Dsn::Sentinel(sentinel) => (Some(&sentinel.primary), false),
-        Dsn::Cluster(cluster) => (cluster.seeds.first(), false),
-        Dsn::Quorum(servers) => (servers.first(), false),
+        } else {
+            finding("server.local", Severity::Note, &dsn, format!("{says}: enough for one machine"))
+        });
+        return found;
     };
-    let Some(server) = server else { return found };
+    let alone = matches!(config.dsn, Dsn::Redis(_));
     let here = match &server.address {
         Address::Tcp(host, _) => is_loopback(host),
         Address::Unix(_) => true,
     };
-    if here && loopback && network {
+    if here && alone && network {
         let says = "the server is on this machine: right only if all other nodes name this machine, and none a server \
                     of its own";
         found.push(finding("server.loopback", Severity::Note, &dsn, says));
@@ -50,12 +40,7 @@ pub(crate) fn look(config: &Config, network: bool) -> Vec<Finding> {
         let says = format!("no TLS: {secret}the names of locks and of those who hold them travel in clear");
         found.push(finding("server.tls", Severity::Note, &dsn, says));
     }
-    let wait = match &config.dsn {
-        Dsn::Sentinel(sentinel) => Some(sentinel.wait),
-        Dsn::Cluster(cluster) => Some(cluster.wait),
-        _ => None,
-    };
-    if wait == Some(0) {
+    if direct::replicas_waited_for(&config.dsn) == Some(0) {
         let says = "replicas are not waited for: in a fail-over the new primary may not know of the last locks, and \
                     two may hold one at once (the later has the greater fencing token)";
         found.push(

@@ -6,6 +6,7 @@ use cluster_lock_core::{Config, Dsn, text};
 
 use super::network::is_sayable;
 use super::places::{Place, View};
+use crate::direct;
 use crate::finding::{Finding, Severity};
 
 /// A setting, and what it is to be.
@@ -89,13 +90,7 @@ fn whole(dsn: &Dsn) -> Option<String> {
     if dsn.is_secret() {
         return None;
     }
-    let (server, wait) = match dsn {
-        Dsn::Redis(server) => (Some(server), 0),
-        Dsn::Sentinel(sentinel) => (Some(&sentinel.primary), sentinel.wait),
-        Dsn::Cluster(cluster) => (cluster.seeds.first(), cluster.wait),
-        Dsn::Quorum(servers) => (servers.first(), 0),
-        Dsn::Local(_) => (None, 0),
-    };
+    let wait = direct::replicas_waited_for(dsn).unwrap_or_default();
     let mut told = dsn.redacted();
     let mut add = |name: &str, value: &str| {
         told.push(if told.contains('?') { '&' } else { '?' });
@@ -103,7 +98,8 @@ fn whole(dsn: &Dsn) -> Option<String> {
         told.push('=');
         told.push_str(value);
     };
-    let files = server.and_then(|server| server.tls.as_ref()).map(|tls| [&tls.ca, &tls.cert, &tls.key]);
+    let files =
+        direct::model(dsn).and_then(|server| server.tls.as_ref()).map(|tls| [&tls.ca, &tls.cert, &tls.key]);
     for (name, file) in ["ca", "cert", "key"].into_iter().zip(files.into_iter().flatten()) {
         if let Some(file) = file {
             add(name, file.to_str()?);

@@ -4,11 +4,12 @@
 //! that is refused once the user was found to be allowed. It works on every server from Redis 6 on, and
 //! asks for no right of its own, as `ACL GETUSER` or `ACL DRYRUN` would.
 
-use cluster_lock_core::connection::{Connection, Fault, tls_config};
-use cluster_lock_core::dsn::{Address, Server};
+use cluster_lock_core::connection::{Connection, Fault};
+use cluster_lock_core::dsn::Server;
 use cluster_lock_core::store::Token;
 use cluster_lock_core::{Config, Dsn, ServerReport};
 
+use crate::direct;
 use crate::finding::{Area, Finding, Severity};
 
 /// A right, as `ACL SETUSER` calls it, and a command that needs it.
@@ -60,26 +61,10 @@ const WAIT: Probe = probe("wait", &["WAIT", "0", "1"]);
 pub(crate) fn look(config: &Config, reports: &[ServerReport]) -> Vec<Finding> {
     let asked = reports.iter().filter(|report| report.round_trip.is_some());
     asked
-        .filter_map(|report| Some(look_at(config, &report.server, &server(config, &report.server)?)))
+        .filter_map(|report| {
+            Some(look_at(config, &report.server, &direct::server(&config.dsn, &report.server)?))
+        })
         .collect()
-}
-
-/// How to speak to the server of a report.
-fn server(config: &Config, label: &str) -> Option<Server> {
-    let (like, fixed) = match &config.dsn {
-        Dsn::Redis(server) => (server, true),
-        Dsn::Quorum(servers) => (servers.iter().find(|server| server.to_string() == label)?, true),
-        Dsn::Sentinel(sentinel) => (&sentinel.primary, false),
-        Dsn::Cluster(cluster) => (cluster.seeds.first()?, false),
-        Dsn::Local(_) => return None,
-    };
-    if fixed {
-        return Some(like.clone());
-    }
-    let place = label.split_once("://").map_or(label, |(_, rest)| rest);
-    let place = place.rsplit_once('@').map_or(place, |(_, rest)| rest);
-    let (host, port) = place.split('/').next()?.rsplit_once(':')?;
-    Some(like.at(Address::Tcp(host.trim_matches(['[', ']']).to_owned(), port.parse().ok()?)))
 }
 
 fn finding(id: &'static str, severity: Severity, label: &str, says: impl Into<String>) -> Finding {
@@ -90,7 +75,7 @@ fn look_at(config: &Config, label: &str, server: &Server) -> Finding {
     let probes = ALWAYS
         .iter()
         .chain(matches!(config.dsn, Dsn::Cluster(_)).then_some(&CLUSTER))
-        .chain(waits(&config.dsn).then_some(&WAIT));
+        .chain((direct::replicas_waited_for(&config.dsn) > Some(0)).then_some(&WAIT));
     let probes: Vec<&Probe> = probes.collect();
     match refused(config, server, &probes) {
         Ok(Refused { commands, keys: false }) if commands.is_empty() => {
@@ -113,14 +98,6 @@ fn look_at(config: &Config, label: &str, server: &Server) -> Finding {
     }
 }
 
-fn waits(dsn: &Dsn) -> bool {
-    match dsn {
-        Dsn::Sentinel(sentinel) => sentinel.wait > 0,
-        Dsn::Cluster(cluster) => cluster.wait > 0,
-        _ => false,
-    }
-}
-
 /// What a user may not do.
 struct Refused {
     commands: Vec<&'static str>,
@@ -129,9 +106,7 @@ struct Refused {
 }
 
 fn refused(config: &Config, server: &Server, probes: &[&Probe]) -> Result<Refused, Fault> {
-    let tls = server.tls.as_ref().map(tls_config).transpose().map_err(Fault::Broken)?;
-    let (timeout, name) = (config.command_timeout, "cluster_lock@doctor");
-    let (mut connection, _) = Connection::open(server, tls.as_ref(), config.connect_timeout, timeout, name)?;
+    let mut connection = direct::open(config, server, "cluster_lock@doctor")?;
     let random = Token::random();
     let key = format!("{}{{doctor:{}}}", config.prefix, String::from_utf8_lossy(random.as_bytes()));
     let mut result = Refused { commands: Vec::new(), keys: false };
@@ -212,17 +187,5 @@ mod tests {
         assert!(is_about_keys("No permissions to access a key"));
         assert!(is_about_keys("this user has no permissions to access one of the keys used as arguments"));
         assert!(!is_about_keys("User u has no permissions to run the 'keys' command"));
-    }
-
-    #[test]
-    fn a_report_names_the_server_to_ask() {
-        let config = Config::new(Dsn::parse("redis+cluster://u:hunter2@a,b").unwrap());
-        let found = server(&config, "redis://u:***@10.0.0.7:7001").unwrap();
-        assert_eq!(found.address, Address::Tcp("10.0.0.7".into(), 7001));
-        assert_eq!(found.password.unwrap().reveal(), "hunter2");
-        assert_eq!(
-            server(&config, "redis://[::1]:7001/2").unwrap().address,
-            Address::Tcp("::1".into(), 7001)
-        );
     }
 }

@@ -46,7 +46,7 @@ const TICK: Duration = Duration::from_millis(50);
 
 pub(crate) fn run(args: &Args, target: &Target, out: &Output) -> Result<Outcome> {
     if out.json || !io::stdout().is_terminal() || !io::stdin().is_terminal() {
-        return list::once(args.prefix.as_bytes(), target, out);
+        return list::once(&args.prefix, target, out);
     }
     let ended_by = Arc::new(AtomicUsize::new(0));
     for signal in [SIGTERM, SIGHUP, SIGINT] {
