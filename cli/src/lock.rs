@@ -1,75 +1,17 @@
-//! A lock's name on the command line, and who holds or waits in words.
+//! A lock in words: who holds it, who waits, how long.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
 
-use cluster_lock_core::{Identity, LockName, text};
+use cluster_lock_core::{Identity, LockReport, Mode, text};
 
-use crate::outcome::{Failure, Result};
+use crate::units::{between, span};
 
-/// A lock, as the user names it.
-#[derive(Debug, clap::Args)]
-pub(crate) struct NameArg {
-    /// The lock
-    #[arg(value_name = "NAME")]
-    name: OsString,
-
-    /// NAME is written as list shows it: \n, \x1b, \xff and so on stand for what cannot be typed
-    #[arg(long)]
-    escaped: bool,
-}
-
-impl NameArg {
-    pub(crate) fn name(&self) -> Result<LockName> {
-        let given = self.name.as_bytes();
-        let bytes = if self.escaped {
-            unescape(given).ok_or_else(|| {
-                Failure::Usage("NAME: a \\ is not followed by n, r, t, \\, \", ', xHH or u{…}".into())
-            })?
-        } else {
-            given.to_vec()
-        };
-        LockName::new(&bytes).map_err(|e| Failure::Usage(format!("NAME {e}")))
+/// `EX` and `SH`, as in flock(2).
+pub(crate) fn mode(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Exclusive => "EX",
+        Mode::Shared => "SH",
     }
-}
-
-/// The inverse of how a [`LockName`] is displayed.
-fn unescape(shown: &[u8]) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(shown.len());
-    let mut rest = shown;
-    while let Some((&b, tail)) = rest.split_first() {
-        rest = tail;
-        if b != b'\\' {
-            out.push(b);
-            continue;
-        }
-        let (&kind, tail) = rest.split_first()?;
-        rest = tail;
-        match kind {
-            b'n' => out.push(b'\n'),
-            b'r' => out.push(b'\r'),
-            b't' => out.push(b'\t'),
-            b'\\' | b'"' | b'\'' => out.push(kind),
-            b'x' => {
-                let (digits, tail) = rest.split_at_checked(2)?;
-                out.push(u8::try_from(hex(digits)?).ok()?);
-                rest = tail;
-            }
-            b'u' => {
-                let end = rest.iter().position(|&b| b == b'}')?;
-                let digits = rest.get(..end)?.strip_prefix(b"{")?;
-                out.extend(char::from_u32(hex(digits)?)?.encode_utf8(&mut [0; 4]).bytes());
-                rest = rest.get(end + 1..)?;
-            }
-            _ => return None,
-        }
-    }
-    Some(out)
-}
-
-fn hex(digits: &[u8]) -> Option<u32> {
-    let digits = std::str::from_utf8(digits).ok()?;
-    digits.bytes().all(|b| b.is_ascii_hexdigit()).then(|| u32::from_str_radix(digits, 16).ok())?
 }
 
 /// What somebody is doing: the request's path, else the script.
@@ -89,24 +31,31 @@ pub(crate) fn who(identity: &Identity) -> String {
     format!("{} pid {pid}{sapi} {}", text::said(node), doing(identity))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Why nothing was broken: who holds it instead, if that is still so.
+pub(crate) fn another(report: Option<&LockReport>, now: f64) -> String {
+    let who = report.map_or_else(
+        || " (it has given it back since)".to_owned(),
+        |report| format!(" (fence {}). {}", report.fence, held(report, now)),
+    );
+    format!("nothing was broken: another holder has it by now{who}")
+}
 
-    #[test]
-    fn what_is_shown_can_be_given_back() {
-        let names: [&[u8]; 4] =
-            [b"plain", b"a\n\r\t\"\\'\x1b[2J\x7f", "é\u{202e}\u{9b}𝄞".as_bytes(), b"\xff\x00\xc3\x28 %7B{}"];
-        for bytes in names {
-            let name = LockName::new(bytes).unwrap();
-            assert_eq!(unescape(name.to_string().as_bytes()).unwrap(), bytes, "{name}");
-        }
-    }
+/// Who holds it, and who waits, in a sentence.
+pub(crate) fn held(report: &LockReport, now: f64) -> String {
+    let holders: Vec<_> = report
+        .holders
+        .iter()
+        .map(|holder| format!("{} for {}", who(&holder.identity), span(between(holder.since, now))))
+        .collect();
+    let waiters = match report.waiters.len() {
+        0 => "nobody waits".to_owned(),
+        1 => "1 waits".to_owned(),
+        n => format!("{n} wait"),
+    };
+    format!("Held by {}; {waiters}.", holders.join(", "))
+}
 
-    #[test]
-    fn nonsense_is_refused() {
-        for bad in ["\\", "\\q", "\\x1", "\\xgg", "\\u1b", "\\u{}", "\\u{110000}", "\\u{1b", "\\u{+1}"] {
-            assert_eq!(unescape(bad.as_bytes()), None, "{bad}");
-        }
-    }
+/// How long the first of its queue has been waiting at `now`.
+pub(crate) fn longest_wait(lock: &LockReport, now: f64) -> Option<Duration> {
+    lock.waiters.iter().map(|waiter| between(waiter.since, now)).max()
 }

@@ -1,40 +1,38 @@
 //! The command `cluster-lock`: for whoever wants to know who holds what, and for scripts that need a lock.
 //!
 //! # Layout
-//! * [`args`]: the tree of commands and what all of them understand; completions and manual pages
-//!   ([`generated`]) are made of it.
-//! * [`server`]: where the locks live: `--dsn`, the environment, or what php.ini says ([`php_ini`]).
-//! * [`program`]: asks another program, which may not answer.
-//! * [`output`], [`table`], [`json`], [`units`]: text for people, JSON for programs; nothing of what others wrote
-//!   drives a terminal.
-//! * [`outcome`]: what went wrong, what to do, and the exit codes.
-//! * [`list`], [`info`], [`break_lock`], [`run`]: the commands, one a module.
-//! * [`doctor`]: looks for what is wrong with an installation.
+//! * [`command`]: the tree of commands; each is a file or a folder there.
+//! * [`options`]: what several commands understand. [`target`]: where the locks live, by `--dsn`, the environment or
+//!   php.ini ([`php_ini`], which asks PHP: [`program`]).
+//! * [`servers`]: what servers say of themselves, and whether locks are safe there. [`finding`]: what is found wrong, and
+//!   what to do. [`direct`]: speaks to one server, beside the engine.
+//! * [`lock`]: who holds and who waits, in words. [`units`], [`stats`]: times and sizes.
+//! * [`output`]: text for people ([`style`], [`table`]), JSON for programs ([`json`]); nothing of what others wrote drives
+//!   a terminal. [`outcome`]: how a command ends: exit codes, and failures that say what to do.
+//!
+//! # One call
+//! `main` → [`command`] → [`target`] → the engine of `cluster-lock-core`; and back as text to [`output`] and as an
+//! [`outcome`] to `main`. No command knows another one, but that `watch` is `list` where there is no terminal; nothing
+//! else knows a command; and there is no circle.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
-mod args;
-mod bench;
-mod break_lock;
-mod doctor;
-mod generated;
-mod info;
+mod command;
+mod direct;
+mod finding;
 mod json;
-mod list;
 mod lock;
-mod metrics;
+mod options;
 mod outcome;
 mod output;
 mod php_ini;
-mod ping;
 mod program;
-mod run;
-mod server;
+mod servers;
 mod stats;
-mod status;
+mod style;
 mod table;
+mod target;
 mod units;
-mod watch;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -42,10 +40,10 @@ use std::sync::Arc;
 use clap::Parser;
 use signal_hook::consts::SIGCHLD;
 
-use args::{Cli, Command};
-use outcome::{Outcome, Result};
+use command::{Cli, run};
+use outcome::Outcome;
 use output::Output;
-use server::Target;
+use target::Target;
 
 fn main() -> ExitCode {
     if let Some(code) = run::become_command().or_else(run::become_witness) {
@@ -72,22 +70,5 @@ fn main() -> ExitCode {
             }
             code
         }
-    }
-}
-
-fn run(command: &Command, target: impl FnOnce() -> Result<Target>, out: &Output) -> Result<Outcome> {
-    match command {
-        Command::List(args) => list::run(args, &target()?, out),
-        Command::Info(args) => info::run(args, &target()?, out),
-        Command::Break(args) => break_lock::run(args, &target()?, out),
-        Command::Ping(args) => ping::run(args, &target()?, out),
-        Command::Status(args) => status::run(args, &target()?, out),
-        Command::Metrics(args) => metrics::run(args, &target()?, out),
-        Command::Bench(args) => bench::run(args, &target()?, out),
-        Command::Watch(args) => watch::run(args, &target()?, out),
-        Command::Run(args) => run::run(args, &target()?, out),
-        Command::Doctor(args) => doctor::run(args, target(), out),
-        Command::Completions(args) => generated::completions(args, out),
-        Command::Man(args) => generated::man(args, out),
     }
 }

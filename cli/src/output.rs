@@ -6,9 +6,10 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use crate::args::{OutputArgs, When};
 use crate::json;
+use crate::options::{OutputArgs, When};
 use crate::outcome::{Failure, Outcome, Result};
+use crate::style::Style;
 use crate::table::Table;
 
 /// Where answers go, and in which form.
@@ -19,36 +20,6 @@ pub(crate) struct Output {
     colour: bool,
     /// The terminal's width, if it is one.
     width: Option<usize>,
-}
-
-/// Colours by what they say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Style {
-    /// As it comes.
-    Plain,
-    /// Headings.
-    Bold,
-    /// All is well.
-    Good,
-    /// Worth a look.
-    Warning,
-    /// Wrong.
-    Bad,
-    /// Of less importance.
-    Dim,
-}
-
-impl Style {
-    fn code(self) -> &'static str {
-        match self {
-            Self::Plain => "",
-            Self::Bold => "\x1b[1m",
-            Self::Good => "\x1b[32m",
-            Self::Warning => "\x1b[33m",
-            Self::Bad => "\x1b[31m",
-            Self::Dim => "\x1b[2m",
-        }
-    }
 }
 
 fn wants_colour(when: When, is_terminal: bool) -> bool {

@@ -2,7 +2,7 @@
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use crate::output::Style;
+use crate::style::Style;
 
 /// Between columns.
 const GAP: usize = 2;

@@ -1,11 +1,13 @@
 //! What php.ini says of `cluster_lock.*`: the file, then what lies in its `conf.d`.
 //!
 //! PHP is asked what a file says ([`php`]), where there is one; else it is read here ([`own`]), and what is not
-//! certain is refused. A file that names no setting of ours is not interpreted at all.
+//! certain is refused. A file that names no setting of ours is not interpreted at all. Beside it: php-fpm's [`pools`].
 
 mod own;
 mod php;
 mod place;
+pub(crate) mod pools;
+mod read;
 mod text;
 mod value;
 
@@ -45,12 +47,6 @@ impl fmt::Debug for Setting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Setting(in {})", self.file.display())
     }
-}
-
-/// What one file says.
-#[derive(Default)]
-struct Read {
-    settings: Vec<(String, String)>,
 }
 
 impl PhpIni {

@@ -1,9 +1,10 @@
 //! Reads a file of PHP's configuration where there is no PHP to be asked: what is certain, and nothing else.
 
-use super::text::lines;
 use cluster_lock_core::settings::Setting;
 
-use super::{Read, value};
+use super::read::Read;
+use super::text::lines;
+use super::value;
 
 /// Between the quotes of `"…"` or `'…'` a value may go on in the next line; here it may not.
 const UNSURE: &str = "it is not certain what PHP makes of this line";

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use cluster_lock_core::settings::TABLE;
 
-use super::Read;
+use super::read::Read;
 use super::text::{Mention, without_extensions};
 use crate::program;
 

@@ -36,6 +36,9 @@ fn status_names_what_locks_must_not_find() {
     let server = RedisServer::start(&["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]);
     server.cli(&["SET", "wp:cache", "1"]);
     ask(&server, ["status"]).expect(1, &["allkeys-lru", "noeviction is right", "somebody else", "1 of 1"]);
+    server.cli(&["DEL", "wp:cache"]);
+    server.cli(&["CONFIG", "SET", "maxmemory", "0"]);
+    ask(&server, ["status"]).expect(1, &["maxmemory 0", "as soon as it has one"]);
 }
 
 #[test]

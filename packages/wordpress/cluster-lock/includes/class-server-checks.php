@@ -10,19 +10,17 @@ declare( strict_types=1 );
 namespace Cluster_Lock;
 
 /**
- * Judges what the servers say of themselves. A value of null in their reports means "it does not tell".
+ * Makes verdicts of what is found (Server_Findings) in what the servers say of themselves.
  */
 final class Server_Checks {
 
 	/**
-	 * A round trip that is too long, in seconds: every lock costs two.
+	 * What is to be typed so that the user of the locks may ask for what these tests need.
 	 */
-	private const SLOW = 0.02;
-
-	/**
-	 * The commands that the user of the locks needs for these tests, beyond those for locks.
-	 */
-	private const ACL = 'ACL SETUSER cluster_lock +info';
+	private const ACL = array(
+		'maxmemory_policy' => 'ACL SETUSER cluster_lock +info',
+		'foreign_keys'     => 'ACL SETUSER cluster_lock +scan',
+	);
 
 	/**
 	 * Is it there, and does it grant locks?
@@ -52,12 +50,23 @@ final class Server_Checks {
 
 		$slowest = max( array_map( 'floatval', array_column( $servers, 'round_trip' ) ) );
 		$time    = Text::duration( $slowest );
-		$verdict = $slowest < self::SLOW
+		$is_far  = array( 'round_trip' => $slowest );
+		list( $found, $items ) = self::found( $servers, self::of_service( $status ) );
+		if ( Server_Findings::has( $found, Server_Findings::PROBLEM ) ) {
+			$verdict = Verdict::critical( __( 'Locks are not safe on the lock server', 'cluster-lock' ) );
+		} elseif ( array() !== Server_Findings::of_service( $is_far, false ) ) {
 			/* translators: %s: a duration. */
-			? Verdict::good( sprintf( __( 'The lock server answers within %s', 'cluster-lock' ), $time ) )
-			/* translators: %s: a duration. */
-			: Verdict::recommended( sprintf( __( 'The lock server takes %s to answer', 'cluster-lock' ), $time ) )
+			$verdict = Verdict::recommended( sprintf( __( 'The lock server takes %s to answer', 'cluster-lock' ), $time ) )
 				->say( __( 'Each lock costs two round trips. The server should be in the same data centre as the web servers.', 'cluster-lock' ) );
+		} elseif ( array() !== $found ) {
+			$verdict = Verdict::recommended( __( 'Something is to be mended on the lock server', 'cluster-lock' ) );
+		} else {
+			/* translators: %s: a duration. */
+			$verdict = Verdict::good( sprintf( __( 'The lock server answers within %s', 'cluster-lock' ), $time ) );
+		}
+		if ( array() !== $items ) {
+			$verdict->items( $items );
+		}
 		return $verdict->say( __( 'A lock was taken there just now, and given back.', 'cluster-lock' ) )
 			->items( array_map( array( self::class, 'description' ), $servers ) );
 	}
@@ -73,32 +82,23 @@ final class Server_Checks {
 		if ( 'local' === $status['backend'] ) {
 			return Verdict::good( $fine )->say( __( 'Locks are kept by this machine\'s kernel.', 'cluster-lock' ) );
 		}
-		$unknown = __( 'Whether the lock server may evict locks is unknown', 'cluster-lock' );
-		$known   = self::answers( $servers, 'maxmemory_policy' );
-		$evicts  = array();
-		$limits  = false;
-		foreach ( (array) $servers as $server ) {
-			$policy = $server['maxmemory_policy'];
-			if ( null !== $policy && 'noeviction' !== $policy ) {
-				$limits = $limits || 0 !== $server['maxmemory'];
-				/* translators: 1: a server, 2: its maxmemory-policy, 3: how many keys it has evicted. */
-				$evicts[] = sprintf( __( '%1$s: %2$s, %3$s keys evicted so far', 'cluster-lock' ), $server['server'], $policy, Text::number( (float) $server['evicted_keys'] ) );
-			}
-		}
-		if ( array() !== $evicts && $limits ) {
+		list( $found, $items ) = self::found( (array) $servers, array( Server_Findings::class, 'of_memory' ) );
+		if ( Server_Findings::has( $found, Server_Findings::PROBLEM ) ) {
 			return Verdict::critical( __( 'The lock server may evict locks that are held', 'cluster-lock' ) )
 				->say( __( 'When its memory is full it deletes keys to make room, and a lock that is deleted is free for the next one while its holder still works.', 'cluster-lock' ) )
-				->items( $evicts )
+				->items( $items )
 				->say( __( 'Give the locks a server of their own with this line in its redis.conf. An object cache, which wants eviction, belongs on another one.', 'cluster-lock' ) )
 				->code( 'maxmemory-policy noeviction' );
 		}
-		if ( ! $known ) {
-			return self::unknown( $unknown, $servers );
+		if ( array() !== $found ) {
+			return Verdict::recommended( __( 'The memory of the lock server is to be looked at', 'cluster-lock' ) )
+				->items( $items )
+				->say( __( 'A server for locks has this line in its redis.conf, and memory to spare.', 'cluster-lock' ) )
+				->code( 'maxmemory-policy noeviction' );
 		}
-		$verdict = Verdict::good( $fine );
-		return array() === $evicts
-			? $verdict->say( __( 'Its maxmemory-policy is noeviction.', 'cluster-lock' ) )
-			: $verdict->say( __( 'It has no limit on memory (maxmemory 0), so its eviction policy is not used. Set it to noeviction before you set a limit.', 'cluster-lock' ) )->items( $evicts );
+		return self::answers( $servers, 'maxmemory_policy' )
+			? Verdict::good( $fine )->say( __( 'Its maxmemory-policy is noeviction.', 'cluster-lock' ) )
+			: self::unknown( __( 'Whether the lock server may evict locks is unknown', 'cluster-lock' ), $servers, 'maxmemory_policy' );
 	}
 
 	/**
@@ -126,25 +126,14 @@ final class Server_Checks {
 				->say( __( 'Give the locks another database, better another server: on the same one the eviction that a cache wants would hit locks, too.', 'cluster-lock' ) )
 				->code( 'cluster_lock.dsn = "redis://host:6379/1"' );
 		}
-		$foreign = array();
-		foreach ( (array) $servers as $server ) {
-			if ( $server['foreign_keys'] > 0 ) {
-				$foreign[] = sprintf(
-					/* translators: 1: a server, 2: number of other keys, 3: number of keys looked at. */
-					__( '%1$s: %2$s of %3$s keys that were looked at', 'cluster-lock' ),
-					$server['server'],
-					Text::number( (float) $server['foreign_keys'] ),
-					Text::number( (float) $server['sampled_keys'] )
-				);
-			}
-		}
+		list( , $foreign ) = self::found( (array) $servers, array( Server_Findings::class, 'of_database' ) );
 		if ( array() !== $foreign ) {
 			return Verdict::recommended( __( 'Something else keeps data in the database of the locks', 'cluster-lock' ) )
 				->say( __( 'If it is ever emptied (FLUSHDB), locks that are held are deleted. These keys are not locks:', 'cluster-lock' ) )
 				->items( $foreign );
 		}
 		if ( ! self::answers( $servers, 'foreign_keys' ) ) {
-			return self::unknown( __( 'Whether the locks have a database of their own is unknown', 'cluster-lock' ), $servers );
+			return self::unknown( __( 'Whether the locks have a database of their own is unknown', 'cluster-lock' ), $servers, 'foreign_keys' );
 		}
 		return Verdict::good( $fine )->say( __( 'No other keys were found there.', 'cluster-lock' ) );
 	}
@@ -186,7 +175,42 @@ final class Server_Checks {
 				->say( $result )
 				->say( __( 'Check that the server runs, that cluster_lock.dsn names it, and that no firewall is between.', 'cluster-lock' ) );
 		}
-		return $verdict->items( array_map( array( self::class, 'description' ), $servers ) );
+		if ( 'quorum' === $status['backend'] && ! $has_majority ) {
+			/* translators: 1: number of servers that grant locks, 2: number of servers. */
+			$verdict->say( sprintf( __( '%1$s of %2$s servers grant locks: no majority, so none can be taken', 'cluster-lock' ), Text::number( count( $servers ) - count( $failed ) ), Text::number( count( $servers ) ) ) );
+		}
+		list( , $items ) = self::found( $servers, self::of_service( $status ) );
+		return $verdict->items( array_merge( array_map( array( self::class, 'description' ), $servers ), $items ) );
+	}
+
+	/**
+	 * What is found on servers, and what is said of it.
+	 *
+	 * @param array[]  $servers Extension::servers().
+	 * @param callable $of_one  What is found on one.
+	 * @return array The findings, and a line for each.
+	 */
+	private static function found( array $servers, callable $of_one ): array {
+		$found = array();
+		$items = array();
+		foreach ( $servers as $server ) {
+			foreach ( $of_one( $server ) as $finding ) {
+				$found[] = $finding;
+				$items[] = $server['server'] . ': ' . $finding['says'];
+			}
+		}
+		return array( $found, $items );
+	}
+
+	/**
+	 * Finds what is wrong with a server in such a set of them.
+	 *
+	 * @param array $status cluster_lock_status().
+	 */
+	private static function of_service( array $status ): callable {
+		return static function ( array $server ) use ( $status ): array {
+			return Server_Findings::of_service( $server, 'quorum' === $status['backend'] );
+		};
 	}
 
 	/**
@@ -204,8 +228,9 @@ final class Server_Checks {
 	 *
 	 * @param string       $label   What is not known.
 	 * @param array[]|null $servers Extension::servers().
+	 * @param string       $key     Which question.
 	 */
-	private static function unknown( string $label, ?array $servers ): Verdict {
+	private static function unknown( string $label, ?array $servers, string $key ): Verdict {
 		$verdict = Verdict::recommended( $label );
 		if ( null === $servers ) {
 			return $verdict->say( __( 'This version of the extension cannot ask; a newer one can.', 'cluster-lock' ) );
@@ -217,6 +242,6 @@ final class Server_Checks {
 		}
 		return $verdict
 			->say( __( 'The server does not let the user of the locks ask. To allow it, and nothing else:', 'cluster-lock' ) )
-			->code( self::ACL );
+			->code( self::ACL[ $key ] );
 	}
 }

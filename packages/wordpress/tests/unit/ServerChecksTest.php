@@ -76,9 +76,10 @@ final class ServerChecksTest extends TestCase
 
         return [
             'noeviction' => ['redis', [self::GOOD], 'good', 'noeviction'],
-            'evicts' => ['redis', [$lru], 'critical', 'allkeys-lru, 12,345 keys'],
+            'evicts' => ['redis', [$lru], 'critical', 'allkeys-lru, and noeviction is right'],
+            'has evicted' => ['redis', [['maxmemory_policy' => 'noeviction'] + $lru], 'recommended', '12,345 keys'],
             'one of several evicts' => ['quorum', [self::GOOD, $lru], 'critical', 'allkeys-lru'],
-            'would evict, if it had a limit' => ['redis', [['maxmemory' => 0] + $lru], 'good', 'maxmemory 0'],
+            'would evict, if it had a limit' => ['redis', [['maxmemory' => 0] + $lru], 'recommended', 'maxmemory 0'],
             'limit not told' => ['redis', [['maxmemory' => null] + $lru], 'critical', 'allkeys-lru'],
             'not permitted' => ['redis', [['maxmemory_policy' => null] + self::GOOD], 'recommended', '+info'],
             'one is down' => ['quorum', [self::GOOD, self::DOWN], 'recommended', 'did not answer: Connection refused'],
@@ -114,6 +115,48 @@ final class ServerChecksTest extends TestCase
             'extension too old' => ['redis', null, [], 'recommended', 'unknown'],
             'one machine' => ['local', [], ['localhost:6379/0'], 'good', 'kernel'],
         ];
+    }
+
+    /**
+     * The rules of cluster-lock status and doctor.
+     *
+     * @dataProvider cases
+     * @param list<array<string, mixed>>                    $servers
+     * @param list<array{string, string, string|null}>      $findings
+     * @param array<string, string>                         $health
+     */
+    public function testTheCommandJudgesInTheSameWay(string $dsn, array $servers, array $findings, array $health): void
+    {
+        $backend = preg_match('/^\w+\+(cluster|quorum)|^(local)/', $dsn, $found) ? end($found) : 'redis';
+        $verdicts = [
+            'server' => Server_Checks::reachable(self::status_of($backend), $servers),
+            'eviction' => Server_Checks::eviction(self::status_of($backend), $servers),
+            'database' => Server_Checks::database(self::status_of($backend), $servers, []),
+        ];
+        $said = '';
+        foreach ($verdicts as $test => $verdict) {
+            self::assertSame($health[$test] ?? 'good', $verdict->status, "$test: $verdict->label");
+            $said .= html_entity_decode($verdict->description(), ENT_QUOTES);
+        }
+        foreach ($findings as [$id, , $says]) {
+            self::assertStringContainsString((string) $says, $said, $id);
+        }
+    }
+
+    /** @return iterable<string, array{string, list<array<string, mixed>>, list<array{string, string, string|null}>, array<string, string>}> */
+    public static function cases(): iterable
+    {
+        for ($root = __DIR__; ! is_file("$root/Cargo.lock"); $root = dirname($root)) {
+            self::assertNotSame('/', $root);
+        }
+        $table = json_decode((string) file_get_contents("$root/cli/tests/servers.json"), true, 512, JSON_THROW_ON_ERROR);
+        foreach ($table['cases'] as $case) {
+            $servers = array_map(
+                static fn (array|string $server): array => is_string($server) ? $table[$server] : $server + $table['good'],
+                $case['servers']
+            );
+            yield $case['name'] => [$case['dsn'], $servers, $case['findings'], $case['health']];
+        }
     }
 
     public function testWhatServersSayIsEscaped(): void

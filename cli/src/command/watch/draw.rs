@@ -1,0 +1,158 @@
+//! How it looks. Everything that others wrote has been made printable.
+
+use cluster_lock_core::{LockName, LockReport, text};
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::{Color, Modifier, Style, Stylize};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Block, Cell, Clear, Paragraph, Row, Table, TableState, Wrap};
+
+use super::app::App;
+use crate::lock::{doing, held, longest_wait, mode, who};
+use crate::table::fit;
+use crate::units::{between, span};
+
+/// Returns the names of the locks that are on the screen now.
+pub(super) fn draw(app: &mut App, frame: &mut Frame<'_>) -> Vec<LockName> {
+    let details = app.chosen().filter(|_| app.details).map(|lock| about(lock, app.now));
+    let below = details.as_ref().map_or(0, |lines| u16::try_from(lines.len()).unwrap_or(u16::MAX) + 1);
+    let half = frame.area().height / 2;
+    let [head, table, more, foot] = Layout::vertical([
+        Constraint::Length(2),
+        Constraint::Min(3),
+        Constraint::Length(below.min(half)),
+        Constraint::Length(1),
+    ])
+    .areas(frame.area());
+    frame.render_widget(Paragraph::new(title(app)), head);
+    let shown = locks(app, frame, table);
+    if let Some(lines) = details {
+        frame.render_widget(
+            Paragraph::new(lines).block(Block::new().borders(ratatui::widgets::Borders::TOP)),
+            more,
+        );
+    }
+    frame.render_widget(Paragraph::new(footer(app)), foot);
+    if let Some(lock) = &app.question {
+        question(frame, &format!("Break lock \"{}\"? {}", lock.name, held(lock, app.now)));
+    }
+    shown
+}
+
+/// Takes the colours away; bold and reversed stay, by which the chosen line is known.
+pub(super) fn bleach(frame: &mut Frame<'_>) {
+    for cell in &mut frame.buffer_mut().content {
+        (cell.fg, cell.bg) = (Color::Reset, Color::Reset);
+    }
+}
+
+fn title(app: &App) -> Vec<Line<'_>> {
+    let waiters: usize = app.locks.iter().map(|lock| lock.waiters.len()).sum();
+    let longest = app.locks.iter().filter_map(|lock| longest_wait(lock, app.now)).max();
+    let longest = longest.map_or_else(String::new, |longest| format!(", the longest for {}", span(longest)));
+    let seldom = app.every > app.interval;
+    let often = if seldom {
+        format!(" (those below as they are now, all every {})", span(app.every))
+    } else {
+        String::new()
+    };
+    let second = match &app.trouble {
+        Some(trouble) => Line::from(text::said(trouble)).style(Style::new().fg(Color::Red)),
+        None => Line::from(format!("{} held, {waiters} waiting{longest}{often}", app.locks.len())),
+    };
+    vec![Line::from(app.server.as_str()).bold(), second]
+}
+
+fn footer(app: &App) -> Line<'_> {
+    match &app.message {
+        Some(message) => Line::from(message.as_str()).style(Style::new().fg(Color::Yellow)),
+        None => {
+            Line::from(" ↑↓ choose   Enter holders and waiters   b break   r look now   q leave ").reversed()
+        }
+    }
+}
+
+fn locks(app: &mut App, frame: &mut Frame<'_>, area: Rect) -> Vec<LockName> {
+    let wide = area.width >= 100;
+    let titles = ["NAME", "MODE", "NODE", "PID", "WHAT", "HELD", "LEASE", "WAITING", "LONGEST"];
+    let optional = |width| Constraint::Length(if wide { width } else { 0 });
+    let widths = [
+        Constraint::Fill(3),
+        Constraint::Length(4),
+        Constraint::Fill(1),
+        Constraint::Length(8),
+        Constraint::Fill(if wide { 2 } else { 1 }),
+        Constraint::Length(10),
+        optional(7),
+        Constraint::Length(7),
+        Constraint::Length(10),
+    ];
+    // As the table does it: what is cut, we cut, so that the end of a path is seen.
+    let places = Layout::horizontal(widths).spacing(1).split(area);
+    let room = |column: usize| places.get(column).map_or(0, |place| usize::from(place.width));
+    // Only what is seen is made into lines: there may be thousands.
+    let (now, chosen) = (app.now, app.place());
+    let visible = app.visible(usize::from(area.height.saturating_sub(1)));
+    let shown = visible.iter().map(|lock| lock.name.clone()).collect();
+    let rows: Vec<Row<'_>> = visible.iter().map(|lock| row(lock, now, wide, (room(0), room(4)))).collect();
+    let table = Table::new(rows, widths)
+        .header(Row::new(titles).bold())
+        .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
+    let mut state = TableState::new().with_selected(chosen.and_then(|place| place.checked_sub(app.top)));
+    frame.render_stateful_widget(table, area, &mut state);
+    shown
+}
+
+fn row(lock: &LockReport, now: f64, wide: bool, (name, what): (usize, usize)) -> Row<'static> {
+    let first = lock.holders.first().map(|holder| &holder.identity);
+    let more = match lock.holders.len() {
+        0 | 1 => String::new(),
+        n => format!(" +{}", n - 1),
+    };
+    let wait = longest_wait(lock, now);
+    let style = if wait.is_some() { Style::new().fg(Color::Yellow) } else { Style::new() };
+    Row::new([
+        Cell::from(fit(&lock.name.to_string(), name)),
+        Cell::from(mode(lock.mode)),
+        Cell::from(first.map_or_else(String::new, |who| text::said(&who.node)) + &more),
+        Cell::from(first.map_or_else(String::new, |who| who.pid.to_string())),
+        Cell::from(fit(&first.map_or_else(String::new, doing), what)),
+        Cell::from(span(between(lock.since, now))),
+        Cell::from(if wide { span(lock.ttl) } else { String::new() }),
+        Cell::from(lock.waiters.len().to_string()),
+        Cell::from(wait.map_or_else(String::new, span)),
+    ])
+    .style(style)
+}
+
+fn about(lock: &LockReport, now: f64) -> Vec<Line<'static>> {
+    let mut lines = vec![Line::from(lock.name.to_string()).bold()];
+    for holder in &lock.holders {
+        lines.push(Line::from(format!(
+            "holds  {} for {}, lease left {}, fence {}",
+            who(&holder.identity),
+            span(between(holder.since, now)),
+            span(holder.lease_left),
+            holder.fence
+        )));
+    }
+    for waiter in &lock.waiters {
+        let long = span(between(waiter.since, now));
+        let line = format!("waits  {} for {long} ({})", who(&waiter.identity), mode(waiter.mode));
+        lines.push(Line::from(Span::styled(line, Style::new().fg(Color::Yellow))));
+    }
+    lines
+}
+
+fn question(frame: &mut Frame<'_>, text: &str) {
+    let area = frame.area();
+    let (width, height) = (area.width.min(76), area.height.min(8));
+    let place = Rect::new((area.width - width) / 2, (area.height - height) / 2, width, height);
+    let style = Style::new().fg(Color::White).bg(Color::Red);
+    let block = Block::bordered().title_bottom(" y breaks it, any other key does not ");
+    frame.render_widget(Clear, place);
+    frame.render_widget(
+        Paragraph::new(text.to_owned()).wrap(Wrap { trim: false }).block(block).style(style),
+        place,
+    );
+}

@@ -1,0 +1,65 @@
+//! Speaks to one server directly, beside the engine, as the engine does: with its credentials, TLS and time-outs.
+
+use cluster_lock_core::connection::{Connection, Fault, tls_config};
+use cluster_lock_core::dsn::Server;
+use cluster_lock_core::{Config, Dsn};
+
+/// A server that a DSN names. What it says of credentials and TLS holds for all of them; where the locks are, behind
+/// sentinels and in a cluster, is the servers' to tell.
+pub(crate) fn model(dsn: &Dsn) -> Option<&Server> {
+    match dsn {
+        Dsn::Redis(server) => Some(server),
+        Dsn::Quorum(servers) => servers.first(),
+        Dsn::Sentinel(sentinel) => Some(&sentinel.primary),
+        Dsn::Cluster(cluster) => cluster.seeds.first(),
+        Dsn::Local(_) => None,
+    }
+}
+
+/// How many replicas a lock waits for, where a server may be replaced by one of them.
+pub(crate) fn replicas_waited_for(dsn: &Dsn) -> Option<u32> {
+    match dsn {
+        Dsn::Sentinel(sentinel) => Some(sentinel.wait),
+        Dsn::Cluster(cluster) => Some(cluster.wait),
+        Dsn::Redis(_) | Dsn::Quorum(_) | Dsn::Local(_) => None,
+    }
+}
+
+/// How to speak to the server of a report, which `label` names.
+pub(crate) fn server(dsn: &Dsn, label: &str) -> Option<Server> {
+    match dsn {
+        Dsn::Redis(server) => Some(server.clone()),
+        Dsn::Quorum(servers) => servers.iter().find(|server| server.to_string() == label).cloned(),
+        Dsn::Sentinel(_) | Dsn::Cluster(_) => match Dsn::parse(label) {
+            Ok(Dsn::Redis(found)) => Some(model(dsn)?.at(found.address)),
+            _ => None,
+        },
+        Dsn::Local(_) => None,
+    }
+}
+
+/// A connection of its own, which the server is told the name of.
+///
+/// # Errors
+/// There is none to be had.
+pub(crate) fn open(config: &Config, server: &Server, name: &str) -> Result<Connection, Fault> {
+    let tls = server.tls.as_ref().map(tls_config).transpose().map_err(Fault::Broken)?;
+    let (connect, command) = (config.connect_timeout, config.command_timeout);
+    Connection::open(server, tls.as_ref(), connect, command, name).map(|(connection, _)| connection)
+}
+
+#[cfg(test)]
+mod tests {
+    use cluster_lock_core::dsn::Address;
+
+    use super::*;
+
+    #[test]
+    fn a_report_names_the_server_to_ask() {
+        let dsn = Dsn::parse("redis+cluster://u:hunter2@a,b").unwrap();
+        let found = server(&dsn, "redis://u:***@10.0.0.7:7001").unwrap();
+        assert_eq!(found.address, Address::Tcp("10.0.0.7".into(), 7001));
+        assert_eq!(found.password.unwrap().reveal(), "hunter2");
+        assert_eq!(server(&dsn, "redis://[::1]:7001/2").unwrap().address, Address::Tcp("::1".into(), 7001));
+    }
+}
