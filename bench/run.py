@@ -90,7 +90,7 @@ def main() -> None:
     path = report.write_json(run, machine, {"quick": args.quick, "long": args.long, "only": args.only}, whole)
     run.say(f"\n{path.relative_to(system.ROOT)} after {machine['seconds']} s")
     if whole and not args.quick:
-        report.rewrite_readme(run, machine)
+        report.rewrite_table(run, machine)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a run leaves behind: the printed tables, latest.json, the table in README.md."""
+"""What a run leaves behind: the printed tables, latest.json, the table in docs/cost.md."""
 
 from __future__ import annotations
 
@@ -93,9 +93,9 @@ def markdown(run: Run, machine: dict) -> str:
     return "\n".join(lines)
 
 
-def rewrite_readme(run: Run, machine: dict) -> None:
-    """Puts the table between the markers; no README or no markers, no table."""
-    path = ROOT / "README.md"
+def rewrite_table(run: Run, machine: dict) -> None:
+    """Puts the table between the markers; no page or no markers, no table."""
+    path = ROOT / "docs/cost.md"
     if not path.exists():
         return
     text = path.read_text()
@@ -103,4 +103,4 @@ def rewrite_readme(run: Run, machine: dict) -> None:
     _, end, tail = rest.partition(END)
     if start and end:
         path.write_text(f"{head}{START}\n{markdown(run, machine)}\n{END}{tail}")
-        run.say("README.md: table rewritten")
+        run.say("docs/cost.md: table rewritten; for README's numbers: script/test docs -- --write")

@@ -5,22 +5,25 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import textwrap
 
+import figures
 import messages
 import yaml
 from host import Host
-from pages import ROOT, Page
+from pages import ROOT, Page, anchor, broken_links, read
 
-MEASURED = ROOT / "docs/comparison.md"
+# For those who work on the project: their blocks are run by nobody, their links have to lead somewhere.
+PAPERS = ("*.md", "bench/README.md", "core/**/README.md", "docs/tests/README.md", "lab/**/README.md",
+          "php-tests/README.md", "packages/wordpress/**/README.md")
 
 
 def everything(pages: list[Page], host: Host, write: bool) -> list[str]:
-    return messages.unexplained(pages) + settings(host) + indexed(pages) + measured(write) + alerts(host)
+    return (messages.unexplained(pages) + settings(host) + indexed(pages) + papers(pages) + figures.stale(write)
+            + alerts(host))
 
 
 def settings(host: Host) -> list[str]:
-    """docs/php-ini.md and README.md name exactly the settings that there are, with their defaults."""
+    """docs/php-ini.md names exactly the settings that there are, with their defaults."""
     host.begin("none")
     real = json.loads(host.execute("php", "-r", "echo json_encode(ini_get_all('cluster_lock'));").stdout)
     rows = re.findall(r"^\| \[`(cluster_lock\.\w+)`[^|]*\| *([^|]*?) *\| *([^|]*?) *\| *([^|]*?) *\|$",
@@ -35,8 +38,6 @@ def settings(host: Host) -> list[str]:
         elif where != ("anywhere" if real[name]["access"] == 7 else "php.ini"):
             wrong.append(f"docs/php-ini.md: {name} is not to be set in \"{where}\"")
     for name in real:
-        if name.partition(".")[2] not in (ROOT / "README.md").read_text():
-            wrong.append(f"README.md does not have {name}")
         if f"\n## `{name}`" not in (ROOT / "docs/php-ini.md").read_text():
             wrong.append(f"docs/php-ini.md has no section on {name}")
     return wrong
@@ -50,51 +51,15 @@ def indexed(pages: list[Page]) -> list[str]:
             and f"]({page.path.name}" not in index]
 
 
-def measured(write: bool) -> list[str]:
-    """The table of figures is that of the last complete run of script/bench."""
-    results = json.loads((ROOT / "bench/results/latest.json").read_text())
-    machine, results = results["machine"], results["results"]
-    near = results["uncontended"]["places"]["tcp"]["contestants"]
-    far = results["uncontended"]["places"]["delay"]["contestants"]
-    waits = results["handoff"]["tcp"]["contestants"]
-
-    def row(label: str, free: str, wait: str) -> str:
-        def time(of: dict, name: str) -> str:
-            if name not in of:
-                return "–"
-            us = of[name]["p50_us"]
-            return f"{us:.0f} µs" if us >= 10 and us < 10000 else f"{us:.1f} µs" if us < 10 else f"{us / 1000:.0f} ms"
-
-        return f"| {label} | {time(near, free)} | {time(far, free)} | {time(waits, wait)} |"
-
-    pings = min(near[name]["p50_us"] for name in near if name.startswith("ping"))
-    table = "\n".join([
-        "| p50 | lock and unlock, nobody else, loopback | the same, 0.5 ms away | from unlock to the waiter's return |",
-        "|---|--:|--:|--:|",
-        row("**cluster_lock**", "cluster_lock", "cluster_lock"),
-        row("`flock()`, local disk", "flock", "flock"),
-        row("phpredis `SET NX EX`, script to delete", "phpredis_set", ""),
-        row("the same with a fencing token", "phpredis_fence", ""),
-        row("phpredis `BLPOP`, unfair", "", "phpredis_blpop"),
-        row("symfony/lock, `RedisStore`", "symfony", "symfony"),
-        row("php-lock/lock, `PHPRedisMutex`", "malkusch", "malkusch"),
-        "",
-        *textwrap.wrap(
-            f"{machine['date'][:10]}, {machine['cpus']} × {machine['cpu']}, Linux {machine['kernel']}, PHP "
-            f"{machine['php']}, Redis {machine['redis']}, symfony/lock {machine['symfony_lock']}, php-lock "
-            f"{machine['php_lock']}; two PINGs take {pings:.0f} µs there. Everything: "
-            "[`bench/results/latest.json`](../bench/results/latest.json), and how: "
-            "[`bench/README.md`](../bench/README.md).", 116, break_on_hyphens=False, break_long_words=False),
-    ])
-    before, start, rest = MEASURED.read_text().partition("<!-- measured:start -->\n")
-    _, end, after = rest.partition("<!-- measured:end -->")
-    text = f"{before}{start}{table}\n{end}{after}"
-    if text == MEASURED.read_text():
-        return []
-    if write:
-        MEASURED.write_text(text)
-        return []
-    return ["docs/comparison.md: its figures are not those of bench/results/latest.json (script/test docs -- --write)"]
+def papers(pages: list[Page]) -> list[str]:
+    """The links of what is no page, and that DESIGN.md's index has each of its questions."""
+    run = {page.path for page in pages}
+    wrong = [link for glob in PAPERS for path in sorted(ROOT.glob(glob)) if path not in run
+             for link in broken_links(read(path))]
+    index, *sections = re.split(r"^## ", (ROOT / "DESIGN.md").read_text(), flags=re.M)
+    questions = [question for section in sections for question in re.findall(r"^### (.*)$", section, re.M)]
+    return wrong + [f"DESIGN.md: its index does not have \"{question}\"" for question in questions
+                    if f"(#{anchor(question)})" not in index]
 
 
 def alerts(host: Host) -> list[str]:

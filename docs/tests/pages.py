@@ -124,14 +124,14 @@ def without_blocks(text: str) -> str:
     return re.sub(r"^(`{3,})\S*\s*\n.*?^\1$", "", text, flags=re.M | re.S)
 
 
+def anchor(heading: str) -> str:
+    """What GitHub makes of a heading."""
+    plain = re.sub(r"[^\w\- ]", "", re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower())
+    return plain.replace(" ", "-")
+
+
 def anchors(text: str) -> set[str]:
-    """The anchors that GitHub makes of the headings."""
-    found: set[str] = set()
-    for line in without_blocks(text).split("\n"):
-        if heading := HEADING.match(line):
-            plain = re.sub(r"[^\w\- ]", "", re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading[1]).lower())
-            found.add(plain.replace(" ", "-"))
-    return found
+    return {anchor(found[1]) for line in without_blocks(text).split("\n") if (found := HEADING.match(line))}
 
 
 def broken_links(page: Page) -> list[str]:

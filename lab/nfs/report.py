@@ -1,4 +1,4 @@
-"""Checks what the lab has measured, prints it, and keeps it: latest.json, table.md, and README.md's table."""
+"""Checks what the lab has measured, prints it, and keeps it: latest.json, table.md, and docs/flock.md's table."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def machine(php: str, guest: Path) -> dict:
     }
 
 
-def renew_readme(text: str) -> None:
+def renew_page(text: str) -> None:
     """What stands between the markers, if there are any."""
-    readme = ROOT / "README.md"
-    old = readme.read_text()
+    page = ROOT / "docs/flock.md"
+    old = page.read_text()
     new = re.sub(r"(<!-- lab:start -->\n).*?(<!-- lab:end -->)", lambda m: m[1] + text + m[2], old, flags=re.S)
     if new != old:
-        readme.write_text(new)
-        print("README.md: table renewed")
+        page.write_text(new)
+        print("docs/flock.md: table renewed; for README's numbers: script/test docs -- --write")
 
 
 def main() -> None:
@@ -73,7 +73,7 @@ def main() -> None:
         (HERE / "results/latest.json").write_text(json.dumps(kept, indent=1) + "\n")
         (HERE / "results/table.md").write_text(text)
         if all(check.ok for check in done):
-            renew_readme(text)
+            renew_page(text)
     if not done:
         print("no checks: nothing that was measured has any")
     sys.exit(0 if all(check.ok for check in done) else 1)

@@ -1,4 +1,4 @@
-"""The measurements as one Markdown table for README.md."""
+"""The measurements as one Markdown table for docs/flock.md."""
 
 from __future__ import annotations
 

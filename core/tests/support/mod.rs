@@ -421,11 +421,12 @@ pub fn until_within(limit: Duration, what: &str, mut condition: impl FnMut() -> 
     }
 }
 
-/// The rights of one of the README's ACL lines: 0 for servers, 1 what a cluster and `?wait=` need
-/// besides, 2 for sentinels.
+/// The rights of one of the ACL lines that administrators are told to use: 0, the README's, for servers;
+/// then docs/install.md's: 1 what a cluster and `?wait=` need besides, 2 for sentinels.
 pub fn readme_rights(line: usize) -> Vec<String> {
-    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
-    let text = std::fs::read_to_string(readme).unwrap();
+    let text: String = ["README.md", "docs/install.md"]
+        .map(|page| std::fs::read_to_string(format!("{}/../{page}", env!("CARGO_MANIFEST_DIR"))).unwrap())
+        .concat();
     let line = text.lines().filter(|l| l.starts_with("ACL SETUSER cluster_lock")).nth(line).unwrap();
     let words = line.split_whitespace().skip(3).filter(|word| !word.starts_with('>'));
     words.map(str::to_owned).collect()

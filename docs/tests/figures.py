@@ -1,0 +1,97 @@
+"""Figures in the pages: they are those of the last complete runs of script/bench and script/nfs-lab."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+
+from pages import ROOT
+
+
+def stale(write: bool) -> list[str]:
+    """The tables that do not say what was measured last; with `write` they do afterwards."""
+    bench = json.loads((ROOT / "bench/results/latest.json").read_text())
+    nfs = json.loads((ROOT / "lab/nfs/results/latest.json").read_text())
+    return (between("docs/comparison.md", "measured", compared(bench), write)
+            + between("README.md", "numbers", numbers(bench, nfs), write))
+
+
+def between(name: str, mark: str, table: str, write: bool) -> list[str]:
+    page = ROOT / name
+    before, start, rest = page.read_text().partition(f"<!-- {mark}:start -->\n")
+    _, end, after = rest.partition(f"<!-- {mark}:end -->")
+    text = f"{before}{start}{table}\n{end}{after}"
+    if not end:
+        return [f"{name} has lost its marks for the figures"]
+    if text == page.read_text():
+        return []
+    if write:
+        page.write_text(text)
+        return []
+    return [f"{name}: its figures are not those that were measured last (script/test docs -- --write)"]
+
+
+def numbers(bench: dict, nfs: dict) -> str:
+    """What a reader asks first, a row each."""
+    machine, results = bench["machine"], bench["results"]
+    far = {name: of["p50_us"] for name, of in results["uncontended"]["places"]["delay"]["contestants"].items()}
+    waits = {name: of["p50_us"] / 1000 for name, of in results["handoff"]["tcp"]["contestants"].items()}
+    crowd = results["contention"]["places"]["two_cpus"]["points"]
+    page = results["fpm"]["pages"]["empty"]
+    mount = {run["variant"]: run["p50_ms"] for run in nfs["results"]
+             if run["job"] == "handoff" and run["version"] == "4.0" and run["hold_s"] == 1.2}
+    pings = min(far[name] for name in far if name.startswith("ping"))
+    return "\n".join([
+        "| | cluster_lock | others |",
+        "|---|--:|---|",
+        f"| A free lock, taken and given back, the server 0.5 ms away | **{far['cluster_lock']:.0f} µs** | two PINGs "
+        f"{pings:.0f}, phpredis `SET NX` + script {far['phpredis_set']:.0f}, symfony/lock {far['symfony']:.0f} µs |",
+        f"| Hand-off to a process that waits | **{waits['cluster_lock']:.2f} ms** | phpredis `BLPOP`, unfair, "
+        f"{waits['phpredis_blpop']:.2f}, php-lock {waits['malkusch']:.0f}, symfony/lock {waits['symfony']:.0f} ms |",
+        f"| The same between nodes on NFS 4.0, held for 1.2 s | **{mount['gate']:.1f} ms** | "
+        f"`flock()` {mount['flock'] / 1000:.1f} s |",
+        f"| 16 processes on one lock: least / most served | **{crowd['cluster_lock']['16']['least_to_most']:.2f}** | "
+        f"local `flock()` {crowd['flock']['16']['least_to_most']:.2f}, phpredis `BLPOP` "
+        f"{crowd['phpredis_blpop']['16']['least_to_most']:.2f} |",
+        f"| Requests/s of a page that locks nothing | **{page['with_vs_without']['median']:.3f} ×** | "
+        f"two equal workers without it {page['noise']['median']:.3f} × |",
+        "",
+        f"Medians, {machine['cpus']} × {machine['cpu']}, {machine['date'][:10]}; NFS: {nfs['about']['date']}.",
+    ])
+
+
+def compared(bench: dict) -> str:
+    """How long each of them takes."""
+    machine, results = bench["machine"], bench["results"]
+    near = results["uncontended"]["places"]["tcp"]["contestants"]
+    far = results["uncontended"]["places"]["delay"]["contestants"]
+    waits = results["handoff"]["tcp"]["contestants"]
+
+    def row(label: str, free: str, wait: str) -> str:
+        def time(of: dict, name: str) -> str:
+            if name not in of:
+                return "–"
+            us = of[name]["p50_us"]
+            return f"{us:.0f} µs" if us >= 10 and us < 10000 else f"{us:.1f} µs" if us < 10 else f"{us / 1000:.0f} ms"
+
+        return f"| {label} | {time(near, free)} | {time(far, free)} | {time(waits, wait)} |"
+
+    pings = min(near[name]["p50_us"] for name in near if name.startswith("ping"))
+    return "\n".join([
+        "| p50 | lock and unlock, nobody else, loopback | the same, 0.5 ms away | from unlock to the waiter's return |",
+        "|---|--:|--:|--:|",
+        row("**cluster_lock**", "cluster_lock", "cluster_lock"),
+        row("`flock()`, local disk", "flock", "flock"),
+        row("phpredis `SET NX EX`, script to delete", "phpredis_set", ""),
+        row("the same with a fencing token", "phpredis_fence", ""),
+        row("phpredis `BLPOP`, unfair", "", "phpredis_blpop"),
+        row("symfony/lock, `RedisStore`", "symfony", "symfony"),
+        row("php-lock/lock, `PHPRedisMutex`", "malkusch", "malkusch"),
+        "",
+        *textwrap.wrap(
+            f"{machine['date'][:10]}, {machine['cpus']} × {machine['cpu']}, Linux {machine['kernel']}, PHP "
+            f"{machine['php']}, Redis {machine['redis']}, symfony/lock {machine['symfony_lock']}, php-lock "
+            f"{machine['php_lock']}; two PINGs take {pings:.0f} µs there. Everything: "
+            "[`bench/results/latest.json`](../bench/results/latest.json), and how: "
+            "[`bench/README.md`](../bench/README.md).", 116, break_on_hyphens=False, break_long_words=False),
+    ])
