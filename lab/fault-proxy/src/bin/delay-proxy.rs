@@ -30,29 +30,32 @@ const STAY_AWAKE: Duration = Duration::from_millis(5);
 const LISTENER: usize = usize::MAX;
 
 /// The fds that have something to read, by the number given to `add`.
-struct Epoll(OwnedFd);
+struct Epoll {
+    fd: OwnedFd,
+    events: Vec<epoll::Event>,
+}
 
 impl Epoll {
     fn new() -> io::Result<Self> {
-        Ok(Self(epoll::create(epoll::CreateFlags::CLOEXEC)?))
+        Ok(Self { fd: epoll::create(epoll::CreateFlags::CLOEXEC)?, events: Vec::with_capacity(64) })
     }
 
     fn add(&self, fd: impl AsFd, number: usize) -> io::Result<()> {
-        Ok(epoll::add(&self.0, fd, epoll::EventData::new_u64(number as u64), epoll::EventFlags::IN)?)
+        Ok(epoll::add(&self.fd, fd, epoll::EventData::new_u64(number as u64), epoll::EventFlags::IN)?)
     }
 
     fn remove(&self, fd: impl AsFd) {
         // It may not be there any more.
-        let _ = epoll::delete(&self.0, fd);
+        let _ = epoll::delete(&self.fd, fd);
     }
 
-    fn wait(&self, timeout: Option<&Timespec>) -> io::Result<Vec<usize>> {
-        let mut events = Vec::with_capacity(64);
-        match epoll::wait(&self.0, spare_capacity(&mut events), timeout) {
+    fn wait(&mut self, timeout: Option<&Timespec>) -> io::Result<Vec<usize>> {
+        self.events.clear();
+        match epoll::wait(&self.fd, spare_capacity(&mut self.events), timeout) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        Ok(events.iter().filter_map(|event| usize::try_from(event.data.u64()).ok()).collect())
+        Ok(self.events.iter().filter_map(|event| usize::try_from(event.data.u64()).ok()).collect())
     }
 }
 
@@ -127,7 +130,7 @@ fn serve(target: u16, delay: u64) -> io::Result<()> {
         }
     });
 
-    let epoll = Epoll::new()?;
+    let mut epoll = Epoll::new()?;
     epoll.add(&listener, LISTENER)?;
     let mut pipes: Vec<Pipe> = Vec::new();
     let mut last = Instant::now();
