@@ -25,12 +25,11 @@ mod thread;
 pub mod wire;
 
 pub use dsn::Dsn;
-pub use engine::registry as process;
+pub use engine::registry;
 pub use engine::{Acquire, Acquired, Counters, Engine, Lease, Pending};
 pub use error::{Error, Loss, Result};
-pub use file::{nfs, open_file as file_lock, replace};
-pub use key::{LockName, PathMap};
+pub use file::{PathMap, nfs, replace};
+pub use key::LockName;
 pub use report::{Holder, Identity, LockError, LockReport, Mode, ServerReport, Waiter};
 pub use settings::Config;
 pub use store::{Broken, Standing};
-pub use wire as connection;
