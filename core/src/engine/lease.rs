@@ -14,7 +14,8 @@ use crate::key::LockName;
 use crate::report::Mode;
 use crate::store::{Standing, Token};
 
-/// The same for who gives a lock back, and must not be kept for long from ending.
+/// While a server is being replaced: for how long who gives a lock back asks again. It must not be kept for long
+/// from ending.
 const LET_GO: Duration = Duration::from_secs(10);
 
 /// A lock that is held, or was: it may be lost at any time, and knows it by its own clock.

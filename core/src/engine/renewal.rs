@@ -26,13 +26,13 @@ pub(crate) struct Renewer {
 
 struct Shared {
     renew: Renew,
-    state: Mutex<State>,
+    state: Mutex<Schedule>,
     changed: Condvar,
     ended: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct Schedule {
     leases: Vec<(Arc<LeaseState>, Instant)>,
     /// For when the thread has set its alarm; `None` while it sleeps without.
     alarm: Option<Instant>,
@@ -110,7 +110,7 @@ impl Renewer {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Schedule> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -151,7 +151,7 @@ impl Shared {
     }
 }
 
-impl State {
+impl Schedule {
     fn reschedule(&mut self, lease: &Arc<LeaseState>, next: Option<Instant>) {
         let Some(place) = self.leases.iter().position(|(other, _)| Arc::ptr_eq(other, lease)) else {
             return; // released meanwhile

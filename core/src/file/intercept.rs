@@ -64,7 +64,7 @@ impl Intercept {
         !self.network && self.prefixes.is_empty()
     }
 
-    /// The same rules, and also the places that symbolic links in the prefixes lead to now: open
+    /// These rules, with the places added that symbolic links in their prefixes lead to now: open
     /// files are known by their real paths.
     #[must_use]
     pub fn resolved(&self) -> Self {

@@ -39,8 +39,8 @@ impl PathMap {
         Self(entries)
     }
 
-    /// The same map, and also for the places that symbolic links in the local prefixes lead to now:
-    /// lock names are made from real paths.
+    /// This map, with the places added that symbolic links in its local prefixes lead to now: lock names
+    /// are made from real paths.
     #[must_use]
     pub fn resolved(&self) -> Self {
         let both = self.0.iter().flat_map(|(local, shared)| {

@@ -46,12 +46,13 @@ pub struct Pool {
     command_timeout: Duration,
     retry_after: Duration,
     tls: OnceCell<Arc<ClientConfig>>,
-    state: Mutex<State>,
+    state: Mutex<Inventory>,
     freed: Condvar,
 }
 
+/// What there is, and what was.
 #[derive(Default)]
-struct State {
+struct Inventory {
     idle: VecDeque<Connection>,
     /// Those that owe answers, oldest first: [`Connection::post`].
     late: VecDeque<Connection>,
@@ -313,7 +314,7 @@ impl Pool {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Inventory> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

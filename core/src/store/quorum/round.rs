@@ -129,7 +129,7 @@ impl Node {
 pub(super) enum Kind<'a> {
     /// A step on a lock.
     Step,
-    /// The same, where it is good to know what all of them say.
+    /// A step on a lock, where it is good to know what all of them say.
     Renewal,
     /// The last word on it: it goes to all servers that can be reached, if need be later, and those
     /// that have been silent for long are not waited for.

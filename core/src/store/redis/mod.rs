@@ -128,7 +128,7 @@ impl RedisStore {
         self.run_for(None, purpose, script, name, argv)
     }
 
-    /// The same, and then waits for the replicas.
+    /// Runs a script on a lock, as [`RedisStore::run`], and then waits for the replicas, if any are to have it.
     fn run_for(
         &self,
         replicas: Option<&Replicas>,

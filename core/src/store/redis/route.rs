@@ -30,7 +30,7 @@ pub(crate) trait Route: Send + Sync {
     /// All servers that keep locks.
     ///
     /// # Errors
-    /// As [`Route::server_of`].
+    /// None is known, and nobody could be asked.
     fn servers(&self) -> Result<Vec<Arc<Pool>>>;
 
     /// No connection to `pool` could be had. Finds out what has become of it, and tells what that means.
