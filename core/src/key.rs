@@ -9,6 +9,8 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
+
 use crate::error::{Error, Result};
 use crate::text;
 
@@ -58,25 +60,16 @@ impl LockName {
 
     /// The percent-encoded form that stands in keys: ASCII without braces, globs, blanks.
     pub fn encoded(&self) -> String {
-        encode(&self.0)
+        let mut encoded = String::with_capacity(self.0.len() + 8);
+        encode_into(&mut encoded, &self.0);
+        encoded
     }
 
     /// The inverse of [`LockName::encoded`]; `None` for what no name encodes to.
     pub fn decode(encoded: &[u8]) -> Option<Self> {
-        let mut out = Vec::with_capacity(encoded.len());
-        let mut bytes = encoded.iter();
-        while let Some(&b) = bytes.next() {
-            if b == b'%' {
-                let hi = char::from(*bytes.next()?).to_digit(16)?;
-                let lo = char::from(*bytes.next()?).to_digit(16)?;
-                out.push(u8::try_from(hi * 16 + lo).ok()?);
-            } else if is_safe(b) {
-                out.push(b);
-            } else {
-                return None;
-            }
-        }
-        Self::new(&out).ok()
+        let name = Self(percent_decode(encoded).collect());
+        let is_name = (1..=MAX_NAME).contains(&name.0.len()) && name.encoded().as_bytes() == encoded;
+        is_name.then_some(name)
     }
 }
 
@@ -106,25 +99,20 @@ impl fmt::Debug for LockName {
     }
 }
 
-/// Percent-encodes a name or a prefix of one.
-pub(crate) fn encode(bytes: &[u8]) -> String {
-    let mut out = String::with_capacity(bytes.len() + 8);
-    for &b in bytes {
-        if is_safe(b) {
-            out.push(char::from(b));
-        } else {
-            const HEX: [char; 16] =
-                ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F'];
-            out.push('%');
-            out.extend(HEX.get(usize::from(b >> 4)));
-            out.extend(HEX.get(usize::from(b & 15)));
-        }
+/// What does not stand in a key as it is: all but letters, digits and these.
+const ENCODED: &AsciiSet = &{
+    let mut set = NON_ALPHANUMERIC.remove(b'-');
+    let mut safe: &[u8] = b"_.~:/@+=,;!$&'()#|<>";
+    while let [byte, rest @ ..] = safe {
+        set = set.remove(*byte);
+        safe = rest;
     }
-    out
-}
+    set
+};
 
-fn is_safe(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || b"-_.~:/@+=,;!$&'()#|<>".contains(&b)
+/// Percent-encodes a name, or a prefix of one, behind what is in `key`.
+pub(crate) fn encode_into(key: &mut String, bytes: &[u8]) {
+    key.extend(percent_encode(bytes, ENCODED));
 }
 
 #[cfg(test)]
@@ -143,6 +131,15 @@ mod tests {
     fn readable_names_stay_readable() {
         assert_eq!(LockName::new(b"file:/srv/www/a.css").unwrap().encoded(), "file:/srv/www/a.css");
         assert_eq!(LockName::new(b"a{b}*\0%").unwrap().encoded(), "a%7Bb%7D%2A%00%25");
+    }
+
+    #[test]
+    fn only_what_a_name_encodes_to_is_decoded() {
+        assert_eq!(LockName::decode(b"a%7B"), Some(LockName::new(b"a{").unwrap()));
+        for other in [b"".as_slice(), b"a%", b"a%7", b"a%7g", b"a%7b", b"%61", b"a{", b"\xff"] {
+            assert_eq!(LockName::decode(other), None, "{other:?}");
+        }
+        assert_eq!(LockName::decode(&[b'a'; 1025]), None);
     }
 
     #[test]

@@ -7,6 +7,9 @@
 //! * [`wire`]: connections to Redis, and the pool that lends them.
 //! * [`file`]: what a lock on an open file needs besides, and atomic file replacement.
 //! * [`settings`], [`dsn`], [`key`], [`report`], [`error`], [`text`], [`clock`]: the words the others use.
+//! * `poll` and `thread`: sleeping until something can be read, and threads that PHP does not notice.
+//!
+//! A room names only what stands below it: engine, store, wire, words; `script/walls` keeps it so.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
@@ -34,3 +37,4 @@ pub use key::LockName;
 pub use report::{Holder, Identity, LockError, LockReport, Mode, ServerReport, Waiter};
 pub use settings::Config;
 pub use store::{Broken, Standing};
+pub use wire as connection;

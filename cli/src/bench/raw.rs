@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use cluster_lock_core::wire::{Connection, Fault, tls_config};
+use cluster_lock_core::connection::{Connection, Fault, tls_config};
 use cluster_lock_core::dsn::Server;
 use cluster_lock_core::{Config, Dsn, Engine, Error};
 

@@ -22,6 +22,7 @@ use crate::dsn::{Address, Server};
 use crate::error::{Error, Result};
 use crate::settings::Config;
 use crate::text;
+use crate::thread::lock;
 
 /// An idle connection is looked at before use when it has lain for longer than this. Short, because
 /// a command that was sent into a connection closed before has an unknown outcome for no reason.
@@ -315,7 +316,7 @@ impl Pool {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inventory> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 
