@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use cluster_lock_core::file_lock::{FlockMode, Inode, KernelLock, OpenFile, kernel_unlock, try_kernel_lock};
+use cluster_lock_core::file::{FlockMode, Inode, KernelLock, OpenFile, kernel_unlock, try_kernel_lock};
 use cluster_lock_core::{Engine, Error, Lease, LockName, Mode, nfs};
 
 use crate::functions::{default_ttl, given_back};

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cluster_lock_core::dsn::redact;
 use cluster_lock_core::settings::Values;
-use cluster_lock_core::{Config, Dsn, Engine, Error, process};
+use cluster_lock_core::{Config, Dsn, Engine, Error, registry};
 
 use crate::hidden_dsn;
 use crate::reply::{Reply, Trouble};
@@ -82,7 +82,7 @@ pub(crate) fn engine() -> Result<&'static Engine, Error> {
         if let Some(engine) = settings.engine.filter(|engine| engine.is_own()) {
             return Ok(engine);
         }
-        let engine = process::engine(&settings.config()?)?;
+        let engine = registry::engine(&settings.config()?)?;
         settings.engine = Some(engine);
         Ok(engine)
     })
@@ -90,7 +90,7 @@ pub(crate) fn engine() -> Result<&'static Engine, Error> {
 
 /// The same, if it has been made.
 pub(crate) fn existing_engine() -> Option<&'static Engine> {
-    with(Settings::config).ok().as_ref().and_then(process::existing)
+    with(Settings::config).ok().as_ref().and_then(registry::existing)
 }
 
 thread_local! {

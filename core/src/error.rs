@@ -51,11 +51,11 @@ pub enum Error {
     #[error("{0}")]
     Lost(Loss),
 
-    /// The same request holds the lock in a way that makes waiting pointless.
+    /// This request holds the lock itself, in a way that makes waiting pointless.
     #[error("this request already holds it through another handle, so waiting could only deadlock")]
     Deadlock,
 
-    /// Another fiber of the same request holds the lock.
+    /// Another fiber of this request holds the lock.
     #[error("another fiber of this request has it: waiting here would stop that fiber, too")]
     OtherFiber,
 

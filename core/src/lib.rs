@@ -7,7 +7,11 @@
 //! * [`wire`]: connections to Redis, and the pool that lends them.
 //! * [`file`]: what a lock on an open file needs besides, and atomic file replacement.
 //! * [`settings`], [`dsn`], [`key`], [`report`], [`error`], [`text`], [`clock`]: the words the others use.
+//! * `poll` and `thread`: sleeping until something can be read, and threads that PHP does not notice.
+//!
+//! A room names only what stands below it: engine, store, wire, words; `script/walls` keeps it so.
 #![forbid(unsafe_code)]
+#![deny(missing_docs)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod clock;
@@ -25,11 +29,11 @@ mod thread;
 pub mod wire;
 
 pub use dsn::Dsn;
-pub use engine::registry as process;
+pub use engine::registry;
 pub use engine::{Acquire, Acquired, Counters, Engine, Lease, Pending};
 pub use error::{Error, Loss, Result};
-pub use file::{nfs, open_file as file_lock, replace};
-pub use key::{LockName, PathMap};
+pub use file::{PathMap, nfs, replace};
+pub use key::LockName;
 pub use report::{Holder, Identity, LockError, LockReport, Mode, ServerReport, Waiter};
 pub use settings::Config;
 pub use store::{Broken, Standing};

@@ -1,5 +1,6 @@
-//! Threads that PHP does not notice: its timers and handlers belong to the threads that run PHP.
+//! Threads that PHP does not notice: its timers and handlers belong to the threads that run PHP. And what they share.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
 use nix::sys::signal::{SigSet, SigmaskHow};
@@ -17,4 +18,9 @@ pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io:
     let spawned = Builder::new().name(name.into()).stack_size(STACK).spawn(run);
     before.thread_set_mask()?;
     spawned
+}
+
+/// Locks what threads share. A thread that panicked with it, which would be a mistake of ours, does not stop the others.
+pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -143,7 +143,7 @@ impl Dsn {
 }
 
 impl Server {
-    /// The same credentials, TLS and database at another address.
+    /// A server at another address, with the credentials, TLS and database of this one.
     #[must_use]
     pub fn at(&self, address: Address) -> Self {
         Self { address, ..self.clone() }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::{Address, Cluster, Dsn, HIDDEN, Secret, Sentinel, Server, TlsFiles};
@@ -292,20 +293,12 @@ fn local(text: &str) -> Result<Dsn> {
 }
 
 fn decode(text: &str) -> Result<String> {
-    let mut out = Vec::new();
-    let mut bytes = text.bytes();
-    while let Some(b) = bytes.next() {
-        if b != b'%' {
-            out.push(b);
-            continue;
-        }
-        let mut digit = || bytes.next().and_then(|d| char::from(d).to_digit(16));
-        let (Some(hi), Some(lo)) = (digit(), digit()) else {
-            return Err(bad("it contains a % that is not followed by two hexadecimal digits"));
-        };
-        out.push(u8::try_from(hi * 16 + lo).unwrap_or_default());
+    let is_encoded = |rest: &str| rest.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
+    if !text.split('%').skip(1).all(is_encoded) {
+        return Err(bad("it contains a % that is not followed by two hexadecimal digits"));
     }
-    String::from_utf8(out).map_err(|_| bad("it is not UTF-8"))
+    let decoded = percent_decode_str(text).decode_utf8().map_err(|_| bad("it is not UTF-8"))?;
+    Ok(decoded.into_owned())
 }
 
 fn non_empty(text: String) -> Option<String> {

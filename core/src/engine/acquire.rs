@@ -9,7 +9,7 @@ use super::counters::count;
 use super::lease::Lease;
 use super::lease_state::LeaseState;
 use super::wait::{Acquire, Granted, Wait, WaitOutcome};
-use crate::clock::Instant;
+use crate::clock::{Instant, nanos};
 use crate::error::{Error, Result};
 use crate::key::LockName;
 use crate::report::Identity;
@@ -99,7 +99,7 @@ fn go_on(common: &Arc<Common>, name: &LockName, mut wait: Wait, how: &Acquire<'_
     let waited = Instant::now().since(started);
     if blocker.is_some() {
         count(&common.counters.contended);
-        let nanos = u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);
+        let nanos = nanos(waited);
         common.counters.wait_nanos.fetch_add(nanos, Ordering::Relaxed);
         common.counters.wait_max_nanos.fetch_max(nanos, Ordering::Relaxed);
     }

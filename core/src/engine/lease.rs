@@ -1,8 +1,8 @@
 //! A lock in the hand.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::common::Common;
@@ -13,8 +13,10 @@ use crate::error::{Error, Loss, Result};
 use crate::key::LockName;
 use crate::report::Mode;
 use crate::store::{Standing, Token};
+use crate::thread::lock;
 
-/// The same for who gives a lock back, and must not be kept for long from ending.
+/// While a server is being replaced: for how long who gives a lock back asks again. It must not be kept for long
+/// from ending.
 const LET_GO: Duration = Duration::from_secs(10);
 
 /// A lock that is held, or was: it may be lost at any time, and knows it by its own clock.
@@ -80,7 +82,7 @@ impl Lease {
     /// out; or the server cannot be reached, and the lease is what it was (or `ttl`, if that is less).
     pub fn refresh(&self, ttl: Duration) -> Result<()> {
         self.common.persist(Instant::now() + self.remaining().min(LET_GO), |store| {
-            let _one_at_a_time = self.state.renewing.lock().unwrap_or_else(PoisonError::into_inner);
+            let _one_at_a_time = lock(&self.state.renewing);
             if let Some(loss) = self.state.loss() {
                 return Err(self.lost(loss));
             }

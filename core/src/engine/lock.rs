@@ -109,9 +109,9 @@ impl Engine {
         self.0.store.servers()
     }
 
-    /// The same, and whether each of them grants a lock, with why not in its `error`: one of a name of its own
-    /// is taken and given back, which is three round trips more. Where there is no server, the reason why no lock can
-    /// be had, if so.
+    /// What the servers that keep the locks say of themselves, and whether each of them grants a lock, with why not in
+    /// its `error`: one of a name of its own is taken and given back. Seven round trips to each. Where there is no
+    /// server, one report with the reason why no lock can be had, or none.
     pub fn examine(&self) -> Vec<ServerReport> {
         self.0.store.examine()
     }

@@ -14,7 +14,7 @@ use super::counters::{Counters, count};
 use super::lease_state::LeaseState;
 use crate::clock::Instant;
 use crate::store::{Standing, Store};
-use crate::thread;
+use crate::thread::{self, lock};
 
 /// Renews one lease and says when it is due again; `None` when it is not to be renewed any more.
 pub(crate) type Renew = Box<dyn Fn(&LeaseState) -> Option<Instant> + Send + Sync>;
@@ -26,13 +26,13 @@ pub(crate) struct Renewer {
 
 struct Shared {
     renew: Renew,
-    state: Mutex<State>,
+    state: Mutex<Schedule>,
     changed: Condvar,
     ended: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct Schedule {
     leases: Vec<(Arc<LeaseState>, Instant)>,
     /// For when the thread has set its alarm; `None` while it sleeps without.
     alarm: Option<Instant>,
@@ -60,7 +60,7 @@ impl Renewer {
     pub(crate) fn add(&self, lease: &Arc<LeaseState>, due: Instant) -> std::io::Result<()> {
         let mut state = self.shared.lock();
         if !state.running {
-            *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.start()?);
+            *lock(&self.thread) = Some(self.start()?);
             state.running = true;
         }
         state.leases.push((Arc::clone(lease), due));
@@ -102,7 +102,7 @@ impl Renewer {
         }
         let ended = !state.running;
         drop(state);
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = lock(&self.thread).take();
         if let Some(thread) = thread.filter(|_| ended) {
             let _ = thread.join();
         }
@@ -110,8 +110,8 @@ impl Renewer {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Schedule> {
+        lock(&self.state)
     }
 
     /// One renewal. A panic, which would be a mistake of ours, must not end those of all other leases.
@@ -151,7 +151,7 @@ impl Shared {
     }
 }
 
-impl State {
+impl Schedule {
     fn reschedule(&mut self, lease: &Arc<LeaseState>, next: Option<Instant>) {
         let Some(place) = self.leases.iter().position(|(other, _)| Arc::ptr_eq(other, lease)) else {
             return; // released meanwhile
@@ -170,7 +170,7 @@ pub(crate) fn retry_after(ttl: Duration) -> Duration {
 
 /// One renewal, by the background thread: when is the next one due?
 pub(super) fn renew(store: &dyn Store, counters: &Counters, lease: &LeaseState) -> Option<Instant> {
-    let _one_at_a_time = lease.renewing.lock().unwrap_or_else(PoisonError::into_inner);
+    let _one_at_a_time = lock(&lease.renewing);
     let now = Instant::now();
     if lease.loss().is_some() || lease.renew_until.is_some_and(|end| end <= now) {
         return None;

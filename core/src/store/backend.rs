@@ -135,7 +135,8 @@ impl StoreStatus {
     }
 }
 
-/// A backend. All methods may be called from many threads at once.
+/// A backend. All methods may be called from many threads at once. Where one says nothing of its errors: the server
+/// cannot be reached, or refuses.
 pub trait Store: Send + Sync {
     /// One atomic try. One round trip.
     ///
@@ -183,7 +184,8 @@ pub trait Store: Send + Sync {
     /// Removes what is remembered of a name that nobody holds or will ever use again, as far as that can be done.
     fn forget(&self, name: &LockName);
 
-    /// As [`Store::servers`], and whether each of them grants a lock: one of a name of its own is taken and given back.
+    /// What the servers that keep the locks say of themselves, and whether each of them grants a lock: one of a name of
+    /// its own is taken and given back, which is three round trips more than [`Store::servers`] makes.
     /// Where there is no server, the reason why none can be had, if so.
     fn examine(&self) -> Vec<ServerReport>;
 

@@ -164,7 +164,10 @@ impl Connection {
         Ok(greeting)
     }
 
-    /// Sends a command and reads its reply, within the command time-out.
+    /// Sends a command and reads its reply, within the command time-out. One round trip.
+    ///
+    /// # Errors
+    /// What failed, or what the server refused.
     pub fn call(&mut self, command: &[&[u8]]) -> Result<Value, Fault> {
         self.begin();
         self.add(command);
@@ -200,6 +203,9 @@ impl Connection {
     }
 
     /// Sends the batch. Every command's reply must be received before the next batch.
+    ///
+    /// # Errors
+    /// [`Fault::Broken`].
     pub fn send(&mut self) -> Result<(), Fault> {
         let now = Instant::now();
         self.idle_since = now;
@@ -208,6 +214,9 @@ impl Connection {
     }
 
     /// Reads the reply to a command that was sent, within the command time-out from now.
+    ///
+    /// # Errors
+    /// What failed, or what the server refused.
     pub fn receive(&mut self) -> Result<Value, Fault> {
         self.io.socket().deadline = Instant::now() + self.timeout;
         self.read()
@@ -215,6 +224,9 @@ impl Connection {
 
     /// Sends a command whose reply is [`Connection::gather`]ed, perhaps much later. The server answers
     /// what was posted in this order.
+    ///
+    /// # Errors
+    /// [`Fault::Broken`].
     pub fn post(&mut self, command: &[&[u8]]) -> Result<(), Fault> {
         self.begin();
         self.add(command);
@@ -229,6 +241,9 @@ impl Connection {
     }
 
     /// Replies to what was posted that have arrived by now, without waiting.
+    ///
+    /// # Errors
+    /// [`Fault::Broken`]; what the server refused is among the replies.
     pub fn gather(&mut self) -> Result<Vec<Result<Value, Fault>>, Fault> {
         let mut replies = Vec::new();
         while replies.len() < self.owed {
@@ -304,6 +319,9 @@ impl Connection {
 
     /// Sleeps until a reply arrives, for at most `limit`. `interrupted` is looked at whenever a
     /// signal arrives.
+    ///
+    /// # Errors
+    /// [`Fault::Broken`].
     pub fn wait_readable(
         &mut self,
         limit: Duration,

@@ -255,7 +255,7 @@ impl Place {
     }
 }
 
-/// Where an open directory is.
+/// Where an open directory is, as /proc tells.
 fn path_of(dir: &OwnedFd) -> std::result::Result<PathBuf, Errno> {
     let link = readlink(format!("/proc/self/fd/{}", dir.as_raw_fd()), Vec::new())?;
     let path = PathBuf::from(OsString::from_vec(link.into_bytes()));
@@ -263,7 +263,7 @@ fn path_of(dir: &OwnedFd) -> std::result::Result<PathBuf, Errno> {
     if path.is_absolute() { Ok(path) } else { Err(Errno::NOENT) }
 }
 
-/// The same where /proc is not mounted, as in a chroot: where `opened_by` leads to, if it still leads
+/// Where an open directory is, without /proc, as in a chroot: where `opened_by` leads to, if it still leads
 /// to this directory.
 fn path_without_proc(dir: &OwnedFd, opened_by: &Path) -> std::result::Result<PathBuf, Errno> {
     let path = std::fs::canonicalize(opened_by).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;

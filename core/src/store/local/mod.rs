@@ -18,14 +18,14 @@ mod records;
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use once_cell::sync::OnceCell;
 
 use super::first::First;
 use super::machine::{Effects, Now};
 use super::{Attempt, Broken, Claim, IfBusy, Standing, Store, StoreStatus, Token, Wake, trial_name, try_out};
-use crate::clock::Instant;
+use crate::clock::{Instant, unix_micros};
 use crate::error::{Error, Result};
 use crate::key::LockName;
 use crate::poll::{self, Readiness};
@@ -61,11 +61,7 @@ impl LocalStore {
         let boot = self.boot.get_or_init(|| {
             fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
         });
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now = Now {
-            lease_ms: Instant::now().as_nanos() / 1_000_000,
-            unix_us: u64::try_from(unix.as_micros()).unwrap_or_default(),
-        };
+        let now = Now { lease_ms: Instant::now().as_nanos() / 1_000_000, unix_us: unix_micros() };
         Ok(Records { directory: &self.directory, entered, prefix: &self.prefix, boot, now })
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use rustix::fs::{FileType, Mode as FileMode, OFlags, mknodat, openat};
@@ -12,6 +12,7 @@ use rustix::fs::{FileType, Mode as FileMode, OFlags, mknodat, openat};
 use super::directory::{Directory, PRIVATE};
 use crate::error::Result;
 use crate::store::{Grant, Token};
+use crate::thread::lock;
 
 /// The pipes of this process' waiters. Open from before a claim is queued until it is settled:
 /// a hand-over between two sleeps finds a reader.
@@ -20,7 +21,7 @@ pub(super) struct Pipes(Mutex<HashMap<Vec<u8>, OwnedFd>>);
 
 impl Pipes {
     fn lock(&self) -> MutexGuard<'_, HashMap<Vec<u8>, OwnedFd>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Makes the pipe in which a claim will sleep, or empties it: a grant that its waiter slept

@@ -27,20 +27,22 @@ mod verdict;
 mod votes;
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use redis::Value;
 
-use super::redis::reply::{self, millis};
+use super::redis::reply;
 use super::redis::script::{self, ACQUIRE, BREAK, Call, Keys, RELEASE, RENEW};
 use super::redis::survey::survey;
 use super::{Attempt, Broken, Claim, Grant, IfBusy, Standing, Store, StoreStatus, Token, Wake};
+use crate::clock::millis;
 use crate::dsn::Server;
 use crate::error::Result;
 use crate::key::LockName;
 use crate::report::{LockReport, Mode, ServerReport};
 use crate::settings::Config;
+use crate::thread::lock;
 use breaking::break_holder;
 use members::Members;
 use round::{Kind, Node, Round, ask};
@@ -68,7 +70,7 @@ impl QuorumStore {
     }
 
     fn claims(&self) -> MutexGuard<'_, HashMap<Token, OwnClaim>> {
-        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.claims)
     }
 
     fn held(&self, claim: &Claim<'_>, fence: u64) -> Grant {

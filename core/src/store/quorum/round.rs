@@ -8,7 +8,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use redis::Value;
@@ -19,7 +19,7 @@ use crate::clock::Instant;
 use crate::error::{Error, Result};
 use crate::poll;
 use crate::store::redis::script::Call;
-use crate::thread;
+use crate::thread::{self, lock};
 use crate::wire::Fault;
 use crate::wire::{Loan, Pool, Purpose};
 
@@ -65,10 +65,6 @@ impl Drop for Made {
             let _ = rustix::io::write(&*watcher, &1u64.to_ne_bytes());
         }
     }
-}
-
-fn lock(maker: &Mutex<Maker>) -> MutexGuard<'_, Maker> {
-    maker.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Node {
@@ -129,7 +125,7 @@ impl Node {
 pub(super) enum Kind<'a> {
     /// A step on a lock.
     Step,
-    /// The same, where it is good to know what all of them say.
+    /// A step on a lock, where it is good to know what all of them say.
     Renewal,
     /// The last word on it: it goes to all servers that can be reached, if need be later, and those
     /// that have been silent for long are not waited for.

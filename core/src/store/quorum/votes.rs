@@ -1,21 +1,21 @@
 //! One attempt at all servers, counted.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use redis::Value;
 
 use super::members::Members;
 use super::round::{Kind, Round};
-use crate::clock::Instant;
+use crate::clock::{Instant, millis, unix_micros};
 use crate::error::Result;
 use crate::key::LockName;
-use crate::store::redis::reply::{self, millis};
+use crate::store::redis::reply;
 use crate::store::redis::script::{self, ACQUIRE, RENEW};
 use crate::store::{Attempt, Claim, IfBusy, Token};
 
 /// How far ahead of this machine's clock a proposed fencing token is: more than the clocks of machines
 /// that keep time differ, and a command takes.
-const AHEAD_US: u128 = 5_000;
+const AHEAD_US: u64 = 5_000;
 
 /// While the servers have not agreed on a holder: when to ask again, at the earliest and at the latest.
 const UNDECIDED: (u64, u64) = (5, 60);
@@ -36,8 +36,7 @@ impl Votes {
     /// One attempt everywhere.
     pub(super) fn cast(members: &Members, claim: &Claim<'_>, if_busy: IfBusy) -> Result<Self> {
         let (all, majority) = (members.nodes.len(), members.majority());
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
-        let fence = u64::try_from(now + AHEAD_US).ok();
+        let fence = Some(unix_micros().saturating_add(AHEAD_US));
         let granted = |round: &Round| round.values().filter(|(_, v)| matches!(v, Value::Int(_))).count();
         let round = script::with_acquire(claim, if_busy, fence, |argv| {
             members.run(&ACQUIRE, claim.name, argv, Kind::Step, |round| {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::reply::millis;
 use super::script::Call;
+use crate::clock::millis;
 use crate::settings::Config;
 use crate::wire::{Connection, Fault};
 
