@@ -1,7 +1,7 @@
 //! Speaks to one server directly, beside the engine, as the engine does: with its credentials, TLS and time-outs.
 
 use cluster_lock_core::connection::{Connection, Fault, tls_config};
-use cluster_lock_core::dsn::Server;
+use cluster_lock_core::dsn::{Address, Server};
 use cluster_lock_core::{Config, Dsn};
 
 /// A server that a DSN names. What it says of credentials and TLS holds for all of them; where the locks are, behind
@@ -30,10 +30,14 @@ pub(crate) fn server(dsn: &Dsn, label: &str) -> Option<Server> {
     match dsn {
         Dsn::Redis(server) => Some(server.clone()),
         Dsn::Quorum(servers) => servers.iter().find(|server| server.to_string() == label).cloned(),
-        Dsn::Sentinel(_) | Dsn::Cluster(_) => match Dsn::parse(label) {
-            Ok(Dsn::Redis(found)) => Some(model(dsn)?.at(found.address)),
-            _ => None,
-        },
+        Dsn::Sentinel(_) | Dsn::Cluster(_) => {
+            // Not as a DSN: where the password was is written that it is hidden.
+            let place = label.split_once("://").map_or(label, |(_, rest)| rest);
+            let place = place.rsplit_once('@').map_or(place, |(_, rest)| rest);
+            let (host, port) = place.split('/').next()?.rsplit_once(':')?;
+            let host = host.trim_matches(['[', ']']).to_owned();
+            Some(model(dsn)?.at(Address::Tcp(host, port.parse().ok()?)))
+        }
         Dsn::Local(_) => None,
     }
 }
@@ -50,8 +54,6 @@ pub(crate) fn open(config: &Config, server: &Server, name: &str) -> Result<Conne
 
 #[cfg(test)]
 mod tests {
-    use cluster_lock_core::dsn::Address;
-
     use super::*;
 
     #[test]

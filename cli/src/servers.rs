@@ -338,6 +338,15 @@ mod tests {
     }
 
     #[test]
+    fn alerts_have_the_same_limits() {
+        let alerts = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/alerts.yml"));
+        let far = format!("cluster_lock_server_round_trip_seconds > {}\n", FAR.as_secs_f64());
+        for limit in [&far, "used_memory_bytes > 0.9 * ", "noeviction == 0", "foreign_keys > 0"] {
+            assert!(alerts.contains(limit), "{limit}");
+        }
+    }
+
+    #[test]
     fn what_a_server_says_drives_no_terminal() {
         let evil = || Some("6\x1b[2J".to_owned());
         for error in [None, evil()] {

@@ -65,11 +65,11 @@ pub(crate) fn run(_: &Args, target: &Target, out: &Output) -> Result<Outcome> {
         out.line(format_args!("  node     {}", text::said(&config.node)))?;
         out.line(format_args!("  locks    {} held, {waiters} waiting", locks.len()))?;
         servers.iter().try_for_each(|report| print(report, &found, out))?;
-        let of_none =
-            found.iter().filter(|finding| servers.iter().all(|report| report.server != finding.subject));
-        of_none
-            .into_iter()
-            .try_for_each(|finding| out.line(out.paint(finding.severity.style(), &finding.says)))?;
+        for finding in
+            found.iter().filter(|found| servers.iter().all(|report| report.server != found.subject))
+        {
+            out.line(out.paint(finding.severity.style(), &finding.says))?;
+        }
     }
     engine.shutdown();
     Ok(if found.is_empty() { Outcome::Yes } else { Outcome::No })
