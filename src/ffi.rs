@@ -346,7 +346,7 @@ unsafe extern "C" fn clk_ini_entry_at(index: usize, out: *mut IniEntry) -> bool 
         name: Bytes::of(Some(setting.full_name.as_bytes())),
         default: Bytes::of(Some(setting.default.as_bytes())),
         anywhere: setting.scope == Scope::Anywhere,
-        is_switch: setting.is_switch(),
+        is_switch: setting.is_switch,
     };
     // SAFETY: `out` is the shim's; the old content needs no drop.
     unsafe { out.write(entry) };
