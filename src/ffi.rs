@@ -17,12 +17,12 @@ use cluster_lock_core::{Mode, nfs, process};
 use ext_php_rs::types::Zval;
 use ext_php_rs::zend::ModuleEntry;
 
-use crate::file_lock::{Asking, Handle};
-use crate::functions::Answer;
 use crate::reply::{Class, Reply, Trouble, Value};
-use crate::request::Fiber;
+use crate::request::files::{Asking, Handle};
+use crate::request::names::Answer;
+use crate::request::{Fiber, files, names, objects, writes};
 use crate::settings::By;
-use crate::{file_lock, file_write, functions, hidden_dsn, info, lock_object, request, settings};
+use crate::{hidden_dsn, info, request, settings};
 
 /// `clk_bytes`
 #[repr(C)]
@@ -406,37 +406,37 @@ unsafe extern "C" fn clk_lock(
     out: *mut RawReply,
 ) {
     // SAFETY: `out` is the shim's.
-    unsafe { answer(out, || functions::lock(name.or_empty(), timeout.get(), mode, ttl.get(), resume)) }
+    unsafe { answer(out, || names::lock(name.or_empty(), timeout.get(), mode, ttl.get(), resume)) }
 }
 
 /// Gives up a wait that was interrupted.
 #[unsafe(no_mangle)]
 extern "C" fn clk_give_up(wait: u64) {
-    quietly((), || functions::give_up(wait));
+    quietly((), || names::give_up(wait));
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clk_unlock(name: Bytes, out: *mut RawReply) {
     // SAFETY: `out` is the shim's.
-    unsafe { answer(out, || functions::unlock(name.or_empty())) }
+    unsafe { answer(out, || names::unlock(name.or_empty())) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clk_enter(name: Bytes, timeout: Seconds, ttl: Seconds, resume: u64, out: *mut RawReply) {
     // SAFETY: `out` is the shim's.
-    unsafe { answer(out, || functions::enter(name.or_empty(), timeout.get(), ttl.get(), resume)) }
+    unsafe { answer(out, || names::enter(name.or_empty(), timeout.get(), ttl.get(), resume)) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clk_leave(name: Bytes, id: u64, out: *mut RawReply) {
     // SAFETY: `out` is the shim's.
-    unsafe { answer(out, || functions::leave(name.or_empty(), id)) }
+    unsafe { answer(out, || names::leave(name.or_empty(), id)) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clk_fence(name: Bytes, out: *mut RawReply) {
     // SAFETY: `out` is the shim's.
-    unsafe { answer(out, || functions::fence(name.or_empty())) }
+    unsafe { answer(out, || names::fence(name.or_empty())) }
 }
 
 #[unsafe(no_mangle)]
@@ -454,7 +454,7 @@ unsafe extern "C" fn clk_list(prefix: Bytes, limit: i64, array: *mut Zval, out: 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clk_break(name: Bytes, fence: i64, any_holder: bool, out: *mut RawReply) {
     // SAFETY: `out` is the shim's.
-    unsafe { answer(out, || functions::break_lock(name.or_empty(), (!any_holder).then_some(fence))) }
+    unsafe { answer(out, || names::break_lock(name.or_empty(), (!any_holder).then_some(fence))) }
 }
 
 #[unsafe(no_mangle)]
@@ -472,30 +472,30 @@ unsafe extern "C" fn clk_status(array: *mut Zval, out: *mut RawReply) {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clk_write_begin(path: Bytes, lock: Bytes, out: *mut RawReply) {
     // SAFETY: `out` is the shim's.
-    unsafe { answer(out, || file_write::begin(path.or_empty(), lock.get())) }
+    unsafe { answer(out, || writes::begin(path.or_empty(), lock.get())) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clk_write_open(id: u64, append: bool, exclusive: bool, resume: u64, out: *mut RawReply) {
     // SAFETY: `out` is the shim's.
-    unsafe { reply(out, || file_write::open(id, append, exclusive, resume)) }
+    unsafe { reply(out, || writes::open(id, append, exclusive, resume)) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clk_write_push(id: u64, data: Bytes, out: *mut RawReply) {
     // SAFETY: `out` is the shim's.
-    unsafe { reply(out, || file_write::push(id, data.or_empty())) }
+    unsafe { reply(out, || writes::push(id, data.or_empty())) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clk_write_commit(id: u64, out: *mut RawReply) {
     // SAFETY: `out` is the shim's.
-    unsafe { reply(out, || file_write::commit(id)) }
+    unsafe { reply(out, || writes::commit(id)) }
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn clk_write_abort(id: u64) {
-    quietly((), || file_write::abort(id));
+    quietly((), || writes::abort(id));
 }
 
 /// `clk_stream`
@@ -532,19 +532,19 @@ struct FlockWish {
 /// Whether a lock on a file may concern us.
 #[unsafe(no_mangle)]
 extern "C" fn clk_flock_watching() -> bool {
-    quietly(false, file_lock::is_watching)
+    quietly(false, files::is_watching)
 }
 
 /// Whether this request has locked any file.
 #[unsafe(no_mangle)]
 extern "C" fn clk_flock_any() -> bool {
-    quietly(false, file_lock::any)
+    quietly(false, files::any)
 }
 
 /// Whether this stream has a lock. Asked whenever a stream is closed.
 #[unsafe(no_mangle)]
 extern "C" fn clk_flock_holds(address: usize) -> bool {
-    quietly(false, || file_lock::holds(address))
+    quietly(false, || files::holds(address))
 }
 
 #[unsafe(no_mangle)]
@@ -556,7 +556,7 @@ unsafe extern "C" fn clk_flock_begin(stream: Stream, typed: Bytes, wish: FlockWi
     let mode = if exclusive { Mode::Exclusive } else { Mode::Shared };
     let asking = Asking { mode, at_once, by_name, loud };
     // SAFETY: `out` is the shim's.
-    unsafe { reply(out, || file_lock::begin(stream.handle(), file, typed, asking)) }
+    unsafe { reply(out, || files::begin(stream.handle(), file, typed, asking)) }
 }
 
 #[unsafe(no_mangle)]
@@ -564,7 +564,7 @@ unsafe extern "C" fn clk_flock_take(id: u64, stream: Stream, out: *mut RawReply)
     // SAFETY: the shim passes a stream that is open during the call.
     let file = unsafe { stream.file() };
     // SAFETY: `out` is the shim's.
-    unsafe { reply(out, || file_lock::take(id, file)) }
+    unsafe { reply(out, || files::take(id, file)) }
 }
 
 #[unsafe(no_mangle)]
@@ -572,25 +572,25 @@ unsafe extern "C" fn clk_flock_release(stream: Stream, out: *mut RawReply) {
     // SAFETY: the shim passes a stream that is open during the call.
     let file = unsafe { stream.file() };
     // SAFETY: `out` is the shim's.
-    unsafe { reply(out, || file_lock::release(stream.handle(), file)) }
+    unsafe { reply(out, || files::release(stream.handle(), file)) }
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn clk_flock_share(with: Stream, stream: Stream) {
-    quietly((), || file_lock::share(with.handle(), stream.handle()));
+    quietly((), || files::share(with.handle(), stream.handle()));
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clk_flock_closing(stream: Stream) {
     // SAFETY: the shim passes a stream that is open during the call.
     let file = unsafe { stream.file() };
-    quietly((), || file_lock::closing(stream.handle(), file));
+    quietly((), || files::closing(stream.handle(), file));
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clk_flock_closed(stream: Stream, out: *mut RawReply) {
     // SAFETY: `out` is the shim's.
-    unsafe { reply(out, || file_lock::closed(stream.handle())) }
+    unsafe { reply(out, || files::closed(stream.handle())) }
 }
 
 /// Makes this node ask the file server about a path.
@@ -602,52 +602,52 @@ extern "C" fn clk_refresh_path(path: Bytes) {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clk_object_new(name: Bytes, mode: i64, ttl: Seconds, out: *mut RawReply) {
     // SAFETY: `out` is the shim's.
-    unsafe { answer(out, || lock_object::new(name.or_empty(), mode, ttl.get())) }
+    unsafe { answer(out, || objects::new(name.or_empty(), mode, ttl.get())) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clk_object_acquire(id: u64, timeout: Seconds, resume: u64, out: *mut RawReply) {
     // SAFETY: `out` is the shim's.
-    unsafe { answer(out, || lock_object::acquire(id, timeout.get(), resume)) }
+    unsafe { answer(out, || objects::acquire(id, timeout.get(), resume)) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clk_object_release(id: u64, out: *mut RawReply) {
     // SAFETY: `out` is the shim's.
-    unsafe { reply(out, || lock_object::release(id)) }
+    unsafe { reply(out, || objects::release(id)) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clk_object_refresh(id: u64, ttl: Seconds, out: *mut RawReply) {
     // SAFETY: `out` is the shim's.
-    unsafe { answer(out, || lock_object::refresh(id, ttl.get())) }
+    unsafe { answer(out, || objects::refresh(id, ttl.get())) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clk_object_is_held(id: u64, out: *mut RawReply) {
     // SAFETY: `out` is the shim's.
-    unsafe { reply(out, || lock_object::is_held(id)) }
+    unsafe { reply(out, || objects::is_held(id)) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clk_object_remaining(id: u64, out: *mut RawReply) {
     // SAFETY: `out` is the shim's.
-    unsafe { reply(out, || lock_object::remaining(id)) }
+    unsafe { reply(out, || objects::remaining(id)) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clk_object_fence(id: u64, out: *mut RawReply) {
     // SAFETY: `out` is the shim's.
-    unsafe { reply(out, || lock_object::fence(id)) }
+    unsafe { reply(out, || objects::fence(id)) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clk_object_destruct(id: u64, out: *mut RawReply) {
     // SAFETY: `out` is the shim's.
-    unsafe { reply(out, || lock_object::destruct(id)) }
+    unsafe { reply(out, || objects::destruct(id)) }
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn clk_object_free(id: u64) {
-    quietly((), || lock_object::free(id));
+    quietly((), || objects::free(id));
 }

@@ -13,10 +13,11 @@ use ext_php_rs::boxed::ZBox;
 use ext_php_rs::error::Result;
 use ext_php_rs::types::ZendHashTable;
 
-use crate::functions::{Answer, name_argument};
 use crate::reply::{BadArgument, Class, Reply, Value, about};
+use crate::request::files;
+use crate::request::names::{Answer, name_argument};
 use crate::settings::Refused;
-use crate::{ffi, file_lock, request, settings};
+use crate::{ffi, request, settings};
 
 type Table = Result<ZBox<ZendHashTable>>;
 
@@ -243,7 +244,7 @@ fn counts(counters: &Counters) -> Table {
     table.insert("wait_max", nanos(&counters.wait_max_nanos))?;
     table.insert("renewals", load(&counters.renewals))?;
     table.insert("writes", load(&WRITES))?;
-    for (name, count) in file_lock::counts() {
+    for (name, count) in files::counts() {
         table.insert(name, count)?;
     }
     Ok(table)

@@ -13,11 +13,17 @@ use cluster_lock_core::{
     Standing,
 };
 
-use crate::file_lock::{FileLock, Taking};
-use crate::file_write::Write;
-use crate::lock_object::Object;
 use crate::reply::Blocker;
 use crate::{ffi, reply, settings};
+
+pub(crate) mod files;
+pub(crate) mod names;
+pub(crate) mod objects;
+pub(crate) mod writes;
+
+use files::{FileLock, Taking};
+use objects::Object;
+use writes::Write;
 
 /// How a lock is wanted.
 #[derive(Clone, Copy)]

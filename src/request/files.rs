@@ -20,8 +20,8 @@ use std::time::Duration;
 use cluster_lock_core::file_lock::{FlockMode, Inode, KernelLock, OpenFile, kernel_unlock, try_kernel_lock};
 use cluster_lock_core::{Engine, Error, Lease, LockName, Mode, nfs};
 
-use crate::functions::{default_ttl, given_back};
 use crate::reply::{Blocker, Class, Reply, Value, about, slow};
+use crate::request::names::{default_ttl, given_back};
 use crate::request::{self, Asked, Given, NO_OBJECT, Request, Turn, Wish};
 use crate::settings;
 use crate::{ffi, info};

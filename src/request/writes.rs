@@ -10,9 +10,9 @@ use std::path::Path;
 use cluster_lock_core::replace::{Committed, Existing, Options, Replacement, Target};
 use cluster_lock_core::{Error, LockName, Mode, text};
 
-use crate::functions::{self, Answer, default_ttl, name_argument};
 use crate::info;
 use crate::reply::{Reply, Value, about};
+use crate::request::names::{self, Answer, default_ttl, name_argument};
 use crate::request::{self, Asked, Given, Request, Turn, Wish};
 use crate::settings;
 
@@ -185,7 +185,7 @@ fn give_back(request: &mut Request, file_lock: Option<(LockName, u64)>) -> Optio
     let (name, entry) = file_lock?;
     match request.unlock(&name, Some(entry)) {
         Ok(Given::Ours | Given::Lost(_) | Given::NotHeld | Given::OtherFiber) => None,
-        Err(error) => Some(functions::not_given_back(&name, &error)),
+        Err(error) => Some(names::not_given_back(&name, &error)),
     }
 }
 

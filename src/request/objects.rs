@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use cluster_lock_core::{Engine, Error, Lease, LockName, Mode};
 
-use crate::functions::{
-    Answer, default_ttl, given_back, mode_argument, name_argument, timeout_argument, ttl_argument,
-};
 use crate::info;
 use crate::reply::{Class, Reply, Value, about};
+use crate::request::names::{
+    Answer, default_ttl, given_back, mode_argument, name_argument, timeout_argument, ttl_argument,
+};
 use crate::request::{self, Asked, Given, Request, Turn, Wish};
 
 /// The state of one object.
