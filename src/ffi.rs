@@ -1,4 +1,4 @@
-//! The border to the C shim: mirrors `zend_shim.h` item by item. The only unsafe code.
+//! The border to the C shim, from its side: mirrors what `zend_shim.h` calls of Rust, item by item.
 //!
 //! Every function here is called by the shim, never unwinds into it, and returns before the shim
 //! raises anything (see `zend_shim.h` for why).
@@ -15,12 +15,11 @@ use std::ptr;
 use cluster_lock_core::settings::{Scope, TABLE};
 use cluster_lock_core::{Mode, nfs, process};
 use ext_php_rs::types::Zval;
-use ext_php_rs::zend::ModuleEntry;
 
 use crate::reply::{Class, Reply, Trouble, Value};
 use crate::request::files::{Asking, Handle};
 use crate::request::names::Answer;
-use crate::request::{Fiber, files, names, objects, writes};
+use crate::request::{files, names, objects, writes};
 use crate::settings::By;
 use crate::{hidden_dsn, info, request, settings};
 
@@ -97,59 +96,6 @@ const THROW_TIMEOUT: u32 = 4;
 const THROW_LOST: u32 = 5;
 const THROW_CONNECTION: u32 = 6;
 const THROW_ERROR: u32 = 7;
-
-unsafe extern "C" {
-    pub(crate) fn clk_shim_minit(kind: c_int, module_number: c_int) -> c_int;
-    pub(crate) fn clk_shim_mshutdown(kind: c_int, module_number: c_int) -> c_int;
-    pub(crate) fn clk_shim_rinit(kind: c_int, module_number: c_int) -> c_int;
-    pub(crate) fn clk_shim_rshutdown(kind: c_int, module_number: c_int) -> c_int;
-    pub(crate) fn clk_shim_post_deactivate() -> c_int;
-    pub(crate) fn clk_shim_minfo(module: *mut ModuleEntry);
-    fn clk_shim_interrupted() -> bool;
-    fn clk_shim_fiber() -> usize;
-    fn clk_shim_in_coroutine() -> bool;
-    fn clk_shim_hooked() -> bool;
-    fn clk_shim_same_open_file(one: c_int, other: c_int) -> bool;
-    fn clk_shim_set_inherited(fd: c_int, inherited: bool) -> bool;
-}
-
-/// Whether PHP wants the thread back: a time limit, or a signal for user code.
-pub(crate) fn interrupted() -> bool {
-    // SAFETY: reads two flags of the calling thread, which is PHP's.
-    unsafe { clk_shim_interrupted() }
-}
-
-/// The fiber that runs: a number that no other has while it exists; 0 outside of fibers.
-pub(crate) fn fiber() -> Fiber {
-    // SAFETY: compares two pointers of the calling thread, which is PHP's.
-    unsafe { clk_shim_fiber() }
-}
-
-/// Whether a coroutine of Swoole or `OpenSwoole` runs, which PHP does not know as a fiber.
-pub(crate) fn in_coroutine() -> bool {
-    // SAFETY: looks up a module and a class of the calling thread, which is PHP's, and calls an internal function of that
-    // module's that returns a number.
-    unsafe { clk_shim_in_coroutine() }
-}
-
-/// Whether the operations of PHP's plain streams pass through the shim.
-pub(crate) fn is_hooked() -> bool {
-    // SAFETY: compares two function pointers.
-    unsafe { clk_shim_hooked() }
-}
-
-/// Whether two descriptors of this process are copies of one (dup(2)). Where the kernel does not
-/// tell, no.
-pub(crate) fn is_same_open_file(one: c_int, other: c_int) -> bool {
-    // SAFETY: asks the kernel about two numbers; any are allowed.
-    unsafe { clk_shim_same_open_file(one, other) }
-}
-
-/// Whether programs that this process starts get this descriptor; true: that was otherwise.
-pub(crate) fn set_inherited(fd: c_int, inherited: bool) -> bool {
-    // SAFETY: sets a flag of a number, which need not be a descriptor.
-    unsafe { clk_shim_set_inherited(fd, inherited) }
-}
 
 /// What the bytes of the last reply point into.
 #[derive(Default)]

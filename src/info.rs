@@ -17,7 +17,7 @@ use crate::reply::{BadArgument, Class, Reply, Value, about};
 use crate::request::files;
 use crate::request::names::{Answer, name_argument};
 use crate::settings::Refused;
-use crate::{ffi, request, settings};
+use crate::{php, request, settings};
 
 type Table = Result<ZBox<ZendHashTable>>;
 
@@ -226,7 +226,7 @@ fn hook() -> Table {
         )
     });
     let mut table = ZendHashTable::new();
-    table.insert("active", active && ffi::is_hooked())?;
+    table.insert("active", active && php::is_hooked())?;
     table.insert("intercept", paths)?;
     table.insert("intercept_exclude", exclude)?;
     table.insert("flock_mode", mode.as_str())?;

@@ -9,7 +9,7 @@
 //! * `hidden_dsn`: what PHP may show of a DSN.
 //! * `info`: reports and the status, as arrays.
 //! * `reply`: what a call answers.
-//! * `ffi`: the border to the C shim (`zend_*.c`), where arguments are parsed and errors raised.
+//! * `ffi`: what the C shim calls (`zend_*.c`, where PHP's arguments are taken and errors raised); `php`: what is asked of it.
 //!
 //! # Exceptions
 //! ```text
@@ -30,6 +30,7 @@ mod ffi;
 mod hidden_dsn;
 mod info;
 mod module;
+mod php;
 mod reply;
 mod request;
 mod settings;

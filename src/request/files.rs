@@ -24,7 +24,7 @@ use crate::reply::{Blocker, Class, Reply, Value, about, slow};
 use crate::request::names::{default_ttl, given_back};
 use crate::request::{self, Asked, Given, NO_OBJECT, Request, Turn, Wish};
 use crate::settings;
-use crate::{ffi, info};
+use crate::{info, php};
 
 /// Between two tries for a kernel lock that somebody without the extension holds: at first, at most.
 /// A kernel's own wait cannot be given a time-out, and on NFS it polls at up to 30 s.
@@ -56,12 +56,12 @@ impl Handle {
     /// The kernel's lock is the open file's: a program that inherits the descriptor and goes on running would keep it,
     /// whatever becomes of this process.
     fn seal(&mut self) {
-        self.sealed |= ffi::set_inherited(self.fd, false);
+        self.sealed |= php::set_inherited(self.fd, false);
     }
 
     fn unseal(&mut self) {
         if std::mem::take(&mut self.sealed) {
-            ffi::set_inherited(self.fd, true);
+            php::set_inherited(self.fd, true);
         }
     }
 }
@@ -257,7 +257,7 @@ impl Request {
     /// The lock of a stream's open file. A stream that is new to it may share it all the same.
     fn file_lock(&mut self, handle: Handle) -> Option<&mut FileLock> {
         let known = self.file_locks.iter().position(|lock| lock.has(handle.stream));
-        let shares = |lock: &FileLock| lock.handles.iter().any(|h| ffi::is_same_open_file(h.fd, handle.fd));
+        let shares = |lock: &FileLock| lock.handles.iter().any(|h| php::is_same_open_file(h.fd, handle.fd));
         let index = known.or_else(|| self.file_locks.iter().position(shares))?;
         self.file_locks.get_mut(index)
     }
@@ -508,7 +508,7 @@ impl Taking {
             if left.is_some_and(|left| left.is_zero()) {
                 return Err(self.timed_out(file));
             }
-            if ffi::interrupted() {
+            if php::interrupted() {
                 return Err(Step::Interrupted);
             }
             thread::sleep(left.map_or(pause, |left| left.min(pause)));

@@ -13,8 +13,9 @@ use cluster_lock_core::{
     Standing,
 };
 
+use crate::php::{self, Fiber, NO_FIBER};
 use crate::reply::Blocker;
-use crate::{ffi, reply, settings};
+use crate::{reply, settings};
 
 pub(crate) mod files;
 pub(crate) mod names;
@@ -99,17 +100,12 @@ pub(crate) const NO_OBJECT: u64 = 0;
 /// What `cluster_lock()` holds.
 struct Held {
     id: u64,
-    /// Whose it is.
+    /// Whose it is: each fiber is its own, and what is not in a fiber is the request.
     fiber: Fiber,
     lease: Lease,
     /// Unlocks needed.
     depth: u32,
 }
-
-/// Who holds a lock by its name: each fiber is its own, and what is not in a fiber is the request, [`REQUEST_ITSELF`].
-pub(crate) type Fiber = usize;
-
-const REQUEST_ITSELF: Fiber = 0;
 
 /// A wait that PHP has interrupted.
 struct Waiting {
@@ -251,7 +247,7 @@ impl Request {
     /// Acquires for `cluster_lock()` and those that nest in it. `resume` is the number of a wait that
     /// was interrupted, or 0.
     pub(crate) fn lock(&mut self, name: &LockName, wish: &Wish, resume: u64) -> Asked {
-        let fiber = ffi::fiber();
+        let fiber = php::fiber();
         let waiting = self.waits.remove(&resume);
         let wish =
             &Wish { started: waiting.as_ref().map_or(wish.started, |waiting| waiting.started), ..*wish };
@@ -276,7 +272,7 @@ impl Request {
         let Some(held) = self.locks.get_mut(name) else {
             return self.lock_anew(name, wish);
         };
-        if ffi::in_coroutine() {
+        if php::in_coroutine() {
             return Err(Error::Coroutine).into();
         }
         if held.fiber != fiber && held.lease.is_held() {
@@ -356,7 +352,7 @@ impl Request {
             return asked;
         };
         let id = id.unwrap_or_else(|| self.new_id());
-        self.locks.insert(name.clone(), Held { id, fiber: ffi::fiber(), lease, depth });
+        self.locks.insert(name.clone(), Held { id, fiber: php::fiber(), lease, depth });
         Asked { turn: Ok(Turn::Held(id)), ..asked }
     }
 
@@ -379,7 +375,7 @@ impl Request {
             auto_renew,
             max_hold,
             identity: self.identity.as_deref().unwrap_or_default(),
-            interrupted: &ffi::interrupted,
+            interrupted: &php::interrupted,
         });
         match acquired {
             Ok(Acquired::Held { lease, waited, blocker }) => {
@@ -430,7 +426,7 @@ impl Request {
     /// Refuses a wait that only this request itself could end: another of its handles holds the
     /// name, in a mode that excludes the wish, for longer than the wait. Refuses coroutines anything.
     pub(crate) fn refusal(&self, name: &LockName, wish: &Wish, object: Option<u64>) -> Option<Result<Turn>> {
-        if ffi::in_coroutine() {
+        if php::in_coroutine() {
             return Some(Err(Error::Coroutine));
         }
         let function = self.locks.get(name).filter(|_| object.is_some()).map(|held| &held.lease);
@@ -455,12 +451,12 @@ impl Request {
     /// A fiber has ended: what it still holds is the request's.
     pub(crate) fn fiber_ended(&mut self, fiber: Fiber) {
         let held = self.locks.values_mut().filter(|held| held.fiber == fiber);
-        held.for_each(|held| held.fiber = REQUEST_ITSELF);
+        held.for_each(|held| held.fiber = NO_FIBER);
     }
 
     /// Gives back what [`Request::lock`] acquired; with `id` only if it is still that entry.
     pub(crate) fn unlock(&mut self, name: &LockName, id: Option<u64>) -> Result<Given> {
-        let fiber = ffi::fiber();
+        let fiber = php::fiber();
         let Some(held) = self.locks.get_mut(name).filter(|held| id.is_none_or(|id| id == held.id)) else {
             return Ok(Given::NotHeld);
         };
@@ -484,7 +480,7 @@ impl Request {
 
     /// The same, and its entry, which is another one when it has been given back and taken again.
     pub(crate) fn hold(&self, name: &LockName) -> Option<(u64, &Lease)> {
-        self.locks.get(name).filter(|held| held.fiber == ffi::fiber()).map(|held| (held.id, &held.lease))
+        self.locks.get(name).filter(|held| held.fiber == php::fiber()).map(|held| (held.id, &held.lease))
     }
 
     /// The leases of locks on files with this name.
