@@ -16,12 +16,12 @@ use cluster_lock_core::settings::{Scope, TABLE};
 use cluster_lock_core::{Mode, nfs, process};
 use ext_php_rs::types::Zval;
 
+use crate::arguments::Checked;
 use crate::reply::{Class, Reply, Trouble, Value};
 use crate::request::files::{Asking, Handle};
-use crate::request::names::Answer;
 use crate::request::{files, names, objects, writes};
 use crate::settings::By;
-use crate::{hidden_dsn, info, request, settings};
+use crate::{hidden_dsn, info, request, settings, words};
 
 /// `clk_bytes`
 #[repr(C)]
@@ -115,7 +115,7 @@ thread_local! {
 fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, Reply> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|_| {
         let place = PANIC.with_borrow_mut(std::mem::take);
-        Reply::throw(Class::Error, format!("cluster_lock: internal error, please report it: {place}"))
+        Reply::throw(Class::Error, words::internal(&place))
     })
 }
 
@@ -139,7 +139,7 @@ unsafe fn reply(out: *mut RawReply, work: impl FnOnce() -> Reply) {
 ///
 /// # Safety
 /// As [`reply`].
-unsafe fn answer(out: *mut RawReply, work: impl FnOnce() -> Answer) {
+unsafe fn answer(out: *mut RawReply, work: impl FnOnce() -> Checked) {
     // SAFETY: the caller's promise.
     unsafe { reply(out, || work().unwrap_or_else(Into::into)) }
 }
@@ -148,7 +148,7 @@ unsafe fn answer(out: *mut RawReply, work: impl FnOnce() -> Answer) {
 ///
 /// # Safety
 /// As [`reply`]; and `array` points to an initialised zval that needs no destruction.
-unsafe fn answer_array(out: *mut RawReply, array: *mut Zval, work: impl FnOnce() -> Answer) {
+unsafe fn answer_array(out: *mut RawReply, array: *mut Zval, work: impl FnOnce() -> Checked) {
     let reply = guarded(|| work().unwrap_or_else(Into::into)).unwrap_or_else(|panicked| panicked);
     // SAFETY: the caller's promise.
     let raw = raw(reply, unsafe { array.as_mut() });
@@ -358,7 +358,7 @@ unsafe extern "C" fn clk_lock(
 /// Gives up a wait that was interrupted.
 #[unsafe(no_mangle)]
 extern "C" fn clk_give_up(wait: u64) {
-    quietly((), || names::give_up(wait));
+    quietly((), || request::give_up(wait));
 }
 
 #[unsafe(no_mangle)]
@@ -400,7 +400,7 @@ unsafe extern "C" fn clk_list(prefix: Bytes, limit: i64, array: *mut Zval, out: 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clk_break(name: Bytes, fence: i64, any_holder: bool, out: *mut RawReply) {
     // SAFETY: `out` is the shim's.
-    unsafe { answer(out, || names::break_lock(name.or_empty(), (!any_holder).then_some(fence))) }
+    unsafe { answer(out, || info::break_lock(name.or_empty(), (!any_holder).then_some(fence))) }
 }
 
 #[unsafe(no_mangle)]

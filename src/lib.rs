@@ -7,8 +7,8 @@
 //!   (`cluster_flock()`, and `flock()` where it is intercepted), `writes` (`cluster_file_put_contents()`).
 //! * `settings`: php.ini.
 //! * `hidden_dsn`: what PHP may show of a DSN.
-//! * `info`: reports and the status, as arrays.
-//! * `reply`: what a call answers.
+//! * `info`: reports and the status, as arrays; `counters`: what of it is counted here.
+//! * `arguments`: what PHP code said, checked; `reply`: what a call answers; `words`: in which words.
 //! * `ffi`: what the C shim calls (`zend_*.c`, where PHP's arguments are taken and errors raised); `php`: what is asked of it.
 //!
 //! # Exceptions
@@ -26,6 +26,8 @@
 //! returned, because PHP may longjmp.
 #![deny(unsafe_code)]
 
+mod arguments;
+mod counters;
 mod ffi;
 mod hidden_dsn;
 mod info;
@@ -34,3 +36,4 @@ mod php;
 mod reply;
 mod request;
 mod settings;
+mod words;

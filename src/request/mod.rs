@@ -14,8 +14,9 @@ use cluster_lock_core::{
 };
 
 use crate::php::{self, Fiber, NO_FIBER};
-use crate::reply::Blocker;
-use crate::{reply, settings};
+use crate::reply::Class;
+use crate::settings;
+use crate::words::{self, Blocker, about};
 
 pub(crate) mod files;
 pub(crate) mod names;
@@ -137,6 +138,17 @@ impl From<Standing> for Given {
     }
 }
 
+/// The end of a hold: what PHP is told of it, when that is not what it should be.
+fn given_back(name: &LockName, given: Result<Given>) -> std::result::Result<(), (Class, String)> {
+    match given {
+        Ok(Given::Ours) => Ok(()),
+        Ok(Given::NotHeld) => Err((Class::Lock, about(name, words::NOT_HELD))),
+        Ok(Given::OtherFiber) => Err((Class::Lock, about(name, words::OTHER_FIBER))),
+        Ok(Given::Lost(loss)) => Err((Class::Lost, about(name, words::lost_at_the_end(&loss)))),
+        Err(error) => Err((Class::of(&error), about(name, words::not_given_back(&error)))),
+    }
+}
+
 /// The table.
 #[derive(Default)]
 pub(crate) struct Request {
@@ -205,6 +217,14 @@ pub(crate) fn with<T>(work: impl FnOnce(&mut Request) -> T) -> T {
         }
         work(request)
     })
+}
+
+/// Gives up a wait that was interrupted.
+pub(crate) fn give_up(wait: u64) {
+    let (_pending, taking) = with(|request| request.end_wait(wait));
+    if let Some(taking) = taking {
+        taking.abandon();
+    }
 }
 
 impl Request {
@@ -366,7 +386,7 @@ impl Request {
         let (auto_renew, max_hold, slow_wait) =
             settings::with(|s| (s.values.auto_renew, s.values.max_hold, s.values.slow_wait));
         let slow = |waited: Duration, blocker: Option<&Blocker>| {
-            slow_wait.filter(|limit| waited > *limit).map(|_| reply::slow(name, None, waited, blocker))
+            slow_wait.filter(|limit| waited > *limit).map(|_| words::slow(name, None, waited, blocker))
         };
         let acquired = ask(&Acquire {
             mode: wish.mode,
