@@ -21,7 +21,7 @@
 //! ```
 //!
 //! # One call
-//! PHP → `zend_functions.c` parses the arguments → `ffi` → `request` → core → socket; and
+//! PHP → `zend_functions.c` takes the arguments → `ffi` → `request`, where they are checked → core → socket; and
 //! back as a `Reply`, which the shim turns into a value, a warning or an exception *after* Rust has
 //! returned, because PHP may longjmp.
 #![deny(unsafe_code)]
