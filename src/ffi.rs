@@ -13,7 +13,7 @@ use std::path::Path;
 use std::ptr;
 
 use cluster_lock_core::settings::{Scope, TABLE};
-use cluster_lock_core::{Mode, nfs, process};
+use cluster_lock_core::{Mode, nfs, registry};
 use ext_php_rs::types::Zval;
 
 use crate::arguments::Checked;
@@ -231,7 +231,7 @@ extern "C" fn clk_process_begin() {
 extern "C" fn clk_process_end() {
     quietly((), || {
         request::gone();
-        process::shutdown();
+        registry::shutdown();
     });
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cluster_lock_core::dsn::redact;
 use cluster_lock_core::settings::Values;
-use cluster_lock_core::{Config, Dsn, Engine, Error, process};
+use cluster_lock_core::{Config, Dsn, Engine, Error, registry};
 
 use crate::reply::{Reply, Trouble};
 use crate::{hidden_dsn, words};
@@ -83,7 +83,7 @@ pub(crate) fn engine() -> Result<&'static Engine, Error> {
         if let Some(engine) = settings.engine.filter(|engine| engine.is_own()) {
             return Ok(engine);
         }
-        let engine = process::engine(&settings.config()?)?;
+        let engine = registry::engine(&settings.config()?)?;
         settings.engine = Some(engine);
         Ok(engine)
     })
@@ -91,7 +91,7 @@ pub(crate) fn engine() -> Result<&'static Engine, Error> {
 
 /// The same, if it has been made.
 pub(crate) fn existing_engine() -> Option<&'static Engine> {
-    with(Settings::config).ok().as_ref().and_then(process::existing)
+    with(Settings::config).ok().as_ref().and_then(registry::existing)
 }
 
 /// The lease, where a call does not say it.

@@ -4,7 +4,7 @@
 //! `CLOCK_BOOTTIME`. `std::time::Instant` is `CLOCK_MONOTONIC`, which stands still meanwhile.
 
 use std::ops::{Add, Sub};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -51,7 +51,7 @@ impl Add<Duration> for Instant {
     type Output = Self;
 
     fn add(self, d: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)))
+        Self(self.0.saturating_add(nanos(d)))
     }
 }
 
@@ -59,6 +59,28 @@ impl Sub<Duration> for Instant {
     type Output = Self;
 
     fn sub(self, d: Duration) -> Self {
-        Self(self.0.saturating_sub(u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)))
+        Self(self.0.saturating_sub(nanos(d)))
     }
+}
+
+/// A time in nanoseconds; at most what fits, which is 584 years.
+pub(crate) fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A time in milliseconds, as scripts and records count it; at most 35 years, so that a sum of them fits a double.
+pub(crate) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).min(1 << 40)
+}
+
+/// Unix time in microseconds, by this machine's clock.
+pub(crate) fn unix_micros() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_micros()).unwrap_or_default()
+}
+
+/// Microseconds in seconds, as reports tell Unix time.
+#[allow(clippy::cast_precision_loss)] // microseconds since 1970 fit a double for 285 years
+pub(crate) fn seconds(micros: u64) -> f64 {
+    micros as f64 / 1e6
 }

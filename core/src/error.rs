@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::key::LockName;
-
 /// Result of a core operation.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -53,11 +51,11 @@ pub enum Error {
     #[error("{0}")]
     Lost(Loss),
 
-    /// The same request holds the lock in a way that makes waiting pointless.
+    /// This request holds the lock itself, in a way that makes waiting pointless.
     #[error("this request already holds it through another handle, so waiting could only deadlock")]
     Deadlock,
 
-    /// Another fiber of the same request holds the lock.
+    /// Another fiber of this request holds the lock.
     #[error("another fiber of this request has it: waiting here would stop that fiber, too")]
     OtherFiber,
 
@@ -122,14 +120,4 @@ impl std::fmt::Display for Loss {
             ),
         }
     }
-}
-
-/// An [`Error`] together with the lock it concerns, for messages.
-#[derive(Debug, Clone, Error)]
-#[error("lock \"{name}\": {error}")]
-pub struct LockError {
-    /// The lock.
-    pub name: LockName,
-    /// What happened to it.
-    pub error: Error,
 }

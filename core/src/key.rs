@@ -7,7 +7,9 @@
 
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
 
 use crate::error::{Error, Result};
 use crate::text;
@@ -37,20 +39,16 @@ impl LockName {
         Ok(Self(name.into()))
     }
 
-    /// The name of the lock on a file, equal on all nodes whatever their mount points.
-    ///
-    /// `path` must be absolute and resolved (no symlinks, no `..`). A path too long for a name is
+    /// The name of the lock on a file that all nodes know by this path. One too long for a name is
     /// replaced by its SHA-1, which keeps it unique and stable.
-    pub fn for_path(path: &Path, map: &PathMap) -> Self {
-        let shared = map.apply(path);
+    pub(crate) fn of_shared_path(path: &Path) -> Self {
+        let path = path.as_os_str().as_bytes();
         let mut name = b"file:".to_vec();
-        if shared.as_os_str().len() + name.len() > MAX_NAME {
+        if path.len() + name.len() > MAX_NAME {
             name.extend_from_slice(b"sha1:");
-            name.extend_from_slice(
-                sha1_smol::Sha1::from(shared.as_os_str().as_bytes()).digest().to_string().as_bytes(),
-            );
+            name.extend_from_slice(sha1_smol::Sha1::from(path).digest().to_string().as_bytes());
         } else {
-            name.extend_from_slice(shared.as_os_str().as_bytes());
+            name.extend_from_slice(path);
         }
         Self(name.into())
     }
@@ -62,25 +60,16 @@ impl LockName {
 
     /// The percent-encoded form that stands in keys: ASCII without braces, globs, blanks.
     pub fn encoded(&self) -> String {
-        encode(&self.0)
+        let mut encoded = String::with_capacity(self.0.len() + 8);
+        encode_into(&mut encoded, &self.0);
+        encoded
     }
 
     /// The inverse of [`LockName::encoded`]; `None` for what no name encodes to.
     pub fn decode(encoded: &[u8]) -> Option<Self> {
-        let mut out = Vec::with_capacity(encoded.len());
-        let mut bytes = encoded.iter();
-        while let Some(&b) = bytes.next() {
-            if b == b'%' {
-                let hi = char::from(*bytes.next()?).to_digit(16)?;
-                let lo = char::from(*bytes.next()?).to_digit(16)?;
-                out.push(u8::try_from(hi * 16 + lo).ok()?);
-            } else if is_safe(b) {
-                out.push(b);
-            } else {
-                return None;
-            }
-        }
-        Self::new(&out).ok()
+        let name = Self(percent_decode(encoded).collect());
+        let is_name = (1..=MAX_NAME).contains(&name.0.len()) && name.encoded().as_bytes() == encoded;
+        is_name.then_some(name)
     }
 }
 
@@ -110,88 +99,20 @@ impl fmt::Debug for LockName {
     }
 }
 
-/// Percent-encodes a name or a prefix of one.
-pub(crate) fn encode(bytes: &[u8]) -> String {
-    let mut out = String::with_capacity(bytes.len() + 8);
-    for &b in bytes {
-        if is_safe(b) {
-            out.push(char::from(b));
-        } else {
-            const HEX: [char; 16] =
-                ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F'];
-            out.push('%');
-            out.extend(HEX.get(usize::from(b >> 4)));
-            out.extend(HEX.get(usize::from(b & 15)));
-        }
+/// What does not stand in a key as it is: all but letters, digits and these.
+const ENCODED: &AsciiSet = &{
+    let mut set = NON_ALPHANUMERIC.remove(b'-');
+    let mut safe: &[u8] = b"_.~:/@+=,;!$&'()#|<>";
+    while let [byte, rest @ ..] = safe {
+        set = set.remove(*byte);
+        safe = rest;
     }
-    out
-}
+    set
+};
 
-fn is_safe(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || b"-_.~:/@+=,;!$&'()#|<>".contains(&b)
-}
-
-/// Local path prefixes and the names that all nodes share for them (`cluster_lock.path_map`).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PathMap(Vec<(PathBuf, PathBuf)>);
-
-impl PathMap {
-    /// Parses `/mnt/a=/srv/www:/mnt/b=/srv/media`.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] naming the entry that is not `/local=/shared` with absolute paths.
-    pub fn parse(text: &str) -> Result<Self> {
-        let mut entries = Vec::new();
-        for entry in text.split(':').map(str::trim).filter(|e| !e.is_empty()) {
-            match entry.split_once('=') {
-                Some((local, shared)) if local.starts_with('/') && shared.starts_with('/') => {
-                    entries.push((PathBuf::from(local), PathBuf::from(shared)));
-                }
-                _ => {
-                    return Err(Error::Invalid(format!(
-                        "\"{}\" is not of the form /local/prefix=/shared/name (both absolute)",
-                        text::said(entry)
-                    )));
-                }
-            }
-        }
-        Ok(Self::sorted(entries))
-    }
-
-    /// The longest local prefix wins, wherever it stands in the setting.
-    fn sorted(mut entries: Vec<(PathBuf, PathBuf)>) -> Self {
-        entries.sort_by_key(|(local, _)| std::cmp::Reverse(local.as_os_str().len()));
-        Self(entries)
-    }
-
-    /// The same map, and also for the places that symbolic links in the local prefixes lead to now:
-    /// lock names are made from real paths.
-    #[must_use]
-    pub fn resolved(&self) -> Self {
-        let both = self.0.iter().flat_map(|(local, shared)| {
-            as_written_and_real(local).into_iter().map(|local| (local, shared.clone()))
-        });
-        Self::sorted(both.collect())
-    }
-
-    /// The shared name of a local path; the path itself where no prefix matches.
-    pub fn apply(&self, path: &Path) -> PathBuf {
-        for (local, shared) in &self.0 {
-            if let Ok(rest) = path.strip_prefix(local) {
-                return if rest.as_os_str().is_empty() { shared.clone() } else { shared.join(rest) };
-            }
-        }
-        path.to_path_buf()
-    }
-}
-
-/// A path prefix as it was written, and where the symbolic links in it lead to, if anywhere else.
-pub(crate) fn as_written_and_real(prefix: &Path) -> Vec<PathBuf> {
-    let written = prefix.to_path_buf();
-    match std::fs::canonicalize(prefix) {
-        Ok(real) if real != written => vec![written, real],
-        _ => vec![written],
-    }
+/// Percent-encodes a name, or a prefix of one, behind what is in `key`.
+pub(crate) fn encode_into(key: &mut String, bytes: &[u8]) {
+    key.extend(percent_encode(bytes, ENCODED));
 }
 
 #[cfg(test)]
@@ -213,31 +134,18 @@ mod tests {
     }
 
     #[test]
+    fn only_what_a_name_encodes_to_is_decoded() {
+        assert_eq!(LockName::decode(b"a%7B"), Some(LockName::new(b"a{").unwrap()));
+        for other in [b"".as_slice(), b"a%", b"a%7", b"a%7g", b"a%7b", b"%61", b"a{", b"\xff"] {
+            assert_eq!(LockName::decode(other), None, "{other:?}");
+        }
+        assert_eq!(LockName::decode(&[b'a'; 1025]), None);
+    }
+
+    #[test]
     fn display_cannot_forge_a_log_line() {
         let shown = LockName::new(b"a\n[error] \xff\"").unwrap().to_string();
         assert_eq!(shown, "a\\n[error] \\xff\\\"");
-    }
-
-    #[test]
-    fn path_map_takes_the_longest_prefix_and_whole_components() {
-        let map = PathMap::parse("/mnt=/x:/mnt/a=/srv/www").unwrap();
-        assert_eq!(map.apply(Path::new("/mnt/a/b.css")), Path::new("/srv/www/b.css"));
-        assert_eq!(map.apply(Path::new("/mnt/ab.css")), Path::new("/x/ab.css"));
-        assert_eq!(map.apply(Path::new("/mntx/b")), Path::new("/mntx/b"));
-        assert_eq!(map.apply(Path::new("/mnt/a")), Path::new("/srv/www"));
-        assert!(PathMap::parse("relative=/x").is_err());
-    }
-
-    #[test]
-    fn path_map_follows_links_in_its_prefixes() {
-        let dir = tempfile::tempdir().unwrap();
-        let dir = std::fs::canonicalize(dir.path()).unwrap();
-        std::fs::create_dir(dir.join("real")).unwrap();
-        std::os::unix::fs::symlink("real", dir.join("link")).unwrap();
-        let map = PathMap::parse(&format!("{}=/srv/www", dir.join("link").display())).unwrap();
-        let file = dir.join("real/a.css");
-        assert_eq!(map.apply(&file), file);
-        assert_eq!(map.resolved().apply(&file), Path::new("/srv/www/a.css"));
     }
 
     proptest! {

@@ -2,40 +2,39 @@
 //! replacement. Nothing here calls up into the extension.
 //!
 //! # Layout
-//! * [`lock`]: [`Engine`] and [`Lease`]: acquire, wait, renew, release, on any store.
-//! * [`process`]: the engines of a process, and what happens to them at a fork.
+//! * [`engine`]: [`Engine`] and [`Lease`]: acquire, wait, renew, release, on any store.
 //! * [`store`]: where locks live: Redis (Lua scripts in `store/scripts`), or this host's kernel.
-//! * [`pool`] and [`connection`]: connections to Redis.
-//! * [`replace`]: atomic file replacement.
-//! * [`file_lock`] and [`nfs`]: what a lock on an open file needs besides: its name, the kernel's
-//!   lock, and the cache of a network file system's client.
+//! * [`wire`]: connections to Redis, and the pool that lends them.
+//! * [`file`]: what a lock on an open file needs besides, and atomic file replacement.
 //! * [`settings`], [`dsn`], [`key`], [`report`], [`error`], [`text`], [`clock`]: the words the others use.
+//! * `poll` and `thread`: sleeping until something can be read, and threads that PHP does not notice.
+//!
+//! A room names only what stands below it: engine, store, wire, words; `script/walls` keeps it so.
 #![forbid(unsafe_code)]
+#![deny(missing_docs)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod clock;
-pub mod connection;
 pub mod dsn;
+pub mod engine;
 pub mod error;
-pub mod file_lock;
+pub mod file;
 pub mod key;
-pub mod lock;
-pub mod nfs;
-pub mod pool;
-pub mod process;
-pub mod replace;
+mod poll;
 pub mod report;
 pub mod settings;
 pub mod store;
 pub mod text;
-
-mod lease;
-mod renewal;
+mod thread;
+pub mod wire;
 
 pub use dsn::Dsn;
-pub use error::{Error, LockError, Loss, Result};
-pub use key::{LockName, PathMap};
-pub use lock::{Acquire, Acquired, Counters, Engine, Lease, Pending};
-pub use report::{Holder, Identity, LockReport, Mode, ServerReport, Waiter};
+pub use engine::registry;
+pub use engine::{Acquire, Acquired, Counters, Engine, Lease, Pending};
+pub use error::{Error, Loss, Result};
+pub use file::{PathMap, nfs, replace};
+pub use key::LockName;
+pub use report::{Holder, Identity, LockError, LockReport, Mode, ServerReport, Waiter};
 pub use settings::Config;
 pub use store::{Broken, Standing};
+pub use wire as connection;

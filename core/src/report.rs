@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::Error;
 use crate::key::LockName;
 
 /// Exclusive or shared.
@@ -133,4 +134,14 @@ pub struct ServerReport {
     pub sampled_keys: Option<u64>,
     /// Of these, those that do not start with the prefix: somebody else uses this database, too.
     pub foreign_keys: Option<u64>,
+}
+
+/// An [`Error`] together with the lock it concerns, for messages.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("lock \"{name}\": {error}")]
+pub struct LockError {
+    /// The lock.
+    pub name: LockName,
+    /// What happened to it.
+    pub error: Error,
 }

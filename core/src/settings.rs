@@ -7,9 +7,8 @@
 use std::time::Duration;
 
 use crate::dsn::Dsn;
-use crate::file_lock::{Exclude, FlockMode, Intercept};
-use crate::key::PathMap;
-use crate::replace::MountPoint;
+use crate::file::replace::MountPoint;
+use crate::file::{Exclude, FlockMode, Intercept, PathMap};
 
 /// Where the locks live and how the server is spoken to. Each has an engine of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -208,9 +207,8 @@ pub mod read {
     use std::time::Duration;
 
     use super::hostname;
-    use crate::file_lock::{Exclude, FlockMode, Intercept};
-    use crate::key::PathMap;
-    use crate::replace::MountPoint;
+    use crate::file::replace::MountPoint;
+    use crate::file::{Exclude, FlockMode, Intercept, PathMap};
 
     /// The shortest lease, in seconds.
     pub const MIN_TTL: f64 = 0.1;

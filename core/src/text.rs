@@ -42,6 +42,13 @@ pub fn path(path: &Path) -> String {
     printable(&path.to_string_lossy(), MAX_PATH)
 }
 
+/// An operating system's error in words, without its number: "Connection refused (os error 111)" reads better so.
+pub(crate) fn os_error(error: &std::io::Error) -> String {
+    let mut text = error.to_string();
+    text.truncate(text.find(" (os error").unwrap_or(text.len()));
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

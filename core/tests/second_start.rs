@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use cluster_lock_core::{Acquire, Acquired, Config, Dsn, LockName, Mode, process};
+use cluster_lock_core::{Acquire, Acquired, Config, Dsn, LockName, Mode, registry};
 
 #[test]
 fn leases_are_renewed_after_every_start() {
@@ -12,7 +12,7 @@ fn leases_are_renewed_after_every_start() {
     let config = Config::new(Dsn::parse(&format!("local://{}", dir.path().display())).unwrap());
     let name = LockName::new(b"a").unwrap();
     for round in 1..=3 {
-        let engine = process::engine(&config).unwrap();
+        let engine = registry::engine(&config).unwrap();
         let acquired = engine
             .acquire(
                 &name,
@@ -36,7 +36,7 @@ fn leases_are_renewed_after_every_start() {
         }
         assert_eq!(lease.loss(), None, "round {round}");
         lease.release().unwrap();
-        process::shutdown();
-        assert!(process::existing(&config).is_none(), "round {round}");
+        registry::shutdown();
+        assert!(registry::existing(&config).is_none(), "round {round}");
     }
 }

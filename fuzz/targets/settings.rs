@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use cluster_lock_core::file_lock::{Exclude, Intercept};
+use cluster_lock_core::file::{Exclude, Intercept};
 use cluster_lock_core::settings::read;
 use cluster_lock_core::{LockName, PathMap};
 use libfuzzer_sys::fuzz_target;

@@ -7,7 +7,7 @@ mod server;
 
 use std::time::Duration;
 
-use cluster_lock_core::connection::{Connection, Fault};
+use cluster_lock_core::wire::{Connection, Fault};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: (bool, &[u8], &[u8])| {

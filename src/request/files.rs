@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use cluster_lock_core::file_lock::{FlockMode, Inode, KernelLock, OpenFile, kernel_unlock, try_kernel_lock};
+use cluster_lock_core::file::{FlockMode, Inode, KernelLock, OpenFile, kernel_unlock, try_kernel_lock};
 use cluster_lock_core::{Engine, Error, Lease, LockName, Mode, nfs};
 
 use super::{Asked, Given, NO_OBJECT, Request, Turn, Wish, given_back};

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use cluster_lock_core::file_lock::Intercept;
+use cluster_lock_core::file::Intercept;
 use cluster_lock_core::{
     Acquire, Acquired, Engine, Error, Identity, Lease, LockName, Loss, Mode, PathMap, Pending, Result,
     Standing,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use cluster_lock_core::PathMap;
 use cluster_lock_core::dsn::redact;
-use cluster_lock_core::file_lock::Intercept;
+use cluster_lock_core::file::Intercept;
 use cluster_lock_core::settings::{DSN, Setting, TABLE, Values};
 
 use super::mountinfo::{Mount, Mounts};

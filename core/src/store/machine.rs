@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Attempt, Broken, Claim, Grant, IfBusy, Standing};
+use crate::clock::{millis, seconds};
 use crate::error::Loss;
 use crate::key::LockName;
 use crate::report::{Holder, Identity, LockReport, Mode, Waiter};
@@ -355,13 +356,4 @@ fn late(claim: &Claim<'_>, held: &Held, now: Now) -> Attempt {
 
 fn text(token: &[u8]) -> String {
     String::from_utf8_lossy(token).into_owned()
-}
-
-fn millis(d: Duration) -> u64 {
-    u64::try_from(d.as_millis()).unwrap_or(u64::MAX).min(1 << 40)
-}
-
-#[allow(clippy::cast_precision_loss)] // microseconds since 1970 fit a double for 285 years
-fn seconds(micros: u64) -> f64 {
-    micros as f64 / 1e6
 }

@@ -39,8 +39,8 @@ pub(super) fn merge(reports: &[Option<LockReport>], servers: usize) -> Option<Lo
     })
 }
 
-/// The same one in all lists, for each one. They have the same identity, and where several of one list
-/// do (two shared locks of one request) the same number among them.
+/// What the lists have in common: for each holder, or waiter, its entries in all of them. They have one identity,
+/// and where several of one list do (two shared locks of one request) one number among them.
 fn alike<'a, T: 'a>(
     lists: impl Iterator<Item = &'a [T]>,
     identity: impl Fn(&T) -> &Identity,

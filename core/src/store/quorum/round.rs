@@ -8,19 +8,20 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use redis::Value;
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
 use rustix::io::Errno;
 
 use crate::clock::Instant;
-use crate::connection::Fault;
 use crate::error::{Error, Result};
-use crate::pool::{Loan, Pool, Purpose};
-use crate::process;
+use crate::poll;
 use crate::store::redis::script::Call;
+use crate::thread::{self, lock};
+use crate::wire::Fault;
+use crate::wire::{Loan, Pool, Purpose};
 
 /// How long a connection that is being made is waited for when enough servers have answered: so that a
 /// process's first lock is not held by the barest majority.
@@ -66,10 +67,6 @@ impl Drop for Made {
     }
 }
 
-fn lock(maker: &Mutex<Maker>) -> MutexGuard<'_, Maker> {
-    maker.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Node {
     pub(super) fn new(pool: Pool) -> Self {
         Self { pool: Arc::new(pool), maker: Arc::default(), told: AtomicU32::new(0) }
@@ -86,7 +83,7 @@ impl Node {
         drop(maker);
         let (pool, made) = (Arc::clone(&self.pool), Made(Arc::clone(&self.maker)));
         // When there can be no thread, dropping `made` says that it is over.
-        let _ = process::spawn("cluster_lock", move || {
+        let _ = thread::spawn("cluster_lock", move || {
             // What went wrong the pool knows.
             if let Ok(mut loan) = pool.get(Purpose::Apart) {
                 for command in std::mem::take(&mut lock(&made.0).last_words) {
@@ -128,7 +125,7 @@ impl Node {
 pub(super) enum Kind<'a> {
     /// A step on a lock.
     Step,
-    /// The same, where it is good to know what all of them say.
+    /// A step on a lock, where it is good to know what all of them say.
     Renewal,
     /// The last word on it: it goes to all servers that can be reached, if need be later, and those
     /// that have been silent for long are not waited for.
@@ -138,7 +135,7 @@ pub(super) enum Kind<'a> {
 }
 
 /// What one server said.
-pub(super) struct Answer {
+pub(super) struct Response {
     pub(super) said: Result<Value>,
     /// It was asked twice, and may have carried it out twice.
     pub(super) again: bool,
@@ -148,7 +145,7 @@ pub(super) struct Answer {
 #[derive(Default)]
 pub(super) struct Round {
     /// In the servers' order; `None` while one has not answered.
-    pub(super) answers: Vec<Option<Answer>>,
+    pub(super) answers: Vec<Option<Response>>,
     /// The wait was interrupted.
     pub(super) interrupted: bool,
     /// The time ran out before there were enough.
@@ -269,7 +266,7 @@ impl<'a> Table<'a> {
     fn answer(&mut self, i: usize, said: Result<Value>) {
         let again = self.retried.get(i).copied().unwrap_or_default();
         if let Some(place) = self.round.answers.get_mut(i) {
-            *place = Some(Answer { said, again });
+            *place = Some(Response { said, again });
         }
         self.seat(i, Seat::Done);
     }
@@ -344,12 +341,7 @@ impl<'a> Table<'a> {
         if let Some(made) = self.made.as_ref().filter(|_| connecting) {
             fds.push(PollFd::from_borrowed_fd(made.as_fd(), PollFlags::IN));
         }
-        let left = deadline.remaining();
-        let limit = Timespec {
-            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: left.subsec_nanos().into(),
-        };
-        match (poll(&mut fds, Some(&limit)), self.kind) {
+        match (poll::among(&mut fds, deadline.remaining()), self.kind) {
             (Err(Errno::INTR), Kind::Sleep(interrupted)) if interrupted() => {
                 self.round.interrupted = true;
                 return false;

@@ -3,19 +3,20 @@
 //! The map of the slots is read at the first lock from any server that answers, and again when a server
 //! says that a slot has moved, or fails.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crc::{CRC_16_XMODEM, Crc};
 use redis::Value;
 
 use super::inquiry::Inquiry;
 use super::route::{Next, Route, Servers};
-use crate::connection::Fault;
 use crate::dsn::{Address, Cluster};
 use crate::error::{Error, Result};
-use crate::pool::{Pool, Purpose};
 use crate::settings::Config;
 use crate::store::StoreStatus;
+use crate::thread::lock;
+use crate::wire::Fault;
+use crate::wire::{Pool, Purpose};
 
 const SLOTS: u16 = 16384;
 
@@ -93,7 +94,7 @@ impl ClusterRoute {
     }
 
     fn map(&self) -> MutexGuard<'_, Map> {
-        self.map.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.map)
     }
 
     /// Reads the map anew: from `first`, then from all that are known, and from `suspect` only when

@@ -1,10 +1,11 @@
 //! What many want to know at once is asked once: one asks, the others wait for its answer.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::clock::Instant;
 use crate::error::Result;
+use crate::thread::lock;
 
 /// For so long an answer counts as new. What a fail-over changes is asked for in a loop, by every
 /// waiter of a process.
@@ -54,10 +55,6 @@ impl<T: Clone> Inquiry<T> {
         last.answer = Some((Instant::now(), answer.clone()));
         answer
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -18,23 +18,24 @@ pub(crate) mod survey;
 mod wait;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use redis::Value;
 
-use super::{
-    Attempt, Broken, Claim, First, IfBusy, Standing, Store, StoreStatus, Token, Wake, trial_name, try_out,
-};
-use crate::clock::Instant;
-use crate::connection::{Fault, Readiness};
+use super::first::First;
+use super::{Attempt, Broken, Claim, IfBusy, Standing, Store, StoreStatus, Token, Wake, trial_name, try_out};
+use crate::clock::{Instant, millis};
 use crate::dsn::{Cluster, Sentinel, Server};
 use crate::error::{Error, Loss, Result};
-use crate::key::{LockName, encode};
-use crate::pool::{Pool, Purpose};
+use crate::key::{LockName, encode_into};
+use crate::poll::Readiness;
 use crate::report::{LockReport, ServerReport};
 use crate::settings::Config;
 use crate::text;
+use crate::thread::lock;
+use crate::wire::Fault;
+use crate::wire::{Pool, Purpose};
 use cluster::ClusterRoute;
 use reply::NotALock;
 use route::{Next, One, Route};
@@ -128,7 +129,7 @@ impl RedisStore {
         self.run_for(None, purpose, script, name, argv)
     }
 
-    /// The same, and then waits for the replicas.
+    /// Runs a script on a lock, as [`RedisStore::run`], and then waits for the replicas, if any are to have it.
     fn run_for(
         &self,
         replicas: Option<&Replicas>,
@@ -192,7 +193,7 @@ impl RedisStore {
     }
 
     fn unanswered(&self) -> MutexGuard<'_, HashMap<Vec<u8>, Arc<Pool>>> {
-        self.unanswered.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.unanswered)
     }
 
     fn left_unanswered(&self, token: &[u8], pool: &Arc<Pool>) {
@@ -281,7 +282,9 @@ impl RedisStore {
     fn list_of(&self, pool: &Arc<Pool>, prefix: &[u8], first: &mut First) -> Result<()> {
         let start = format!("{}{{", self.prefix);
         // Neither the prefix nor an encoded name contains a glob character.
-        let pattern = format!("{start}{}*}}", encode(prefix));
+        let mut pattern = start.clone();
+        encode_into(&mut pattern, prefix);
+        pattern.push_str("*}");
         let count = SCAN_COUNT.to_string();
         let mut asked = false;
         let mut cursor = b"0".to_vec();
@@ -398,7 +401,7 @@ impl Store for RedisStore {
     }
 
     fn renew(&self, name: &LockName, token: &Token, ttl: Duration) -> Result<Standing> {
-        let ttl = reply::millis(ttl).to_string();
+        let ttl = millis(ttl).to_string();
         let argv = [token.as_bytes(), ttl.as_bytes()];
         let ran = self.run_for(self.replicas.as_ref(), Purpose::Apart, &RENEW, name, &argv)?;
         match (Self::standing("renew", &ran)?, ran.short) {

@@ -4,16 +4,14 @@ use std::time::Duration;
 
 use redis::Value;
 
+use crate::clock::{millis, seconds};
 use crate::error::Loss;
 use crate::key::LockName;
 use crate::report::{Holder, Identity, LockReport, Mode, Waiter};
 use crate::store::machine::WAITER_DEAD_AFTER;
 use crate::store::{Attempt, Broken, Grant, Standing};
 
-pub(crate) fn millis(d: Duration) -> u64 {
-    u64::try_from(d.as_millis()).unwrap_or(u64::MAX).min(1 << 40)
-}
-
+/// A number that is never negative.
 pub(crate) fn unsigned(n: i64) -> u64 {
     u64::try_from(n).unwrap_or_default()
 }
@@ -167,11 +165,6 @@ pub(crate) fn report(name: &LockName, value: &Value) -> Result<Option<LockReport
         holders,
         waiters,
     }))
-}
-
-#[allow(clippy::cast_precision_loss)] // microseconds since 1970 fit a double for 285 years
-fn seconds(micros: u64) -> f64 {
-    micros as f64 / 1e6
 }
 
 fn items(value: &Value) -> impl Iterator<Item = &[u8]> {

@@ -1,13 +1,14 @@
 //! On which server a lock lives, and where to turn when that server fails or refuses.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::connection::Fault;
 use crate::dsn::{Address, Server};
 use crate::error::{Error, Result};
-use crate::pool::Pool;
 use crate::settings::Config;
 use crate::store::StoreStatus;
+use crate::thread::lock;
+use crate::wire::Fault;
+use crate::wire::Pool;
 
 /// What follows a command that failed.
 pub(crate) enum Next {
@@ -30,7 +31,7 @@ pub(crate) trait Route: Send + Sync {
     /// All servers that keep locks.
     ///
     /// # Errors
-    /// As [`Route::server_of`].
+    /// None is known, and nobody could be asked.
     fn servers(&self) -> Result<Vec<Arc<Pool>>>;
 
     /// No connection to `pool` could be had. Finds out what has become of it, and tells what that means.
@@ -135,7 +136,7 @@ impl Servers {
     }
 
     fn pools(&self) -> MutexGuard<'_, Vec<Arc<Pool>>> {
-        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.pools)
     }
 
     /// The one that listens there.

@@ -3,11 +3,11 @@
 use once_cell::sync::Lazy;
 use redis::Value;
 
-use super::reply::millis;
-use crate::connection::{Connection, Fault};
-use crate::key::LockName;
+use crate::clock::millis;
+use crate::key::{LockName, encode_into};
 use crate::report::Mode;
 use crate::store::{Claim, IfBusy, Token};
+use crate::wire::{Connection, Fault};
 
 /// How long an idle name remembers its last fencing token: `RETAIN` of `common.lua`.
 const RETAIN_MS: u64 = 60_000;
@@ -73,7 +73,7 @@ impl Keys {
         let mut lock = String::with_capacity(prefix.len() + name.as_bytes().len() + 8);
         lock.push_str(prefix);
         lock.push('{');
-        lock.push_str(&name.encoded());
+        encode_into(&mut lock, name.as_bytes());
         lock.push('}');
         Self { lock, movable }
     }

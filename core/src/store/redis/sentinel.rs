@@ -13,7 +13,7 @@
 //! one that was it stays it, as long as it says so.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use redis::Value;
@@ -21,12 +21,13 @@ use redis::Value;
 use super::inquiry::Inquiry;
 use super::route::{Next, Route, Servers};
 use crate::clock::Instant;
-use crate::connection::{Connection, Fault};
 use crate::dsn::{Address, Sentinel};
 use crate::error::{Error, Result};
-use crate::pool::{Pool, Purpose};
 use crate::settings::Config;
 use crate::store::StoreStatus;
+use crate::thread::lock;
+use crate::wire::{Connection, Fault};
+use crate::wire::{Pool, Purpose};
 
 /// When no sentinel could be asked although the primary is well: how long until the next try.
 const ON_ITS_OWN: Duration = Duration::from_secs(5);
@@ -80,7 +81,7 @@ impl SentinelRoute {
     }
 
     fn known(&self) -> MutexGuard<'_, Option<Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.known)
     }
 
     /// The primary, unless there is news.

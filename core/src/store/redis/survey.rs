@@ -6,10 +6,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use redis::Value;
 
 use crate::clock::Instant;
-use crate::connection::Fault;
 use crate::error::Error;
-use crate::pool::{Loan, Pool, Purpose};
 use crate::report::ServerReport;
+use crate::wire::Fault;
+use crate::wire::{Loan, Pool, Purpose};
 
 /// The shortest of so many round trips is told.
 const PINGS: usize = 3;

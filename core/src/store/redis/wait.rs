@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::reply::millis;
 use super::script::Call;
-use crate::connection::{Connection, Fault};
+use crate::clock::millis;
 use crate::settings::Config;
+use crate::wire::{Connection, Fault};
 
 /// The longest wait for the replicas. A waiter must be heard of in between: with the wait for its turn
 /// this must stay below `DEAD` of `common.lua`.

@@ -1,4 +1,4 @@
-//! What a client does, as in `lock.rs`.
+//! What a client does, as in `engine/wait.rs`.
 
 use cluster_lock_core::store::machine::GRANT_LEASE;
 

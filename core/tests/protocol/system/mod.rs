@@ -1,6 +1,6 @@
 //! Clients, network and server as a system of small steps. Time is in ticks of one second, the same for all.
 //!
-//! A client does what `lock.rs` does: it asks, sleeps until there is mail or its slice is over, asks again,
+//! A client does what `engine/wait.rs` does: it asks, sleeps until there is mail or its slice is over, asks again,
 //! gives up at its time-out, confirms and renews its lease, releases; after an unknown outcome it asks
 //! again once, and then releases. Time passes only when nobody has anything to do at this moment, so every
 //! delay is a fault: a packet that takes a second, a connection that breaks (and whose request may arrive

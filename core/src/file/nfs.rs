@@ -36,14 +36,14 @@ const NETWORK: [u64; 10] = [
 /// device number may be given to another mount some day.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
-struct Known {
+struct Mount {
     device: (u32, u32),
     network: bool,
     until: Instant,
 }
 
 thread_local! {
-    static KNOWN: RefCell<Vec<Known>> = const { RefCell::new(Vec::new()) };
+    static KNOWN: RefCell<Vec<Mount>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Whether the file's server is another machine. At most one round trip to it per minute, thread
@@ -63,7 +63,7 @@ pub fn is_network(file: impl AsFd) -> bool {
         let Ok(fs) = fstatfs(&file) else { return true };
         // Some platforms sign-extend the 32-bit magic number.
         let network = NETWORK.contains(&u64::try_from(fs.f_type & 0xFFFF_FFFF).unwrap_or(0));
-        known.push(Known { device, network, until: now + REMEMBERED });
+        known.push(Mount { device, network, until: now + REMEMBERED });
         network
     })
 }

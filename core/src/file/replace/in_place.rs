@@ -9,8 +9,8 @@ use std::ffi::CStr;
 use rustix::fs::{FallocateFlags, Mode, OFlags, fallocate, fstat, ftruncate, openat};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::target::{Place, check_type};
-use super::{copy, reason, synced};
+use super::copy::{self, synced};
+use super::target::{Place, check_type, reason};
 use crate::error::Result;
 
 /// Writes the content of `temp` into the target. `verify` is asked as the very last thing before the first byte; its

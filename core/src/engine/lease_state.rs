@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use once_cell::sync::OnceCell;
 
-use crate::clock::Instant;
+use crate::clock::{Instant, nanos};
 use crate::error::Loss;
 use crate::key::LockName;
 use crate::report::Mode;
@@ -84,7 +84,7 @@ impl LeaseState {
     }
 
     pub(crate) fn set_ttl(&self, ttl: Duration) {
-        self.ttl.store(u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.ttl.store(nanos(ttl), Ordering::Relaxed);
     }
 
     /// Records a loss that the server told; the first one stands. True if it was news.

@@ -1,5 +1,4 @@
-//! The engines of a process, one for each configuration, what a fork does to them; and threads that PHP
-//! does not notice.
+//! The engines of a process, one for each configuration, and what a fork does to them.
 //!
 //! Most processes have one. A process that serves virtual hosts with configurations of their own has
 //! one for each of them, so that none uses the server, the user or the prefix of another.
@@ -10,13 +9,10 @@
 //! Engines are leaked on purpose: a `&'static` survives a fork that must not close its parent's
 //! sockets, and the renewal thread may hold it while the process ends.
 
-use std::thread::{Builder, JoinHandle};
-
-use nix::sys::signal::{SigSet, SigmaskHow};
 use once_cell::sync::OnceCell;
 
+use crate::engine::Engine;
 use crate::error::Result;
-use crate::lock::Engine;
 use crate::settings::Config;
 
 /// The engines made by this process and by those it was forked from, oldest first. Append-only
@@ -73,19 +69,6 @@ pub fn existing(config: &Config) -> Option<&'static Engine> {
 /// Ends all that this process has made. It is about to end, or to start anew.
 pub fn shutdown() {
     own().for_each(|link| link.engine.shutdown());
-}
-
-/// The stack of a background thread, in bytes; the kernel gives what is used. A hundred levels of a
-/// nested reply, which is what the parser takes, need half of it in a debug build.
-pub(crate) const STACK: usize = 2 << 20;
-
-/// Starts a thread with all signals blocked from its first instruction on: PHP's timers and handlers
-/// belong to the threads that run PHP.
-pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
-    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
-    let spawned = Builder::new().name(name.into()).stack_size(STACK).spawn(run);
-    before.thread_set_mask()?;
-    spawned
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
-//! Bytes from one descriptor to another.
+//! Bytes from one descriptor to another, and to the disk.
 
 use std::os::fd::OwnedFd;
 
-use rustix::fs::copy_file_range;
-use rustix::io::{Errno, read, write};
+use rustix::fs::{copy_file_range, fdatasync, fsync};
+use rustix::io::{Errno, read, retry_on_intr, write};
+
+use crate::file::nfs;
 
 /// Copies everything from the present offset of `from` to its end. The error says which step.
 pub(super) fn contents(from: &OwnedFd, to: &OwnedFd) -> std::result::Result<(), (&'static str, Errno)> {
@@ -42,6 +44,16 @@ pub(super) fn write_all(to: &OwnedFd, mut data: &[u8]) -> std::result::Result<()
         }
     }
     Ok(())
+}
+
+/// Syncs a file. One that need not be durable is sent to the server all the same where there is one: before its name
+/// is, or other nodes would see an empty file.
+pub(super) fn synced(file: &OwnedFd, durable: bool) -> std::result::Result<(), Errno> {
+    match (durable, nfs::is_network(file)) {
+        (true, _) => retry_on_intr(|| fsync(file)),
+        (false, true) => retry_on_intr(|| fdatasync(file)),
+        (false, false) => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -14,12 +14,15 @@ use std::time::Duration;
 use once_cell::sync::OnceCell;
 use rustls::ClientConfig;
 
+use super::connection::{Connection, Greeting};
+use super::fault::Fault;
+use super::tls::tls_config;
 use crate::clock::Instant;
-use crate::connection::{Connection, Fault, Greeting, tls_config};
 use crate::dsn::{Address, Server};
 use crate::error::{Error, Result};
 use crate::settings::Config;
 use crate::text;
+use crate::thread::lock;
 
 /// An idle connection is looked at before use when it has lain for longer than this. Short, because
 /// a command that was sent into a connection closed before has an unknown outcome for no reason.
@@ -44,12 +47,13 @@ pub struct Pool {
     command_timeout: Duration,
     retry_after: Duration,
     tls: OnceCell<Arc<ClientConfig>>,
-    state: Mutex<State>,
+    state: Mutex<Inventory>,
     freed: Condvar,
 }
 
+/// What there is, and what was.
 #[derive(Default)]
-struct State {
+struct Inventory {
     idle: VecDeque<Connection>,
     /// Those that owe answers, oldest first: [`Connection::post`].
     late: VecDeque<Connection>,
@@ -311,8 +315,8 @@ impl Pool {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Inventory> {
+        lock(&self.state)
     }
 }
 

@@ -10,9 +10,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::counters::{Counters, count};
+use super::lease_state::LeaseState;
 use crate::clock::Instant;
-use crate::lease::LeaseState;
-use crate::process;
+use crate::store::{Standing, Store};
+use crate::thread::{self, lock};
 
 /// Renews one lease and says when it is due again; `None` when it is not to be renewed any more.
 pub(crate) type Renew = Box<dyn Fn(&LeaseState) -> Option<Instant> + Send + Sync>;
@@ -24,13 +26,13 @@ pub(crate) struct Renewer {
 
 struct Shared {
     renew: Renew,
-    state: Mutex<State>,
+    state: Mutex<Schedule>,
     changed: Condvar,
     ended: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct Schedule {
     leases: Vec<(Arc<LeaseState>, Instant)>,
     /// For when the thread has set its alarm; `None` while it sleeps without.
     alarm: Option<Instant>,
@@ -58,7 +60,7 @@ impl Renewer {
     pub(crate) fn add(&self, lease: &Arc<LeaseState>, due: Instant) -> std::io::Result<()> {
         let mut state = self.shared.lock();
         if !state.running {
-            *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.start()?);
+            *lock(&self.thread) = Some(self.start()?);
             state.running = true;
         }
         state.leases.push((Arc::clone(lease), due));
@@ -72,7 +74,7 @@ impl Renewer {
 
     fn start(&self) -> std::io::Result<JoinHandle<()>> {
         let shared = Arc::clone(&self.shared);
-        process::spawn("cluster_lock", move || shared.run())
+        thread::spawn("cluster_lock", move || shared.run())
     }
 
     /// Stops keeping a lease alive. A renewal that is under way may still arrive at the server.
@@ -100,7 +102,7 @@ impl Renewer {
         }
         let ended = !state.running;
         drop(state);
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = lock(&self.thread).take();
         if let Some(thread) = thread.filter(|_| ended) {
             let _ = thread.join();
         }
@@ -108,8 +110,8 @@ impl Renewer {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Schedule> {
+        lock(&self.state)
     }
 
     /// One renewal. A panic, which would be a mistake of ours, must not end those of all other leases.
@@ -149,7 +151,7 @@ impl Shared {
     }
 }
 
-impl State {
+impl Schedule {
     fn reschedule(&mut self, lease: &Arc<LeaseState>, next: Option<Instant>) {
         let Some(place) = self.leases.iter().position(|(other, _)| Arc::ptr_eq(other, lease)) else {
             return; // released meanwhile
@@ -164,6 +166,31 @@ impl State {
 /// How long after a renewal that failed the next is tried: the lease is not lost before it has run out.
 pub(crate) fn retry_after(ttl: Duration) -> Duration {
     (ttl / 10).clamp(Duration::from_millis(20), Duration::from_secs(1))
+}
+
+/// One renewal, by the background thread: when is the next one due?
+pub(super) fn renew(store: &dyn Store, counters: &Counters, lease: &LeaseState) -> Option<Instant> {
+    let _one_at_a_time = lock(&lease.renewing);
+    let now = Instant::now();
+    if lease.loss().is_some() || lease.renew_until.is_some_and(|end| end <= now) {
+        return None;
+    }
+    let ttl = lease.ttl();
+    match store.renew(&lease.name, &lease.token, ttl) {
+        Ok(Standing::Ours) => {
+            lease.extend(now, ttl);
+            count(&counters.renewals);
+            Some(now + ttl / 3)
+        }
+        Ok(Standing::Lost(loss)) => {
+            lease.lose(loss);
+            None
+        }
+        Err(_) => {
+            count(&counters.errors);
+            Some(Instant::now() + retry_after(ttl))
+        }
+    }
 }
 
 #[cfg(test)]

@@ -8,45 +8,22 @@
 //! again: the crate's own builder allocates a dozen times for each.
 
 use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{Parser, RedisResult, Value};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::RecvFlags;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
+use super::fault::Fault;
+use super::resp;
+use super::socket::{Io, Raw, Socket, connect};
 use crate::clock::Instant;
-use crate::dsn::{Address, Server, TlsFiles};
+use crate::dsn::{Address, Server};
+use crate::poll::{self, Readiness};
 use crate::text;
-
-/// Why an exchange failed. After anything but [`Fault::Refused`] the connection is unusable.
-#[derive(Debug, Clone)]
-pub enum Fault {
-    /// The socket failed, the peer closed it, time ran out, or the reply made no sense.
-    Broken(String),
-    /// The server answered with an error: its code (`NOSCRIPT`, `WRONGPASS`, …) and text.
-    Refused(String, String),
-}
-
-impl Fault {
-    /// Whether the server answered with this error code.
-    pub fn is(&self, code: &str) -> bool {
-        matches!(self, Self::Refused(other, _) if other == code)
-    }
-
-    /// Something else has written to the keys of a lock.
-    pub fn is_foreign_key(&self) -> bool {
-        matches!(self, Self::Refused(code, text)
-            if code == "NOTALOCK" || code == "WRONGTYPE" || text.contains("WRONGTYPE"))
-    }
-}
 
 /// What the server said of itself when the connection was made, if it did.
 #[derive(Debug, Clone, Default)]
@@ -55,17 +32,6 @@ pub struct Greeting {
     pub version: Option<String>,
     /// `master` or `replica`.
     pub role: Option<String>,
-}
-
-/// How a wait for data ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Readiness {
-    /// There is something to read.
-    Ready,
-    /// The time is up.
-    TimedOut,
-    /// `interrupted` said so.
-    Interrupted,
 }
 
 /// The longest reply, in bytes: tens of thousands of waiters. What a server sends beyond that is a
@@ -85,23 +51,6 @@ pub struct Connection {
     owed_since: Instant,
     /// Parts of their replies.
     inbox: Vec<u8>,
-}
-
-/// What a server's error says, fit for a message. A server that does not know a command repeats what it
-/// was sent: passwords and tokens.
-fn refused(code: &str, details: &str) -> Fault {
-    let details = details.split(", with args").next().unwrap_or_default();
-    let (code, details) = within_script(details).filter(|_| code == "ERR").unwrap_or((code, details));
-    Fault::Refused(text::said(code), text::said(details))
-}
-
-/// The error of a command that a script called. Redis before 7 wraps it:
-/// `ERR Error running script (call to f_…): @user_script: 284: -READONLY You can't write against a read only replica.`
-fn within_script(details: &str) -> Option<(&str, &str)> {
-    let (_, inner) = details.strip_prefix("Error running script")?.split_once("@user_script: ")?;
-    let (_line, inner) = inner.split_once(": ")?;
-    let (code, text) = inner.strip_prefix('-').unwrap_or(inner).split_once(' ')?;
-    (code.len() > 1 && code.bytes().all(|b| b.is_ascii_uppercase())).then_some((code, text))
 }
 
 /// A greeting's failure, in which the password may be repeated.
@@ -139,7 +88,7 @@ impl Connection {
         }
         let (mut connection, greeting) = outcome.map_err(|(_, fault)| fault)?;
         connection.timeout = command_timeout;
-        connection.io.socket().raw.set_timeouts(command_timeout).map_err(|e| broken(&e))?;
+        connection.io.socket().raw.set_timeouts(command_timeout).map_err(|e| Fault::of(&e))?;
         Ok((connection, greeting))
     }
 
@@ -151,7 +100,7 @@ impl Connection {
         connect_timeout: Duration,
         name: &str,
     ) -> Result<(Self, Greeting), (bool, Fault)> {
-        let raw = connect(&server.address, deadline, connect_timeout).map_err(|e| (false, broken(&e)))?;
+        let raw = connect(&server.address, deadline, connect_timeout).map_err(|e| (false, Fault::of(&e)))?;
         Self::shake_hands(raw, server, tls, deadline, connect_timeout, name).map_err(|fault| (true, fault))
     }
 
@@ -165,7 +114,7 @@ impl Connection {
     ) -> Result<(Self, Greeting), Fault> {
         // Handshake and greeting belong to the connect.
         let left = deadline.remaining().max(Duration::from_millis(1));
-        raw.set_timeouts(left).map_err(|e| broken(&e))?;
+        raw.set_timeouts(left).map_err(|e| Fault::of(&e))?;
         let socket = Socket { raw, deadline, check: true, patient: true };
         let io = match (tls, &server.address) {
             (Some(config), Address::Tcp(host, _)) => {
@@ -215,7 +164,10 @@ impl Connection {
         Ok(greeting)
     }
 
-    /// Sends a command and reads its reply, within the command time-out.
+    /// Sends a command and reads its reply, within the command time-out. One round trip.
+    ///
+    /// # Errors
+    /// What failed, or what the server refused.
     pub fn call(&mut self, command: &[&[u8]]) -> Result<Value, Fault> {
         self.begin();
         self.add(command);
@@ -230,7 +182,7 @@ impl Connection {
         self.io.socket().check = false;
         let length = self.io.read(&mut buffer).map_err(|e| self.explain(&e))?;
         let received = buffer.get(..length).unwrap_or_default();
-        if let Some(number) = integer(received) {
+        if let Some(number) = resp::integer(received) {
             self.healthy = true;
             return Ok(Value::Int(number));
         }
@@ -247,21 +199,13 @@ impl Connection {
 
     /// Adds a command to the batch.
     pub fn add(&mut self, command: &[&[u8]]) {
-        let mut decimal = itoa::Buffer::new();
-        let mut number = |packed: &mut Vec<u8>, kind: u8, n: usize| {
-            packed.push(kind);
-            packed.extend_from_slice(decimal.format(n).as_bytes());
-            packed.extend_from_slice(b"\r\n");
-        };
-        number(&mut self.packed, b'*', command.len());
-        for word in command {
-            number(&mut self.packed, b'$', word.len());
-            self.packed.extend_from_slice(word);
-            self.packed.extend_from_slice(b"\r\n");
-        }
+        resp::pack(&mut self.packed, command);
     }
 
     /// Sends the batch. Every command's reply must be received before the next batch.
+    ///
+    /// # Errors
+    /// [`Fault::Broken`].
     pub fn send(&mut self) -> Result<(), Fault> {
         let now = Instant::now();
         self.idle_since = now;
@@ -270,6 +214,9 @@ impl Connection {
     }
 
     /// Reads the reply to a command that was sent, within the command time-out from now.
+    ///
+    /// # Errors
+    /// What failed, or what the server refused.
     pub fn receive(&mut self) -> Result<Value, Fault> {
         self.io.socket().deadline = Instant::now() + self.timeout;
         self.read()
@@ -277,6 +224,9 @@ impl Connection {
 
     /// Sends a command whose reply is [`Connection::gather`]ed, perhaps much later. The server answers
     /// what was posted in this order.
+    ///
+    /// # Errors
+    /// [`Fault::Broken`].
     pub fn post(&mut self, command: &[&[u8]]) -> Result<(), Fault> {
         self.begin();
         self.add(command);
@@ -291,6 +241,9 @@ impl Connection {
     }
 
     /// Replies to what was posted that have arrived by now, without waiting.
+    ///
+    /// # Errors
+    /// [`Fault::Broken`]; what the server refused is among the replies.
     pub fn gather(&mut self) -> Result<Vec<Result<Value, Fault>>, Fault> {
         let mut replies = Vec::new();
         while replies.len() < self.owed {
@@ -311,7 +264,7 @@ impl Connection {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
                 Err(e) => {
                     self.healthy = false;
-                    return Err(broken(&e));
+                    return Err(Fault::of(&e));
                 }
             }
             self.split(&mut replies)?;
@@ -326,7 +279,7 @@ impl Connection {
     /// Takes whole replies out of the inbox.
     fn split(&mut self, replies: &mut Vec<Result<Value, Fault>>) -> Result<(), Fault> {
         loop {
-            let length = match reply_length(&self.inbox, 0) {
+            let length = match resp::length(&self.inbox, 0) {
                 Ok(Some(length)) => length,
                 Ok(None) if self.inbox.len() as u64 <= MAX_REPLY => return Ok(()),
                 _ => {
@@ -366,24 +319,18 @@ impl Connection {
 
     /// Sleeps until a reply arrives, for at most `limit`. `interrupted` is looked at whenever a
     /// signal arrives.
+    ///
+    /// # Errors
+    /// [`Fault::Broken`].
     pub fn wait_readable(
         &mut self,
         limit: Duration,
         interrupted: &dyn Fn() -> bool,
     ) -> Result<Readiness, Fault> {
-        let deadline = Instant::now() + limit;
-        loop {
-            match readable(self.io.socket().raw.as_fd(), deadline.remaining()) {
-                Ok(true) => return Ok(Readiness::Ready),
-                Ok(false) if deadline.has_passed() => return Ok(Readiness::TimedOut),
-                Err(rustix::io::Errno::INTR) if interrupted() => return Ok(Readiness::Interrupted),
-                Ok(false) | Err(rustix::io::Errno::INTR) => {}
-                Err(e) => {
-                    self.healthy = false;
-                    return Err(broken(&e.into()));
-                }
-            }
-        }
+        poll::until_readable(self.socket(), limit, interrupted).map_err(|e| {
+            self.healthy = false;
+            Fault::of(&e.into())
+        })
     }
 
     /// Whether it may be used again.
@@ -434,7 +381,7 @@ impl Connection {
         match reply {
             Ok(Value::ServerError(e)) => {
                 self.healthy = true;
-                Err(refused(e.code(), e.details().unwrap_or_default()))
+                Err(Fault::refused(e.code(), e.details().unwrap_or_default()))
             }
             Ok(value) => {
                 self.healthy = true;
@@ -456,84 +403,9 @@ impl Connection {
                 "no answer within {:.3} s (cluster_lock.connect_timeout and .command_timeout)",
                 self.timeout.as_secs_f64()
             )),
-            _ => broken(error),
+            _ => Fault::of(error),
         }
     }
-}
-
-/// The trust and identity of a TLS connection. Made once for all connections of a pool.
-///
-/// # Errors
-/// Which file cannot be used, and why.
-pub fn tls_config(files: &TlsFiles) -> Result<Arc<ClientConfig>, String> {
-    let mut roots = RootCertStore::empty();
-    if let Some(ca) = &files.ca {
-        let pem = |e: &dyn std::fmt::Display| format!("TLS: ca={}: {e}", text::path(ca));
-        for certificate in CertificateDer::pem_file_iter(ca).map_err(|e| pem(&e))? {
-            roots.add(certificate.map_err(|e| pem(&e))?).map_err(|e| pem(&e))?;
-        }
-        if roots.is_empty() {
-            return Err(pem(&"it contains no certificate"));
-        }
-    } else {
-        // Some of a system's certificates may be unreadable; the others still count.
-        for certificate in rustls_native_certs::load_native_certs().certs {
-            let _ = roots.add(certificate);
-        }
-        if roots.is_empty() {
-            return Err("TLS: this system has no certificates; install ca-certificates or give ?ca=".into());
-        }
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| format!("TLS: {e}"))?
-        .with_root_certificates(roots);
-    let config = match (&files.cert, &files.key) {
-        (Some(cert), Some(key)) => {
-            let chain = CertificateDer::pem_file_iter(cert)
-                .and_then(Iterator::collect)
-                .map_err(|e| format!("TLS: cert={}: {e}", text::path(cert)))?;
-            let private = PrivateKeyDer::from_pem_file(key)
-                .map_err(|e| format!("TLS: key={}: {e}", text::path(key)))?;
-            builder.with_client_auth_cert(chain, private).map_err(|e| format!("TLS: {e}"))?
-        }
-        _ => builder.with_no_client_auth(),
-    };
-    Ok(Arc::new(config))
-}
-
-/// The length of the first whole reply in `bytes`; `None` while it is not there whole.
-fn reply_length(bytes: &[u8], depth: u8) -> Result<Option<usize>, ()> {
-    let Some(line) = bytes.windows(2).position(|pair| pair == b"\r\n") else { return Ok(None) };
-    let (kind, text) = bytes.get(..line).and_then(<[u8]>::split_first).ok_or(())?;
-    let mut end = line + 2;
-    let number = || std::str::from_utf8(text).ok().and_then(|text| text.parse::<i64>().ok()).ok_or(());
-    match kind {
-        b'+' | b'-' | b':' => {}
-        b'$' => {
-            // Nil has no body.
-            if let Ok(length) = usize::try_from(number()?) {
-                end = end.checked_add(length).and_then(|end| end.checked_add(2)).ok_or(())?;
-            }
-        }
-        b'*' if depth < 8 => {
-            for _ in 0..number()? {
-                match reply_length(bytes.get(end..).unwrap_or_default(), depth + 1)? {
-                    Some(length) => end += length,
-                    None => return Ok(None),
-                }
-            }
-        }
-        _ => return Err(()),
-    }
-    Ok((end <= bytes.len()).then_some(end))
-}
-
-/// A whole integer reply: `:123\r\n`.
-fn integer(reply: &[u8]) -> Option<i64> {
-    let digits = reply.strip_prefix(b":")?.strip_suffix(b"\r\n")?;
-    std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 fn greeting(hello: &Value) -> Greeting {
@@ -553,209 +425,11 @@ fn greeting(hello: &Value) -> Greeting {
     greeting
 }
 
-fn broken(error: &io::Error) -> Fault {
-    // "Connection refused (os error 111)" reads better without the number.
-    let text = error.to_string();
-    Fault::Broken(text::said(text.split(" (os error").next().unwrap_or_default()))
-}
-
-fn connect(address: &Address, deadline: Instant, limit: Duration) -> io::Result<Raw> {
-    let (host, port) = match address {
-        Address::Unix(path) => return connect_unix(path, deadline, limit),
-        Address::Tcp(host, port) => (host.as_str(), *port),
-    };
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
-    for candidate in (host, port).to_socket_addrs()? {
-        let left = deadline.remaining();
-        if left.is_zero() {
-            last = io::ErrorKind::TimedOut.into();
-            break;
-        }
-        match TcpStream::connect_timeout(&candidate, left) {
-            Ok(stream) => {
-                stream.set_nodelay(true)?;
-                let keepalive = socket2::TcpKeepalive::new()
-                    .with_time(Duration::from_secs(60))
-                    .with_interval(Duration::from_secs(15));
-                socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
-                return Ok(Raw::Tcp(stream));
-            }
-            Err(e) => last = e,
-        }
-    }
-    Err(if last.kind() == io::ErrorKind::TimedOut { not_connected(limit) } else { last })
-}
-
-/// A server that does not get round to accepting lets connect(2) wait for as long as a send may take.
-fn connect_unix(path: &Path, deadline: Instant, limit: Duration) -> io::Result<Raw> {
-    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
-    let address = socket2::SockAddr::unix(path)?;
-    loop {
-        let left = deadline.remaining();
-        if left.is_zero() {
-            return Err(not_connected(limit));
-        }
-        socket.set_write_timeout(Some(left))?;
-        match socket.connect(&address) {
-            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-            outcome => return outcome.map(|()| Raw::Unix(OwnedFd::from(socket).into())),
-        }
-    }
-}
-
-fn not_connected(limit: Duration) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::ConnectionAborted,
-        format!("no connection within {:.3} s (cluster_lock.connect_timeout)", limit.as_secs_f64()),
-    )
-}
-
-fn readable(fd: BorrowedFd<'_>, limit: Duration) -> rustix::io::Result<bool> {
-    let limit = Timespec {
-        tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: limit.subsec_nanos().into(),
-    };
-    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
-    Ok(poll(&mut fds, Some(&limit))? > 0)
-}
-
-enum Raw {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-impl Raw {
-    fn set_timeouts(&self, limit: Duration) -> io::Result<()> {
-        match self {
-            Self::Tcp(s) => s.set_read_timeout(Some(limit)).and_then(|()| s.set_write_timeout(Some(limit))),
-            Self::Unix(s) => s.set_read_timeout(Some(limit)).and_then(|()| s.set_write_timeout(Some(limit))),
-        }
-    }
-}
-
-impl AsFd for Raw {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Tcp(s) => s.as_fd(),
-            Self::Unix(s) => s.as_fd(),
-        }
-    }
-}
-
-/// A socket whose reads and writes go on after a signal, up to a deadline: a peer that drips
-/// bytes cannot hold a command for longer than its time-out.
-struct Socket {
-    raw: Raw,
-    deadline: Instant,
-    /// Not the first step of an exchange: look at the clock.
-    check: bool,
-    /// Whether a read waits for data.
-    patient: bool,
-}
-
-impl Socket {
-    fn until_deadline<T>(&mut self, mut step: impl FnMut(&mut Raw) -> io::Result<T>) -> io::Result<T> {
-        loop {
-            if std::mem::replace(&mut self.check, true) && self.deadline.has_passed() {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            match step(&mut self.raw) {
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                done => return done,
-            }
-        }
-    }
-}
-
-impl Read for Socket {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if !self.patient {
-            return Ok(rustix::net::recv(self.raw.as_fd(), buffer, RecvFlags::DONTWAIT)?.0);
-        }
-        self.until_deadline(|raw| match raw {
-            Raw::Tcp(s) => s.read(buffer),
-            Raw::Unix(s) => s.read(buffer),
-        })
-    }
-}
-
-impl Write for Socket {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.until_deadline(|raw| match raw {
-            Raw::Tcp(s) => s.write(bytes),
-            Raw::Unix(s) => s.write(bytes),
-        })
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-enum Io {
-    Plain(Socket),
-    Tls(Box<StreamOwned<ClientConnection, Socket>>),
-}
-
-impl Io {
-    fn socket(&mut self) -> &mut Socket {
-        match self {
-            Self::Plain(socket) => socket,
-            Self::Tls(tls) => tls.get_mut(),
-        }
-    }
-}
-
-impl Read for Io {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(s) => s.read(buffer),
-            Self::Tls(s) => s.read(buffer),
-        }
-    }
-}
-
-impl Write for Io {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(s) => s.write(bytes),
-            Self::Tls(s) => s.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::Plain(s) => s.flush(),
-            Self::Tls(s) => s.flush(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::os::unix::net::UnixStream;
     use std::thread;
-
-    #[test]
-    fn an_error_within_a_script_is_known_by_its_own_code() {
-        let inner = |code: &str, details: &str| match refused(code, details) {
-            Fault::Refused(code, text) => (code, text),
-            Fault::Broken(why) => panic!("{why}"),
-        };
-        let of = |code: &str, text: &str| (code.to_owned(), text.to_owned());
-        let wrapped = "Error running script (call to f_5b3): @user_script: 284: -OOM command not allowed";
-        assert_eq!(inner("ERR", wrapped), of("OOM", "command not allowed"));
-        let wrapped = "Error running script (call to f_5b3): @user_script: 7: WRONGTYPE Operation against";
-        assert_eq!(inner("ERR", wrapped), of("WRONGTYPE", "Operation against"));
-        // Lua's own, and those of other commands.
-        for own in
-            ["Error running script (call to f_5b3): @user_script: 7: attempt to index nil", "unknown command"]
-        {
-            assert_eq!(inner("ERR", own), of("ERR", own));
-        }
-        assert_eq!(inner("READONLY", "You can't write"), of("READONLY", "You can't write"));
-    }
 
     type Replies = &'static [&'static [&'static [u8]]];
 
@@ -902,48 +576,6 @@ mod tests {
     }
 
     #[test]
-    fn the_length_of_a_reply() {
-        let whole: [&[u8]; 6] = [
-            b"+OK\r\n",
-            b":-1\r\n",
-            b"$-1\r\n",
-            b"$3\r\na\r\n\r\n",
-            b"*-1\r\n",
-            b"*2\r\n*1\r\n:1\r\n$0\r\n\r\n",
-        ];
-        for reply in whole {
-            let more = [reply, b"+next"].concat();
-            assert_eq!(reply_length(&more, 0), Ok(Some(reply.len())), "{reply:?}");
-            for cut in 0..reply.len() {
-                assert_eq!(reply_length(&reply[..cut], 0), Ok(None), "{reply:?} {cut}");
-            }
-        }
-        let wrong: [&[u8]; 4] = [b"?\r\n", b"\r\n", b"$x\r\n", b"*1\r\n!\r\n"];
-        for reply in wrong {
-            assert_eq!(reply_length(reply, 0), Err(()), "{reply:?}");
-        }
-        assert_eq!(reply_length(&b"*1\r\n".repeat(9), 0), Err(()));
-    }
-
-    #[test]
-    fn a_unix_socket_that_accepts_nobody_does_not_outlast_the_time_out() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("full.sock");
-        let listener = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
-        listener.bind(&socket2::SockAddr::unix(&path).unwrap()).unwrap();
-        listener.listen(0).unwrap();
-        let _waiting = UnixStream::connect(&path).unwrap();
-        let limit = Duration::from_millis(200);
-        let (said, answer) = std::sync::mpsc::channel();
-        thread::spawn(move || {
-            let outcome = connect(&Address::Unix(path), Instant::now() + limit, limit);
-            said.send(outcome.err().map(|e| e.to_string()))
-        });
-        let error = answer.recv_timeout(Duration::from_secs(10)).unwrap().unwrap();
-        assert!(error.contains("connect_timeout"), "{error}");
-    }
-
-    #[test]
     fn a_reply_without_end_is_not_kept() {
         let endless = [
             ("$9999999999\r\n", "x".repeat(1 << 16)),
@@ -988,7 +620,7 @@ mod tests {
             nested("|1\r\n:1\r\n"),
         ] {
             let parse = move || Parser::new().parse_value(reply.as_slice()).is_err();
-            let thread = thread::Builder::new().stack_size(crate::process::STACK).spawn(parse).unwrap();
+            let thread = thread::Builder::new().stack_size(crate::thread::STACK).spawn(parse).unwrap();
             assert!(thread.join().unwrap());
         }
     }

@@ -18,12 +18,21 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, retry_on_intr};
 
-use super::{Existing, reason};
 use crate::error::{Error, Result};
-use crate::{nfs, text};
+use crate::file::nfs;
+use crate::text;
 
 /// As many links as the kernel follows.
 const MAX_LINKS: usize = 40;
+
+/// What becomes of the old content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// It is replaced.
+    Replace,
+    /// It is copied, and what is written follows it.
+    Append,
+}
 
 /// The file a path leads to: symlinks followed, its directory open. The file need not exist.
 #[derive(Clone, Debug)]
@@ -246,7 +255,7 @@ impl Place {
     }
 }
 
-/// Where an open directory is.
+/// Where an open directory is, as /proc tells.
 fn path_of(dir: &OwnedFd) -> std::result::Result<PathBuf, Errno> {
     let link = readlink(format!("/proc/self/fd/{}", dir.as_raw_fd()), Vec::new())?;
     let path = PathBuf::from(OsString::from_vec(link.into_bytes()));
@@ -254,7 +263,7 @@ fn path_of(dir: &OwnedFd) -> std::result::Result<PathBuf, Errno> {
     if path.is_absolute() { Ok(path) } else { Err(Errno::NOENT) }
 }
 
-/// The same where /proc is not mounted, as in a chroot: where `opened_by` leads to, if it still leads
+/// Where an open directory is, without /proc, as in a chroot: where `opened_by` leads to, if it still leads
 /// to this directory.
 fn path_without_proc(dir: &OwnedFd, opened_by: &Path) -> std::result::Result<PathBuf, Errno> {
     let path = std::fs::canonicalize(opened_by).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
@@ -283,6 +292,11 @@ pub(super) fn check_type(stat: &Stat) -> std::result::Result<(), String> {
         FileType::Unknown => "a special file",
     };
     Err(format!("is {what}: only a regular file can be replaced"))
+}
+
+/// An operating system error in words, without its number.
+pub(super) fn reason(errno: Errno) -> String {
+    text::os_error(&errno.into())
 }
 
 #[cfg(test)]

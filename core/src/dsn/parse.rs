@@ -1,104 +1,12 @@
-//! `cluster_lock.dsn`: which backend, and where.
+//! The text of a DSN, read.
 
-use std::fmt;
 use std::path::PathBuf;
 
+use percent_encoding::percent_decode_str;
 use url::Url;
 
+use super::{Address, Cluster, Dsn, HIDDEN, Secret, Sentinel, Server, TlsFiles};
 use crate::error::{Error, Result};
-use crate::text;
-
-/// A parsed DSN.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Dsn {
-    /// One Redis or Valkey server.
-    Redis(Server),
-    /// The primary that sentinels name.
-    Sentinel(Sentinel),
-    /// Redis Cluster: each lock on the server that owns its slot.
-    Cluster(Cluster),
-    /// Independent primaries, of which a majority decides.
-    Quorum(Vec<Server>),
-    /// This host's kernel, in a directory; `None` is the default directory.
-    Local(Option<PathBuf>),
-}
-
-/// Sentinels, and what they watch over.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sentinel {
-    /// Where they listen; with their own credentials, if they have any.
-    pub sentinels: Vec<Server>,
-    /// The name under which they know the primary.
-    pub master: String,
-    /// How to speak to the primary. Its address is the sentinels' to tell.
-    pub primary: Server,
-    /// Replicas that must have acknowledged an acquire.
-    pub wait: u32,
-}
-
-/// A Redis Cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cluster {
-    /// Servers of it to ask for the others.
-    pub seeds: Vec<Server>,
-    /// Replicas that must have acknowledged an acquire.
-    pub wait: u32,
-}
-
-/// How to reach one server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Server {
-    /// Where it listens.
-    pub address: Address,
-    /// TLS, if it is spoken.
-    pub tls: Option<TlsFiles>,
-    /// ACL user; `None` is the default user.
-    pub user: Option<String>,
-    /// Password.
-    pub password: Option<Secret>,
-    /// Database number.
-    pub database: u32,
-}
-
-/// Where a server listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Address {
-    /// Host name or address, and port.
-    Tcp(String, u16),
-    /// Unix domain socket.
-    Unix(PathBuf),
-}
-
-/// PEM files for TLS. Without `ca` the system's certificates are trusted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// Certificate authorities to trust.
-    pub ca: Option<PathBuf>,
-    /// Client certificate chain.
-    pub cert: Option<PathBuf>,
-    /// The client certificate's private key.
-    pub key: Option<PathBuf>,
-}
-
-/// A value that no formatting shows.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The value itself, for the wire only.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(HIDDEN)
-    }
-}
-
-/// Shown in the place of a password.
-const HIDDEN: &str = "***";
 
 const ALLOWED: &str = "redis://[user[:password]@]host[:port][/db], redis+unix:///path.sock?db=, \
                        redis+sentinel://host[:port],…/master-name[/db], redis+cluster://host[:port],…, \
@@ -107,7 +15,7 @@ const ALLOWED: &str = "redis://[user[:password]@]host[:port][/db], redis+unix://
 
 /// What `?…` may say.
 #[derive(Default)]
-struct Options {
+struct Query {
     database: Option<u32>,
     tls: Option<TlsFiles>,
     wait: Option<u32>,
@@ -147,110 +55,6 @@ impl Dsn {
             _ => Err(bad("its scheme is not known")),
         }
     }
-
-    /// The DSN without credentials, for messages and reports.
-    pub fn redacted(&self) -> String {
-        match self {
-            Self::Redis(server) => server.to_string(),
-            Self::Sentinel(Sentinel { sentinels, master, primary, .. }) => {
-                let start = start(primary, "+sentinel");
-                format!("{start}{}/{}{}", hosts(sentinels), text::said(master), database(primary.database))
-            }
-            Self::Cluster(Cluster { seeds, .. }) => several(seeds, "+cluster"),
-            Self::Quorum(servers) => several(servers, "+quorum"),
-            Self::Local(None) => "local:".into(),
-            Self::Local(Some(dir)) => format!("local://{}", text::path(dir)),
-        }
-    }
-}
-
-impl Dsn {
-    /// The kind of backend, as reports name it.
-    pub fn backend(&self) -> &'static str {
-        match self {
-            Self::Redis(_) => "redis",
-            Self::Sentinel(_) => "sentinel",
-            Self::Cluster(_) => "cluster",
-            Self::Quorum(_) => "quorum",
-            Self::Local(_) => "local",
-        }
-    }
-}
-
-impl Dsn {
-    /// Whether a password is in it.
-    pub fn is_secret(&self) -> bool {
-        let any = |servers: &[Server]| servers.iter().any(|server| server.password.is_some());
-        match self {
-            Self::Redis(server) => server.password.is_some(),
-            Self::Sentinel(Sentinel { sentinels, primary, .. }) => {
-                primary.password.is_some() || any(sentinels)
-            }
-            Self::Cluster(Cluster { seeds: servers, .. }) | Self::Quorum(servers) => any(servers),
-            Self::Local(_) => false,
-        }
-    }
-}
-
-impl Server {
-    /// The same credentials, TLS and database at another address.
-    #[must_use]
-    pub fn at(&self, address: Address) -> Self {
-        Self { address, ..self.clone() }
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            // Sentinels and clusters tell hosts, too.
-            Self::Tcp(host, port) if host.contains(':') => write!(f, "[{}]:{port}", text::said(host)),
-            Self::Tcp(host, port) => write!(f, "{}:{port}", text::said(host)),
-            Self::Unix(path) => f.write_str(&text::path(path)),
-        }
-    }
-}
-
-impl fmt::Display for Server {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.address {
-            Address::Tcp(..) => {
-                write!(f, "{}{}{}", start(self, ""), self.address, database(self.database))
-            }
-            Address::Unix(_) => {
-                write!(f, "{}{}", start(self, "+unix"), self.address)?;
-                if self.database != 0 {
-                    write!(f, "?db={}", self.database)?;
-                }
-                Ok(())
-            }
-        }
-    }
-}
-
-/// `scheme://user:***@`
-fn start(server: &Server, kind: &str) -> String {
-    let user = match (&server.user, &server.password) {
-        (None, None) => String::new(),
-        (user, None) => format!("{}@", user.as_deref().unwrap_or("")),
-        (user, Some(_)) => format!("{}:{HIDDEN}@", user.as_deref().unwrap_or("")),
-    };
-    let s = if server.tls.is_some() { "s" } else { "" };
-    format!("redis{s}{kind}://{user}")
-}
-
-fn hosts(servers: &[Server]) -> String {
-    servers.iter().map(|server| server.address.to_string()).collect::<Vec<_>>().join(",")
-}
-
-fn database(number: u32) -> String {
-    if number == 0 { String::new() } else { format!("/{number}") }
-}
-
-fn several(servers: &[Server], kind: &str) -> String {
-    servers.first().map_or_else(String::new, |first| {
-        format!("{}{}{}", start(first, kind), hosts(servers), database(first.database))
-    })
 }
 
 /// What may be shown of a DSN. Of one that does not parse, in which anything may be a credential,
@@ -285,7 +89,7 @@ struct Parts {
     servers: Vec<Server>,
     /// Between the slashes, decoded; none empty.
     path: Vec<String>,
-    options: Options,
+    options: Query,
 }
 
 /// `kind` tells which options go with it; `port` is the default.
@@ -439,8 +243,8 @@ fn secret(text: String) -> Result<Option<Secret>> {
     Ok(non_empty(text).map(Secret))
 }
 
-fn options(url: &Url, tls: bool, kind: &str) -> Result<Options> {
-    let mut options = Options { tls: tls.then(TlsFiles::default), ..Options::default() };
+fn options(url: &Url, tls: bool, kind: &str) -> Result<Query> {
+    let mut options = Query { tls: tls.then(TlsFiles::default), ..Query::default() };
     for (name, value) in url.query_pairs() {
         let path = || Some(PathBuf::from(value.as_ref()));
         match (name.as_ref(), &mut options.tls) {
@@ -489,20 +293,12 @@ fn local(text: &str) -> Result<Dsn> {
 }
 
 fn decode(text: &str) -> Result<String> {
-    let mut out = Vec::new();
-    let mut bytes = text.bytes();
-    while let Some(b) = bytes.next() {
-        if b != b'%' {
-            out.push(b);
-            continue;
-        }
-        let mut digit = || bytes.next().and_then(|d| char::from(d).to_digit(16));
-        let (Some(hi), Some(lo)) = (digit(), digit()) else {
-            return Err(bad("it contains a % that is not followed by two hexadecimal digits"));
-        };
-        out.push(u8::try_from(hi * 16 + lo).unwrap_or_default());
+    let is_encoded = |rest: &str| rest.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
+    if !text.split('%').skip(1).all(is_encoded) {
+        return Err(bad("it contains a % that is not followed by two hexadecimal digits"));
     }
-    String::from_utf8(out).map_err(|_| bad("it is not UTF-8"))
+    let decoded = percent_decode_str(text).decode_utf8().map_err(|_| bad("it is not UTF-8"))?;
+    Ok(decoded.into_owned())
 }
 
 fn non_empty(text: String) -> Option<String> {

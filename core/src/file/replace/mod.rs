@@ -29,15 +29,16 @@ use std::os::fd::OwnedFd;
 use std::process;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Mode, OFlags, fdatasync, fstat, fsync, openat, renameat, statat, unlinkat};
-use rustix::io::{Errno, retry_on_intr};
+use rustix::fs::{AtFlags, Mode, OFlags, fstat, openat, renameat, statat, unlinkat};
+use rustix::io::Errno;
 
 use crate::error::{Error, Result};
-use crate::{nfs, text};
+use crate::text;
+use copy::synced;
 use metadata::Metadata;
-use target::Place;
+use target::{Place, reason};
 
-pub use target::Target;
+pub use target::{Existing, Target};
 
 /// Attempts to find a free temporary name. With 64 random bits the first is free.
 const NAME_ATTEMPTS: usize = 8;
@@ -62,15 +63,6 @@ pub enum MountPoint {
     Refuse,
     /// It is written in place, if `locked`; whoever reads without it may see half of it.
     InPlace,
-}
-
-/// What becomes of the old content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Existing {
-    /// It is replaced.
-    Replace,
-    /// It is copied, and what is written follows it.
-    Append,
 }
 
 /// A write that happened.
@@ -253,25 +245,6 @@ impl Drop for Temp {
             // Nobody to tell: what led here is already an error, and what stays is stale.
             let _ = unlinkat(self.place.dir(), name, AtFlags::empty());
         }
-    }
-}
-
-/// Syncs a file. One that need not be durable is sent to the server all the same where there is one: before its name
-/// is, or other nodes would see an empty file.
-fn synced(file: &OwnedFd, durable: bool) -> std::result::Result<(), Errno> {
-    match (durable, nfs::is_network(file)) {
-        (true, _) => retry_on_intr(|| fsync(file)),
-        (false, true) => retry_on_intr(|| fdatasync(file)),
-        (false, false) => Ok(()),
-    }
-}
-
-/// An operating system error in words, without its number.
-fn reason(errno: Errno) -> String {
-    let text = std::io::Error::from(errno).to_string();
-    match text.split_once(" (os error") {
-        Some((words, _)) => words.to_owned(),
-        None => text,
     }
 }
 

@@ -27,9 +27,9 @@ use super::target::Place;
 const SUFFIX: &[u8] = b".cluster_lock.tmp";
 /// The longest part of a target's name that, with all the rest, fits the 255 bytes of a name.
 const MAX_NAME: usize = 200;
-/// Seconds since the last write after which a dead process's file is stale.
+/// Seconds since the last write after which the file of a process that is known to be dead is stale.
 const STALE_HERE: i64 = 3_600;
-/// The same for a process that cannot be asked.
+/// Seconds since the last write after which the file of a process that cannot be asked (on another node, say) is stale.
 const STALE_ELSEWHERE: i64 = 86_400;
 /// A directory is searched from its beginning at a process's first write to it, then at most this often.
 const SCAN_INTERVAL: Duration = Duration::from_secs(60);

@@ -1,0 +1,160 @@
+//! From asking for a lock to a lease, or not.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::common::Common;
+use super::counters::count;
+use super::lease::Lease;
+use super::lease_state::LeaseState;
+use super::wait::{Acquire, Granted, Wait, WaitOutcome};
+use crate::clock::{Instant, nanos};
+use crate::error::{Error, Result};
+use crate::key::LockName;
+use crate::report::Identity;
+use crate::store::Token;
+
+/// How asking for a lock ended, when nothing failed.
+#[derive(Debug)]
+pub enum Acquired {
+    /// Held.
+    Held {
+        /// The lock; dropping it releases it.
+        lease: Lease,
+        /// How long it took.
+        waited: Duration,
+        /// Who was first seen to be in the way, when there was a wait.
+        blocker: Option<Identity>,
+    },
+    /// The time is up.
+    TimedOut {
+        /// How long it took.
+        waited: Duration,
+        /// Who was first seen to be in the way.
+        blocker: Option<Identity>,
+    },
+    /// [`Acquire::interrupted`] said so. The claim keeps its place while the interrupt is handled:
+    /// go on with [`Engine::resume`](crate::Engine::resume), or drop it.
+    Interrupted(Pending),
+}
+
+/// A claim that was interrupted in its wait. Its place is kept for about two seconds. Dropping it
+/// takes it out of the queue: one round trip; none in a forked child.
+#[derive(Debug)]
+pub struct Pending {
+    common: Arc<Common>,
+    name: LockName,
+    wait: Option<Wait>,
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if let Some(wait) = self.wait.take().filter(|_| self.common.is_own()) {
+            let _ = self.common.store.release(&self.name, &wait.token);
+        }
+    }
+}
+
+impl Pending {
+    /// Goes on waiting, in the same place.
+    pub(super) fn resume(mut self, how: &Acquire<'_>) -> Result<Acquired> {
+        let wait = self.wait.take().unwrap_or_else(|| Wait::new(Token::random(), 0));
+        go_on(&self.common, &self.name, wait, how)
+    }
+
+    /// Counts what was waited from now on.
+    pub(super) fn begin_anew(&mut self) {
+        if let Some(wait) = &mut self.wait {
+            wait.started = Instant::now();
+        }
+    }
+}
+
+/// Asks for a lock, to convert the one that `token` holds with the fencing token `converts`; 0: from the start.
+pub(super) fn claim(
+    common: &Arc<Common>,
+    name: &LockName,
+    token: Token,
+    converts: u64,
+    how: &Acquire<'_>,
+) -> Result<Acquired> {
+    go_on(common, name, Wait::new(token, converts), how)
+}
+
+fn go_on(common: &Arc<Common>, name: &LockName, mut wait: Wait, how: &Acquire<'_>) -> Result<Acquired> {
+    let outcome = match wait.turn(&*common.store, name, how) {
+        Ok(WaitOutcome::Interrupted) => {
+            return Ok(Acquired::Interrupted(Pending {
+                common: Arc::clone(common),
+                name: name.clone(),
+                wait: Some(wait),
+            }));
+        }
+        Ok(WaitOutcome::Granted(grant)) => Ok(Some(grant)),
+        Ok(WaitOutcome::TimedOut) => Ok(None),
+        Err(error) => Err(error),
+    };
+    let Wait { token, started, blocker, .. } = wait;
+    let waited = Instant::now().since(started);
+    if blocker.is_some() {
+        count(&common.counters.contended);
+        let nanos = nanos(waited);
+        common.counters.wait_nanos.fetch_add(nanos, Ordering::Relaxed);
+        common.counters.wait_max_nanos.fetch_max(nanos, Ordering::Relaxed);
+    }
+    match outcome {
+        Ok(Some(granted)) => {
+            count(&common.counters.acquired);
+            let lease = hold(common, name, token, how, &granted)?;
+            Ok(Acquired::Held { lease, waited, blocker })
+        }
+        Ok(None) => {
+            count(&common.counters.timed_out);
+            Ok(Acquired::TimedOut { waited, blocker })
+        }
+        Err(error) => {
+            count(&common.counters.errors);
+            // The server may know us as a waiter, or even as the holder.
+            let _ = common.store.release(name, &token);
+            Err(error)
+        }
+    }
+}
+
+fn hold(
+    common: &Arc<Common>,
+    name: &LockName,
+    token: Token,
+    how: &Acquire<'_>,
+    granted: &Granted,
+) -> Result<Lease> {
+    let Granted { grant, sent, due } = *granted;
+    let renew_until = how.max_hold.map(|limit| Instant::now() + limit);
+    let state = LeaseState::new(name.clone(), token, how.mode, grant.fence, how.ttl, renew_until);
+    state.extend(sent, grant.lease);
+    let lease = Lease::new(common, state);
+    if how.auto_renew {
+        // Dropping the lease on this path releases the lock.
+        lease
+            .keep_alive(due)
+            .map_err(|e| Error::Invalid(format!("the renewal thread cannot be started: {e}")))?;
+    }
+    Ok(lease)
+}
+
+impl Lease {
+    /// Converts to another mode, which like flock(2) is not atomic: when it has to wait, others
+    /// may be let in between; when it fails, nothing is held any more. The fencing token is new.
+    ///
+    /// # Errors
+    /// As [`Engine::acquire`](crate::Engine::acquire); [`Error::Lost`] when there was nothing left to convert.
+    pub fn convert(self, how: &Acquire<'_>) -> Result<Acquired> {
+        if let Some(loss) = self.loss() {
+            let _ = self.release();
+            return Err(Error::Lost(loss));
+        }
+        let (common, token) = self.hand_on();
+        claim(common, self.name(), token, self.fence(), how)
+    }
+}

@@ -1,0 +1,79 @@
+//! What all locks of an engine have in common: the store, the renewal, the counters.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use super::counters::{Counters, count};
+use super::renewal::{Renewer, renew};
+use crate::clock::Instant;
+use crate::error::{Error, Result};
+use crate::settings::Config;
+use crate::store::{self, Store};
+
+/// While a server is being replaced: how often to ask again, and for how long in a row at most.
+pub(super) const FAIL_OVER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
+
+/// Shared by an [`Engine`](crate::Engine) and its leases.
+pub(super) struct Common {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) renewer: Renewer,
+    /// Longest time that a renewal under way can take.
+    pub(super) patience: Duration,
+    pub(super) command_timeout: Duration,
+    pid: u32,
+    /// [`Engine::shutdown`](crate::Engine::shutdown) was called: nobody renews its leases any more.
+    pub(super) ended: AtomicBool,
+}
+
+impl Common {
+    /// For a configuration. No I/O.
+    pub(super) fn new(config: &Config) -> Result<Self> {
+        let store: Arc<dyn Store> = store::open(config)?.into();
+        let counters = Arc::new(Counters::default());
+        let (renewing, counted) = (Arc::clone(&store), Arc::clone(&counters));
+        Ok(Self {
+            store,
+            counters,
+            renewer: Renewer::new(Box::new(move |lease| renew(&*renewing, &counted, lease))),
+            patience: config.connect_timeout + config.command_timeout,
+            command_timeout: config.command_timeout,
+            pid: std::process::id(),
+            ended: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether this process made it, and not the one it was forked from.
+    pub(super) fn is_own(&self) -> bool {
+        self.pid == std::process::id()
+    }
+
+    /// Takes a step, again and again while a server is being replaced, until `deadline`.
+    pub(super) fn persist<T>(
+        &self,
+        deadline: Instant,
+        mut step: impl FnMut(&dyn Store) -> Result<T>,
+    ) -> Result<T> {
+        loop {
+            match step(&*self.store) {
+                Err(Error::FailingOver { .. }) if !deadline.has_passed() => {
+                    std::thread::sleep(FAIL_OVER.0.min(deadline.remaining()));
+                }
+                Ok(done) => return Ok(done),
+                Err(lost @ Error::Lost(_)) => return Err(lost),
+                Err(error) => {
+                    count(&self.counters.errors);
+                    return Err(error);
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Common {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Engine({})", self.store.server())
+    }
+}

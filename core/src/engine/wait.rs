@@ -1,0 +1,171 @@
+//! How a lock is wanted, and the wait for it.
+
+use std::time::Duration;
+
+use super::common::FAIL_OVER;
+use super::lease_state;
+use crate::clock::Instant;
+use crate::error::{Error, Result};
+use crate::key::LockName;
+use crate::report::{Identity, Mode};
+use crate::store::{Attempt, Claim, Grant, IfBusy, Store, Token, Wake};
+
+/// A waiter is heard of at least this often: the longest sleep in the store.
+const SLICE: Duration = Duration::from_secs(1);
+
+/// A lock that was handed over comes with a short lease (the waiter might have died). The
+/// background thread makes it a full one after this delay, so that locks held for less never pay
+/// the round trip.
+const CONFIRM_AFTER: Duration = Duration::from_millis(50);
+
+/// With less than this left of the short lease the waiter confirms itself, at once.
+const CONFIRM_NOW: Duration = Duration::from_millis(500);
+
+/// After a wait whose connection broke: how long to hold off, at first and at most. It doubles with
+/// every such wait in a row, so that where waiting is cut off (a proxy that forbids it, say) a waiter
+/// asks twice a second instead of ten thousand times.
+const HOLD_OFF: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(500));
+
+/// How often an acquire whose lease is over before its answer arrives is asked again.
+const TOO_LATE: u32 = 3;
+
+/// How a lock is wanted.
+#[derive(Clone, Copy)]
+pub struct Acquire<'a> {
+    /// Exclusive or shared.
+    pub mode: Mode,
+    /// The longest wait; zero is one try, `None` is no limit.
+    pub timeout: Option<Duration>,
+    /// The lease: how long a dead holder blocks the others. At least 0.1 s.
+    pub ttl: Duration,
+    /// Whether the background thread keeps the lease alive.
+    pub auto_renew: bool,
+    /// After this long it no longer does. `None` is no limit.
+    pub max_hold: Option<Duration>,
+    /// Who asks, for reports: [`Identity::encode`].
+    pub identity: &'a [u8],
+    /// Looked at while waiting: whenever a signal arrives, and once a second.
+    pub interrupted: &'a dyn Fn() -> bool,
+}
+
+/// One acquisition, from its first try on.
+#[derive(Debug)]
+pub(super) struct Wait {
+    pub(super) token: Token,
+    pub(super) started: Instant,
+    pub(super) place: u64,
+    /// [`Claim::converts`].
+    pub(super) converts: u64,
+    pub(super) blocker: Option<Identity>,
+}
+
+/// A lock that was given to a claim: its lease counts from `sent`, and its renewal is due at `due`.
+pub(super) struct Granted {
+    pub(super) grant: Grant,
+    pub(super) sent: Instant,
+    pub(super) due: Instant,
+}
+
+/// How a wait ended.
+pub(super) enum WaitOutcome {
+    Granted(Granted),
+    TimedOut,
+    Interrupted,
+}
+
+impl Wait {
+    pub(super) fn new(token: Token, converts: u64) -> Self {
+        Self { token, started: Instant::now(), place: 0, converts, blocker: None }
+    }
+
+    /// Asks for the lock, and sleeps while somebody else has it, until it is ours or the time is up.
+    pub(super) fn turn(
+        &mut self,
+        store: &dyn Store,
+        name: &LockName,
+        how: &Acquire<'_>,
+    ) -> Result<WaitOutcome> {
+        let deadline = how.timeout.map(|timeout| Instant::now() + timeout);
+        let mut claim = Claim {
+            name,
+            token: &self.token,
+            mode: how.mode,
+            ttl: how.ttl,
+            identity: how.identity,
+            place: self.place,
+            converts: self.converts,
+        };
+        let mut hold_off = HOLD_OFF.0;
+        let mut failing_since = None;
+        let mut too_late = 0;
+        loop {
+            let sent = Instant::now();
+            let last = deadline.is_some_and(|deadline| deadline <= sent);
+            let if_busy = if last { IfBusy::GiveUp } else { IfBusy::Queue };
+            let (place, blocked_for, holder) = match store.attempt(&claim, if_busy) {
+                // This process, or the server, stood still for longer than the lease: is it still ours?
+                Ok(Attempt::Held(_)) if lease_state::end(sent, how.ttl).has_passed() => {
+                    too_late += 1;
+                    if too_late < TOO_LATE {
+                        continue;
+                    }
+                    return Err(Error::Connection {
+                        server: store.server().to_owned(),
+                        cause: format!("answers take longer than the lease of {} s", how.ttl.as_secs_f64()),
+                    });
+                }
+                Ok(Attempt::Held(grant)) => {
+                    return Ok(WaitOutcome::Granted(Granted { grant, sent, due: sent + how.ttl / 3 }));
+                }
+                Ok(Attempt::Busy { place, blocked_for, holder }) => (place, blocked_for, holder),
+                Err(error @ Error::FailingOver { .. }) => {
+                    let since = *failing_since.get_or_insert(sent);
+                    if last || (since + FAIL_OVER.1).has_passed() {
+                        return Err(error);
+                    }
+                    if (how.interrupted)() {
+                        return Ok(WaitOutcome::Interrupted);
+                    }
+                    let pause = deadline.map_or(FAIL_OVER.0, |d| FAIL_OVER.0.min(d.remaining()));
+                    std::thread::sleep(pause);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            failing_since = None;
+            self.blocker.get_or_insert_with(|| Identity::decode(&holder));
+            if last {
+                return Ok(WaitOutcome::TimedOut);
+            }
+            claim.place = place;
+            self.place = place;
+            // Just after the blocking lease has run out is the time to find its holder dead.
+            let mut slice = SLICE.min(blocked_for + Duration::from_millis(5));
+            if let Some(deadline) = deadline {
+                slice = slice.min(deadline.remaining());
+            }
+            match store.await_grant(&claim, slice, how.interrupted) {
+                Ok(Wake::Granted(mut grant)) => {
+                    // The grant came after the attempt that found the lock busy, so its lease is
+                    // counted from there. With too little left the next attempt confirms it. No more
+                    // than what was asked for is believed in: the confirmation sets that.
+                    grant.lease = grant.lease.min(how.ttl);
+                    let left = (sent + grant.lease).remaining();
+                    if how.auto_renew && left > CONFIRM_NOW {
+                        let due = Instant::now() + CONFIRM_AFTER;
+                        return Ok(WaitOutcome::Granted(Granted { grant, sent, due }));
+                    }
+                    hold_off = HOLD_OFF.0;
+                }
+                Ok(Wake::Retry) => hold_off = HOLD_OFF.0,
+                Ok(Wake::Interrupted) => return Ok(WaitOutcome::Interrupted),
+                Err(refused @ Error::Server { .. }) => return Err(refused),
+                // If the server is gone, the next attempt says so.
+                Err(_) => {
+                    std::thread::sleep(slice.min(hold_off));
+                    hold_off = HOLD_OFF.1.min(hold_off * 2);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! What a backend has to do, and the words in which it is asked and answers.
+
+use std::time::Duration;
+
+use super::token::Token;
+use crate::error::{Loss, Result};
+use crate::key::LockName;
+use crate::report::{LockReport, Mode, ServerReport};
+use crate::wire::Pool;
+
+/// What one acquisition wants. The same claim is presented at every attempt.
+#[derive(Clone, Debug)]
+pub struct Claim<'a> {
+    /// The lock.
+    pub name: &'a LockName,
+    /// This acquisition's secret.
+    pub token: &'a Token,
+    /// Exclusive or shared. A holder that presents its token with the other mode converts, if it names
+    /// what it [converts](Self::converts).
+    pub mode: Mode,
+    /// The lease asked for.
+    pub ttl: Duration,
+    /// Encoded [`crate::Identity`] of who asks.
+    pub identity: &'a [u8],
+    /// Arrival rank that an earlier attempt was given; 0 at first. Keeps the claim's turn even
+    /// when the server has forgotten it.
+    pub place: u64,
+    /// The fencing token of the lock that is to be converted; 0 when none is. A request that arrives
+    /// late, from before a conversion, does not know it, and so cannot undo that.
+    pub converts: u64,
+}
+
+/// What to do when the lock is not free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfBusy {
+    /// Take or keep a place in the queue.
+    Queue,
+    /// Give up: remove the claim from the queue if it is there. The last try of a time-out.
+    GiveUp,
+    /// Queue at exactly [`Claim::place`], even what the claim holds: of several servers that are to
+    /// agree on one holder, each then gives the lock to whoever came first.
+    Yield,
+}
+
+/// The answer to an attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Attempt {
+    /// Held.
+    Held(Grant),
+    /// Somebody else has it.
+    Busy {
+        /// The claim's arrival rank, when it is queued.
+        place: u64,
+        /// What is left of the lease that blocks; the claim should ask again after it.
+        blocked_for: Duration,
+        /// Encoded identity of one who blocks.
+        holder: Box<[u8]>,
+    },
+}
+
+/// A lock given to a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The fencing token.
+    pub fence: u64,
+    /// The lease, counted from a moment that the *caller* knows to lie before the grant.
+    pub lease: Duration,
+}
+
+/// How a wait for a grant ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// The releasing holder handed the lock over.
+    Granted(Grant),
+    /// The time is up, or there is a reason to ask again.
+    Retry,
+    /// `interrupted` said so.
+    Interrupted,
+}
+
+/// What the server knew of a lock when its holder released or renewed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Still the holder's (a release that is repeated answers this, too).
+    Ours,
+    /// Not any more.
+    Lost(Loss),
+}
+
+/// What came of [`Store::break_lock`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// Whoever held it no longer does.
+    Yes,
+    /// Nobody held it.
+    Free,
+    /// Another holder has it by now than the one who was meant: nothing was done.
+    Another,
+}
+
+/// What [`Store::status`] reports.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreStatus {
+    /// `redis`, `local`, …
+    pub backend: &'static str,
+    /// The DSN without credentials.
+    pub dsn: String,
+    /// The server's version, when it is known without asking.
+    pub server_version: Option<String>,
+    /// The server's role (`master`, `slave`), when it is known.
+    pub server_role: Option<String>,
+    /// Connections open now, idle ones among them, and made and discarded since the start.
+    pub open: usize,
+    /// Idle in the pool.
+    pub idle: usize,
+    /// Made since the process started.
+    pub created: u64,
+    /// Dropped because of an error, or of too many.
+    pub discarded: u64,
+}
+
+impl StoreStatus {
+    /// The numbers of several servers together. Version and role are those of the first that told.
+    pub(crate) fn of<'a>(backend: &'static str, dsn: &str, pools: impl Iterator<Item = &'a Pool>) -> Self {
+        let mut all = Self { backend, dsn: dsn.to_owned(), ..Self::default() };
+        for pool in pools.map(Pool::status) {
+            all.server_version = all.server_version.or(pool.greeting.version);
+            all.server_role = all.server_role.or(pool.greeting.role);
+            all.open += pool.open;
+            all.idle += pool.idle;
+            all.created += pool.created;
+            all.discarded += pool.discarded;
+        }
+        all
+    }
+}
+
+/// A backend. All methods may be called from many threads at once. Where one says nothing of its errors: the server
+/// cannot be reached, or refuses.
+pub trait Store: Send + Sync {
+    /// One atomic try. One round trip.
+    ///
+    /// # Errors
+    /// The server cannot be reached or refuses. When the outcome of a command is unknown it has
+    /// been asked again, on a new connection, before this returns.
+    fn attempt(&self, claim: &Claim<'_>, if_busy: IfBusy) -> Result<Attempt>;
+
+    /// Sleeps until the queued claim is granted the lock, `slice` has passed or `interrupted` is
+    /// true. It is looked at before, and whenever a signal arrives; not in between, because
+    /// profilers raise PHP's interrupt flag many times a second.
+    ///
+    /// # Errors
+    /// The connection broke: ask with [`Store::attempt`], which also finds a grant that was lost
+    /// on the way.
+    fn await_grant(&self, claim: &Claim<'_>, slice: Duration, interrupted: &dyn Fn() -> bool)
+    -> Result<Wake>;
+
+    /// Gives the lock back and hands it to the next in the queue; or takes the claim out of the
+    /// queue. One round trip.
+    fn release(&self, name: &LockName, token: &Token) -> Result<Standing>;
+
+    /// Sets the lease to `ttl` from now, if the lock is still held. One round trip, on a
+    /// connection that no waiter can block.
+    fn renew(&self, name: &LockName, token: &Token, ttl: Duration) -> Result<Standing>;
+
+    /// Who holds and who waits; `None` when nobody holds it. One round trip.
+    fn info(&self, name: &LockName) -> Result<Option<LockReport>>;
+
+    /// The first `limit` by name of all held locks whose names start with `prefix`, sorted by name. Empty means
+    /// that none is held, and that the server was asked in the way in which locks ask it.
+    fn list(&self, prefix: &[u8], limit: usize) -> Result<Vec<LockReport>>;
+
+    /// Takes the lock away from whoever holds it; the next waiter gets it. One round trip. With the fencing
+    /// token of a [report](LockReport::fence) only if nobody has been let in since; that is decided where the
+    /// lock is, and in the same step.
+    fn break_lock(&self, name: &LockName, meant: Option<u64>) -> Result<Broken>;
+
+    /// What the servers that keep the locks say of themselves. A few round trips to each, one after
+    /// the other. Empty where there is no server.
+    fn servers(&self) -> Vec<ServerReport> {
+        Vec::new()
+    }
+
+    /// Removes what is remembered of a name that nobody holds or will ever use again, as far as that can be done.
+    fn forget(&self, name: &LockName);
+
+    /// What the servers that keep the locks say of themselves, and whether each of them grants a lock: one of a name of
+    /// its own is taken and given back, which is three round trips more than [`Store::servers`] makes.
+    /// Where there is no server, the reason why none can be had, if so.
+    fn examine(&self) -> Vec<ServerReport>;
+
+    /// What is known without asking the server, so that a status page never blocks.
+    fn status(&self) -> StoreStatus;
+
+    /// Where the locks live, for messages, without credentials.
+    fn server(&self) -> &str;
+
+    /// Closes idle connections. Called when the process ends.
+    fn close(&self) {}
+}

@@ -1,0 +1,147 @@
+//! The directory in which the locks are: whose it is, and its own lock.
+
+use std::fs::{self, DirBuilder, File};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{CWD, FlockOperation, Mode as FileMode, OFlags, flock, fstat, major, minor, openat};
+use rustix::io::Errno;
+
+use crate::clock::Instant;
+use crate::error::{Error, Result};
+use crate::text;
+
+/// The default directory's place: no setting of the environment moves it, because php-fpm and the command line have
+/// environments of their own.
+const DEFAULT_PARENT: &str = "/tmp";
+
+/// Between two tries to lock the directory: at first, at most.
+const PAUSE: (Duration, Duration) = (Duration::from_micros(20), Duration::from_millis(1));
+
+/// All files are the user's own.
+pub(super) const PRIVATE: FileMode = FileMode::from_raw_mode(0o600);
+
+pub(super) struct Directory {
+    pub(super) path: PathBuf,
+    pub(super) label: String,
+    /// How long to wait for those who are at work in it.
+    patience: Duration,
+}
+
+/// The directory, open and locked. Unlocked when it is dropped.
+pub(super) struct Entered {
+    pub(super) dir: OwnedFd,
+    pub(super) lock: File,
+}
+
+impl Directory {
+    /// By default one of the user's own in /tmp. No I/O.
+    pub(super) fn new(path: Option<PathBuf>, patience: Duration) -> Self {
+        let label = path.as_ref().map_or("local:".to_owned(), |path| format!("local://{}", text::path(path)));
+        let path = path.unwrap_or_else(|| {
+            let user = rustix::process::geteuid().as_raw();
+            Path::new(DEFAULT_PARENT).join(format!("cluster_lock-{user}"))
+        });
+        Self { path, label, patience }
+    }
+
+    /// Locks the directory, which is made if it is missing.
+    pub(super) fn enter(&self) -> Result<Entered> {
+        let (dir, file) = match self.open() {
+            // It was removed this instant.
+            Err((_, Errno::NOENT)) => self.open(),
+            outcome => outcome,
+        }
+        .map_err(|(error, _)| error)?;
+        self.wait_for(&file)?;
+        Ok(Entered { dir, lock: file.into() })
+    }
+
+    /// Takes the kernel's lock. Its own wait has no time-out.
+    fn wait_for(&self, file: &OwnedFd) -> Result<()> {
+        let deadline = Instant::now() + self.patience;
+        let (mut pause, most) = PAUSE;
+        loop {
+            match flock(file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(()),
+                Err(Errno::WOULDBLOCK) if deadline.has_passed() => {
+                    let cause = format!(
+                        "for {:.1} s it has been locked by {}, which takes far less unless it is stopped",
+                        self.patience.as_secs_f64(),
+                        who_locks(file),
+                    );
+                    return Err(self.failed("lock", "lock", std::io::Error::other(cause)));
+                }
+                Err(Errno::WOULDBLOCK) => {
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(most);
+                }
+                Err(Errno::INTR) => {}
+                Err(e) => return Err(self.failed("lock", "lock", e)),
+            }
+        }
+    }
+
+    /// Opens the directory, which must be ours alone, and the file in it that stands for its lock.
+    fn open(&self) -> std::result::Result<(OwnedFd, OwnedFd), (Error, Errno)> {
+        let told = |what, name| move |e| (self.failed(what, name, e), e);
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut dir = openat(CWD, &self.path, flags, FileMode::empty());
+        if matches!(dir, Err(Errno::NOENT)) {
+            let made = DirBuilder::new().mode(0o700).recursive(true).create(&self.path);
+            made.map_err(|e| told("create", "")(Errno::from_io_error(&e).unwrap_or(Errno::IO)))?;
+            dir = openat(CWD, &self.path, flags, FileMode::empty());
+        }
+        let dir = match dir {
+            Err(e @ (Errno::NOTDIR | Errno::LOOP)) => return Err((self.not_ours(), e)),
+            outcome => outcome.map_err(told("open", ""))?,
+        };
+        let stat = fstat(&dir).map_err(told("look at", ""))?;
+        if stat.st_uid != rustix::process::geteuid().as_raw() || stat.st_mode & 0o022 != 0 {
+            return Err((self.not_ours(), Errno::PERM));
+        }
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file = openat(&dir, "lock", flags, PRIVATE).map_err(told("open", "lock"))?;
+        Ok((dir, file))
+    }
+
+    fn not_ours(&self) -> Error {
+        Error::Config(format!(
+            "{}: {} must be a directory that belongs to the user of this process and that nobody else can \
+             write to",
+            self.label,
+            text::path(&self.path)
+        ))
+    }
+
+    pub(super) fn failed(&self, what: &str, name: &str, error: impl Into<std::io::Error>) -> Error {
+        let path = text::path(&if name.is_empty() { self.path.clone() } else { self.path.join(name) });
+        Error::Connection {
+            server: self.label.clone(),
+            cause: format!("cannot {what} {path}: {}", error.into()),
+        }
+    }
+}
+
+/// Who has the kernel's lock on a file, as /proc tells: one process of several.
+fn who_locks(file: &OwnedFd) -> String {
+    let found = fstat(file).ok().and_then(|stat| {
+        let device = format!("{:02x}:{:02x}", major(stat.st_dev), minor(stat.st_dev));
+        let file = format!("{device}:{}", stat.st_ino);
+        let locks = fs::read_to_string("/proc/locks").ok()?;
+        // `7: FLOCK  ADVISORY  WRITE 1234 fd:01:5678 0 EOF`; one who waits has an arrow before FLOCK.
+        locks.lines().find_map(|line| match line.split_whitespace().collect::<Vec<_>>()[..] {
+            [_, "FLOCK", _, "WRITE", pid, locked, ..] if locked == file => Some(pid.to_owned()),
+            _ => None,
+        })
+    });
+    found.map_or("another process".to_owned(), |pid| {
+        let command = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        match command.trim() {
+            "" => format!("pid {pid}"),
+            command => format!("pid {pid} ({})", text::said(command)),
+        }
+    })
+}

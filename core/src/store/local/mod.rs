@@ -1,0 +1,177 @@
+//! Locks on one host, without a server: for development, and for a laptop.
+//!
+//! A directory holds one small file a lock, replaced by rename under the directory's kernel lock
+//! (`flock(2)`, held for microseconds), and one named pipe a waiter, in which it sleeps. The rules
+//! are [`Machine`](super::machine::Machine)'s, the same as in Redis. A process that dies in a step leaves the old state:
+//! the kernel frees its lock. One that stands still in it is named to those who wait, and not waited for
+//! without end.
+//!
+//! The default directory is one in /tmp, where everybody may make another when it is gone (a cleaner of old
+//! files, say). So each step opens it, checks whose it is, and does all else relative to what it has opened.
+//!
+//! What locks leave is removed by whoever makes a new one, a few files at a time: the directory is one for all
+//! names, so whoever looked through all of it would let all others wait.
+
+mod directory;
+mod pipes;
+mod records;
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use once_cell::sync::OnceCell;
+
+use super::first::First;
+use super::machine::{Effects, Now};
+use super::{Attempt, Broken, Claim, IfBusy, Standing, Store, StoreStatus, Token, Wake, trial_name, try_out};
+use crate::clock::{Instant, unix_micros};
+use crate::error::{Error, Result};
+use crate::key::LockName;
+use crate::poll::{self, Readiness};
+use crate::report::{LockReport, ServerReport};
+use crate::settings::Config;
+use directory::Directory;
+use pipes::Pipes;
+use records::Records;
+
+/// See [`Store`].
+pub struct LocalStore {
+    directory: Directory,
+    prefix: String,
+    /// The kernel's boot id, once it was asked for. Empty: it cannot be known (a `chroot` without /proc).
+    boot: OnceCell<String>,
+    pipes: Pipes,
+}
+
+impl LocalStore {
+    /// A store in a directory, by default one of the user's own in /tmp. No I/O.
+    pub fn new(dir: Option<PathBuf>, config: &Config) -> Self {
+        Self {
+            directory: Directory::new(dir, config.command_timeout),
+            prefix: config.prefix.clone(),
+            boot: OnceCell::new(),
+            pipes: Pipes::default(),
+        }
+    }
+
+    /// Locks the directory.
+    fn lock(&self) -> Result<Records<'_>> {
+        let entered = self.directory.enter()?;
+        let boot = self.boot.get_or_init(|| {
+            fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+        });
+        let now = Now { lease_ms: Instant::now().as_nanos() / 1_000_000, unix_us: unix_micros() };
+        Ok(Records { directory: &self.directory, entered, prefix: &self.prefix, boot, now })
+    }
+}
+
+impl Store for LocalStore {
+    fn attempt(&self, claim: &Claim<'_>, if_busy: IfBusy) -> Result<Attempt> {
+        let locked = self.lock()?;
+        let attempt = locked.step(claim.name, |m, _| m.attempt(locked.now, claim, if_busy))?;
+        // Nobody can grant it anything until the directory is unlocked.
+        if if_busy != IfBusy::GiveUp && matches!(attempt, Attempt::Busy { .. }) {
+            self.pipes.open(&self.directory, &locked.entered.dir, claim.token)?;
+        }
+        if if_busy == IfBusy::GiveUp || matches!(attempt, Attempt::Held(_)) {
+            self.pipes.close(&self.directory, claim.token);
+        }
+        Ok(attempt)
+    }
+
+    fn await_grant(
+        &self,
+        claim: &Claim<'_>,
+        slice: Duration,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<Wake> {
+        let Some(pipe) = self.pipes.of(claim.token) else { return Ok(Wake::Retry) };
+        if interrupted() {
+            return Ok(Wake::Interrupted);
+        }
+        match poll::until_readable(&pipe, slice, interrupted)
+            .map_err(|e| self.directory.failed("wait in", "", e))?
+        {
+            Readiness::Ready => {}
+            Readiness::TimedOut => return Ok(Wake::Retry),
+            Readiness::Interrupted => return Ok(Wake::Interrupted),
+        }
+        let grant = pipes::mail(pipe);
+        if grant.is_some() {
+            self.pipes.close(&self.directory, claim.token);
+        }
+        Ok(grant.map_or(Wake::Retry, Wake::Granted))
+    }
+
+    fn release(&self, name: &LockName, token: &Token) -> Result<Standing> {
+        let locked = self.lock()?;
+        let standing = locked.step(name, |m, known| m.release(locked.now, token.as_bytes(), known))?;
+        self.pipes.close(&self.directory, token);
+        Ok(standing)
+    }
+
+    fn renew(&self, name: &LockName, token: &Token, ttl: Duration) -> Result<Standing> {
+        let locked = self.lock()?;
+        locked.step(name, |m, known| (m.renew(locked.now, token.as_bytes(), ttl, known), Effects::default()))
+    }
+
+    fn info(&self, name: &LockName) -> Result<Option<LockReport>> {
+        let locked = self.lock()?;
+        let record = locked.read(&locked.file(name))?;
+        Ok(record.and_then(|r| r.machine.report(locked.now, name)))
+    }
+
+    fn list(&self, prefix: &[u8], limit: usize) -> Result<Vec<LockReport>> {
+        let locked = self.lock()?;
+        // Nobody has to wait while all of them are read.
+        locked.unlock();
+        let mut first = First::new(limit);
+        for file in locked.lock_files() {
+            if let Ok(Some(record)) = locked.read(&file)
+                && record.name.starts_with(prefix)
+                && let Ok(name) = LockName::new(&record.name)
+                && locked.file(&name) == file
+                && first.wants(&name)
+                && let Some(report) = record.machine.report(locked.now, &name)
+            {
+                first.add(report);
+            }
+        }
+        Ok(first.sorted())
+    }
+
+    fn break_lock(&self, name: &LockName, meant: Option<u64>) -> Result<Broken> {
+        let locked = self.lock()?;
+        let file = locked.file(name);
+        if meant.is_none() && locked.read(&file).is_err() {
+            locked.remove(&file);
+            return Ok(Broken::Yes);
+        }
+        locked.step(name, |m, _| m.break_lock(locked.now, meant))
+    }
+
+    fn forget(&self, name: &LockName) {
+        if let Ok(locked) = self.lock() {
+            locked.remove(&locked.file(name));
+        }
+    }
+
+    fn examine(&self) -> Vec<ServerReport> {
+        let tried = trial_name().and_then(|name| try_out(self, &name));
+        let told = |error: Error| ServerReport {
+            server: self.directory.label.clone(),
+            error: Some(error.cause()),
+            ..ServerReport::default()
+        };
+        tried.err().map(told).into_iter().collect()
+    }
+
+    fn status(&self) -> StoreStatus {
+        StoreStatus { backend: "local", dsn: self.directory.label.clone(), ..StoreStatus::default() }
+    }
+
+    fn server(&self) -> &str {
+        &self.directory.label
+    }
+}

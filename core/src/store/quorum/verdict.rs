@@ -1,0 +1,51 @@
+//! A lock that is given back, and what a majority says of one that was held.
+
+use super::members::Members;
+use super::round::{Kind, Round};
+use crate::error::{Loss, Result};
+use crate::key::LockName;
+use crate::store::redis::reply;
+use crate::store::redis::script::RELEASE;
+use crate::store::{Standing, Token};
+
+/// What the servers say of a token, and whether they were asked twice.
+pub(super) fn standings(round: &Round) -> impl Iterator<Item = (Standing, bool)> {
+    round
+        .answers
+        .iter()
+        .flatten()
+        .filter_map(|answer| Some((reply::standing(answer.said.as_ref().ok()?)?, answer.again)))
+}
+
+/// What a majority says of a lock that was held.
+pub(super) fn verdict(members: &Members, round: &Round, released: bool) -> Result<Standing> {
+    let mut losses: Vec<Loss> = Vec::new();
+    let mut ours = 0;
+    for (standing, again) in standings(round) {
+        match standing {
+            Standing::Ours => ours += 1,
+            // As on a single server: the first try, whose reply was lost, released it.
+            Standing::Lost(Loss::Superseded) if released && again => ours += 1,
+            Standing::Lost(loss) => losses.push(loss),
+        }
+    }
+    if ours >= members.majority() {
+        return Ok(Standing::Ours);
+    }
+    let most = losses.iter().max_by_key(|loss| losses.iter().filter(|other| other == loss).count());
+    match most {
+        // Those that did not answer cannot make up a majority any more.
+        Some(loss) if members.nodes.len() - losses.len() < members.majority() => {
+            Ok(Standing::Lost(loss.clone()))
+        }
+        _ => Err(members.no_majority(round)),
+    }
+}
+
+/// Takes a claim out of all servers, as far as they can be reached.
+pub(super) fn part_with(members: &Members, name: &LockName, token: &Token) -> Round {
+    let majority = members.majority();
+    members.run(&RELEASE, name, &[token.as_bytes()], Kind::Parting, |round| {
+        standings(round).filter(|(standing, _)| *standing == Standing::Ours).count() >= majority
+    })
+}

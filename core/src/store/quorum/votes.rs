@@ -1,0 +1,94 @@
+//! One attempt at all servers, counted.
+
+use std::time::Duration;
+
+use redis::Value;
+
+use super::members::Members;
+use super::round::{Kind, Round};
+use crate::clock::{Instant, millis, unix_micros};
+use crate::error::Result;
+use crate::key::LockName;
+use crate::store::redis::reply;
+use crate::store::redis::script::{self, ACQUIRE, RENEW};
+use crate::store::{Attempt, Claim, IfBusy, Token};
+
+/// How far ahead of this machine's clock a proposed fencing token is: more than the clocks of machines
+/// that keep time differ, and a command takes.
+const AHEAD_US: u64 = 5_000;
+
+/// While the servers have not agreed on a holder: when to ask again, at the earliest and at the latest.
+const UNDECIDED: (u64, u64) = (5, 60);
+
+/// What all servers said to an attempt.
+pub(super) struct Votes {
+    /// The fencing tokens of those that granted it, by server.
+    pub(super) granted: Vec<Option<u64>>,
+    /// Of those that did not: arrival rank, what is left of the lease that blocks, who holds.
+    pub(super) busy: Vec<(u64, Duration, Box<[u8]>)>,
+}
+
+impl Votes {
+    pub(super) fn count(&self) -> usize {
+        self.granted.iter().flatten().count()
+    }
+
+    /// One attempt everywhere.
+    pub(super) fn cast(members: &Members, claim: &Claim<'_>, if_busy: IfBusy) -> Result<Self> {
+        let (all, majority) = (members.nodes.len(), members.majority());
+        let fence = Some(unix_micros().saturating_add(AHEAD_US));
+        let granted = |round: &Round| round.values().filter(|(_, v)| matches!(v, Value::Int(_))).count();
+        let round = script::with_acquire(claim, if_busy, fence, |argv| {
+            members.run(&ACQUIRE, claim.name, argv, Kind::Step, |round| {
+                let granted = granted(round);
+                let (answered, failed) = (round.values().count(), round.errors().count());
+                // Decided for us; decided against us; or not to be decided.
+                granted >= majority
+                    || (answered >= majority && granted + round.pending() < majority)
+                    || failed > all - majority
+            })
+        });
+        let mut votes = Self { granted: vec![None; all], busy: Vec::new() };
+        for (i, value) in round.values() {
+            match (reply::attempt(value, claim.ttl), votes.granted.get_mut(i), members.nodes.get(i)) {
+                (Some(Attempt::Held(grant)), Some(granted), _) => *granted = Some(grant.fence),
+                (Some(Attempt::Busy { place, blocked_for, holder }), ..) => {
+                    votes.busy.push((place, blocked_for, holder));
+                }
+                (None, _, Some(node)) => return Err(node.pool.nonsense("acquire", value)),
+                _ => {}
+            }
+        }
+        if votes.count() + votes.busy.len() < majority {
+            return Err(members.no_majority(&round));
+        }
+        Ok(votes)
+    }
+
+    /// When a claim that is busy should ask again at the latest.
+    pub(super) fn blocked_for(&self, members: &Members) -> Duration {
+        let same = |holder: &[u8]| self.busy.iter().filter(|(_, _, other)| **other == *holder).count();
+        if !self.busy.iter().any(|(_, _, holder)| same(holder) >= members.majority()) && self.count() > 0 {
+            let (least, most) = UNDECIDED;
+            return Duration::from_millis(least + Instant::now().as_nanos() / 1000 % (most - least));
+        }
+        let mut left: Vec<Duration> = self.busy.iter().map(|(_, left, _)| *left).collect();
+        left.sort_unstable();
+        // So many more have to come free.
+        let lacking = members.majority().saturating_sub(self.count()).max(1);
+        left.get(lacking - 1).or(left.last()).copied().unwrap_or_default()
+    }
+}
+
+/// Has a majority agree that `fence` was given out, and the lease begin anew. False: there is no
+/// majority that the lock is held on.
+pub(super) fn confirm(members: &Members, name: &LockName, token: &Token, ttl: Duration, fence: u64) -> bool {
+    let (ttl, fence) = (millis(ttl).to_string(), fence.to_string());
+    let majority = members.majority();
+    let argv: [&[u8]; 3] = [token.as_bytes(), ttl.as_bytes(), fence.as_bytes()];
+    let ours = |round: &Round| round.values().filter(|(_, value)| **value == Value::Int(1)).count();
+    let round = members.run(&RENEW, name, &argv, Kind::Step, |round| {
+        ours(round) >= majority || ours(round) + round.pending() < majority
+    });
+    ours(&round) >= majority
+}

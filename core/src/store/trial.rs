@@ -1,0 +1,31 @@
+//! A lock that is taken to see whether locks can be had.
+
+use std::time::Duration;
+
+use super::backend::{Claim, IfBusy, Standing, Store};
+use super::token::Token;
+use crate::error::{Error, Result};
+use crate::key::LockName;
+use crate::report::Mode;
+
+/// What [`try_out`] takes is free after this long, if it cannot be given back.
+const TRIAL_LEASE: Duration = Duration::from_secs(1);
+
+/// A name that is nobody's, for [`try_out`].
+pub(crate) fn trial_name() -> Result<LockName> {
+    LockName::new(&[b"cluster_lock:trial:", Token::random().as_bytes()].concat())
+}
+
+/// Takes a free lock of a trial's name and gives it back: whether locks can be had, now. Three round trips; nothing is
+/// left of it.
+pub(crate) fn try_out(store: &(impl Store + ?Sized), name: &LockName) -> Result<()> {
+    let token = Token::random();
+    let (mode, ttl) = (Mode::Exclusive, TRIAL_LEASE);
+    let claim = Claim { name, token: &token, mode, ttl, identity: b"{}", place: 0, converts: 0 };
+    let outcome = store.attempt(&claim, IfBusy::GiveUp).and_then(|_| store.release(name, &token));
+    store.forget(name);
+    match outcome? {
+        Standing::Ours => Ok(()),
+        Standing::Lost(loss) => Err(Error::Lost(loss)),
+    }
+}
