@@ -13,18 +13,16 @@
 use std::ffi::c_int;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use cluster_lock_core::file::{FlockMode, Inode, KernelLock, OpenFile, kernel_unlock, try_kernel_lock};
 use cluster_lock_core::{Engine, Error, Lease, LockName, Mode, nfs};
 
-use crate::functions::{default_ttl, given_back};
-use crate::reply::{Blocker, Class, Reply, Value, about, slow};
-use crate::request::{self, Asked, Given, NO_OBJECT, Request, Turn, Wish};
-use crate::settings;
-use crate::{ffi, info};
+use super::{Asked, Given, NO_OBJECT, Request, Turn, Wish, given_back};
+use crate::reply::{Class, Reply, Value};
+use crate::words::{self, Blocker, about};
+use crate::{counters, php, request, settings};
 
 /// Between two tries for a kernel lock that somebody without the extension holds: at first, at most.
 /// A kernel's own wait cannot be given a time-out, and on NFS it polls at up to 30 s.
@@ -33,10 +31,6 @@ const POLL: (Duration, Duration) = (Duration::from_millis(1), Duration::from_mil
 /// Linux's numbers, which PHP's `errno` is compared with.
 const EIO: i64 = 5;
 const EWOULDBLOCK: i64 = 11;
-
-/// Files locked, and those of them by interception, since the process began.
-static LOCKED: AtomicU64 = AtomicU64::new(0);
-static INTERCEPTED: AtomicU64 = AtomicU64::new(0);
 
 /// One stream on an open file.
 #[derive(Clone, Copy, Debug)]
@@ -56,12 +50,12 @@ impl Handle {
     /// The kernel's lock is the open file's: a program that inherits the descriptor and goes on running would keep it,
     /// whatever becomes of this process.
     fn seal(&mut self) {
-        self.sealed |= ffi::set_inherited(self.fd, false);
+        self.sealed |= php::set_inherited(self.fd, false);
     }
 
     fn unseal(&mut self) {
         if std::mem::take(&mut self.sealed) {
-            ffi::set_inherited(self.fd, true);
+            php::set_inherited(self.fd, true);
         }
     }
 }
@@ -154,8 +148,7 @@ pub(crate) fn begin(handle: Handle, file: impl AsFd + Copy, typed: &Path, asking
         if inode.is_none() {
             // Whoever opens it again shall find what is there now.
             nfs::refresh_path(&path);
-            let why = "another node has replaced or deleted the file: open it again (stale file handle)";
-            return errno(EIO).warn(about(&name, why));
+            return errno(EIO).warn(about(&name, words::STALE));
         }
         let (timeout, flock_mode) = settings::with(|s| (s.values.timeout, s.values.flock_mode));
         let timeout = if asking.at_once { Some(Duration::ZERO) } else { timeout };
@@ -164,7 +157,7 @@ pub(crate) fn begin(handle: Handle, file: impl AsFd + Copy, typed: &Path, asking
             name,
             path,
             handle,
-            wish: Wish::new(asking.mode, timeout, default_ttl()),
+            wish: Wish::new(asking.mode, timeout, settings::ttl()),
             flock_mode,
             inode,
             network: nfs::is_network(file),
@@ -190,7 +183,7 @@ pub(crate) fn take(id: u64, file: impl AsFd + Copy) -> Reply {
             Step::Done(reply) => taking.told(reply),
             Step::Interrupted => {
                 request.takings.insert(id, taking);
-                Reply::from(Value::Again).id(id)
+                Reply::again(id)
             }
         }
     })
@@ -257,7 +250,7 @@ impl Request {
     /// The lock of a stream's open file. A stream that is new to it may share it all the same.
     fn file_lock(&mut self, handle: Handle) -> Option<&mut FileLock> {
         let known = self.file_locks.iter().position(|lock| lock.has(handle.stream));
-        let shares = |lock: &FileLock| lock.handles.iter().any(|h| ffi::is_same_open_file(h.fd, handle.fd));
+        let shares = |lock: &FileLock| lock.handles.iter().any(|h| php::is_same_open_file(h.fd, handle.fd));
         let index = known.or_else(|| self.file_locks.iter().position(shares))?;
         self.file_locks.get_mut(index)
     }
@@ -289,7 +282,7 @@ impl FileLock {
     /// Sends what was written to a network file's server; what went wrong, in words.
     fn flush(&self, file: impl AsFd) -> Option<String> {
         let error = self.network.then(|| nfs::flush(file).err())??;
-        Some(format!("what was written under the lock may be lost: {error}"))
+        Some(words::not_flushed(error))
     }
 
     /// `file` is `None` when it is closed already.
@@ -300,7 +293,7 @@ impl FileLock {
             if self.kernel
                 && let Err(error) = kernel_unlock(file)
             {
-                trouble.get_or_insert_with(|| format!("the kernel's lock was not given back: {error}"));
+                trouble.get_or_insert_with(|| words::kernel_kept(error));
             }
             self.handles.iter_mut().for_each(Handle::unseal);
         }
@@ -334,7 +327,7 @@ impl Taking {
             && !self.kernel
             && let Err(error) = nfs::refresh(file)
         {
-            return self.failed(file, format!("what this node has cached cannot be refreshed: {error}"));
+            return self.failed(file, words::not_refreshed(error));
         }
         let lease = match self.cluster.take() {
             Some(Cluster::Held(lease)) => Some(lease),
@@ -379,7 +372,7 @@ impl Taking {
                 return Err(self.failed(file, error));
             }
             (Err(error), _) if self.flock_mode == FlockMode::Gate => {
-                self.warning = Some(format!("{error}; falling back on the kernel's lock alone"));
+                self.warning = Some(words::kernel_alone(&error));
                 Some(Cluster::Unavailable)
             }
             (Err(error), _) => return Err(self.failed(file, error)),
@@ -417,7 +410,7 @@ impl Taking {
         self.take_over(&lock);
         let mut lease = lock.lease.take();
         if let Some(loss) = loss {
-            self.warning = Some(format!("it was held and is lost: {loss}"));
+            self.warning = Some(words::lost_before(&loss));
             // The server may still count it as ours, and would let us wait for ourselves.
             let _ = lease.take().map(Lease::release);
         }
@@ -483,19 +476,14 @@ impl Taking {
                 Ok(KernelLock::NotOpenForIt)
                     if self.network && matches!(self.cluster, Some(Cluster::Held(_))) =>
                 {
-                    self.log.push(format!(
-                        "cluster_lock: lock \"{}\" is held without the kernel's lock, which NFS does not give on a \
-                         file opened only for {}",
-                        self.name,
-                        if self.wish.mode == Mode::Exclusive { "reading" } else { "writing" },
-                    ));
+                    self.log.push(words::without_kernel(&self.name, self.wish.mode));
                     self.kernel = false;
                     return Ok(());
                 }
                 Ok(KernelLock::NotOpenForIt) => {
-                    return Err(self.failed(file, "the kernel's flock() failed: not open for that"));
+                    return Err(self.failed(file, words::NOT_OPEN_FOR_IT));
                 }
-                Err(error) => return Err(self.failed(file, format!("the kernel's flock() failed: {error}"))),
+                Err(error) => return Err(self.failed(file, words::kernel_failed(error))),
             }
             // Under another name: a hard link, or before it was renamed.
             let own =
@@ -508,7 +496,7 @@ impl Taking {
             if left.is_some_and(|left| left.is_zero()) {
                 return Err(self.timed_out(file));
             }
-            if ffi::interrupted() {
+            if php::interrupted() {
                 return Err(Step::Interrupted);
             }
             thread::sleep(left.map_or(pause, |left| left.min(pause)));
@@ -522,8 +510,7 @@ impl Taking {
         if !self.asking.loud {
             return Step::Done(reply);
         }
-        let by = self.blocker.as_ref().map(|blocker| format!("; {blocker}")).unwrap_or_default();
-        let message = format!("not acquired within {:.1} s{by}", self.wish.started.elapsed().as_secs_f64());
+        let message = words::timed_out(self.wish.started.elapsed(), self.blocker.as_ref());
         Step::Done(reply.warn(about(&self.name, message)))
     }
 
@@ -552,11 +539,10 @@ impl Taking {
     fn told(mut self, reply: Reply) -> Reply {
         let (waited, limit) = (self.wish.started.elapsed(), settings::with(|s| s.values.slow_wait));
         if self.blocker.is_some() && limit.is_some_and(|limit| waited > limit) {
-            self.log.push(slow(&self.name, Some(&self.path), waited, self.blocker.as_ref()));
+            self.log.push(words::slow(&self.name, Some(&self.path), waited, self.blocker.as_ref()));
         }
         if matches!(reply.value, Value::True) {
-            LOCKED.fetch_add(1, Ordering::Relaxed);
-            INTERCEPTED.fetch_add(u64::from(!self.asking.by_name), Ordering::Relaxed);
+            counters::count_flock(!self.asking.by_name);
         }
         let log = (!self.log.is_empty()).then(|| self.log.join("; "));
         match self.warning {
@@ -565,10 +551,4 @@ impl Taking {
         }
         .log(log)
     }
-}
-
-/// For the status.
-pub(crate) fn counts() -> [(&'static str, i64); 2] {
-    [("flocks", &LOCKED), ("intercepted", &INTERCEPTED)]
-        .map(|(name, counter)| (name, info::int(counter.load(Ordering::Relaxed))))
 }

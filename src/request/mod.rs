@@ -13,11 +13,19 @@ use cluster_lock_core::{
     Standing,
 };
 
-use crate::file_lock::{FileLock, Taking};
-use crate::file_write::Write;
-use crate::lock_object::Object;
-use crate::reply::Blocker;
-use crate::{ffi, reply, settings};
+use crate::php::{self, Fiber, NO_FIBER};
+use crate::reply::Class;
+use crate::settings;
+use crate::words::{self, Blocker, about};
+
+pub(crate) mod files;
+pub(crate) mod names;
+pub(crate) mod objects;
+pub(crate) mod writes;
+
+use files::{FileLock, Taking};
+use objects::Object;
+use writes::Write;
 
 /// How a lock is wanted.
 #[derive(Clone, Copy)]
@@ -93,17 +101,12 @@ pub(crate) const NO_OBJECT: u64 = 0;
 /// What `cluster_lock()` holds.
 struct Held {
     id: u64,
-    /// Whose it is.
+    /// Whose it is: each fiber is its own, and what is not in a fiber is the request.
     fiber: Fiber,
     lease: Lease,
     /// Unlocks needed.
     depth: u32,
 }
-
-/// Who holds a lock by its name: each fiber is its own, and what is not in a fiber is the request, [`REQUEST_ITSELF`].
-pub(crate) type Fiber = usize;
-
-const REQUEST_ITSELF: Fiber = 0;
 
 /// A wait that PHP has interrupted.
 struct Waiting {
@@ -132,6 +135,17 @@ impl From<Standing> for Given {
             Standing::Ours => Self::Ours,
             Standing::Lost(loss) => Self::Lost(loss),
         }
+    }
+}
+
+/// The end of a hold: what PHP is told of it, when that is not what it should be.
+fn given_back(name: &LockName, given: Result<Given>) -> std::result::Result<(), (Class, String)> {
+    match given {
+        Ok(Given::Ours) => Ok(()),
+        Ok(Given::NotHeld) => Err((Class::Lock, about(name, words::NOT_HELD))),
+        Ok(Given::OtherFiber) => Err((Class::Lock, about(name, words::OTHER_FIBER))),
+        Ok(Given::Lost(loss)) => Err((Class::Lost, about(name, words::lost_at_the_end(&loss)))),
+        Err(error) => Err((Class::of(&error), about(name, words::not_given_back(&error)))),
     }
 }
 
@@ -205,6 +219,14 @@ pub(crate) fn with<T>(work: impl FnOnce(&mut Request) -> T) -> T {
     })
 }
 
+/// Gives up a wait that was interrupted.
+pub(crate) fn give_up(wait: u64) {
+    let (_pending, taking) = with(|request| request.end_wait(wait));
+    if let Some(taking) = taking {
+        taking.abandon();
+    }
+}
+
 impl Request {
     /// An id that this process has never used: a stale one finds nothing.
     pub(crate) fn new_id(&mut self) -> u64 {
@@ -245,7 +267,7 @@ impl Request {
     /// Acquires for `cluster_lock()` and those that nest in it. `resume` is the number of a wait that
     /// was interrupted, or 0.
     pub(crate) fn lock(&mut self, name: &LockName, wish: &Wish, resume: u64) -> Asked {
-        let fiber = ffi::fiber();
+        let fiber = php::fiber();
         let waiting = self.waits.remove(&resume);
         let wish =
             &Wish { started: waiting.as_ref().map_or(wish.started, |waiting| waiting.started), ..*wish };
@@ -270,7 +292,7 @@ impl Request {
         let Some(held) = self.locks.get_mut(name) else {
             return self.lock_anew(name, wish);
         };
-        if ffi::in_coroutine() {
+        if php::in_coroutine() {
             return Err(Error::Coroutine).into();
         }
         if held.fiber != fiber && held.lease.is_held() {
@@ -350,7 +372,7 @@ impl Request {
             return asked;
         };
         let id = id.unwrap_or_else(|| self.new_id());
-        self.locks.insert(name.clone(), Held { id, fiber: ffi::fiber(), lease, depth });
+        self.locks.insert(name.clone(), Held { id, fiber: php::fiber(), lease, depth });
         Asked { turn: Ok(Turn::Held(id)), ..asked }
     }
 
@@ -364,7 +386,7 @@ impl Request {
         let (auto_renew, max_hold, slow_wait) =
             settings::with(|s| (s.values.auto_renew, s.values.max_hold, s.values.slow_wait));
         let slow = |waited: Duration, blocker: Option<&Blocker>| {
-            slow_wait.filter(|limit| waited > *limit).map(|_| reply::slow(name, None, waited, blocker))
+            slow_wait.filter(|limit| waited > *limit).map(|_| words::slow(name, None, waited, blocker))
         };
         let acquired = ask(&Acquire {
             mode: wish.mode,
@@ -373,7 +395,7 @@ impl Request {
             auto_renew,
             max_hold,
             identity: self.identity.as_deref().unwrap_or_default(),
-            interrupted: &ffi::interrupted,
+            interrupted: &php::interrupted,
         });
         match acquired {
             Ok(Acquired::Held { lease, waited, blocker }) => {
@@ -424,7 +446,7 @@ impl Request {
     /// Refuses a wait that only this request itself could end: another of its handles holds the
     /// name, in a mode that excludes the wish, for longer than the wait. Refuses coroutines anything.
     pub(crate) fn refusal(&self, name: &LockName, wish: &Wish, object: Option<u64>) -> Option<Result<Turn>> {
-        if ffi::in_coroutine() {
+        if php::in_coroutine() {
             return Some(Err(Error::Coroutine));
         }
         let function = self.locks.get(name).filter(|_| object.is_some()).map(|held| &held.lease);
@@ -449,12 +471,12 @@ impl Request {
     /// A fiber has ended: what it still holds is the request's.
     pub(crate) fn fiber_ended(&mut self, fiber: Fiber) {
         let held = self.locks.values_mut().filter(|held| held.fiber == fiber);
-        held.for_each(|held| held.fiber = REQUEST_ITSELF);
+        held.for_each(|held| held.fiber = NO_FIBER);
     }
 
     /// Gives back what [`Request::lock`] acquired; with `id` only if it is still that entry.
     pub(crate) fn unlock(&mut self, name: &LockName, id: Option<u64>) -> Result<Given> {
-        let fiber = ffi::fiber();
+        let fiber = php::fiber();
         let Some(held) = self.locks.get_mut(name).filter(|held| id.is_none_or(|id| id == held.id)) else {
             return Ok(Given::NotHeld);
         };
@@ -478,7 +500,7 @@ impl Request {
 
     /// The same, and its entry, which is another one when it has been given back and taken again.
     pub(crate) fn hold(&self, name: &LockName) -> Option<(u64, &Lease)> {
-        self.locks.get(name).filter(|held| held.fiber == ffi::fiber()).map(|held| (held.id, &held.lease))
+        self.locks.get(name).filter(|held| held.fiber == php::fiber()).map(|held| (held.id, &held.lease))
     }
 
     /// The leases of locks on files with this name.
