@@ -17,9 +17,9 @@ use std::thread;
 use std::time::Duration;
 
 use cluster_lock_core::file::{FlockMode, Inode, KernelLock, OpenFile, kernel_unlock, try_kernel_lock};
-use cluster_lock_core::{Engine, Error, Lease, LockName, Mode, nfs};
+use cluster_lock_core::{Acquired, Engine, Error, Lease, LockName, Mode, nfs};
 
-use super::{Asked, Given, NO_OBJECT, Request, Turn, Wish, given_back};
+use super::{Asked, Given, NO_OBJECT, Request, Wish, given_back};
 use crate::reply::{Class, Reply, Value};
 use crate::words::{self, Blocker, about};
 use crate::{counters, php, request, settings};
@@ -349,40 +349,42 @@ impl Taking {
 
     /// `Err` is where it ends.
     fn take_cluster_lock(&mut self, request: &mut Request, file: impl AsFd + Copy) -> Result<(), Step> {
-        let (lease, Asked { turn, blocker, .. }) = match request.take_place(self.wait) {
+        let Asked { outcome, .. } = match request.take_place(self.wait) {
             Some(pending) => {
                 let name = self.name.clone();
                 request.ask(&self.wish, &name, |how| Engine::resume(pending, how))
             }
             None => self.ask(request, file)?,
         };
-        if blocker.is_some() {
-            self.blocker = blocker;
+        if let Ok(Acquired::Held { blocker, .. } | Acquired::TimedOut { blocker, .. }) = &outcome
+            && let Some(blocker) = blocker
+        {
+            self.blocker = Some(Blocker::Holder(blocker.clone()));
         }
-        self.cluster = match (turn, lease) {
-            (Ok(Turn::Held(_)), Some(lease)) => Some(Cluster::Held(lease)),
-            (Ok(Turn::Interrupted(wait)), _) => {
+        self.cluster = match outcome {
+            Ok(Acquired::Held { lease, .. }) => Some(Cluster::Held(lease)),
+            Ok(Acquired::Interrupted(wait)) => {
                 self.wait = wait;
                 return Err(Step::Interrupted);
             }
             // The kernel's lock was kept: it is the kernel's alone.
-            (Ok(Turn::TimedOut { .. }), _) if self.kernel => Some(Cluster::Unavailable),
-            (Ok(Turn::TimedOut { .. } | Turn::Held(_)), _) => return Err(self.timed_out(file)),
-            (Err(error @ (Error::Deadlock | Error::OtherFiber | Error::Coroutine)), _) => {
+            Ok(Acquired::TimedOut { .. }) if self.kernel => Some(Cluster::Unavailable),
+            Ok(Acquired::TimedOut { .. }) => return Err(self.timed_out(file)),
+            Err(error @ (Error::Deadlock | Error::OtherFiber | Error::Coroutine)) => {
                 return Err(self.failed(file, error));
             }
-            (Err(error), _) if self.flock_mode == FlockMode::Gate => {
+            Err(error) if self.flock_mode == FlockMode::Gate => {
                 self.warning = Some(words::kernel_alone(&error));
                 Some(Cluster::Unavailable)
             }
-            (Err(error), _) => return Err(self.failed(file, error)),
+            Err(error) => return Err(self.failed(file, error)),
         };
         Ok(())
     }
 
     /// Asks for the first time. The file may have a lock already: as with flock(2), the same mode is
     /// held on, and another is given back before the new one is asked for.
-    fn ask(&mut self, request: &mut Request, file: impl AsFd + Copy) -> Result<(Option<Lease>, Asked), Step> {
+    fn ask(&mut self, request: &mut Request, file: impl AsFd + Copy) -> Result<Asked, Step> {
         let (handle, mode) = (self.handle, self.wish.mode);
         let mut loss = None;
         if let Some(lock) = request.file_lock(handle) {
@@ -394,7 +396,7 @@ impl Taking {
         }
         let old = request.take_file_lock(handle);
         // What the request's other handles hold; this one's own is out of the table.
-        let refusal = request.refusal(&self.name, &self.wish, Some(NO_OBJECT));
+        let refusal = request.refusal::<Lease>(&self.name, &self.wish, Some(NO_OBJECT));
         let Some(mut lock) = old else { return Ok(self.ask_anew(request)) };
         if loss.is_none() {
             if let Some(Err(error)) = refusal {
@@ -431,19 +433,14 @@ impl Taking {
         Ok(self.ask_anew(request))
     }
 
-    fn ask_anew(&self, request: &mut Request) -> (Option<Lease>, Asked) {
+    fn ask_anew(&self, request: &mut Request) -> Asked {
         // Code that ran during an interrupt may have taken the place of an earlier wait, whose time is gone.
         request.claim(&self.wish, &self.name, Some(NO_OBJECT))
     }
 
     /// The open file has a kernel's lock that is, or at once becomes, what is wanted. It is not given up, so the cluster
     /// lock is not waited for: who has that (under the file's new name, or since ours was lost) waits for the kernel's.
-    fn ask_in_passing(
-        &mut self,
-        request: &mut Request,
-        lock: &FileLock,
-        lease: Option<Lease>,
-    ) -> (Option<Lease>, Asked) {
+    fn ask_in_passing(&mut self, request: &mut Request, lock: &FileLock, lease: Option<Lease>) -> Asked {
         let wish = Wish { timeout: Some(Duration::ZERO), ..self.wish };
         match lease {
             Some(lease) => {

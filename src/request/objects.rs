@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use cluster_lock_core::{Engine, Error, Lease, LockName, Mode};
+use cluster_lock_core::{Acquired, Engine, Error, Lease, LockName, Mode};
 
-use super::{Asked, Given, Request, Turn, Wish, given_back};
+use super::{Asked, Given, Request, Wish, given_back};
 use crate::arguments::{self, Checked};
 use crate::reply::{Class, Reply, Value, int};
 use crate::words::{self, about};
@@ -70,20 +70,21 @@ fn acquire_in(request: &mut Request, id: u64, timeout: Option<Duration>, resume:
         wish.started = started;
         place
     });
-    let (lease, asked) = match place {
+    let Asked { outcome, log, .. } = match place {
         Some(pending) => request.ask(&wish, &name, |how| Engine::resume(pending, how)),
         None => request.claim(&wish, &name, Some(id)),
     };
-    let Asked { turn, log, .. } = asked;
-    let reply = match turn {
-        Ok(Turn::Held(_)) => true.into(),
-        Ok(Turn::Interrupted(wait)) => return Reply::again(wait),
-        Ok(Turn::TimedOut { .. }) => false.into(),
+    let reply = match outcome {
+        Ok(Acquired::Held { lease, .. }) => {
+            if let Some(object) = request.objects.get_mut(&id) {
+                object.lease = Some(lease);
+            }
+            true.into()
+        }
+        Ok(Acquired::Interrupted(wait)) => return Reply::again(wait),
+        Ok(Acquired::TimedOut { .. }) => false.into(),
         Err(error) => thrown(&name, &error),
     };
-    if let Some(object) = request.objects.get_mut(&id) {
-        object.lease = lease;
-    }
     reply.log(log)
 }
 

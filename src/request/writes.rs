@@ -8,9 +8,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use cluster_lock_core::replace::{Committed, Existing, Options, Replacement, Target};
-use cluster_lock_core::{Error, LockName, Mode};
+use cluster_lock_core::{Acquired, Error, LockName, Mode};
 
-use super::{Asked, Given, Request, Turn, Wish};
+use super::{Asked, Given, Request, Wish};
 use crate::arguments::{self, Checked};
 use crate::reply::{Reply, Value, int};
 use crate::words::{self, about};
@@ -86,17 +86,17 @@ fn lock_file(request: &mut Request, write: &mut Write, resume: u64) -> Reply {
     let name = request.name_of_file(write.target.path());
     let timeout = settings::with(|settings| settings.values.timeout);
     let wish = Wish::new(Mode::Exclusive, timeout, settings::ttl());
-    let Asked { turn, lost, log, .. } = request.lock(&name, &wish, resume);
-    let reply = match turn {
-        Ok(Turn::Held(entry)) => {
+    let Asked { outcome, lost, log } = request.lock(&name, &wish, resume);
+    let reply = match outcome {
+        Ok(Acquired::Held { lease: entry, .. }) => {
             write.file_lock = Some((name.clone(), entry));
             match lost {
                 None => true.into(),
                 Some(loss) => Reply::from(true).warn(about(&name, words::lost_before(&loss))),
             }
         }
-        Ok(Turn::TimedOut { waited }) => Reply::failed(about(&name, words::not_written(waited))),
-        Ok(Turn::Interrupted(wait)) => Reply::again(wait),
+        Ok(Acquired::TimedOut { waited, .. }) => Reply::failed(about(&name, words::not_written(waited))),
+        Ok(Acquired::Interrupted(wait)) => Reply::again(wait),
         Err(error) => Reply::failed(about(&name, error)),
     };
     reply.log(log)
