@@ -1,4 +1,4 @@
-//! The border to the C shim: mirrors `zend_shim.h` item by item. The only unsafe code.
+//! The border to the C shim, from its side: mirrors what `zend_shim.h` calls of Rust, item by item.
 //!
 //! Every function here is called by the shim, never unwinds into it, and returns before the shim
 //! raises anything (see `zend_shim.h` for why).
@@ -15,14 +15,13 @@ use std::ptr;
 use cluster_lock_core::settings::{Scope, TABLE};
 use cluster_lock_core::{Mode, nfs, registry};
 use ext_php_rs::types::Zval;
-use ext_php_rs::zend::ModuleEntry;
 
-use crate::file_lock::{Asking, Handle};
-use crate::functions::Answer;
+use crate::arguments::Checked;
 use crate::reply::{Class, Reply, Trouble, Value};
-use crate::request::Fiber;
+use crate::request::files::{Asking, Handle};
+use crate::request::{files, names, objects, writes};
 use crate::settings::By;
-use crate::{file_lock, file_write, functions, hidden_dsn, info, lock_object, request, settings};
+use crate::{hidden_dsn, info, request, settings, words};
 
 /// `clk_bytes`
 #[repr(C)]
@@ -98,59 +97,6 @@ const THROW_LOST: u32 = 5;
 const THROW_CONNECTION: u32 = 6;
 const THROW_ERROR: u32 = 7;
 
-unsafe extern "C" {
-    pub(crate) fn clk_shim_minit(kind: c_int, module_number: c_int) -> c_int;
-    pub(crate) fn clk_shim_mshutdown(kind: c_int, module_number: c_int) -> c_int;
-    pub(crate) fn clk_shim_rinit(kind: c_int, module_number: c_int) -> c_int;
-    pub(crate) fn clk_shim_rshutdown(kind: c_int, module_number: c_int) -> c_int;
-    pub(crate) fn clk_shim_post_deactivate() -> c_int;
-    pub(crate) fn clk_shim_minfo(module: *mut ModuleEntry);
-    fn clk_shim_interrupted() -> bool;
-    fn clk_shim_fiber() -> usize;
-    fn clk_shim_in_coroutine() -> bool;
-    fn clk_shim_hooked() -> bool;
-    fn clk_shim_same_open_file(one: c_int, other: c_int) -> bool;
-    fn clk_shim_set_inherited(fd: c_int, inherited: bool) -> bool;
-}
-
-/// Whether PHP wants the thread back: a time limit, or a signal for user code.
-pub(crate) fn interrupted() -> bool {
-    // SAFETY: reads two flags of the calling thread, which is PHP's.
-    unsafe { clk_shim_interrupted() }
-}
-
-/// The fiber that runs: a number that no other has while it exists; 0 outside of fibers.
-pub(crate) fn fiber() -> Fiber {
-    // SAFETY: compares two pointers of the calling thread, which is PHP's.
-    unsafe { clk_shim_fiber() }
-}
-
-/// Whether a coroutine of Swoole or `OpenSwoole` runs, which PHP does not know as a fiber.
-pub(crate) fn in_coroutine() -> bool {
-    // SAFETY: looks up a module and a class of the calling thread, which is PHP's, and calls an internal function of that
-    // module's that returns a number.
-    unsafe { clk_shim_in_coroutine() }
-}
-
-/// Whether the operations of PHP's plain streams pass through the shim.
-pub(crate) fn is_hooked() -> bool {
-    // SAFETY: compares two function pointers.
-    unsafe { clk_shim_hooked() }
-}
-
-/// Whether two descriptors of this process are copies of one (dup(2)). Where the kernel does not
-/// tell, no.
-pub(crate) fn is_same_open_file(one: c_int, other: c_int) -> bool {
-    // SAFETY: asks the kernel about two numbers; any are allowed.
-    unsafe { clk_shim_same_open_file(one, other) }
-}
-
-/// Whether programs that this process starts get this descriptor; true: that was otherwise.
-pub(crate) fn set_inherited(fd: c_int, inherited: bool) -> bool {
-    // SAFETY: sets a flag of a number, which need not be a descriptor.
-    unsafe { clk_shim_set_inherited(fd, inherited) }
-}
-
 /// What the bytes of the last reply point into.
 #[derive(Default)]
 struct Texts {
@@ -169,7 +115,7 @@ thread_local! {
 fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, Reply> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|_| {
         let place = PANIC.with_borrow_mut(std::mem::take);
-        Reply::throw(Class::Error, format!("cluster_lock: internal error, please report it: {place}"))
+        Reply::throw(Class::Error, words::internal(&place))
     })
 }
 
@@ -193,7 +139,7 @@ unsafe fn reply(out: *mut RawReply, work: impl FnOnce() -> Reply) {
 ///
 /// # Safety
 /// As [`reply`].
-unsafe fn answer(out: *mut RawReply, work: impl FnOnce() -> Answer) {
+unsafe fn answer(out: *mut RawReply, work: impl FnOnce() -> Checked) {
     // SAFETY: the caller's promise.
     unsafe { reply(out, || work().unwrap_or_else(Into::into)) }
 }
@@ -202,7 +148,7 @@ unsafe fn answer(out: *mut RawReply, work: impl FnOnce() -> Answer) {
 ///
 /// # Safety
 /// As [`reply`]; and `array` points to an initialised zval that needs no destruction.
-unsafe fn answer_array(out: *mut RawReply, array: *mut Zval, work: impl FnOnce() -> Answer) {
+unsafe fn answer_array(out: *mut RawReply, array: *mut Zval, work: impl FnOnce() -> Checked) {
     let reply = guarded(|| work().unwrap_or_else(Into::into)).unwrap_or_else(|panicked| panicked);
     // SAFETY: the caller's promise.
     let raw = raw(reply, unsafe { array.as_mut() });
@@ -346,7 +292,7 @@ unsafe extern "C" fn clk_ini_entry_at(index: usize, out: *mut IniEntry) -> bool 
         name: Bytes::of(Some(setting.full_name.as_bytes())),
         default: Bytes::of(Some(setting.default.as_bytes())),
         anywhere: setting.scope == Scope::Anywhere,
-        is_switch: setting.is_switch(),
+        is_switch: setting.is_switch,
     };
     // SAFETY: `out` is the shim's; the old content needs no drop.
     unsafe { out.write(entry) };
@@ -406,37 +352,37 @@ unsafe extern "C" fn clk_lock(
     out: *mut RawReply,
 ) {
     // SAFETY: `out` is the shim's.
-    unsafe { answer(out, || functions::lock(name.or_empty(), timeout.get(), mode, ttl.get(), resume)) }
+    unsafe { answer(out, || names::lock(name.or_empty(), timeout.get(), mode, ttl.get(), resume)) }
 }
 
 /// Gives up a wait that was interrupted.
 #[unsafe(no_mangle)]
 extern "C" fn clk_give_up(wait: u64) {
-    quietly((), || functions::give_up(wait));
+    quietly((), || request::give_up(wait));
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clk_unlock(name: Bytes, out: *mut RawReply) {
     // SAFETY: `out` is the shim's.
-    unsafe { answer(out, || functions::unlock(name.or_empty())) }
+    unsafe { answer(out, || names::unlock(name.or_empty())) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clk_enter(name: Bytes, timeout: Seconds, ttl: Seconds, resume: u64, out: *mut RawReply) {
     // SAFETY: `out` is the shim's.
-    unsafe { answer(out, || functions::enter(name.or_empty(), timeout.get(), ttl.get(), resume)) }
+    unsafe { answer(out, || names::enter(name.or_empty(), timeout.get(), ttl.get(), resume)) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clk_leave(name: Bytes, id: u64, out: *mut RawReply) {
     // SAFETY: `out` is the shim's.
-    unsafe { answer(out, || functions::leave(name.or_empty(), id)) }
+    unsafe { answer(out, || names::leave(name.or_empty(), id)) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clk_fence(name: Bytes, out: *mut RawReply) {
     // SAFETY: `out` is the shim's.
-    unsafe { answer(out, || functions::fence(name.or_empty())) }
+    unsafe { answer(out, || names::fence(name.or_empty())) }
 }
 
 #[unsafe(no_mangle)]
@@ -454,7 +400,7 @@ unsafe extern "C" fn clk_list(prefix: Bytes, limit: i64, array: *mut Zval, out: 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clk_break(name: Bytes, fence: i64, any_holder: bool, out: *mut RawReply) {
     // SAFETY: `out` is the shim's.
-    unsafe { answer(out, || functions::break_lock(name.or_empty(), (!any_holder).then_some(fence))) }
+    unsafe { answer(out, || info::break_lock(name.or_empty(), (!any_holder).then_some(fence))) }
 }
 
 #[unsafe(no_mangle)]
@@ -472,30 +418,30 @@ unsafe extern "C" fn clk_status(array: *mut Zval, out: *mut RawReply) {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clk_write_begin(path: Bytes, lock: Bytes, out: *mut RawReply) {
     // SAFETY: `out` is the shim's.
-    unsafe { answer(out, || file_write::begin(path.or_empty(), lock.get())) }
+    unsafe { answer(out, || writes::begin(path.or_empty(), lock.get())) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clk_write_open(id: u64, append: bool, exclusive: bool, resume: u64, out: *mut RawReply) {
     // SAFETY: `out` is the shim's.
-    unsafe { reply(out, || file_write::open(id, append, exclusive, resume)) }
+    unsafe { reply(out, || writes::open(id, append, exclusive, resume)) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clk_write_push(id: u64, data: Bytes, out: *mut RawReply) {
     // SAFETY: `out` is the shim's.
-    unsafe { reply(out, || file_write::push(id, data.or_empty())) }
+    unsafe { reply(out, || writes::push(id, data.or_empty())) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clk_write_commit(id: u64, out: *mut RawReply) {
     // SAFETY: `out` is the shim's.
-    unsafe { reply(out, || file_write::commit(id)) }
+    unsafe { reply(out, || writes::commit(id)) }
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn clk_write_abort(id: u64) {
-    quietly((), || file_write::abort(id));
+    quietly((), || writes::abort(id));
 }
 
 /// `clk_stream`
@@ -532,19 +478,19 @@ struct FlockWish {
 /// Whether a lock on a file may concern us.
 #[unsafe(no_mangle)]
 extern "C" fn clk_flock_watching() -> bool {
-    quietly(false, file_lock::is_watching)
+    quietly(false, files::is_watching)
 }
 
 /// Whether this request has locked any file.
 #[unsafe(no_mangle)]
 extern "C" fn clk_flock_any() -> bool {
-    quietly(false, file_lock::any)
+    quietly(false, files::any)
 }
 
 /// Whether this stream has a lock. Asked whenever a stream is closed.
 #[unsafe(no_mangle)]
 extern "C" fn clk_flock_holds(address: usize) -> bool {
-    quietly(false, || file_lock::holds(address))
+    quietly(false, || files::holds(address))
 }
 
 #[unsafe(no_mangle)]
@@ -556,7 +502,7 @@ unsafe extern "C" fn clk_flock_begin(stream: Stream, typed: Bytes, wish: FlockWi
     let mode = if exclusive { Mode::Exclusive } else { Mode::Shared };
     let asking = Asking { mode, at_once, by_name, loud };
     // SAFETY: `out` is the shim's.
-    unsafe { reply(out, || file_lock::begin(stream.handle(), file, typed, asking)) }
+    unsafe { reply(out, || files::begin(stream.handle(), file, typed, asking)) }
 }
 
 #[unsafe(no_mangle)]
@@ -564,7 +510,7 @@ unsafe extern "C" fn clk_flock_take(id: u64, stream: Stream, out: *mut RawReply)
     // SAFETY: the shim passes a stream that is open during the call.
     let file = unsafe { stream.file() };
     // SAFETY: `out` is the shim's.
-    unsafe { reply(out, || file_lock::take(id, file)) }
+    unsafe { reply(out, || files::take(id, file)) }
 }
 
 #[unsafe(no_mangle)]
@@ -572,25 +518,25 @@ unsafe extern "C" fn clk_flock_release(stream: Stream, out: *mut RawReply) {
     // SAFETY: the shim passes a stream that is open during the call.
     let file = unsafe { stream.file() };
     // SAFETY: `out` is the shim's.
-    unsafe { reply(out, || file_lock::release(stream.handle(), file)) }
+    unsafe { reply(out, || files::release(stream.handle(), file)) }
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn clk_flock_share(with: Stream, stream: Stream) {
-    quietly((), || file_lock::share(with.handle(), stream.handle()));
+    quietly((), || files::share(with.handle(), stream.handle()));
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clk_flock_closing(stream: Stream) {
     // SAFETY: the shim passes a stream that is open during the call.
     let file = unsafe { stream.file() };
-    quietly((), || file_lock::closing(stream.handle(), file));
+    quietly((), || files::closing(stream.handle(), file));
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clk_flock_closed(stream: Stream, out: *mut RawReply) {
     // SAFETY: `out` is the shim's.
-    unsafe { reply(out, || file_lock::closed(stream.handle())) }
+    unsafe { reply(out, || files::closed(stream.handle())) }
 }
 
 /// Makes this node ask the file server about a path.
@@ -602,52 +548,52 @@ extern "C" fn clk_refresh_path(path: Bytes) {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clk_object_new(name: Bytes, mode: i64, ttl: Seconds, out: *mut RawReply) {
     // SAFETY: `out` is the shim's.
-    unsafe { answer(out, || lock_object::new(name.or_empty(), mode, ttl.get())) }
+    unsafe { answer(out, || objects::new(name.or_empty(), mode, ttl.get())) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clk_object_acquire(id: u64, timeout: Seconds, resume: u64, out: *mut RawReply) {
     // SAFETY: `out` is the shim's.
-    unsafe { answer(out, || lock_object::acquire(id, timeout.get(), resume)) }
+    unsafe { answer(out, || objects::acquire(id, timeout.get(), resume)) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clk_object_release(id: u64, out: *mut RawReply) {
     // SAFETY: `out` is the shim's.
-    unsafe { reply(out, || lock_object::release(id)) }
+    unsafe { reply(out, || objects::release(id)) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clk_object_refresh(id: u64, ttl: Seconds, out: *mut RawReply) {
     // SAFETY: `out` is the shim's.
-    unsafe { answer(out, || lock_object::refresh(id, ttl.get())) }
+    unsafe { answer(out, || objects::refresh(id, ttl.get())) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clk_object_is_held(id: u64, out: *mut RawReply) {
     // SAFETY: `out` is the shim's.
-    unsafe { reply(out, || lock_object::is_held(id)) }
+    unsafe { reply(out, || objects::is_held(id)) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clk_object_remaining(id: u64, out: *mut RawReply) {
     // SAFETY: `out` is the shim's.
-    unsafe { reply(out, || lock_object::remaining(id)) }
+    unsafe { reply(out, || objects::remaining(id)) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clk_object_fence(id: u64, out: *mut RawReply) {
     // SAFETY: `out` is the shim's.
-    unsafe { reply(out, || lock_object::fence(id)) }
+    unsafe { reply(out, || objects::fence(id)) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clk_object_destruct(id: u64, out: *mut RawReply) {
     // SAFETY: `out` is the shim's.
-    unsafe { reply(out, || lock_object::destruct(id)) }
+    unsafe { reply(out, || objects::destruct(id)) }
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn clk_object_free(id: u64) {
-    quietly((), || lock_object::free(id));
+    quietly((), || objects::free(id));
 }

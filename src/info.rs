@@ -1,4 +1,5 @@
-//! Reports as PHP arrays: who holds and waits, and the state of this process.
+//! What is asked without a hold: who holds and waits, the servers and the state of this process, as PHP arrays; and what
+//! an administrator breaks.
 //!
 //! Building an array may hit PHP's memory limit, which longjmps: the request's table must not be
 //! borrowed then, so everything is collected first.
@@ -7,23 +8,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cluster_lock_core::store::StoreStatus;
-use cluster_lock_core::{Counters, Engine, Holder, Identity, Lease, LockReport, ServerReport, Waiter};
+use cluster_lock_core::{
+    Broken, Counters, Engine, Holder, Identity, Lease, LockReport, ServerReport, Waiter,
+};
 use ext_php_rs::binary::Binary;
 use ext_php_rs::boxed::ZBox;
 use ext_php_rs::error::Result;
 use ext_php_rs::types::ZendHashTable;
 
-use crate::functions::{Answer, name_argument};
-use crate::reply::{BadArgument, Class, Reply, Value, about};
+use crate::arguments::{self, Checked};
+use crate::reply::{Class, Reply, Value, int};
 use crate::settings::Refused;
-use crate::{ffi, file_lock, request, settings};
+use crate::words::{self, about};
+use crate::{counters, php, request, settings};
 
 type Table = Result<ZBox<ZendHashTable>>;
-
-/// An unsigned number in PHP's signed one.
-pub(crate) fn int(number: impl TryInto<i64>) -> i64 {
-    number.try_into().unwrap_or(i64::MAX)
-}
 
 fn load(counter: &AtomicU64) -> i64 {
     int(counter.load(Ordering::Relaxed))
@@ -41,8 +40,8 @@ fn array(table: Table) -> Reply {
 }
 
 /// `cluster_lock_info()`
-pub(crate) fn info(name: &[u8]) -> Answer {
-    let name = name_argument(1, name)?;
+pub(crate) fn info(name: &[u8]) -> Checked {
+    let name = arguments::name(1, name)?;
     Ok(match settings::engine().and_then(|engine| engine.info(&name)) {
         Ok(Some(lock)) => array(report(lock)),
         Ok(None) => Value::Null.into(),
@@ -51,17 +50,11 @@ pub(crate) fn info(name: &[u8]) -> Answer {
 }
 
 /// `cluster_lock_list()`
-pub(crate) fn list(prefix: &[u8], limit: i64) -> Answer {
-    let limit = usize::try_from(limit)
-        .ok()
-        .filter(|limit| *limit > 0)
-        .ok_or_else(|| BadArgument { number: 2, message: "must be greater than or equal to 1".into() })?;
+pub(crate) fn list(prefix: &[u8], limit: i64) -> Checked {
+    let limit = arguments::limit(2, limit)?;
     Ok(match settings::engine().and_then(|engine| engine.list(prefix, limit)) {
         Ok(locks) => array(tables(locks.into_iter().map(report))),
-        Err(error) => {
-            let message = format!("The locks cannot be listed: {error}");
-            Reply::from(Value::Array(ZendHashTable::new())).warn(message)
-        }
+        Err(error) => Reply::from(Value::Array(ZendHashTable::new())).warn(words::not_listed(&error)),
     })
 }
 
@@ -105,6 +98,16 @@ fn waiter(waiter: Waiter) -> Table {
     table.insert("since", waiter.since)?;
     table.insert("mode", waiter.mode.as_str())?;
     Ok(table)
+}
+
+/// `cluster_lock_break()`
+pub(crate) fn break_lock(name: &[u8], fence: Option<i64>) -> Checked {
+    let name = arguments::name(1, name)?;
+    let meant = fence.map(|fence| arguments::fence(2, fence)).transpose()?;
+    Ok(match settings::engine().and_then(|engine| engine.break_lock(&name, meant)) {
+        Ok(broken) => (broken == Broken::Yes).into(),
+        Err(error) => Reply::failed(about(&name, error)),
+    })
 }
 
 /// `cluster_lock_servers()`. A server that cannot be asked is an answer, too.
@@ -225,7 +228,7 @@ fn hook() -> Table {
         )
     });
     let mut table = ZendHashTable::new();
-    table.insert("active", active && ffi::is_hooked())?;
+    table.insert("active", active && php::is_hooked())?;
     table.insert("intercept", paths)?;
     table.insert("intercept_exclude", exclude)?;
     table.insert("flock_mode", mode.as_str())?;
@@ -242,17 +245,8 @@ fn counts(counters: &Counters) -> Table {
     table.insert("wait_total", nanos(&counters.wait_nanos))?;
     table.insert("wait_max", nanos(&counters.wait_max_nanos))?;
     table.insert("renewals", load(&counters.renewals))?;
-    table.insert("writes", load(&WRITES))?;
-    for (name, count) in file_lock::counts() {
+    for (name, count) in counters::all() {
         table.insert(name, count)?;
     }
     Ok(table)
-}
-
-/// Files written; here, because writing one makes no engine.
-static WRITES: AtomicU64 = AtomicU64::new(0);
-
-/// Counts a file written.
-pub(crate) fn count_write() {
-    WRITES.fetch_add(1, Ordering::Relaxed);
 }

@@ -2,16 +2,14 @@
 //! itself is the crate `cluster-lock-core`.
 //!
 //! # Layout
-//! * `functions`: `cluster_lock()` and the other functions on names.
-//! * `lock_object`: the class `ClusterLock`.
-//! * `file_lock`: `cluster_flock()`, and `flock()` where it is intercepted.
-//! * `file_write`: `cluster_file_put_contents()`.
-//! * `request`: what this request holds; given back when it ends, in whatever way.
+//! * `request`: what this request holds; given back when it ends, in whatever way. Its parts are the kinds of holds:
+//!   `names` (`cluster_lock()` and the other functions on names), `objects` (the class `ClusterLock`), `files`
+//!   (`cluster_flock()`, and `flock()` where it is intercepted), `writes` (`cluster_file_put_contents()`).
 //! * `settings`: php.ini.
 //! * `hidden_dsn`: what PHP may show of a DSN.
-//! * `info`: reports and the status, as arrays.
-//! * `reply`: what a call answers.
-//! * `ffi`: the border to the C shim (`zend_*.c`), where arguments are parsed and errors raised.
+//! * `info`: reports and the status, as arrays; `counters`: what of it is counted here.
+//! * `arguments`: what PHP code said, checked; `reply`: what a call answers; `words`: in which words.
+//! * `ffi`: what the C shim calls (`zend_*.c`, where PHP's arguments are taken and errors raised); `php`: what is asked of it.
 //!
 //! # Exceptions
 //! ```text
@@ -23,19 +21,19 @@
 //! ```
 //!
 //! # One call
-//! PHP → `zend_functions.c` parses the arguments → `ffi` → `functions` → `request` → core → socket; and
+//! PHP → `zend_functions.c` takes the arguments → `ffi` → `request`, where they are checked → core → socket; and
 //! back as a `Reply`, which the shim turns into a value, a warning or an exception *after* Rust has
 //! returned, because PHP may longjmp.
 #![deny(unsafe_code)]
 
+mod arguments;
+mod counters;
 mod ffi;
-mod file_lock;
-mod file_write;
-mod functions;
 mod hidden_dsn;
 mod info;
-mod lock_object;
 mod module;
+mod php;
 mod reply;
 mod request;
 mod settings;
+mod words;

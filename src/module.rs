@@ -7,12 +7,22 @@
 //! | request shutdown | aborts half-written files, releases every lock |
 //! | post deactivate | the same for what was acquired after that, and forgets the objects |
 //! | module shutdown | stops the renewal thread, closes the connections |
-// The macro's expansion exports get_module.
+// The macro's expansion exports get_module; the hooks are the shim's.
 #![allow(unsafe_code)]
 
-use ext_php_rs::prelude::*;
+use std::ffi::c_int;
 
-use crate::ffi;
+use ext_php_rs::prelude::*;
+use ext_php_rs::zend::ModuleEntry;
+
+unsafe extern "C" {
+    fn clk_shim_minit(kind: c_int, module_number: c_int) -> c_int;
+    fn clk_shim_mshutdown(kind: c_int, module_number: c_int) -> c_int;
+    fn clk_shim_rinit(kind: c_int, module_number: c_int) -> c_int;
+    fn clk_shim_rshutdown(kind: c_int, module_number: c_int) -> c_int;
+    fn clk_shim_post_deactivate() -> c_int;
+    fn clk_shim_minfo(module: *mut ModuleEntry);
+}
 
 /// The module.
 #[php_module]
@@ -20,10 +30,10 @@ pub fn get_module(module: ModuleBuilder) -> ModuleBuilder {
     module
         .name("cluster_lock")
         .version(env!("CARGO_PKG_VERSION"))
-        .startup_function(ffi::clk_shim_minit)
-        .shutdown_function(ffi::clk_shim_mshutdown)
-        .request_startup_function(ffi::clk_shim_rinit)
-        .request_shutdown_function(ffi::clk_shim_rshutdown)
-        .post_deactivate_function(ffi::clk_shim_post_deactivate)
-        .info_function(ffi::clk_shim_minfo)
+        .startup_function(clk_shim_minit)
+        .shutdown_function(clk_shim_mshutdown)
+        .request_startup_function(clk_shim_rinit)
+        .request_shutdown_function(clk_shim_rshutdown)
+        .post_deactivate_function(clk_shim_post_deactivate)
+        .info_function(clk_shim_minfo)
 }

@@ -1,9 +1,6 @@
 //! What a call answers: a value, and what PHP is to be told about it once Rust has returned.
 
-use std::path::Path;
-use std::time::Duration;
-
-use cluster_lock_core::{Error, Identity, LockName, text};
+use cluster_lock_core::Error;
 use ext_php_rs::boxed::ZBox;
 use ext_php_rs::types::ZendHashTable;
 
@@ -17,6 +14,11 @@ pub(crate) enum Value {
     Array(ZBox<ZendHashTable>),
     /// Handle the interrupt, then call again with the reply's id.
     Again,
+}
+
+/// An unsigned number in PHP's signed one.
+pub(crate) fn int(number: impl TryInto<i64>) -> i64 {
+    number.try_into().unwrap_or(i64::MAX)
 }
 
 /// An exception class.
@@ -97,6 +99,11 @@ impl Reply {
         Self::from(false).warn(message)
     }
 
+    /// The wait with this number was interrupted, and can be gone on with.
+    pub(crate) fn again(wait: u64) -> Self {
+        Self::from(Value::Again).id(wait)
+    }
+
     /// An exception.
     pub(crate) fn throw(class: Class, message: String) -> Self {
         Self { trouble: Some(Trouble::Throw(class, message)), ..Value::Null.into() }
@@ -113,54 +120,4 @@ impl Reply {
     pub(crate) fn id(self, id: u64) -> Self {
         Self { id, ..self }
     }
-}
-
-/// The one form of every message about a lock.
-pub(crate) fn about(name: &LockName, what: impl std::fmt::Display) -> String {
-    format!("Lock \"{name}\": {what}")
-}
-
-/// A holder, for people: `node web2, pid 123 (fpm-fcgi) /srv/compile.php /compile`. Escaped and
-/// cut, since another node wrote it and it goes to the log.
-pub(crate) fn who(identity: &Identity) -> String {
-    let mut out = format!("node {}, pid {}", text::said(&identity.node), identity.pid);
-    if !identity.sapi.is_empty() {
-        out = format!("{out} ({})", text::said(&identity.sapi));
-    }
-    for part in [&identity.script, &identity.request_uri] {
-        if !part.is_empty() {
-            out.push(' ');
-            out.push_str(&text::said(part));
-        }
-    }
-    out
-}
-
-/// Who was in the way of a lock.
-pub(crate) enum Blocker {
-    /// Another holder of the cluster lock.
-    Holder(Identity),
-    /// Somebody who has the kernel's lock and not the cluster's: a process without the extension.
-    Kernel,
-}
-
-impl std::fmt::Display for Blocker {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Holder(identity) => write!(f, "held by {}", who(identity)),
-            Self::Kernel => f.write_str("held by the kernel's flock() of a process without cluster_lock"),
-        }
-    }
-}
-
-/// `waited 2.3 s for lock "file:/site/a.css" (/mnt/a/a.css); held by node …`
-pub(crate) fn slow(
-    name: &LockName,
-    path: Option<&Path>,
-    waited: Duration,
-    blocker: Option<&Blocker>,
-) -> String {
-    let by = blocker.map(|blocker| format!("; {blocker}")).unwrap_or_default();
-    let path = path.map(|path| format!(" ({})", text::path(path))).unwrap_or_default();
-    format!("cluster_lock: waited {:.1} s for lock \"{name}\"{path}{by}", waited.as_secs_f64())
 }

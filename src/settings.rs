@@ -4,13 +4,14 @@
 
 use std::cell::RefCell;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use cluster_lock_core::dsn::redact;
 use cluster_lock_core::settings::Values;
 use cluster_lock_core::{Config, Dsn, Engine, Error, registry};
 
-use crate::hidden_dsn;
 use crate::reply::{Reply, Trouble};
+use crate::{hidden_dsn, words};
 
 /// The settings of this thread.
 pub(crate) struct Settings {
@@ -93,6 +94,11 @@ pub(crate) fn existing_engine() -> Option<&'static Engine> {
     with(Settings::config).ok().as_ref().and_then(registry::existing)
 }
 
+/// The lease, where a call does not say it.
+pub(crate) fn ttl() -> Duration {
+    with(|settings| settings.values.ttl)
+}
+
 thread_local! {
     static SETTINGS: RefCell<Settings> = RefCell::new(Settings::new());
 }
@@ -172,7 +178,7 @@ pub(crate) fn update(name: &[u8], value: &[u8], by: By) -> Reply {
         } else {
             let shown: String = value.chars().take(200).flat_map(char::escape_debug).collect();
             let refused = settings.set(short, value.trim()).err();
-            let message = refused.map(|allowed| format!("{name}: \"{shown}\" is refused: {allowed}"));
+            let message = refused.map(|allowed| words::refused(&name, &shown, &allowed));
             let reply = message.clone().map_or_else(|| true.into(), Reply::failed);
             (message, shown, reply)
         };

@@ -1,5 +1,5 @@
 /*
- * The border between PHP (zend_shim.c) and Rust (ffi.rs, which mirrors this file item by item).
+ * The border between PHP (zend_shim.c) and Rust: ffi.rs mirrors what is called of Rust, php.rs what Rust calls.
  *
  * The rule that keeps locks safe: PHP may longjmp out of any of its own functions (a fatal error in
  * a user's error handler, the memory limit), and a longjmp runs no Rust destructor. So Rust never

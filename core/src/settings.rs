@@ -52,59 +52,52 @@ pub enum Scope {
 /// A row of the table.
 #[derive(Debug)]
 pub struct Setting {
-    /// As php.ini says it.
+    /// As php.ini says it, with the [`PREFIX`].
     pub full_name: &'static str,
-    /// Without the `cluster_lock.` that it begins with.
-    pub name: &'static str,
     /// As it would stand in php.ini.
     pub default: &'static str,
     /// Where it may be set.
     pub scope: Scope,
-    /// What is allowed, as `docs/php-ini.md` says it.
-    pub range: &'static str,
-    /// Why it cannot be this.
-    check: fn(&str) -> Result<(), String>,
+    /// Whether it is on or off.
+    pub is_switch: bool,
 }
 
+/// What the names of all settings begin with.
+pub const PREFIX: &str = "cluster_lock.";
+
 impl Setting {
-    /// The setting with this name, which is without `cluster_lock.`
+    /// The setting with this name, which is without the [`PREFIX`].
     pub fn of(name: &str) -> Option<&'static Self> {
-        TABLE.iter().find(|setting| setting.name == name)
+        TABLE.iter().find(|setting| setting.name() == name)
     }
 
-    /// Why it cannot have this value; `None`: it can.
-    pub fn refusal(&self, text: &str) -> Option<String> {
-        (self.check)(text).err()
-    }
-
-    /// Whether it is on or off.
-    pub fn is_switch(&self) -> bool {
-        self.range == SWITCH
+    /// Its name without the [`PREFIX`].
+    pub fn name(&self) -> &'static str {
+        self.full_name.trim_start_matches(PREFIX)
     }
 }
 
 /// What is said of a name that is none of ours.
 const UNKNOWN: &str = "there is no such setting";
 
-/// What a switch may be.
-const SWITCH: &str = "on or off";
-
 /// A row for each setting but the DSN: meaning and unit, name and type, default, where it may be set, how its text is
 /// read, what is allowed.
 macro_rules! settings {
-    ($($(#[$meaning:meta])+ $name:ident: $type:ty = $default:literal, $scope:ident, $read:expr, $range:expr;)+) => {
+    ($($(#[$meaning:meta])+ $name:ident: $type:ty = $default:literal, $scope:ident, $read:expr, $range:literal;)+) => {
         /// All settings, in the order in which they are documented.
         pub static TABLE: &[Setting] = &[
             DSN,
             $(Setting {
                 full_name: concat!("cluster_lock.", stringify!($name)),
-                name: stringify!($name),
                 default: $default,
                 scope: Scope::$scope,
-                range: $range,
-                check: |text| $read(text).map(drop),
+                is_switch: matches!(stringify!($type).as_bytes(), b"bool"),
             },)+
         ];
+
+        /// What each may be, in the same order, as `docs/php-ini.md` says it.
+        #[cfg(test)]
+        const RANGES: &[&str] = &["see there", $($range),+];
 
         /// What they mean, all but the DSN: who reads that has a secret to keep, and its own way with a bad one.
         #[derive(Clone, Debug)]
@@ -115,7 +108,11 @@ macro_rules! settings {
         impl Default for Values {
             /// What the texts of the table mean; a test sees that each can be read.
             fn default() -> Self {
-                Self { $($name: $read($default).unwrap_or_default(),)+ }
+                let mut values = Self { $($name: Default::default(),)+ };
+                for setting in TABLE {
+                    let _ = values.set(setting.name(), setting.default);
+                }
+                values
             }
         }
 
@@ -138,11 +135,9 @@ macro_rules! settings {
 /// Where the locks live.
 pub const DSN: Setting = Setting {
     full_name: "cluster_lock.dsn",
-    name: "dsn",
     default: "redis://127.0.0.1:6379",
     scope: Scope::PhpIni,
-    range: "see there",
-    check: |text| Dsn::parse(text).map(drop).map_err(|error| error.to_string()),
+    is_switch: false,
 };
 
 #[rustfmt::skip]
@@ -154,7 +149,7 @@ settings! {
     /// The lease, in seconds: how long a crashed holder blocks the others.
     ttl: Duration = "10", Anywhere, read::ttl, "0.1 to a year";
     /// Whether leases are renewed in the background.
-    auto_renew: bool = "1", Anywhere, read::switch, SWITCH;
+    auto_renew: bool = "1", Anywhere, read::switch, "on or off";
     /// For how many seconds; `None` is no limit.
     max_hold: Option<Duration> = "300", Anywhere, read::limit_or_none, "0 (no limit) or more, or `INF`";
     /// The longest wait for a connection, in seconds.
@@ -178,7 +173,7 @@ settings! {
     /// A wait of more seconds leaves a line in the log; `None` is off.
     slow_wait: Option<Duration> = "1", Anywhere, read::limit_or_none, "0 (off) or more, or `INF`";
     /// Whether a write waits until the disk has it.
-    durable_writes: bool = "1", Anywhere, read::switch, SWITCH;
+    durable_writes: bool = "1", Anywhere, read::switch, "on or off";
     /// What a write does with a file that is a mount point by itself.
     mount_point_writes: MountPoint = "refuse", Anywhere, read::mount_point_writes, "`refuse` or `in_place`";
 }
@@ -200,7 +195,10 @@ impl Values {
 
 /// Why a setting (without `cluster_lock.`) cannot have this value; `None`: it can.
 pub fn refusal(name: &str, text: &str) -> Option<String> {
-    Setting::of(name).map_or_else(|| Some(UNKNOWN.into()), |setting| setting.refusal(text))
+    if name == DSN.name() {
+        return Dsn::parse(text).err().map(|error| error.to_string());
+    }
+    Values::default().set(name, text).err()
 }
 
 /// What the text of a setting means, for whoever reads php.ini: the extension and the command take it from here.
@@ -383,12 +381,14 @@ mod tests {
     #[test]
     fn every_default_is_allowed_and_is_what_the_values_begin_with() {
         for setting in TABLE {
-            assert_eq!(setting.refusal(setting.default), None, "{}", setting.name);
-            assert_eq!(setting.full_name, format!("cluster_lock.{}", setting.name));
+            assert_eq!(refusal(setting.name(), setting.default), None, "{}", setting.full_name);
+            assert_eq!(setting.full_name, format!("{PREFIX}{}", setting.name()));
         }
         let values = Values::default();
         assert_eq!((values.timeout, values.ttl), (Some(Duration::from_secs(30)), Duration::from_secs(10)));
         assert_eq!((values.prefix.as_str(), values.pool_size), ("cluster_lock:", 8));
+        let switches = TABLE.iter().filter(|setting| setting.is_switch).map(Setting::name);
+        assert_eq!(switches.collect::<Vec<_>>(), ["auto_renew", "durable_writes"]);
         assert!(values.auto_renew && values.intercept_exclude.matches("/srv/a.log".as_ref()));
         assert_eq!(values.node, hostname());
     }
@@ -410,8 +410,8 @@ mod tests {
     fn the_documentation_has_the_table() {
         let page = include_str!("../../docs/php-ini.md");
         let told: Vec<&str> = page.lines().filter(|line| line.starts_with("| [`cluster_lock.")).collect();
-        let rows = TABLE.iter().map(|setting| {
-            let Setting { full_name, name, range, .. } = setting;
+        let rows = TABLE.iter().zip(RANGES).map(|(setting, range)| {
+            let (full_name, name) = (setting.full_name, setting.name());
             let default = match setting.default {
                 "" => String::new(),
                 default => format!("`{default}`"),

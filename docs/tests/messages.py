@@ -24,7 +24,7 @@ NO_MESSAGES = [
     r"^redis://\[user",  # what is allowed, behind what is wrong
     r"^scripting engine$|^user executing the script$|^Error running script$|^acl failure in script$",  # by which what a server says is recognised
 ]
-SOURCES = ("core/src/**/*.rs", "core/src/store/scripts/*.lua", "src/*.rs", "src/*.c")
+SOURCES = ("core/src/**/*.rs", "core/src/store/scripts/*.lua", "src/**/*.rs", "src/*.c")
 # What settings may be, which the table of docs/php-ini.md has.
 RANGES = set(re.findall(r"^\| \[`cluster_lock\.[^|]*\|[^|]*\| *([^|]*?) *\|", (ROOT / "docs/php-ini.md").read_text(), re.M))
 # Used by tests only, or generated.

@@ -90,12 +90,13 @@ impl View {
 
     /// Of what php.ini says, where there is no PHP to ask (beside containers, say).
     pub(crate) fn of_ini(ini: &PhpIni, follow: bool) -> Self {
-        let value = |Setting { name, default, .. }: &Setting| {
+        let value = |setting: &Setting| {
+            let name = setting.name();
             // Compared with that of another PHP, which says what is in force.
-            let value = ini.get(name).or((*name == "prefix").then_some(default))?;
+            let value = ini.get(name).or((name == "prefix").then_some(setting.default))?;
             // It goes no further than this with its password.
-            let shown = if *name == DSN.name { redact(value) } else { value.to_owned() };
-            Some(((*name).to_owned(), shown))
+            let shown = if name == DSN.name() { redact(value) } else { value.to_owned() };
+            Some((name.to_owned(), shown))
         };
         let settings = TABLE.iter().filter_map(value).collect();
         Self { name: cluster_lock_core::text::path(&ini.place), loaded: true, settings, follow }

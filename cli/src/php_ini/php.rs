@@ -174,7 +174,7 @@ fn judge(answer: Answer, mentions: &[Mention], name: &str) -> Result<Read, Wrong
 
 /// A PHP into which the extension is built does not do: that hides a password from `get_cfg_var()`.
 fn ask(php: &Path, text: &[u8]) -> Result<Answer, String> {
-    let names: Vec<String> = TABLE.iter().map(|setting| format!("'{}'", setting.name)).collect();
+    let names: Vec<String> = TABLE.iter().map(|setting| format!("'{}'", setting.name())).collect();
     let code = format!(
         "$reads = get_cfg_var('cfg_file_path') !== false && !extension_loaded('cluster_lock');\
          echo \"\\n:\", $reads ? PHP_VERSION : '', \"\\n\";\

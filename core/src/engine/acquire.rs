@@ -15,13 +15,14 @@ use crate::key::LockName;
 use crate::report::Identity;
 use crate::store::Token;
 
-/// How asking for a lock ended, when nothing failed.
+/// How asking for a lock ended, when nothing failed. Who keeps leases and interrupted claims in a table says in the place
+/// of `L` and `P` by which entry it knows them.
 #[derive(Debug)]
-pub enum Acquired {
+pub enum Acquired<L = Lease, P = Pending> {
     /// Held.
     Held {
         /// The lock; dropping it releases it.
-        lease: Lease,
+        lease: L,
         /// How long it took.
         waited: Duration,
         /// Who was first seen to be in the way, when there was a wait.
@@ -36,7 +37,7 @@ pub enum Acquired {
     },
     /// [`Acquire::interrupted`] said so. The claim keeps its place while the interrupt is handled:
     /// go on with [`Engine::resume`](crate::Engine::resume), or drop it.
-    Interrupted(Pending),
+    Interrupted(P),
 }
 
 /// A claim that was interrupted in its wait. Its place is kept for about two seconds. Dropping it

@@ -13,18 +13,16 @@
 use std::ffi::c_int;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use cluster_lock_core::file::{FlockMode, Inode, KernelLock, OpenFile, kernel_unlock, try_kernel_lock};
-use cluster_lock_core::{Engine, Error, Lease, LockName, Mode, nfs};
+use cluster_lock_core::{Acquired, Engine, Error, Lease, LockName, Mode, nfs};
 
-use crate::functions::{default_ttl, given_back};
-use crate::reply::{Blocker, Class, Reply, Value, about, slow};
-use crate::request::{self, Asked, Given, NO_OBJECT, Request, Turn, Wish};
-use crate::settings;
-use crate::{ffi, info};
+use super::{Asked, Given, NO_OBJECT, Request, Wish, given_back};
+use crate::reply::{Class, Reply, Value};
+use crate::words::{self, Blocker, about};
+use crate::{counters, php, request, settings};
 
 /// Between two tries for a kernel lock that somebody without the extension holds: at first, at most.
 /// A kernel's own wait cannot be given a time-out, and on NFS it polls at up to 30 s.
@@ -33,10 +31,6 @@ const POLL: (Duration, Duration) = (Duration::from_millis(1), Duration::from_mil
 /// Linux's numbers, which PHP's `errno` is compared with.
 const EIO: i64 = 5;
 const EWOULDBLOCK: i64 = 11;
-
-/// Files locked, and those of them by interception, since the process began.
-static LOCKED: AtomicU64 = AtomicU64::new(0);
-static INTERCEPTED: AtomicU64 = AtomicU64::new(0);
 
 /// One stream on an open file.
 #[derive(Clone, Copy, Debug)]
@@ -56,12 +50,12 @@ impl Handle {
     /// The kernel's lock is the open file's: a program that inherits the descriptor and goes on running would keep it,
     /// whatever becomes of this process.
     fn seal(&mut self) {
-        self.sealed |= ffi::set_inherited(self.fd, false);
+        self.sealed |= php::set_inherited(self.fd, false);
     }
 
     fn unseal(&mut self) {
         if std::mem::take(&mut self.sealed) {
-            ffi::set_inherited(self.fd, true);
+            php::set_inherited(self.fd, true);
         }
     }
 }
@@ -154,8 +148,7 @@ pub(crate) fn begin(handle: Handle, file: impl AsFd + Copy, typed: &Path, asking
         if inode.is_none() {
             // Whoever opens it again shall find what is there now.
             nfs::refresh_path(&path);
-            let why = "another node has replaced or deleted the file: open it again (stale file handle)";
-            return errno(EIO).warn(about(&name, why));
+            return errno(EIO).warn(about(&name, words::STALE));
         }
         let (timeout, flock_mode) = settings::with(|s| (s.values.timeout, s.values.flock_mode));
         let timeout = if asking.at_once { Some(Duration::ZERO) } else { timeout };
@@ -164,7 +157,7 @@ pub(crate) fn begin(handle: Handle, file: impl AsFd + Copy, typed: &Path, asking
             name,
             path,
             handle,
-            wish: Wish::new(asking.mode, timeout, default_ttl()),
+            wish: Wish::new(asking.mode, timeout, settings::ttl()),
             flock_mode,
             inode,
             network: nfs::is_network(file),
@@ -190,7 +183,7 @@ pub(crate) fn take(id: u64, file: impl AsFd + Copy) -> Reply {
             Step::Done(reply) => taking.told(reply),
             Step::Interrupted => {
                 request.takings.insert(id, taking);
-                Reply::from(Value::Again).id(id)
+                Reply::again(id)
             }
         }
     })
@@ -257,7 +250,7 @@ impl Request {
     /// The lock of a stream's open file. A stream that is new to it may share it all the same.
     fn file_lock(&mut self, handle: Handle) -> Option<&mut FileLock> {
         let known = self.file_locks.iter().position(|lock| lock.has(handle.stream));
-        let shares = |lock: &FileLock| lock.handles.iter().any(|h| ffi::is_same_open_file(h.fd, handle.fd));
+        let shares = |lock: &FileLock| lock.handles.iter().any(|h| php::is_same_open_file(h.fd, handle.fd));
         let index = known.or_else(|| self.file_locks.iter().position(shares))?;
         self.file_locks.get_mut(index)
     }
@@ -289,7 +282,7 @@ impl FileLock {
     /// Sends what was written to a network file's server; what went wrong, in words.
     fn flush(&self, file: impl AsFd) -> Option<String> {
         let error = self.network.then(|| nfs::flush(file).err())??;
-        Some(format!("what was written under the lock may be lost: {error}"))
+        Some(words::not_flushed(error))
     }
 
     /// `file` is `None` when it is closed already.
@@ -300,7 +293,7 @@ impl FileLock {
             if self.kernel
                 && let Err(error) = kernel_unlock(file)
             {
-                trouble.get_or_insert_with(|| format!("the kernel's lock was not given back: {error}"));
+                trouble.get_or_insert_with(|| words::kernel_kept(error));
             }
             self.handles.iter_mut().for_each(Handle::unseal);
         }
@@ -334,7 +327,7 @@ impl Taking {
             && !self.kernel
             && let Err(error) = nfs::refresh(file)
         {
-            return self.failed(file, format!("what this node has cached cannot be refreshed: {error}"));
+            return self.failed(file, words::not_refreshed(error));
         }
         let lease = match self.cluster.take() {
             Some(Cluster::Held(lease)) => Some(lease),
@@ -356,40 +349,42 @@ impl Taking {
 
     /// `Err` is where it ends.
     fn take_cluster_lock(&mut self, request: &mut Request, file: impl AsFd + Copy) -> Result<(), Step> {
-        let (lease, Asked { turn, blocker, .. }) = match request.take_place(self.wait) {
+        let Asked { outcome, .. } = match request.take_place(self.wait) {
             Some(pending) => {
                 let name = self.name.clone();
                 request.ask(&self.wish, &name, |how| Engine::resume(pending, how))
             }
             None => self.ask(request, file)?,
         };
-        if blocker.is_some() {
-            self.blocker = blocker;
+        if let Ok(Acquired::Held { blocker, .. } | Acquired::TimedOut { blocker, .. }) = &outcome
+            && let Some(blocker) = blocker
+        {
+            self.blocker = Some(Blocker::Holder(blocker.clone()));
         }
-        self.cluster = match (turn, lease) {
-            (Ok(Turn::Held(_)), Some(lease)) => Some(Cluster::Held(lease)),
-            (Ok(Turn::Interrupted(wait)), _) => {
+        self.cluster = match outcome {
+            Ok(Acquired::Held { lease, .. }) => Some(Cluster::Held(lease)),
+            Ok(Acquired::Interrupted(wait)) => {
                 self.wait = wait;
                 return Err(Step::Interrupted);
             }
             // The kernel's lock was kept: it is the kernel's alone.
-            (Ok(Turn::TimedOut { .. }), _) if self.kernel => Some(Cluster::Unavailable),
-            (Ok(Turn::TimedOut { .. } | Turn::Held(_)), _) => return Err(self.timed_out(file)),
-            (Err(error @ (Error::Deadlock | Error::OtherFiber | Error::Coroutine)), _) => {
+            Ok(Acquired::TimedOut { .. }) if self.kernel => Some(Cluster::Unavailable),
+            Ok(Acquired::TimedOut { .. }) => return Err(self.timed_out(file)),
+            Err(error @ (Error::Deadlock | Error::OtherFiber | Error::Coroutine)) => {
                 return Err(self.failed(file, error));
             }
-            (Err(error), _) if self.flock_mode == FlockMode::Gate => {
-                self.warning = Some(format!("{error}; falling back on the kernel's lock alone"));
+            Err(error) if self.flock_mode == FlockMode::Gate => {
+                self.warning = Some(words::kernel_alone(&error));
                 Some(Cluster::Unavailable)
             }
-            (Err(error), _) => return Err(self.failed(file, error)),
+            Err(error) => return Err(self.failed(file, error)),
         };
         Ok(())
     }
 
     /// Asks for the first time. The file may have a lock already: as with flock(2), the same mode is
     /// held on, and another is given back before the new one is asked for.
-    fn ask(&mut self, request: &mut Request, file: impl AsFd + Copy) -> Result<(Option<Lease>, Asked), Step> {
+    fn ask(&mut self, request: &mut Request, file: impl AsFd + Copy) -> Result<Asked, Step> {
         let (handle, mode) = (self.handle, self.wish.mode);
         let mut loss = None;
         if let Some(lock) = request.file_lock(handle) {
@@ -401,7 +396,7 @@ impl Taking {
         }
         let old = request.take_file_lock(handle);
         // What the request's other handles hold; this one's own is out of the table.
-        let refusal = request.refusal(&self.name, &self.wish, Some(NO_OBJECT));
+        let refusal = request.refusal::<Lease>(&self.name, &self.wish, Some(NO_OBJECT));
         let Some(mut lock) = old else { return Ok(self.ask_anew(request)) };
         if loss.is_none() {
             if let Some(Err(error)) = refusal {
@@ -417,7 +412,7 @@ impl Taking {
         self.take_over(&lock);
         let mut lease = lock.lease.take();
         if let Some(loss) = loss {
-            self.warning = Some(format!("it was held and is lost: {loss}"));
+            self.warning = Some(words::lost_before(&loss));
             // The server may still count it as ours, and would let us wait for ourselves.
             let _ = lease.take().map(Lease::release);
         }
@@ -438,19 +433,14 @@ impl Taking {
         Ok(self.ask_anew(request))
     }
 
-    fn ask_anew(&self, request: &mut Request) -> (Option<Lease>, Asked) {
+    fn ask_anew(&self, request: &mut Request) -> Asked {
         // Code that ran during an interrupt may have taken the place of an earlier wait, whose time is gone.
         request.claim(&self.wish, &self.name, Some(NO_OBJECT))
     }
 
     /// The open file has a kernel's lock that is, or at once becomes, what is wanted. It is not given up, so the cluster
     /// lock is not waited for: who has that (under the file's new name, or since ours was lost) waits for the kernel's.
-    fn ask_in_passing(
-        &mut self,
-        request: &mut Request,
-        lock: &FileLock,
-        lease: Option<Lease>,
-    ) -> (Option<Lease>, Asked) {
+    fn ask_in_passing(&mut self, request: &mut Request, lock: &FileLock, lease: Option<Lease>) -> Asked {
         let wish = Wish { timeout: Some(Duration::ZERO), ..self.wish };
         match lease {
             Some(lease) => {
@@ -483,19 +473,14 @@ impl Taking {
                 Ok(KernelLock::NotOpenForIt)
                     if self.network && matches!(self.cluster, Some(Cluster::Held(_))) =>
                 {
-                    self.log.push(format!(
-                        "cluster_lock: lock \"{}\" is held without the kernel's lock, which NFS does not give on a \
-                         file opened only for {}",
-                        self.name,
-                        if self.wish.mode == Mode::Exclusive { "reading" } else { "writing" },
-                    ));
+                    self.log.push(words::without_kernel(&self.name, self.wish.mode));
                     self.kernel = false;
                     return Ok(());
                 }
                 Ok(KernelLock::NotOpenForIt) => {
-                    return Err(self.failed(file, "the kernel's flock() failed: not open for that"));
+                    return Err(self.failed(file, words::NOT_OPEN_FOR_IT));
                 }
-                Err(error) => return Err(self.failed(file, format!("the kernel's flock() failed: {error}"))),
+                Err(error) => return Err(self.failed(file, words::kernel_failed(error))),
             }
             // Under another name: a hard link, or before it was renamed.
             let own =
@@ -508,7 +493,7 @@ impl Taking {
             if left.is_some_and(|left| left.is_zero()) {
                 return Err(self.timed_out(file));
             }
-            if ffi::interrupted() {
+            if php::interrupted() {
                 return Err(Step::Interrupted);
             }
             thread::sleep(left.map_or(pause, |left| left.min(pause)));
@@ -522,8 +507,7 @@ impl Taking {
         if !self.asking.loud {
             return Step::Done(reply);
         }
-        let by = self.blocker.as_ref().map(|blocker| format!("; {blocker}")).unwrap_or_default();
-        let message = format!("not acquired within {:.1} s{by}", self.wish.started.elapsed().as_secs_f64());
+        let message = words::timed_out(self.wish.started.elapsed(), self.blocker.as_ref());
         Step::Done(reply.warn(about(&self.name, message)))
     }
 
@@ -552,11 +536,10 @@ impl Taking {
     fn told(mut self, reply: Reply) -> Reply {
         let (waited, limit) = (self.wish.started.elapsed(), settings::with(|s| s.values.slow_wait));
         if self.blocker.is_some() && limit.is_some_and(|limit| waited > limit) {
-            self.log.push(slow(&self.name, Some(&self.path), waited, self.blocker.as_ref()));
+            self.log.push(words::slow(&self.name, Some(&self.path), waited, self.blocker.as_ref()));
         }
         if matches!(reply.value, Value::True) {
-            LOCKED.fetch_add(1, Ordering::Relaxed);
-            INTERCEPTED.fetch_add(u64::from(!self.asking.by_name), Ordering::Relaxed);
+            counters::count_flock(!self.asking.by_name);
         }
         let log = (!self.log.is_empty()).then(|| self.log.join("; "));
         match self.warning {
@@ -565,10 +548,4 @@ impl Taking {
         }
         .log(log)
     }
-}
-
-/// For the status.
-pub(crate) fn counts() -> [(&'static str, i64); 2] {
-    [("flocks", &LOCKED), ("intercepted", &INTERCEPTED)]
-        .map(|(name, counter)| (name, info::int(counter.load(Ordering::Relaxed))))
 }

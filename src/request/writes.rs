@@ -8,13 +8,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use cluster_lock_core::replace::{Committed, Existing, Options, Replacement, Target};
-use cluster_lock_core::{Error, LockName, Mode, text};
+use cluster_lock_core::{Acquired, Error, LockName, Mode};
 
-use crate::functions::{self, Answer, default_ttl, name_argument};
-use crate::info;
-use crate::reply::{Reply, Value, about};
-use crate::request::{self, Asked, Given, Request, Turn, Wish};
-use crate::settings;
+use super::{Asked, Given, Request, Wish};
+use crate::arguments::{self, Checked};
+use crate::reply::{Reply, Value, int};
+use crate::words::{self, about};
+use crate::{counters, request, settings};
 
 /// One write under way.
 pub(crate) struct Write {
@@ -29,15 +29,15 @@ pub(crate) struct Write {
 }
 
 /// Finds the target, and the lock that the caller says it holds.
-pub(crate) fn begin(path: &[u8], guard: Option<&[u8]>) -> Answer {
-    let guard = guard.map(|name| name_argument(4, name)).transpose()?;
+pub(crate) fn begin(path: &[u8], guard: Option<&[u8]>) -> Checked {
+    let guard = guard.map(|name| arguments::name(4, name)).transpose()?;
     Ok(request::with(|request| {
         let guard = match guard {
             None => None,
             Some(name) => match request.hold(&name).map(|(id, lease)| (id, lease.loss())) {
-                None => return Reply::failed(about(&name, "is not held by this request")),
+                None => return Reply::failed(about(&name, words::NOT_HELD)),
                 Some((_, Some(loss))) => {
-                    return Reply::failed(about(&name, format_args!("was lost: {loss}")));
+                    return Reply::failed(about(&name, words::lost_guard(&loss)));
                 }
                 Some((id, None)) => Some((name, id)),
             },
@@ -85,23 +85,18 @@ pub(crate) fn open(id: u64, append: bool, exclusive: bool, resume: u64) -> Reply
 fn lock_file(request: &mut Request, write: &mut Write, resume: u64) -> Reply {
     let name = request.name_of_file(write.target.path());
     let timeout = settings::with(|settings| settings.values.timeout);
-    let wish = Wish::new(Mode::Exclusive, timeout, default_ttl());
-    let Asked { turn, lost, log, .. } = request.lock(&name, &wish, resume);
-    let reply = match turn {
-        Ok(Turn::Held(entry)) => {
+    let wish = Wish::new(Mode::Exclusive, timeout, settings::ttl());
+    let Asked { outcome, lost, log } = request.lock(&name, &wish, resume);
+    let reply = match outcome {
+        Ok(Acquired::Held { lease: entry, .. }) => {
             write.file_lock = Some((name.clone(), entry));
             match lost {
                 None => true.into(),
-                Some(loss) => {
-                    Reply::from(true).warn(about(&name, format_args!("it was held and is lost: {loss}")))
-                }
+                Some(loss) => Reply::from(true).warn(about(&name, words::lost_before(&loss))),
             }
         }
-        Ok(Turn::TimedOut { waited }) => Reply::failed(about(
-            &name,
-            format_args!("not acquired within {:.1} s, nothing is written", waited.as_secs_f64()),
-        )),
-        Ok(Turn::Interrupted(wait)) => Reply::from(Value::Again).id(wait),
+        Ok(Acquired::TimedOut { waited, .. }) => Reply::failed(about(&name, words::not_written(waited))),
+        Ok(Acquired::Interrupted(wait)) => Reply::again(wait),
         Err(error) => Reply::failed(about(&name, error)),
     };
     reply.log(log)
@@ -148,22 +143,16 @@ pub(crate) fn commit(id: u64) -> Reply {
         let back = give_back(request, file_lock);
         match committed {
             Ok(Committed { durability_warning, .. }) => {
-                info::count_write();
-                let reply = Reply::from(Value::Int(info::int(bytes)));
+                counters::count_write();
+                let reply = Reply::from(Value::Int(int(bytes)));
                 match durability_warning.or(back) {
                     Some(message) => reply.warn(message),
                     None => reply,
                 }
             }
             Err(error) => Reply::failed(match failed {
-                Some(name) if in_place => format!(
-                    "{} was written in place, but {}; others may have written to it at the same time",
-                    text::path(target.path()),
-                    about(&name, error)
-                ),
-                Some(name) => {
-                    format!("{} is unchanged: {}", text::path(target.path()), about(&name, error))
-                }
+                Some(name) if in_place => words::written_unguarded(target.path(), &name, &error),
+                Some(name) => words::unchanged(target.path(), &name, &error),
                 None => error.to_string(),
             }),
         }
@@ -185,14 +174,14 @@ fn give_back(request: &mut Request, file_lock: Option<(LockName, u64)>) -> Optio
     let (name, entry) = file_lock?;
     match request.unlock(&name, Some(entry)) {
         Ok(Given::Ours | Given::Lost(_) | Given::NotHeld | Given::OtherFiber) => None,
-        Err(error) => Some(functions::not_given_back(&name, &error)),
+        Err(error) => Some(about(&name, words::not_given_back(&error))),
     }
 }
 
 fn not_held() -> Error {
-    Error::Invalid("is not held by this request any more".into())
+    Error::Invalid(words::NOT_HELD_ANY_MORE.into())
 }
 
 fn gone() -> Reply {
-    Reply::failed("The write has been aborted".into())
+    Reply::failed(words::WRITE_IS_GONE.into())
 }

@@ -13,11 +13,20 @@ use cluster_lock_core::{
     Standing,
 };
 
-use crate::file_lock::{FileLock, Taking};
-use crate::file_write::Write;
-use crate::lock_object::Object;
-use crate::reply::Blocker;
-use crate::{ffi, reply, settings};
+use crate::php;
+use crate::reply::Class;
+use crate::settings;
+use crate::words::{self, Blocker, about};
+
+pub(crate) mod files;
+pub(crate) mod names;
+pub(crate) mod objects;
+pub(crate) mod writes;
+
+use files::{FileLock, Taking};
+use names::Held;
+use objects::Object;
+use writes::Write;
 
 /// How a lock is wanted.
 #[derive(Clone, Copy)]
@@ -47,31 +56,22 @@ impl Wish {
     }
 }
 
-/// How asking ended, when nothing failed.
-pub(crate) enum Turn {
-    /// Held, and by which entry of the table.
-    Held(u64),
-    TimedOut {
-        waited: Duration,
-    },
-    /// PHP has something to do first; ask again with this number to go on waiting.
-    Interrupted(u64),
-}
+/// How asking ended: with a lease, or the entry `L` of the table that keeps it; or with the number by which an
+/// interrupted wait goes on, when PHP has done what it has to do first.
+pub(crate) type Outcome<L = Lease> = Result<Acquired<L, u64>>;
 
 /// The answer to a request for a lock.
-pub(crate) struct Asked {
-    pub(crate) turn: Result<Turn>,
+pub(crate) struct Asked<L = Lease> {
+    pub(crate) outcome: Outcome<L>,
     /// An earlier hold of the name was found to be lost, and has been dropped.
     pub(crate) lost: Option<Loss>,
-    /// Who was in the way.
-    pub(crate) blocker: Option<Blocker>,
     /// A line for the log: the wait was long.
     pub(crate) log: Option<String>,
 }
 
-impl From<Result<Turn>> for Asked {
-    fn from(turn: Result<Turn>) -> Self {
-        Self { turn, lost: None, blocker: None, log: None }
+impl<L> From<Outcome<L>> for Asked<L> {
+    fn from(outcome: Outcome<L>) -> Self {
+        Self { outcome, lost: None, log: None }
     }
 }
 
@@ -80,30 +80,15 @@ impl From<Result<Turn>> for Asked {
 const MAX_WHO: usize = 1024;
 
 /// Why a lock is not waited for; a single try finds it taken, as ever.
-fn refused(wish: &Wish, why: Error) -> Result<Turn> {
+fn refused<L>(wish: &Wish, why: Error) -> Outcome<L> {
     if wish.left() == Some(Duration::ZERO) {
-        return Ok(Turn::TimedOut { waited: wish.started.elapsed() });
+        return Ok(Acquired::TimedOut { waited: wish.started.elapsed(), blocker: None });
     }
     Err(why)
 }
 
 /// For [`Request::refusal`]: asked by something that is neither an object nor `cluster_lock()`.
 pub(crate) const NO_OBJECT: u64 = 0;
-
-/// What `cluster_lock()` holds.
-struct Held {
-    id: u64,
-    /// Whose it is.
-    fiber: Fiber,
-    lease: Lease,
-    /// Unlocks needed.
-    depth: u32,
-}
-
-/// Who holds a lock by its name: each fiber is its own, and what is not in a fiber is the request, [`REQUEST_ITSELF`].
-pub(crate) type Fiber = usize;
-
-const REQUEST_ITSELF: Fiber = 0;
 
 /// A wait that PHP has interrupted.
 struct Waiting {
@@ -132,6 +117,17 @@ impl From<Standing> for Given {
             Standing::Ours => Self::Ours,
             Standing::Lost(loss) => Self::Lost(loss),
         }
+    }
+}
+
+/// The end of a hold: what PHP is told of it, when that is not what it should be.
+fn given_back(name: &LockName, given: Result<Given>) -> std::result::Result<(), (Class, String)> {
+    match given {
+        Ok(Given::Ours) => Ok(()),
+        Ok(Given::NotHeld) => Err((Class::Lock, about(name, words::NOT_HELD))),
+        Ok(Given::OtherFiber) => Err((Class::Lock, about(name, words::OTHER_FIBER))),
+        Ok(Given::Lost(loss)) => Err((Class::Lost, about(name, words::lost_at_the_end(&loss)))),
+        Err(error) => Err((Class::of(&error), about(name, words::not_given_back(&error)))),
     }
 }
 
@@ -205,6 +201,14 @@ pub(crate) fn with<T>(work: impl FnOnce(&mut Request) -> T) -> T {
     })
 }
 
+/// Gives up a wait that was interrupted.
+pub(crate) fn give_up(wait: u64) {
+    let (_pending, taking) = with(|request| request.end_wait(wait));
+    if let Some(taking) = taking {
+        taking.abandon();
+    }
+}
+
 impl Request {
     /// An id that this process has never used: a stale one finds nothing.
     pub(crate) fn new_id(&mut self) -> u64 {
@@ -242,68 +246,10 @@ impl Request {
             && self.places.get_or_insert_with(Places::now).intercept.matches(path, file)
     }
 
-    /// Acquires for `cluster_lock()` and those that nest in it. `resume` is the number of a wait that
-    /// was interrupted, or 0.
-    pub(crate) fn lock(&mut self, name: &LockName, wish: &Wish, resume: u64) -> Asked {
-        let fiber = ffi::fiber();
-        let waiting = self.waits.remove(&resume);
-        let wish =
-            &Wish { started: waiting.as_ref().map_or(wish.started, |waiting| waiting.started), ..*wish };
-        if let Some(Waiting { pending, depth, id, .. }) = waiting {
-            match self.locks.get_mut(name) {
-                None => {
-                    let (lease, asked) = match pending {
-                        Some(pending) => self.ask(wish, name, |how| Engine::resume(pending, how)),
-                        None => self.claim(wish, name, None),
-                    };
-                    return self.keep(name, lease, depth, id, asked);
-                }
-                // A signal handler has locked the name meanwhile, and keeps it: this nests in that, and so do the holds
-                // that were being converted.
-                Some(held) if held.fiber == fiber => {
-                    held.depth = held.depth.saturating_add(depth.saturating_sub(1));
-                    held.id = id.unwrap_or(held.id);
-                }
-                Some(_) => {}
-            }
-        }
-        let Some(held) = self.locks.get_mut(name) else {
-            return self.lock_anew(name, wish);
-        };
-        if ffi::in_coroutine() {
-            return Err(Error::Coroutine).into();
-        }
-        if held.fiber != fiber && held.lease.is_held() {
-            return refused(wish, Error::OtherFiber).into();
-        }
-        if let Some(loss) = held.lease.loss() {
-            if let Some(held) = self.locks.remove(name) {
-                // The server may still count it as ours, and would let us wait for ourselves.
-                let _ = held.lease.release();
-            }
-            return Asked { lost: Some(loss), ..self.lock_anew(name, wish) };
-        }
-        if wish.mode == Mode::Shared || held.lease.mode() == Mode::Exclusive {
-            held.depth += 1;
-            return Ok(Turn::Held(held.id)).into();
-        }
-        self.convert(name, wish)
-    }
-
-    fn lock_anew(&mut self, name: &LockName, wish: &Wish) -> Asked {
-        let (lease, asked) = self.claim(wish, name, None);
-        self.keep(name, lease, 1, None, asked)
-    }
-
     /// Asks for a lock that this request does not hold, unless [`Request::refusal`] says why not.
-    pub(crate) fn claim(
-        &mut self,
-        wish: &Wish,
-        name: &LockName,
-        object: Option<u64>,
-    ) -> (Option<Lease>, Asked) {
+    pub(crate) fn claim(&mut self, wish: &Wish, name: &LockName, object: Option<u64>) -> Asked {
         if let Some(refusal) = self.refusal(name, wish, object) {
-            return (None, refusal.into());
+            return refusal.into();
         }
         match self.place(name, wish.mode) {
             Some(pending) => self.ask(wish, name, |how| Engine::take_over(pending, how)),
@@ -319,53 +265,15 @@ impl Request {
         places.filter(|(other, _)| *other == mode).map(|(_, pending)| pending).last()
     }
 
-    /// Shared to exclusive. Like flock(2): what was held is gone when it fails.
-    fn convert(&mut self, name: &LockName, wish: &Wish) -> Asked {
-        if let Some(refusal) = self.refusal(name, wish, None) {
-            return refusal.into();
-        }
-        let Some(Held { id, lease, depth, .. }) = self.locks.remove(name) else {
-            return self.lock_anew(name, wish);
-        };
-        let (lease, asked) = self.ask(wish, name, |how| lease.convert(how));
-        self.keep(name, lease, depth.saturating_add(1), Some(id), asked)
-    }
-
-    /// Puts what was acquired into the table. `id`: it goes on being the same hold for those that
-    /// know it by its number, a `cluster_synchronized()` around us.
-    fn keep(
-        &mut self,
-        name: &LockName,
-        lease: Option<Lease>,
-        depth: u32,
-        id: Option<u64>,
-        asked: Asked,
-    ) -> Asked {
-        let Some(lease) = lease else {
-            if let Ok(Turn::Interrupted(wait)) = asked.turn
-                && let Some(waiting) = self.waits.get_mut(&wait)
-            {
-                (waiting.depth, waiting.id) = (depth, id);
-            }
-            return asked;
-        };
-        let id = id.unwrap_or_else(|| self.new_id());
-        self.locks.insert(name.clone(), Held { id, fiber: ffi::fiber(), lease, depth });
-        Asked { turn: Ok(Turn::Held(id)), ..asked }
-    }
-
-    /// Asks the engine, as this request. The turn of a held lock has the id 0 still.
+    /// Asks the engine, as this request.
     pub(crate) fn ask(
         &mut self,
         wish: &Wish,
         name: &LockName,
         ask: impl FnOnce(&Acquire<'_>) -> Result<Acquired>,
-    ) -> (Option<Lease>, Asked) {
+    ) -> Asked {
         let (auto_renew, max_hold, slow_wait) =
             settings::with(|s| (s.values.auto_renew, s.values.max_hold, s.values.slow_wait));
-        let slow = |waited: Duration, blocker: Option<&Blocker>| {
-            slow_wait.filter(|limit| waited > *limit).map(|_| reply::slow(name, None, waited, blocker))
-        };
         let acquired = ask(&Acquire {
             mode: wish.mode,
             timeout: wish.left(),
@@ -373,21 +281,14 @@ impl Request {
             auto_renew,
             max_hold,
             identity: self.identity.as_deref().unwrap_or_default(),
-            interrupted: &ffi::interrupted,
+            interrupted: &php::interrupted,
         });
-        match acquired {
-            Ok(Acquired::Held { lease, waited, blocker }) => {
-                let blocker = blocker.map(Blocker::Holder);
-                let log = slow(waited, blocker.as_ref());
-                (Some(lease), Asked { blocker, log, ..Ok(Turn::Held(0)).into() })
+        let outcome = acquired.map(|acquired| match acquired {
+            Acquired::Held { lease, waited, blocker } => Acquired::Held { lease, waited, blocker },
+            Acquired::TimedOut { waited, blocker } => {
+                Acquired::TimedOut { waited: waited.max(wish.started.elapsed()), blocker }
             }
-            Ok(Acquired::TimedOut { waited, blocker }) => {
-                let waited = waited.max(wish.started.elapsed());
-                let blocker = blocker.map(Blocker::Holder);
-                let log = slow(waited, blocker.as_ref());
-                (None, Asked { blocker, log, ..Ok(Turn::TimedOut { waited }).into() })
-            }
-            Ok(Acquired::Interrupted(pending)) => {
+            Acquired::Interrupted(pending) => {
                 let wait = self.new_id();
                 let waiting = Waiting {
                     name: name.clone(),
@@ -398,10 +299,19 @@ impl Request {
                     id: None,
                 };
                 self.waits.insert(wait, waiting);
-                (None, Ok(Turn::Interrupted(wait)).into())
+                Acquired::Interrupted(wait)
             }
-            Err(error) => (None, Err(error).into()),
-        }
+        });
+        let log = match &outcome {
+            Ok(Acquired::Held { waited, blocker, .. } | Acquired::TimedOut { waited, blocker })
+                if slow_wait.is_some_and(|limit| *waited > limit) =>
+            {
+                let blocker = blocker.clone().map(Blocker::Holder);
+                Some(words::slow(name, None, *waited, blocker.as_ref()))
+            }
+            _ => None,
+        };
+        Asked { log, ..Asked::from(outcome) }
     }
 
     /// The wait with this number, if it was interrupted and not gone on with: its place, and when it began.
@@ -423,8 +333,8 @@ impl Request {
 
     /// Refuses a wait that only this request itself could end: another of its handles holds the
     /// name, in a mode that excludes the wish, for longer than the wait. Refuses coroutines anything.
-    pub(crate) fn refusal(&self, name: &LockName, wish: &Wish, object: Option<u64>) -> Option<Result<Turn>> {
-        if ffi::in_coroutine() {
+    pub(crate) fn refusal<L>(&self, name: &LockName, wish: &Wish, object: Option<u64>) -> Option<Outcome<L>> {
+        if php::in_coroutine() {
             return Some(Err(Error::Coroutine));
         }
         let function = self.locks.get(name).filter(|_| object.is_some()).map(|held| &held.lease);
@@ -444,41 +354,6 @@ impl Request {
             .iter()
             .any(|lock| lock.name == *name && lock.lease.is_none() && wish.excludes(lock.mode));
         (leases || kernel).then(|| refused(wish, Error::Deadlock))
-    }
-
-    /// A fiber has ended: what it still holds is the request's.
-    pub(crate) fn fiber_ended(&mut self, fiber: Fiber) {
-        let held = self.locks.values_mut().filter(|held| held.fiber == fiber);
-        held.for_each(|held| held.fiber = REQUEST_ITSELF);
-    }
-
-    /// Gives back what [`Request::lock`] acquired; with `id` only if it is still that entry.
-    pub(crate) fn unlock(&mut self, name: &LockName, id: Option<u64>) -> Result<Given> {
-        let fiber = ffi::fiber();
-        let Some(held) = self.locks.get_mut(name).filter(|held| id.is_none_or(|id| id == held.id)) else {
-            return Ok(Given::NotHeld);
-        };
-        if held.fiber != fiber {
-            return Ok(Given::OtherFiber);
-        }
-        if held.depth > 1 {
-            held.depth -= 1;
-            return Ok(held.lease.loss().map_or(Given::Ours, Given::Lost));
-        }
-        match self.locks.remove(name) {
-            Some(held) => held.lease.release().map(Given::from),
-            None => Ok(Given::NotHeld),
-        }
-    }
-
-    /// The lease that `cluster_lock()` holds in this fiber, lost or not.
-    pub(crate) fn lease(&self, name: &LockName) -> Option<&Lease> {
-        self.hold(name).map(|(_, lease)| lease)
-    }
-
-    /// The same, and its entry, which is another one when it has been given back and taken again.
-    pub(crate) fn hold(&self, name: &LockName) -> Option<(u64, &Lease)> {
-        self.locks.get(name).filter(|held| held.fiber == ffi::fiber()).map(|held| (held.id, &held.lease))
     }
 
     /// The leases of locks on files with this name.

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use cluster_lock_core::{Engine, Error, Lease, LockName, Mode};
+use cluster_lock_core::{Acquired, Engine, Error, Lease, LockName, Mode};
 
-use crate::functions::{
-    Answer, default_ttl, given_back, mode_argument, name_argument, timeout_argument, ttl_argument,
-};
-use crate::info;
-use crate::reply::{Class, Reply, Value, about};
-use crate::request::{self, Asked, Given, Request, Turn, Wish};
+use super::{Asked, Given, Request, Wish, given_back};
+use crate::arguments::{self, Checked};
+use crate::reply::{Class, Reply, Value, int};
+use crate::words::{self, about};
+use crate::{request, settings};
 
 /// The state of one object.
 pub(crate) struct Object {
@@ -22,10 +21,10 @@ pub(crate) struct Object {
 }
 
 /// The constructor.
-pub(crate) fn new(name: &[u8], mode: i64, ttl: Option<f64>) -> Answer {
-    let name = name_argument(1, name)?;
-    let (mode, _) = mode_argument(2, mode, false)?;
-    let object = Object { name, mode, ttl: ttl_argument(3, ttl)?, lease: None };
+pub(crate) fn new(name: &[u8], mode: i64, ttl: Option<f64>) -> Checked {
+    let name = arguments::name(1, name)?;
+    let (mode, _) = arguments::mode(2, mode, false)?;
+    let object = Object { name, mode, ttl: arguments::ttl(3, ttl)?, lease: None };
     Ok(request::with(|request| {
         let id = request.new_id();
         request.objects.insert(id, object);
@@ -39,11 +38,11 @@ fn with(id: u64, work: impl FnOnce(&mut Object) -> Reply) -> Reply {
 }
 
 fn over() -> Reply {
-    Reply::throw(Class::Error, "The request of this ClusterLock object has ended".into())
+    Reply::throw(Class::Error, words::OBJECT_IS_OVER.into())
 }
 
 fn not_held(name: &LockName) -> Reply {
-    Reply::throw(Class::Lock, about(name, "is not held by this object"))
+    Reply::throw(Class::Lock, about(name, words::NOT_HELD_BY_OBJECT))
 }
 
 fn thrown(name: &LockName, error: &Error) -> Reply {
@@ -51,8 +50,8 @@ fn thrown(name: &LockName, error: &Error) -> Reply {
 }
 
 /// `acquire()`
-pub(crate) fn acquire(id: u64, timeout: Option<f64>, resume: u64) -> Answer {
-    let timeout = timeout_argument(1, timeout)?;
+pub(crate) fn acquire(id: u64, timeout: Option<f64>, resume: u64) -> Checked {
+    let timeout = arguments::timeout(1, timeout)?;
     Ok(request::with(|request| acquire_in(request, id, timeout, resume)))
 }
 
@@ -66,25 +65,26 @@ fn acquire_in(request: &mut Request, id: u64, timeout: Option<Duration>, resume:
         }
         return thrown(&name, &Error::Lost(loss));
     }
-    let mut wish = Wish::new(object.mode, timeout, object.ttl.unwrap_or_else(default_ttl));
+    let mut wish = Wish::new(object.mode, timeout, object.ttl.unwrap_or_else(settings::ttl));
     let place = request.take_wait(resume).and_then(|(place, started)| {
         wish.started = started;
         place
     });
-    let (lease, asked) = match place {
+    let Asked { outcome, log, .. } = match place {
         Some(pending) => request.ask(&wish, &name, |how| Engine::resume(pending, how)),
         None => request.claim(&wish, &name, Some(id)),
     };
-    let Asked { turn, log, .. } = asked;
-    let reply = match turn {
-        Ok(Turn::Held(_)) => true.into(),
-        Ok(Turn::Interrupted(wait)) => return Reply::from(Value::Again).id(wait),
-        Ok(Turn::TimedOut { .. }) => false.into(),
+    let reply = match outcome {
+        Ok(Acquired::Held { lease, .. }) => {
+            if let Some(object) = request.objects.get_mut(&id) {
+                object.lease = Some(lease);
+            }
+            true.into()
+        }
+        Ok(Acquired::Interrupted(wait)) => return Reply::again(wait),
+        Ok(Acquired::TimedOut { .. }) => false.into(),
         Err(error) => thrown(&name, &error),
     };
-    if let Some(object) = request.objects.get_mut(&id) {
-        object.lease = lease;
-    }
     reply.log(log)
 }
 
@@ -100,11 +100,11 @@ pub(crate) fn release(id: u64) -> Reply {
 }
 
 /// `refresh()`
-pub(crate) fn refresh(id: u64, ttl: Option<f64>) -> Answer {
-    let ttl = ttl_argument(1, ttl)?;
+pub(crate) fn refresh(id: u64, ttl: Option<f64>) -> Checked {
+    let ttl = arguments::ttl(1, ttl)?;
     Ok(with(id, |object| {
         let Some(lease) = &object.lease else { return not_held(&object.name) };
-        match lease.refresh(ttl.or(object.ttl).unwrap_or_else(default_ttl)) {
+        match lease.refresh(ttl.or(object.ttl).unwrap_or_else(settings::ttl)) {
             Ok(()) => Value::Null.into(),
             Err(error) => thrown(&object.name, &error),
         }
@@ -127,7 +127,7 @@ pub(crate) fn remaining(id: u64) -> Reply {
 /// `fence()`
 pub(crate) fn fence(id: u64) -> Reply {
     with(id, |object| match object.lease.as_ref().filter(|lease| lease.is_held()) {
-        Some(lease) => Value::Int(info::int(lease.fence())).into(),
+        Some(lease) => Value::Int(int(lease.fence())).into(),
         None => not_held(&object.name),
     })
 }

@@ -1,0 +1,57 @@
+//! What Rust asks of PHP, by the C shim: none of it can longjmp.
+#![allow(unsafe_code)]
+
+use std::ffi::c_int;
+
+unsafe extern "C" {
+    fn clk_shim_interrupted() -> bool;
+    fn clk_shim_fiber() -> usize;
+    fn clk_shim_in_coroutine() -> bool;
+    fn clk_shim_hooked() -> bool;
+    fn clk_shim_same_open_file(one: c_int, other: c_int) -> bool;
+    fn clk_shim_set_inherited(fd: c_int, inherited: bool) -> bool;
+}
+
+/// A fiber that runs, or [`NO_FIBER`].
+pub(crate) type Fiber = usize;
+
+/// Outside of fibers.
+pub(crate) const NO_FIBER: Fiber = 0;
+
+/// Whether PHP wants the thread back: a time limit, or a signal for user code.
+pub(crate) fn interrupted() -> bool {
+    // SAFETY: reads two flags of the calling thread, which is PHP's.
+    unsafe { clk_shim_interrupted() }
+}
+
+/// The fiber that runs: a number that no other has while it exists.
+pub(crate) fn fiber() -> Fiber {
+    // SAFETY: compares two pointers of the calling thread, which is PHP's.
+    unsafe { clk_shim_fiber() }
+}
+
+/// Whether a coroutine of Swoole or `OpenSwoole` runs, which PHP does not know as a fiber.
+pub(crate) fn in_coroutine() -> bool {
+    // SAFETY: looks up a module and a class of the calling thread, which is PHP's, and calls an internal function of that
+    // module's that returns a number.
+    unsafe { clk_shim_in_coroutine() }
+}
+
+/// Whether the operations of PHP's plain streams pass through the shim.
+pub(crate) fn is_hooked() -> bool {
+    // SAFETY: compares two function pointers.
+    unsafe { clk_shim_hooked() }
+}
+
+/// Whether two descriptors of this process are copies of one (dup(2)). Where the kernel does not
+/// tell, no.
+pub(crate) fn is_same_open_file(one: c_int, other: c_int) -> bool {
+    // SAFETY: asks the kernel about two numbers; any are allowed.
+    unsafe { clk_shim_same_open_file(one, other) }
+}
+
+/// Whether programs that this process starts get this descriptor; true: that was otherwise.
+pub(crate) fn set_inherited(fd: c_int, inherited: bool) -> bool {
+    // SAFETY: sets a flag of a number, which need not be a descriptor.
+    unsafe { clk_shim_set_inherited(fd, inherited) }
+}
