@@ -12,8 +12,8 @@ from pathlib import Path
 
 from harness import report, system
 from harness.run import Run
-from harness.servers import find_fpm
 from sections import contention, fpm, handoff, streams, uncontended, write
+from stand.servers import find_fpm
 
 SECTIONS = {"a": uncontended, "b": handoff, "c": contention, "d": fpm, "e": write, "f": streams}
 
@@ -28,6 +28,7 @@ def options() -> argparse.Namespace:
                              "f streams")
     parser.add_argument("--php", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--extension", required=True, type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--delay-proxy", required=True, type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--tmp", required=True, type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     args.only = [letter.strip() for letter in args.only.split(",")]
@@ -58,7 +59,7 @@ def main() -> None:
         signal.signal(number, lambda *_: sys.exit(1))  # so that every server is stopped on the way out
 
     minor = system.output(args.php, "-n", "-r", "echo PHP_MAJOR_VERSION, '.', PHP_MINOR_VERSION;")
-    run = Run(php=args.php, fpm=find_fpm(minor), tmp=args.tmp,
+    run = Run(php=args.php, fpm=find_fpm(minor), tmp=args.tmp, delay_proxy=args.delay_proxy,
               ini_plain=php_ini(args.php, args.tmp / "ini-plain", []),
               ini_ours=php_ini(args.php, args.tmp / "ini-ours", [str(args.extension)]),
               quick=args.quick, long=args.long)

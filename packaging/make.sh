@@ -67,7 +67,7 @@ stage() {
     cp "$tree"/{LICENSE,README.md,CHANGELOG.md,SECURITY.md} "$folder/"
     cp -r "$tree/stubs" "$folder/share/"
     mkdir "$folder/share/wordpress"
-    cp -r "$tree"/wordpress/{cluster-lock.php,cluster-lock} "$folder/share/wordpress/"
+    cp -r "$tree"/packages/wordpress/{cluster-lock.php,cluster-lock} "$folder/share/wordpress/"
     install -D -m 755 "$built/cluster-lock" "$folder/bin/cluster-lock"
     "$folder/bin/cluster-lock" man --dir "$folder/man"
     mkdir "$folder/completions"

@@ -5,8 +5,15 @@ in_root=(
     .ci .dockerignore .gitattributes .gitignore
     CHANGELOG.md CONTRIBUTING.md DESIGN.md LICENSE README.md SECURITY.md
     Cargo.lock Cargo.toml build.rs composer.json rustfmt.toml
-    bench cli core demo docs fuzz lab packages packaging php-tests script src stubs wordpress
+    bench cli core docs lab packages packaging php-tests script src stubs
 )
+
+# standing FOLDER: what stands in the root of a checkout and is not ignored. Of a FIFO or a socket git itself says nothing.
+standing() {
+    local names
+    names=$(find "$1" -mindepth 1 -maxdepth 1 ! -name .git -printf '%f\n')
+    grep -vxF -f <(git -C "$1" check-ignore --stdin <<<"$names") <<<"$names"
+}
 
 # strangers WHAT: fails when one of the paths on standard input is in none of these. A report that a test has left, say.
 strangers() {

@@ -85,7 +85,7 @@ test_source() {
         packaging/docker/Dockerfile stubs/cluster_lock.stubs.php script/build script/package LICENSE; do
         grep -qx "$file" "$work/files" || fail "the source lacks $file"
     done
-    has_not "the source" "$work/files" '^(\.ci|bench|cli/tests|core/tests|demo|docs/tests|fuzz|lab/nfs|packages|php-tests|target|wordpress/(screenshots|stand|tests))/'
+    has_not "the source" "$work/files" '^(\.ci|bench|cli/tests|core/(fuzz|tests)|docs/tests|lab/(builds|chaos|demo|nfs)|packages/([^w][^/]*|wordpress/(screenshots|stand|tests))|php-tests|target)/'
     # shellcheck source=packaging/root.sh
     source packaging/root.sh
     grep . "$work/files" | strangers "the source" || fail "a stray file is in the source"

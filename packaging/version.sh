@@ -32,7 +32,7 @@ check_version() {
 import json, sys
 for package in json.load(sys.stdin)["packages"]: print(package["name"], package["version"])')
     while read -r name found; do expect "crate $name" "$found"; done <<<"$crates"
-    for file in Cargo.lock fuzz/Cargo.lock; do
+    for file in Cargo.lock core/fuzz/Cargo.lock; do
         if [[ -f $file ]]; then
             expect "$file" "$(awk -F '"' '/^name = "cluster-lock-core"/ { core = 1 } core && /^version/ { print $2; exit }' "$file")"
         fi
@@ -49,15 +49,15 @@ for package in json.load(sys.stdin)["packages"]: print(package["name"], package[
     done
 
     # Where PHP code has to say it by itself.
-    expect_in wordpress/cluster-lock.php 's/^ \* Version: *//p'
-    expect_in wordpress/cluster-lock/includes/class-plugin.php "s/^.* const VERSION = '\(.*\)';/\1/p"
-    expect_in wordpress/cluster-lock/languages/cluster-lock.pot 's/^"Project-Id-Version: .* \([^ ]*\)\\n"$/\1/p'
+    expect_in packages/wordpress/cluster-lock.php 's/^ \* Version: *//p'
+    expect_in packages/wordpress/cluster-lock/includes/class-plugin.php "s/^.* const VERSION = '\(.*\)';/\1/p"
+    expect_in packages/wordpress/cluster-lock/languages/cluster-lock.pot 's/^"Project-Id-Version: .* \([^ ]*\)\\n"$/\1/p'
     expect_in packages/polyfill/src/Status.php "s/^.* const VERSION = '\(.*\)-polyfill';/\1/p"
 
     # File names of a release.
     while IFS=: read -r file name; do expect "$file ($name)" "$(grep -oE '[0-9]+\.[0-9]+\.[0-9]+' <<<"$name" | head -n 1)"; done < <(
         grep -roE --include='*.md' '(cluster_lock|cluster-lock|cluster-lock-common|cluster-lock-php[0-9.]+)[-_][0-9]+\.[0-9]+\.[0-9]+' \
-            README.md docs packaging wordpress 2>/dev/null || true
+            README.md docs packages packaging 2>/dev/null || true
     )
 
     # What was built, if it was built.

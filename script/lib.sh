@@ -8,6 +8,8 @@ export HOME=${HOME:-~}
 export PYTHONDONTWRITEBYTECODE=1
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export ROOT
+# Where it finds the package stand, which bench, lab/chaos and docs/tests share.
+export PYTHONPATH=$ROOT/lab${PYTHONPATH:+:$PYTHONPATH}
 
 if [[ -t 1 && -z ${NO_COLOR:-} ]]; then
     bold=$'\e[1m' red=$'\e[31m' green=$'\e[32m' plain=$'\e[0m'
@@ -77,7 +79,7 @@ refuse_system_wide_copy() {
 
 # The npm packages that drive a browser through the WordPress stand, exactly as package-lock.json names them.
 npm_packages() {
-    local here=$ROOT/wordpress/tests
+    local here=$ROOT/packages/wordpress/tests
     [[ $here/node_modules/.package-lock.json -nt $here/package-lock.json ]] ||
         (cd "$here" && npm ci --silent --no-audit --no-fund)
 }

@@ -1,1 +1,1 @@
-"""What the sections share: servers, worker processes, statistics, the report."""
+"""What the sections share: worker processes, statistics, the report."""

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 from .run import OUR_SYMFONY, OURS, Run
-from .system import ROOT
+from .system import BENCH, ROOT
 
-RESULTS = ROOT / "bench" / "results"
+RESULTS = BENCH / "results"
 START, END = "<!-- bench:start -->", "<!-- bench:end -->"
 
 

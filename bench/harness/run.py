@@ -16,6 +16,7 @@ class Run:
     php: str
     fpm: str | None
     tmp: Path
+    delay_proxy: Path
     ini_plain: Path
     ini_ours: Path
     quick: bool

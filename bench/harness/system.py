@@ -9,7 +9,8 @@ import resource
 import subprocess
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+BENCH = Path(__file__).resolve().parent.parent
+ROOT = BENCH.parent
 
 
 def output(*command: str) -> str:

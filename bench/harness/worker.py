@@ -7,7 +7,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .servers import BENCH, before_exec, php_environment, stop
+from stand.servers import before_exec, php_environment, stop
+
+from .system import BENCH
 
 if TYPE_CHECKING:
     from .run import Run

@@ -6,8 +6,8 @@ import time
 
 from harness import stats
 from harness.run import OURS, Run, rotated, stopping
-from harness.servers import Redis
 from harness.worker import count_together, lock_worker
+from stand.servers import Redis
 
 from .uncontended import CLIENT_CPU, SERVER_CPU
 

@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Iterator
 
-from harness import fcgi, stats
+from harness import stats
 from harness.run import OURS, Run, rotated, stopping
-from harness.servers import BENCH, Fpm, Redis
+from harness.system import BENCH
 from harness.worker import dsn
+from stand import fcgi
+from stand.servers import Fpm, Redis
 
 from .uncontended import CLIENT_CPU, SERVER_CPU
 

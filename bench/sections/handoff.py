@@ -7,8 +7,8 @@ import time
 
 from harness import stats
 from harness.run import OUR_SYMFONY, OURS, Run, rotated, stopping
-from harness.servers import DelayProxy, Redis
 from harness.worker import Worker, lock_worker
+from stand.servers import DelayProxy, Redis
 
 from . import uncontended
 from .uncontended import CLIENT_CPU, SERVER_CPU
@@ -30,7 +30,7 @@ def measure(run: Run) -> None:
         servers.append(redis)
         near = Redis(run.tmp, "redis-b-near", CLIENT_CPU)
         servers.append(near)
-        proxy = DelayProxy(run.tmp, near.port, SERVER_CPU)
+        proxy = DelayProxy(run.delay_proxy, near.port, SERVER_CPU)
         servers.append(proxy)
         delay = uncontended.calibrate(run, near, proxy)
         rounds = run.amount(4, 10)

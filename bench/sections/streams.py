@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from harness import stats
 from harness.run import Run, rotated, stopping
-from harness.servers import Redis
 from harness.worker import Worker, dsn
+from stand.servers import Redis
 
 WAYS = {"fopen, fclose": 20_000, "flock, unlock": 20_000, "file_put_contents, LOCK_EX": 4_000}
 #: Per round trip to Redis, these take a hundred times as long.

@@ -6,8 +6,8 @@ import os
 
 from harness import stats
 from harness.run import OUR_SYMFONY, OURS, Run, rotated, stopping
-from harness.servers import DelayProxy, Redis
 from harness.worker import count_together, lock_worker
+from stand.servers import DelayProxy, Redis
 
 PINGS = ["ping_phpredis", "ping_stream", "ping_socket"]
 PEERS = ["phpredis_set", "phpredis_fence", "symfony", OUR_SYMFONY, "malkusch"]
@@ -35,7 +35,7 @@ def measure(run: Run) -> None:
         near = Redis(run.tmp, "redis-a-near", CLIENT_CPU)
         servers.append(near)
         # The proxy polls: it has a CPU to itself, client and server share the other.
-        proxy = DelayProxy(run.tmp, near.port, SERVER_CPU)
+        proxy = DelayProxy(run.delay_proxy, near.port, SERVER_CPU)
         servers.append(proxy)
         out["delay"] = calibrate(run, near, proxy)
 

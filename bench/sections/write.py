@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from harness import stats
 from harness.run import Run, rotated, stopping
-from harness.servers import Redis
 from harness.worker import Worker, dsn
+from stand.servers import Redis
 
 SIZES = {"1 KB": 1 << 10, "10 KB": 10 << 10, "100 KB": 100 << 10, "1 MB": 1 << 20, "10 MB": 10 << 20}
 UNSYNCED = ["file_put_contents", "file_put_contents, LOCK_EX", "tempnam, rename", "cluster, durable=0",

@@ -22,9 +22,9 @@ from pathlib import Path
 
 import yaml
 from elsewhere import Elsewhere
+from host import LOG, MINE, SITE, Host
 from pages import ROOT, Block, Skipped, Wrong
 from servers import configured
-from stand import LOG, MINE, SITE, Stand
 
 # Longer patterns first: a fencing token is a number as well.
 MASKS = [
@@ -55,8 +55,8 @@ def masked(text: str) -> list[str]:
 
 
 class Runner:
-    def __init__(self, stand: Stand, elsewhere: Elsewhere, write: bool) -> None:
-        self.stand, self.elsewhere, self.write = stand, elsewhere, write
+    def __init__(self, host: Host, elsewhere: Elsewhere, write: bool) -> None:
+        self.host, self.elsewhere, self.write = host, elsewhere, write
         self.rewritten: dict[Path, list[tuple[Block, str]]] = {}
 
     def run(self, block: Block) -> None:
@@ -68,19 +68,19 @@ class Runner:
                         f"{block.place}: the block does not say what it is")
         LOG.unlink(missing_ok=True)
         if name := block.options.get("ini"):
-            self.stand.settings("30-page.ini", (Path(__file__).parent / "fixtures/ini" / f"{name}.ini").read_text())
+            self.host.settings("30-page.ini", (Path(__file__).parent / "fixtures/ini" / f"{name}.ini").read_text())
         if name := block.options.get("given"):
-            done = self.stand.execute("php", str(Path(__file__).parent / "fixtures/given" / f"{name}.php"))
+            done = self.host.execute("php", str(Path(__file__).parent / "fixtures/given" / f"{name}.php"))
             if done.returncode == 77:
                 raise Skipped(f"{block.place}: {name} takes root")
             if done.returncode or done.stdout:
                 raise Wrong(f"{block.place}: given={name}: {done.stdout}")
         if what := block.options.get("held"):
-            self.stand.hold(what, float(block.options["for"]) if "for" in block.options else None)
+            self.host.hold(what, float(block.options["for"]) if "for" in block.options else None)
         try:
             how(block)
         finally:
-            self.stand.let_go()
+            self.host.let_go()
 
     # ---- the kinds -----------------------------------------------------------------------------------------------
 
@@ -98,7 +98,7 @@ class Runner:
         script = SITE / block.options.get("file", "example.php")
         start = "" if text.startswith("<?php") else "<?php "
         script.write_text(f"{start}{text}\n")
-        done = self.stand.execute(*self._injected(block), "php", str(script))
+        done = self.host.execute(*self._injected(block), "php", str(script))
         if judged:
             self._judge(block, done.stdout, done.returncode)
         elif done.returncode:
@@ -110,28 +110,28 @@ class Runner:
         if call is None:
             return []
         strace = ["strace", "-qq", "-o", "/dev/null", "-e"]
-        if self.stand.execute(*strace, "trace=none", "true").returncode:
+        if self.host.execute(*strace, "trace=none", "true").returncode:
             raise Skipped(f"{block.place}: no process may be traced here")
         return [*strace, f"trace={call.partition(':')[0]}", "-e", f"inject={call}"]
 
     def run_ini(self, block: Block) -> None:
         """As it stands; then with each setting that is commented out in the place of its namesake."""
         if block.output or block.log:
-            self.stand.settings("30-page.ini", block.text + "\n")
-            done = self.stand.execute("php", "-r", "")
+            self.host.settings("30-page.ini", block.text + "\n")
+            done = self.host.execute("php", "-r", "")
             self._judge(block, done.stdout, done.returncode)
             return
         commented = [line[1:] for line in block.text.split("\n") if re.match(r";\s*[a-z_]+\.[a-z_]+ *=", line)]
         for more in [*commented, None]:
             text = block.text if more is None else f"{block.text}\n{more}"
             # The name under which the extension is installed; here it is loaded already.
-            self.stand.settings("30-page.ini", re.sub(r"^extension *= *cluster_lock$", "", text, flags=re.M) + "\n")
-            done = self.stand.execute("php", str(Path(__file__).parent / "fixtures/settings.php"),
-                                      str(self.stand.conf / "30-page.ini"))
+            self.host.settings("30-page.ini", re.sub(r"^extension *= *cluster_lock$", "", text, flags=re.M) + "\n")
+            done = self.host.execute("php", str(Path(__file__).parent / "fixtures/settings.php"),
+                                      str(self.host.conf / "30-page.ini"))
             if done.returncode or done.stdout:
                 raise Wrong(f"{block.place}: {done.stdout}")
         if "apply" not in block.options:
-            (self.stand.conf / "30-page.ini").unlink()
+            (self.host.conf / "30-page.ini").unlink()
 
     def run_sh(self, block: Block) -> None:
         lines = [line for line in re.sub(r"\\\n\s*", "", block.text).split("\n")]
@@ -141,20 +141,20 @@ class Runner:
             if command and not command.startswith("#") and not self.elsewhere.covers(block, command):
                 here.append(line)
         if any(line.strip() for line in here):
-            done = self.stand.execute("bash", "-euo", "pipefail", "-c", "\n".join(here), cwd=ROOT)
+            done = self.host.execute("bash", "-euo", "pipefail", "-c", "\n".join(here), cwd=ROOT)
             self._judge(block, done.stdout, done.returncode, quiet=False)
         elif block.output:
             raise Wrong(f"{block.place}: the output of what is run elsewhere cannot be compared")
 
     def run_log(self, block: Block) -> None:
         """What a script of the fixtures leaves in the log."""
-        self.stand.execute("php", str(Path(__file__).parent / "fixtures/by" / f"{block.options['by']}.php"))
+        self.host.execute("php", str(Path(__file__).parent / "fixtures/by" / f"{block.options['by']}.php"))
         self._compare(block, self._logged())
 
     def run_output(self, block: Block) -> None:
         """What a script of the fixtures prints."""
         script = Path(__file__).parent / "fixtures/by" / f"{block.options['by']}.php"
-        self._compare(block, self.stand.execute("php", str(script)).stdout)
+        self._compare(block, self.host.execute("php", str(script)).stdout)
 
     def run_console(self, block: Block) -> None:
         """All in one shell, so that one command can prepare the next. Of what is run elsewhere the output is a record."""
@@ -168,7 +168,7 @@ class Runner:
             raise Wrong(f"{block.place}: run all of it here, or nothing")
         script = "\n".join(f"{command}\nprintf '\\0'" for command in commands)
         cwd = ROOT if block.options.get("at") == "repository" else SITE
-        printed = self.stand.execute("bash", "-c", script, cwd=cwd).stdout.split("\0")
+        printed = self.host.execute("bash", "-c", script, cwd=cwd).stdout.split("\0")
         shown = [part for command, said in zip(commands, printed, strict=False)
                  for part in (f"$ {command}", said.rstrip("\n")) if part]
         self._compare(block, "\n".join(shown))
@@ -189,22 +189,22 @@ class Runner:
     def _redis(self, block: Block, line: str, refused: bool = False) -> str:
         words = shlex.split(line.replace("\\x", "\\\\x"))
         # What is for sentinels only.
-        at = self.stand.sentinel() if "+sentinel|" in line else []
-        reply = self.stand.execute("redis-cli", "--no-raw", *at, *words).stdout.rstrip("\n")
+        at = self.host.sentinel() if "+sentinel|" in line else []
+        reply = self.host.execute("redis-cli", "--no-raw", *at, *words).stdout.rstrip("\n")
         if reply.startswith("(error)") and not refused:
             raise Wrong(f"{block.place}: {line}: {reply}")
         return reply
 
     def run_conf(self, block: Block) -> None:
         """Lines for a pool of php-fpm."""
-        self.stand.pool(block.text)
-        done = self.stand.execute(self.stand.fpm, "-R", "-t", "-y", str(self.stand.pool_file))
+        self.host.pool(block.text)
+        done = self.host.execute(self.host.fpm, "-R", "-t", "-y", str(self.host.pool_file))
         if "test is successful" not in done.stdout:
             raise Wrong(f"{block.place}: {done.stdout}")
 
     def run_redis_conf(self, block: Block) -> None:
         """redis-server starts with it."""
-        self.stand.end()
+        self.host.end()
         Path("/srv/tls/users.acl").write_text("user default on nopass ~* &* +@all\n")
         said = configured(block.text, MINE)
         if "Ready to accept connections" not in said:

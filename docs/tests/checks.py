@@ -9,17 +9,17 @@ import textwrap
 
 import messages
 import yaml
+from host import Host
 from pages import ROOT, Page
-from stand import Stand
 
 MEASURED = ROOT / "docs/comparison.md"
 
 
-def everything(pages: list[Page], host: Stand, write: bool) -> list[str]:
+def everything(pages: list[Page], host: Host, write: bool) -> list[str]:
     return messages.unexplained(pages) + settings(host) + indexed(pages) + measured(write) + alerts(host)
 
 
-def settings(host: Stand) -> list[str]:
+def settings(host: Host) -> list[str]:
     """docs/php-ini.md and README.md name exactly the settings that there are, with their defaults."""
     host.begin("none")
     real = json.loads(host.execute("php", "-r", "echo json_encode(ini_get_all('cluster_lock'));").stdout)
@@ -97,7 +97,7 @@ def measured(write: bool) -> list[str]:
     return ["docs/comparison.md: its figures are not those of bench/results/latest.json (script/test docs -- --write)"]
 
 
-def alerts(host: Stand) -> list[str]:
+def alerts(host: Host) -> list[str]:
     """The rules are such, speak of series that there are, and docs/operations.md has each of them."""
     rules = yaml.safe_load((ROOT / "docs/alerts.yml").read_text())["groups"][0]["rules"]
     host.begin("redis")

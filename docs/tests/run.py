@@ -17,13 +17,12 @@ import time
 from pathlib import Path
 
 import checks
-import stand
 from blocks import Runner
 from elsewhere import Elsewhere
+from host import Host, on_hosts, prepare
 from pages import ROOT, Page, Skipped, Wrong, broken_links, read
 
-PAGES = ("README.md", "docs/**/*.md", "cli/README.md", "wordpress/README.md", "packages/**/README.md",
-         "packaging/**/README.md")
+PAGES = ("README.md", "docs/**/*.md", "cli/README.md", "packages/*.md", "packages/*/README.md", "packaging/**/README.md")
 # Pages wait more than they compute: hosts side by side.
 HOSTS = 4
 
@@ -42,7 +41,7 @@ def main() -> int:
         return 0
     began = time.monotonic()
     try:
-        reports = [json.loads(said) for said in stand.on_hosts(min(HOSTS, len(paths)), sys.argv)]
+        reports = [json.loads(said) for said in on_hosts(min(HOSTS, len(paths)), sys.argv)]
     except Skipped as why:
         why.report("docs")
         return 0
@@ -66,8 +65,8 @@ def inside(paths: list[Path], arguments: argparse.Namespace) -> dict:
             pages.append(read(path))
         except Wrong as wrong:
             failures.append(str(wrong))
-    stand.prepare(arguments.write)
-    host, elsewhere = stand.Stand(), Elsewhere()
+    prepare(arguments.write)
+    host, elsewhere = Host(), Elsewhere()
     runner = Runner(host, elsewhere, arguments.write)
     share = pages[arguments.host::min(HOSTS, len(paths))]
     try:
@@ -85,7 +84,7 @@ def inside(paths: list[Path], arguments: argparse.Namespace) -> dict:
             "left": {cover.by: len(commands) for cover, commands in elsewhere.used.items()}}
 
 
-def unseen(host: stand.Stand) -> list[str]:
+def unseen(host: Host) -> list[str]:
     """The pages in wrong/ are wrong, each block of them: whoever does not see that sees nothing in the others."""
     runner, missed = Runner(host, Elsewhere(), write=False), []
     for path in sorted((Path(__file__).parent / "wrong").glob("*.md")):
@@ -99,7 +98,7 @@ def unseen(host: stand.Stand) -> list[str]:
     return missed
 
 
-def run_page(page: Page, host: stand.Stand, runner: Runner) -> list[str]:
+def run_page(page: Page, host: Host, runner: Runner) -> list[str]:
     """Its blocks one after the other on one host; what fails does not keep the others from being run."""
     failures = []
     of = str(page.path.parent.relative_to(ROOT)).replace("/", "-")

@@ -5,17 +5,12 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pages import ROOT
-
-sys.path.insert(0, str(ROOT / "bench"))
-
-from harness.servers import prefix, stop, wait_for  # noqa: E402
+from stand.servers import prefix, stop, wait_for
 
 
 def until(what: str, process: subprocess.Popen, happened: Callable[[], bool]) -> None:

@@ -17,8 +17,7 @@ from pathlib import Path
 TABLES = Path("docs/tested.md")
 STATEMENT = Path("README.md")
 # What has happened is not written anew.
-RANGES = ("*.md", "docs/**/*.md", "cli/*.md", "packaging/**/*.md", "packages/**/*.md", "wordpress/**/*.md", "stubs/*.php",
-          "script/*")
+RANGES = ("*.md", "docs/**/*.md", "cli/*.md", "packaging/**/*.md", "packages/**/*.md", "stubs/*.php", "script/*")
 HISTORY = "CHANGELOG.md"
 MARKS = re.compile(r"(<!-- versions:start -->\n).*?(<!-- versions:end -->\n)", re.S)
 RANGE = re.compile(r"\b8\.\d+ to 8\.\d+\b")

@@ -11,8 +11,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.fcgi import ask_once
-from harness.servers import Fpm, php_environment, prefix
+from stand.fcgi import ask_once
+from stand.servers import Fpm, php_environment, prefix
 
 from plan import Fault, Plan
 from record import Record, now

@@ -15,22 +15,19 @@ import threading
 import time
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
-sys.path.insert(0, str(ROOT / "bench"))
+import redis
+from stand.servers import find_fpm, php_environment
 
-import redis  # noqa: E402
-from harness.servers import find_fpm, php_environment  # noqa: E402
+import checker
+import history as histories
+import plan as plans
+import report
+from record import Record
+from rig import PHP, Rig, Tormentor, Watch
+from sentinels import Sentinels
+from servers import Server, Target
 
-import checker  # noqa: E402
-import history as histories  # noqa: E402
-import plan as plans  # noqa: E402
-import report  # noqa: E402
-from record import Record  # noqa: E402
-from rig import PHP, Rig, Tormentor, Watch  # noqa: E402
-from sentinels import Sentinels  # noqa: E402
-from servers import Server, Target  # noqa: E402
-
+ROOT = Path(__file__).resolve().parent.parent.parent
 NAMES = ["site", "theme-css", "a{b} c*", "ключ"]
 # Until whoever was killed last, and the waiters that died with it, are forgotten.
 PATIENCE = 3.0 + 3.0 + 2.0

@@ -11,18 +11,18 @@ import time
 from pathlib import Path
 
 import redis
-from harness import servers as harness
+from stand import servers as stand
 
 from record import Record, now
 from servers import Target
 
 MASTER = "locks"
-FAST = (*harness.NO_PERSISTENCE, "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1")
+FAST = (*stand.NO_PERSISTENCE, "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1")
 # A sentinel takes ten seconds to believe that a primary which has come back is to be a replica.
 PATIENCE = 45
 
 
-class Node(harness.Redis):
+class Node(stand.Redis):
     """One of the two servers."""
 
     def __init__(self, tmp: Path, name: str, of: int | None = None) -> None:
@@ -47,7 +47,7 @@ class Watcher:
     """One sentinel. It finds its own notes again after it was killed."""
 
     def __init__(self, tmp: Path, number: int, primary: int) -> None:
-        self.port = harness.free_port()
+        self.port = stand.free_port()
         self._log = tmp / f"sentinel-{number}.log"
         self._file = tmp / f"sentinel-{number}.conf"
         self._file.write_text(
@@ -58,7 +58,7 @@ class Watcher:
 
     def start(self) -> None:
         with self._log.open("a") as log:
-            self.process = subprocess.Popen([*harness.prefix(), "redis-server", str(self._file), "--sentinel"],
+            self.process = subprocess.Popen([*stand.prefix(), "redis-server", str(self._file), "--sentinel"],
                                             stdout=log, stderr=subprocess.STDOUT)
 
     def listen(self, record: Record, over: threading.Event) -> None:
@@ -141,7 +141,7 @@ class Sentinels(Target):
     def stop(self) -> None:
         self._over.set()
         for watcher in self.watchers:
-            harness.stop(watcher.process)
+            stand.stop(watcher.process)
         for node in self.nodes:
             node.stop()
 

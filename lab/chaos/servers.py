@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import redis
-from harness import servers as harness
+from stand import servers as stand
 
 from record import Record
 
@@ -26,7 +26,7 @@ class Proxy:
     """lab/fault-proxy in front of a port."""
 
     def __init__(self, binary: Path, port: int) -> None:
-        self.process = subprocess.Popen([*harness.prefix(), str(binary), "--to", f"127.0.0.1:{port}"],
+        self.process = subprocess.Popen([*stand.prefix(), str(binary), "--to", f"127.0.0.1:{port}"],
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.port = int(self.process.stdout.readline())
 
@@ -40,7 +40,7 @@ class Proxy:
 
     def stop(self) -> None:
         self.process.stdin.close()
-        harness.stop(self.process)
+        stand.stop(self.process)
 
 
 class Target:
@@ -92,7 +92,7 @@ class Target:
         raise NotImplementedError
 
 
-class Server(Target, harness.Redis):
+class Server(Target, stand.Redis):
     """One server. With `aof` it survives even SIGKILL with all that it has answered; else an orderly end."""
 
     def __init__(self, tmp: Path, record: Record, aof: bool, proxy: Path) -> None:

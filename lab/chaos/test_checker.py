@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 import unittest
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-import checker  # noqa: E402
-import history as histories  # noqa: E402
-import plan  # noqa: E402
+import checker
+import history as histories
+import plan
 
 FENCE = 1_000_000
 

@@ -5,10 +5,7 @@ Arguments: versions=4.0,4.1,4.2 variants=naive,gate idioms=kept-open,... steps=1
 
 from __future__ import annotations
 
-import sys
-
-sys.path.insert(0, "/run/lab/guest")
-from lab import EXPORT, NODES, Php, arguments, mounted, now, path, record  # noqa: E402
+from lab import EXPORT, NODES, Php, arguments, mounted, now, path, record
 
 LINE = 16
 

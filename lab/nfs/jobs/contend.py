@@ -5,11 +5,9 @@ Arguments: versions=4.0,4.1 variants=flock,gate seconds=6 flock_seconds=15 per_n
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-sys.path.insert(0, "/run/lab/guest")
-from lab import NODES, Php, arguments, mounted, now, p50, path, record  # noqa: E402
+from lab import NODES, Php, arguments, mounted, now, p50, path, record
 
 GRACE = 5.0  # seconds; who still waits then is ended, and counts with the wait so far
 

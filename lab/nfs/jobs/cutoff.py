@@ -6,11 +6,9 @@ Arguments: versions=4.0,4.1 variants=flock,gate,replace. The NFS lease is the gu
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-sys.path.insert(0, "/run/lab/guest")
-from lab import Php, arguments, cut_off, mounted, now, path, reconnect, record  # noqa: E402
+from lab import Php, arguments, cut_off, mounted, now, path, reconnect, record
 
 TTL = 4  # seconds, the lease in Redis
 PATIENCE = 90

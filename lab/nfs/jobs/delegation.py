@@ -5,12 +5,10 @@ Arguments: version=4.1 variants=flock,gate trials=10
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, "/run/lab/guest")
-from lab import EXPORT, Php, arguments, mounted, p50, path, record  # noqa: E402
+from lab import EXPORT, Php, arguments, mounted, p50, path, record
 
 
 def delegations(name: str) -> int:

@@ -14,8 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, "/run/lab/guest")
-from lab import (CONFIGURED, FPM, MOUNTS, NODES, PHP, REPORT, SERVER, Php, arguments, cut_off, excludes,  # noqa: E402
+from lab import (CONFIGURED, FPM, MOUNTS, NODES, PHP, REPORT, SERVER, Php, arguments, cut_off, excludes,
                  mounted, on, path, reconnect, record, run)
 
 COMMAND = str(REPORT / "cluster-lock")

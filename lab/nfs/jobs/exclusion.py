@@ -6,10 +6,7 @@ Arguments: versions=4.0,4.1 modes=gate,replace
 
 from __future__ import annotations
 
-import sys
-
-sys.path.insert(0, "/run/lab/guest")
-from lab import Php, arguments, excludes, mounted, path, record  # noqa: E402
+from lab import Php, arguments, excludes, mounted, path, record
 
 KINDS = ("cluster_flock", "flock", "put")
 

@@ -5,11 +5,9 @@ Arguments: versions=4.0,4.1 variants=flock,gate holds=0.2,1.2 pairs=10 rounds=2
 
 from __future__ import annotations
 
-import sys
 import time
 
-sys.path.insert(0, "/run/lab/guest")
-from lab import NODES, Php, arguments, mounted, p50, path, record  # noqa: E402
+from lab import NODES, Php, arguments, mounted, p50, path, record
 
 
 APART = 0.03  # seconds between two pairs: the guest has one CPU, and hand-offs at one instant would wait for it

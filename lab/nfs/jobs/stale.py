@@ -6,11 +6,9 @@ Arguments: versions=4.0,4.1 limit=15 (seconds, after which "still old" is the an
 from __future__ import annotations
 
 import os
-import sys
 import time
 
-sys.path.insert(0, "/run/lab/guest")
-from lab import EXPORT, Php, arguments, mounted, now, path, record  # noqa: E402
+from lab import EXPORT, Php, arguments, mounted, now, path, record
 
 OLD, NEW = "old", "newer!"
 WARM_UP = 1.5  # seconds in which B looks again and again, so that its cache is in use

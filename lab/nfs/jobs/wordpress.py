@@ -6,10 +6,8 @@ Arguments: version=4.1 variants=none,flock,intercept-gate markers=40 per_node=2
 from __future__ import annotations
 
 import re
-import sys
 
-sys.path.insert(0, "/run/lab/guest")
-from lab import EXPORT, NODES, Php, arguments, mounted, now, path, record  # noqa: E402
+from lab import EXPORT, NODES, Php, arguments, mounted, now, path, record
 
 
 def main() -> None:

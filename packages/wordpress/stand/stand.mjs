@@ -13,7 +13,7 @@ import { Holder } from './holder.mjs';
 import { freePort, run, Server, which } from './processes.mjs';
 
 const HERE = dirname(fileURLToPath(import.meta.url));
-const ROOT = dirname(dirname(HERE));
+const ROOT = dirname(dirname(dirname(HERE)));
 const WORDPRESS = '/usr/share/wordpress';
 const WORKERS = 8;
 
@@ -220,10 +220,10 @@ export class Stand {
         const copy = { recursive: true, dereference: true };
         cpSync(join(WORDPRESS, 'wp-content/themes', theme[0]), join(content, 'themes', theme[0]), copy);
         cpSync(join(HERE, 'mu-plugins'), join(content, 'mu-plugins'), copy);
-        for (const part of ['cluster-lock.php', 'cluster-lock'].filter((x) => existsSync(join(ROOT, 'wordpress', x)))) {
-            cpSync(join(ROOT, 'wordpress', part), join(content, 'mu-plugins', part), copy);
+        for (const part of ['cluster-lock.php', 'cluster-lock'].filter((x) => existsSync(join(ROOT, 'packages/wordpress', x)))) {
+            cpSync(join(ROOT, 'packages/wordpress', part), join(content, 'mu-plugins', part), copy);
         }
-        cpSync(join(ROOT, 'demo/site/Theme.php'), join(this.site, 'Theme.php'));
+        cpSync(join(ROOT, 'lab/demo/site/Theme.php'), join(this.site, 'Theme.php'));
     }
 
     async #certify() {

@@ -11,14 +11,10 @@ import sys
 import threading
 from pathlib import Path
 
-from pages import Skipped
+from pages import ROOT, Skipped
 from servers import Answering, Far, Process, Redis, Scriptless, Sockets, redis_cli, until
-
-ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT / "bench"))
-
-from harness.fcgi import ask_once  # noqa: E402
-from harness.servers import find_fpm, prefix, stop  # noqa: E402
+from stand.fcgi import ask_once
+from stand.servers import find_fpm, prefix, stop
 
 NODE = "web1"
 SITE = Path("/var/www/html")
@@ -97,7 +93,7 @@ def php_minor(php: str) -> str:
 PLAIN = ("--port", "6379", "--bind", "127.0.0.1", *ADDRESSES[:1], "--enable-debug-command", "local")
 
 
-class Stand:
+class Host:
     """The host while one page is run."""
 
     def __init__(self) -> None:
@@ -310,7 +306,7 @@ for i in $(seq 200); do [ "$(grep -c "ready to handle connections" {log})" = 2 ]
 class Holder:
     """One request to a php-fpm of another node that holds a lock until it is told to end."""
 
-    def __init__(self, stand: Stand, what: str, seconds: float | None) -> None:
+    def __init__(self, host: Host, what: str, seconds: float | None) -> None:
         self._until, ready, path = MINE / "until", MINE / "held", MINE / "web2.sock"
         ready.unlink(missing_ok=True)
         self._until.touch()
@@ -318,8 +314,8 @@ class Holder:
         conf.write_text(f"[global]\nerror_log = {MINE}/web2.log\ndaemonize = no\n[www]\nuser = root\ngroup = root\n"
                         f"listen = {path}\npm = static\npm.max_children = 1\nclear_env = no\n")
         self._fpm = subprocess.Popen(
-            [*prefix(), stand.fpm, "-R", "-F", "-y", str(conf), "-d", "cluster_lock.node=web2"],
-            env=stand.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            [*prefix(), host.fpm, "-R", "-F", "-y", str(conf), "-d", "cluster_lock.node=web2"],
+            env=host.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         until("php-fpm", self._fpm, path.exists)
         query = f"what={what}&until={self._until}&ready={ready}&for={seconds or ''}"
         uri = "/wp-admin/admin-ajax.php"

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Drives the demo: administrators who save, visitors who read, one way after the other, and one table at the end.
 
-    demo/load.py http://127.0.0.1:8080 --seconds 8 --workers 10 --table table.txt
+    lab/demo/load.py http://127.0.0.1:8080 --seconds 8 --workers 10 --table table.txt
 
 Every save sets the accent colour of a page of its own, so each one can be looked for in the stylesheet that is
 there at the end: one that is not has been lost, whatever the server answered. The savers' timetable is the same in

@@ -11,7 +11,6 @@ import subprocess
 import time
 from pathlib import Path
 
-BENCH = Path(__file__).resolve().parent.parent
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -102,13 +101,9 @@ class Redis:
 
 
 class DelayProxy:
-    """bench/delay_proxy.rs in front of a port."""
+    """The delay-proxy of lab/fault-proxy in front of a port."""
 
-    def __init__(self, tmp: Path, target_port: int, cpu: int) -> None:
-        binary = tmp / "delay_proxy"
-        if not binary.exists():
-            subprocess.run(["rustc", "--edition", "2024", "-O", "-o", str(binary), str(BENCH / "delay_proxy.rs")],
-                           check=True)
+    def __init__(self, binary: Path, target_port: int, cpu: int) -> None:
         self.process = subprocess.Popen([str(binary), str(target_port), "0"], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, text=True, preexec_fn=lambda: before_exec(cpu))
         self.port = int(self.process.stdout.readline())

@@ -15,20 +15,20 @@ use RecursiveIteratorIterator;
  */
 final class PackageTest extends TestCase
 {
-    private const ROOT = __DIR__ . '/../../..';
+    private const ROOT = __DIR__ . '/../../../..';
 
     public function testOneVersionEverywhere(): void
     {
         $version = self::found('/^\[workspace\.package\].*?^version = "([^"]+)"/ms', 'Cargo.toml')
             ?? self::found('/^version = "([^"]+)"/m', 'Cargo.toml');
         self::assertSame($version, Plugin::VERSION);
-        self::assertSame($version, self::found('/^ \* Version: +(\S+)$/m', 'wordpress/cluster-lock.php'));
+        self::assertSame($version, self::found('/^ \* Version: +(\S+)$/m', 'packages/wordpress/cluster-lock.php'));
     }
 
     /** A file that is loaded on every site must not be one that an older PHP cannot even read. */
     public function testTheMainFileIsReadByEveryPhp(): void
     {
-        $main = (string) file_get_contents(self::ROOT . '/wordpress/cluster-lock.php');
+        $main = (string) file_get_contents(self::ROOT . '/packages/wordpress/cluster-lock.php');
         self::assertDoesNotMatchRegularExpression('/^declare|^use |\bfn\b|\?\?|: (void|bool|string|array)\b.*\{/m', $main);
         self::assertStringContainsString('PHP_VERSION_ID >= 70400', $main);
     }
@@ -86,8 +86,8 @@ final class PackageTest extends TestCase
     /** @return list<string> */
     private static function files(string $extension): array
     {
-        $files = [self::ROOT . '/wordpress/cluster-lock.php'];
-        $tree = new RecursiveDirectoryIterator(self::ROOT . '/wordpress/cluster-lock', FilesystemIterator::SKIP_DOTS);
+        $files = [self::ROOT . '/packages/wordpress/cluster-lock.php'];
+        $tree = new RecursiveDirectoryIterator(self::ROOT . '/packages/wordpress/cluster-lock', FilesystemIterator::SKIP_DOTS);
         foreach (new RecursiveIteratorIterator($tree) as $file) {
             $files[] = $file->getPathname();
         }

@@ -1,7 +1,0 @@
-/** Every test of the WordPress side, on one stand: `script/test wordpress`, or `node wordpress/tests/all.mjs`. */
-
-import './access.mjs';
-import './page.mjs';
-import './saves.mjs';
-import './command.mjs';
-import './health.mjs';
