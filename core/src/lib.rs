@@ -5,7 +5,7 @@
 //! * [`engine`]: [`Engine`] and [`Lease`]: acquire, wait, renew, release, on any store.
 //! * [`store`]: where locks live: Redis (Lua scripts in `store/scripts`), or this host's kernel.
 //! * [`wire`]: connections to Redis, and the pool that lends them.
-//! * [`file`]: what a lock on an open file needs besides, and atomic file replacement.
+//! * [`mod@file`]: what a lock on an open file needs besides, and atomic file replacement.
 //! * [`settings`], [`dsn`], [`key`], [`report`], [`error`], [`text`], [`clock`]: the words the others use.
 //! * `poll` and `thread`: sleeping until something can be read, and threads that PHP does not notice.
 //!

@@ -4,10 +4,11 @@
 //! * [`reply`]: what they return.
 //! * [`route`]: on which server a lock lives; with [`sentinel`]s on the one that they name, in a
 //!   [`cluster`] on the one that has its hash slot.
-//! * [`survey`]: what a server says of itself.
+//! * `replicas`: who must have what is granted; [`survey`]: what a server says of itself.
 
 mod cluster;
 mod inquiry;
+mod replicas;
 pub(crate) mod reply;
 pub(crate) mod route;
 #[cfg(feature = "sabotage")]
@@ -15,7 +16,6 @@ mod sabotage;
 pub(crate) mod script;
 mod sentinel;
 pub(crate) mod survey;
-mod wait;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -37,11 +37,11 @@ use crate::thread::lock;
 use crate::wire::Fault;
 use crate::wire::{Pool, Purpose};
 use cluster::ClusterRoute;
+use replicas::Replicas;
 use reply::NotALock;
 use route::{Next, One, Route};
 use script::{ACQUIRE, BREAK, Call, INSPECT, Keys, RELEASE, RENEW, Script};
 use sentinel::SentinelRoute;
-use wait::Replicas;
 
 /// How often a command is sent whose connection breaks, if all of that takes no longer than
 /// [`AT_ONCE`]; twice in any case.
