@@ -62,14 +62,14 @@ pub(crate) fn slow(
 }
 
 /// The time is up.
-pub(crate) fn timed_out(waited: Duration, blocker: Option<&Blocker>) -> String {
+pub(crate) fn timed_out(name: &LockName, waited: Duration, blocker: Option<&Blocker>) -> String {
     let by = by(blocker);
-    format!("not acquired within {:.1} s{by}", waited.as_secs_f64())
+    about(name, format_args!("not acquired within {:.1} s{by}", waited.as_secs_f64()))
 }
 
 /// The time is up for the lock of a file that was to be written.
-pub(crate) fn not_written(waited: Duration) -> String {
-    format!("not acquired within {:.1} s, nothing is written", waited.as_secs_f64())
+pub(crate) fn not_written(name: &LockName, waited: Duration) -> String {
+    about(name, format_args!("not acquired within {:.1} s, nothing is written", waited.as_secs_f64()))
 }
 
 /// An earlier hold of the same was lost, which is told when it is asked for again.
@@ -78,13 +78,13 @@ pub(crate) fn lost_before(loss: &Loss) -> String {
 }
 
 /// A hold was lost, which is told when it is given back.
-pub(crate) fn lost_at_the_end(loss: &Loss) -> String {
-    format!("was lost before it was released: {loss}")
+pub(crate) fn lost_at_the_end(name: &LockName, loss: &Loss) -> String {
+    about(name, format_args!("was lost before it was released: {loss}"))
 }
 
 /// A lock that was to guard a write is lost before that begins.
-pub(crate) fn lost_guard(loss: &Loss) -> String {
-    format!("was lost: {loss}")
+pub(crate) fn lost_guard(name: &LockName, loss: &Loss) -> String {
+    about(name, format_args!("was lost: {loss}"))
 }
 
 pub(crate) const NOT_HELD: &str = "is not held by this request";
@@ -99,8 +99,8 @@ pub(crate) const OBJECT_IS_OVER: &str = "The request of this ClusterLock object 
 pub(crate) const WRITE_IS_GONE: &str = "The write has been aborted";
 
 /// The server could not be told.
-pub(crate) fn not_given_back(error: &Error) -> String {
-    format!("not given back, it comes free when its lease runs out: {error}")
+pub(crate) fn not_given_back(name: &LockName, error: &Error) -> String {
+    about(name, format_args!("not given back, it comes free when its lease runs out: {error}"))
 }
 
 /// There is no cluster lock, and the kernel's is taken all the same.

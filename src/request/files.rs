@@ -19,7 +19,7 @@ use std::time::Duration;
 use cluster_lock_core::file::{FlockMode, Inode, KernelLock, OpenFile, kernel_unlock, try_kernel_lock};
 use cluster_lock_core::{Acquired, Engine, Error, Lease, LockName, Mode, nfs};
 
-use super::{Asked, Given, NO_OBJECT, Request, Wish, given_back};
+use super::{Asked, Given, NO_OBJECT, Request, Wish, given_back, refused};
 use crate::reply::{Class, Reply, Value};
 use crate::words::{self, Blocker, about};
 use crate::{counters, php, request, settings};
@@ -396,7 +396,8 @@ impl Taking {
         }
         let old = request.take_file_lock(handle);
         // What the request's other handles hold; this one's own is out of the table.
-        let refusal = request.refusal::<Lease>(&self.name, &self.wish, Some(NO_OBJECT));
+        let refusal = request.refusal(&self.name, &self.wish, Some(NO_OBJECT));
+        let refusal = refusal.map(|why| refused::<Lease>(&self.wish, why));
         let Some(mut lock) = old else { return Ok(self.ask_anew(request)) };
         if loss.is_none() {
             if let Some(Err(error)) = refusal {
@@ -507,8 +508,8 @@ impl Taking {
         if !self.asking.loud {
             return Step::Done(reply);
         }
-        let message = words::timed_out(self.wish.started.elapsed(), self.blocker.as_ref());
-        Step::Done(reply.warn(about(&self.name, message)))
+        let message = words::timed_out(&self.name, self.wish.started.elapsed(), self.blocker.as_ref());
+        Step::Done(reply.warn(message))
     }
 
     fn failed(&mut self, file: impl AsFd, why: impl std::fmt::Display) -> Step {

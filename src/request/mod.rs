@@ -79,9 +79,9 @@ impl<L> From<Outcome<L>> for Asked<L> {
 /// it stands in the server's memory once for every waiter.
 const MAX_WHO: usize = 1024;
 
-/// Why a lock is not waited for; a single try finds it taken, as ever.
+/// Why a lock is not waited for; a single try finds it taken, as ever, but for a coroutine, which is refused anything.
 fn refused<L>(wish: &Wish, why: Error) -> Outcome<L> {
-    if wish.left() == Some(Duration::ZERO) {
+    if !matches!(why, Error::Coroutine) && wish.left() == Some(Duration::ZERO) {
         return Ok(Acquired::TimedOut { waited: wish.started.elapsed(), blocker: None });
     }
     Err(why)
@@ -126,8 +126,8 @@ fn given_back(name: &LockName, given: Result<Given>) -> std::result::Result<(), 
         Ok(Given::Ours) => Ok(()),
         Ok(Given::NotHeld) => Err((Class::Lock, about(name, words::NOT_HELD))),
         Ok(Given::OtherFiber) => Err((Class::Lock, about(name, words::OTHER_FIBER))),
-        Ok(Given::Lost(loss)) => Err((Class::Lost, about(name, words::lost_at_the_end(&loss)))),
-        Err(error) => Err((Class::of(&error), about(name, words::not_given_back(&error)))),
+        Ok(Given::Lost(loss)) => Err((Class::Lost, words::lost_at_the_end(name, &loss))),
+        Err(error) => Err((Class::of(&error), words::not_given_back(name, &error))),
     }
 }
 
@@ -248,8 +248,8 @@ impl Request {
 
     /// Asks for a lock that this request does not hold, unless [`Request::refusal`] says why not.
     pub(crate) fn claim(&mut self, wish: &Wish, name: &LockName, object: Option<u64>) -> Asked {
-        if let Some(refusal) = self.refusal(name, wish, object) {
-            return refusal.into();
+        if let Some(why) = self.refusal(name, wish, object) {
+            return refused(wish, why).into();
         }
         match self.place(name, wish.mode) {
             Some(pending) => self.ask(wish, name, |how| Engine::take_over(pending, how)),
@@ -333,9 +333,9 @@ impl Request {
 
     /// Refuses a wait that only this request itself could end: another of its handles holds the
     /// name, in a mode that excludes the wish, for longer than the wait. Refuses coroutines anything.
-    pub(crate) fn refusal<L>(&self, name: &LockName, wish: &Wish, object: Option<u64>) -> Option<Outcome<L>> {
+    pub(crate) fn refusal(&self, name: &LockName, wish: &Wish, object: Option<u64>) -> Option<Error> {
         if php::in_coroutine() {
-            return Some(Err(Error::Coroutine));
+            return Some(Error::Coroutine);
         }
         let function = self.locks.get(name).filter(|_| object.is_some()).map(|held| &held.lease);
         let objects = self
@@ -353,7 +353,7 @@ impl Request {
             .file_locks
             .iter()
             .any(|lock| lock.name == *name && lock.lease.is_none() && wish.excludes(lock.mode));
-        (leases || kernel).then(|| refused(wish, Error::Deadlock))
+        (leases || kernel).then_some(Error::Deadlock)
     }
 
     /// The leases of locks on files with this name.

@@ -65,7 +65,7 @@ pub(crate) fn enter(name: &[u8], timeout: Option<f64>, ttl: Option<f64>, resume:
         Ok(Acquired::Held { lease: id, .. }) => warn_lost(Reply::from(true).id(id), &name, lost.as_ref()),
         Ok(Acquired::TimedOut { waited, blocker }) => {
             let blocker = blocker.map(Blocker::Holder);
-            Reply::throw(Class::Timeout, about(&name, words::timed_out(waited, blocker.as_ref())))
+            Reply::throw(Class::Timeout, words::timed_out(&name, waited, blocker.as_ref()))
         }
         Ok(Acquired::Interrupted(wait)) => Reply::again(wait),
         Err(error) => Reply::throw(Class::of(&error), about(&name, error)),
@@ -151,8 +151,8 @@ impl Request {
 
     /// Shared to exclusive. Like flock(2): what was held is gone when it fails.
     fn convert(&mut self, name: &LockName, wish: &Wish) -> Asked<u64> {
-        if let Some(refusal) = self.refusal(name, wish, None) {
-            return refusal.into();
+        if let Some(why) = self.refusal(name, wish, None) {
+            return refused(wish, why).into();
         }
         let Some(Held { id, lease, depth, .. }) = self.locks.remove(name) else {
             return self.lock_anew(name, wish);

@@ -37,7 +37,7 @@ pub(crate) fn begin(path: &[u8], guard: Option<&[u8]>) -> Checked {
             Some(name) => match request.hold(&name).map(|(id, lease)| (id, lease.loss())) {
                 None => return Reply::failed(about(&name, words::NOT_HELD)),
                 Some((_, Some(loss))) => {
-                    return Reply::failed(about(&name, words::lost_guard(&loss)));
+                    return Reply::failed(words::lost_guard(&name, &loss));
                 }
                 Some((id, None)) => Some((name, id)),
             },
@@ -95,7 +95,7 @@ fn lock_file(request: &mut Request, write: &mut Write, resume: u64) -> Reply {
                 Some(loss) => Reply::from(true).warn(about(&name, words::lost_before(&loss))),
             }
         }
-        Ok(Acquired::TimedOut { waited, .. }) => Reply::failed(about(&name, words::not_written(waited))),
+        Ok(Acquired::TimedOut { waited, .. }) => Reply::failed(words::not_written(&name, waited)),
         Ok(Acquired::Interrupted(wait)) => Reply::again(wait),
         Err(error) => Reply::failed(about(&name, error)),
     };
@@ -174,7 +174,7 @@ fn give_back(request: &mut Request, file_lock: Option<(LockName, u64)>) -> Optio
     let (name, entry) = file_lock?;
     match request.unlock(&name, Some(entry)) {
         Ok(Given::Ours | Given::Lost(_) | Given::NotHeld | Given::OtherFiber) => None,
-        Err(error) => Some(about(&name, words::not_given_back(&error))),
+        Err(error) => Some(words::not_given_back(&name, &error)),
     }
 }
 
