@@ -1,7 +1,7 @@
 //! Speaks to one server directly, beside the engine, as the engine does: with its credentials, TLS and time-outs.
 
-use cluster_lock_core::connection::{Connection, Fault, tls_config};
 use cluster_lock_core::dsn::{Address, Server};
+use cluster_lock_core::wire::{Connection, Fault, tls_config};
 use cluster_lock_core::{Config, Dsn};
 
 /// A server that a DSN names. What it says of credentials and TLS holds for all of them; where the locks are, behind

@@ -37,4 +37,3 @@ pub use key::LockName;
 pub use report::{Holder, Identity, LockError, LockReport, Mode, ServerReport, Waiter};
 pub use settings::Config;
 pub use store::{Broken, Standing};
-pub use wire as connection;

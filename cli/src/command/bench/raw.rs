@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use cluster_lock_core::connection::{Connection, Fault};
 use cluster_lock_core::dsn::Server;
+use cluster_lock_core::wire::{Connection, Fault};
 use cluster_lock_core::{Config, Engine, Error};
 
 use crate::direct;

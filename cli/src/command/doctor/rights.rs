@@ -4,9 +4,9 @@
 //! that is refused once the user was found to be allowed. It works on every server from Redis 6 on, and
 //! asks for no right of its own, as `ACL GETUSER` or `ACL DRYRUN` would.
 
-use cluster_lock_core::connection::{Connection, Fault};
 use cluster_lock_core::dsn::Server;
 use cluster_lock_core::store::Token;
+use cluster_lock_core::wire::{Connection, Fault};
 use cluster_lock_core::{Config, Dsn, ServerReport};
 
 use crate::direct;
