@@ -19,7 +19,7 @@ try {
     }
 }
 
-require __DIR__ . '/global/Undisturbed.php';
+require __DIR__ . '/global/undisturbed.php';
 require __DIR__ . '/global/load.php';
 require __DIR__ . '/global/exceptions.php';
 require __DIR__ . '/global/ClusterLock.php';

@@ -16,7 +16,7 @@ function load(): void
     if ($isDone) {
         return;
     }
-    $undisturbed = new Undisturbed();
+    $resume = undisturbed();
     try {
         // One that came before that has loaded all.
         if (!$isDone) {
@@ -24,7 +24,7 @@ function load(): void
             loadAll();
         }
     } finally {
-        $undisturbed->end();
+        $resume();
     }
 }
 

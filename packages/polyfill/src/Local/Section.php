@@ -7,8 +7,10 @@ namespace ClusterLock\Polyfill\Local;
 use ClusterLock\Polyfill\Failure;
 use ClusterLock\Polyfill\Quiet;
 use ClusterLock\Polyfill\Text;
-use ClusterLock\Polyfill\Undisturbed;
+use Closure;
 use Exception;
+
+use function ClusterLock\Polyfill\undisturbed;
 
 /**
  * The part of a step that one process of the user at a time is in: the kernel's lock on the directory's file "lock".
@@ -29,7 +31,7 @@ final class Section
     /** @param resource $file */
     private function __construct(
         private $file,
-        private readonly Undisturbed $undisturbed,
+        private readonly Closure $resume,
         private readonly int $mask,
     ) {
     }
@@ -90,7 +92,7 @@ final class Section
     private static function enter($file, ?bool &$isBusy): bool
     {
         // Before the lock: there must be no moment with it in which others may run.
-        $section = new self($file, new Undisturbed(), umask(0077));
+        $section = new self($file, undisturbed(), umask(0077));
         $isEntered = flock($file, LOCK_EX | LOCK_NB, $wouldBlock);
         $isBusy = (bool) $wouldBlock;
         if ($isEntered) {
@@ -121,7 +123,7 @@ final class Section
     private function restore(): void
     {
         umask($this->mask);
-        $this->undisturbed->end();
+        ($this->resume)();
     }
 
     /** @param resource $file */

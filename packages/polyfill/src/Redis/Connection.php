@@ -7,9 +7,10 @@ namespace ClusterLock\Polyfill\Redis;
 use ClusterLock\Polyfill\Dsn;
 use ClusterLock\Polyfill\Failure;
 use ClusterLock\Polyfill\Settings;
-use ClusterLock\Polyfill\Undisturbed;
 use Predis\Client;
 use SensitiveParameter;
+
+use function ClusterLock\Polyfill\undisturbed;
 
 /** A connection that has been greeted: user, database and a name for CLIENT LIST are set. */
 final class Connection
@@ -36,11 +37,11 @@ final class Connection
         $name = "cluster_lock@$name:" . getmypid();
         try {
             // Code of others could see the password among the arguments of the client library.
-            $undisturbed = new Undisturbed();
+            $resume = undisturbed();
             try {
                 $hello = $this->call(['HELLO', '2', ...$dsn->login(), 'SETNAME', $name], $timeout);
             } finally {
-                $undisturbed->end();
+                $resume();
             }
             if ($dsn->database !== 0) {
                 $this->call(['SELECT', (string) $dsn->database], $timeout);
