@@ -73,7 +73,7 @@ impl Setting {
 
     /// Its name without the [`PREFIX`].
     pub fn name(&self) -> &'static str {
-        self.full_name.trim_start_matches(PREFIX)
+        self.full_name.strip_prefix(PREFIX).unwrap_or(self.full_name)
     }
 }
 
@@ -315,7 +315,7 @@ pub mod read {
     /// # Errors
     /// It is not allowed.
     pub fn path_map(text: &str) -> Result<PathMap, String> {
-        PathMap::parse(text.trim()).map_err(|error| error.to_string())
+        PathMap::parse(text).map_err(|error| error.to_string())
     }
 
     /// `cluster_lock.intercept`.
@@ -323,7 +323,7 @@ pub mod read {
     /// # Errors
     /// It is not allowed.
     pub fn intercept(text: &str) -> Result<Intercept, String> {
-        Intercept::parse(text.trim()).map_err(|error| error.to_string())
+        Intercept::parse(text).map_err(|error| error.to_string())
     }
 
     /// `cluster_lock.intercept_exclude`.
@@ -331,7 +331,7 @@ pub mod read {
     /// # Errors
     /// It is not allowed.
     pub fn intercept_exclude(text: &str) -> Result<Exclude, String> {
-        Exclude::parse(text.trim()).map_err(|error| error.to_string())
+        Exclude::parse(text).map_err(|error| error.to_string())
     }
 
     /// `cluster_lock.flock_mode`.

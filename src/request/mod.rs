@@ -272,8 +272,7 @@ impl Request {
         name: &LockName,
         ask: impl FnOnce(&Acquire<'_>) -> Result<Acquired>,
     ) -> Asked {
-        let (auto_renew, max_hold, slow_wait) =
-            settings::with(|s| (s.values.auto_renew, s.values.max_hold, s.values.slow_wait));
+        let (auto_renew, max_hold) = settings::with(|s| (s.values.auto_renew, s.values.max_hold));
         let acquired = ask(&Acquire {
             mode: wish.mode,
             timeout: wish.left(),
@@ -283,6 +282,12 @@ impl Request {
             identity: self.identity.as_deref().unwrap_or_default(),
             interrupted: &php::interrupted,
         });
+        self.answered(wish, name, acquired)
+    }
+
+    /// What the engine has answered, with the number of a wait that was interrupted, and a line on one that was long.
+    fn answered(&mut self, wish: &Wish, name: &LockName, acquired: Result<Acquired>) -> Asked {
+        let slow_wait = settings::with(|settings| settings.values.slow_wait);
         let outcome = acquired.map(|acquired| match acquired {
             Acquired::Held { lease, waited, blocker } => Acquired::Held { lease, waited, blocker },
             Acquired::TimedOut { waited, blocker } => {
