@@ -28,7 +28,7 @@ impl Mode {
 
 /// Who asks for a lock, as others will see it. Never contains a secret: the request URI comes
 /// without its query string.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Identity {
     /// The node's name (`cluster_lock.node`).
     #[serde(rename = "n", default)]

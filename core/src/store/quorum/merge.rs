@@ -1,6 +1,6 @@
 //! One report of those of several servers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::key::LockName;
 use crate::report::{Holder, Identity, LockReport, Waiter};
@@ -44,13 +44,13 @@ pub(super) fn merge(reports: &[Option<LockReport>], servers: usize) -> Option<Lo
 fn held<'a>(reports: &[&'a LockReport], servers: usize) -> Vec<Vec<&'a Holder>> {
     let mut left: Vec<Vec<&Holder>> = reports.iter().map(|report| report.holders.iter().collect()).collect();
     let same = |one: &Holder, other: &Holder| one.fence == other.fence && one.identity == other.identity;
-    let mut certain: Vec<&Holder> = Vec::new();
+    let mut votes: HashMap<(&Identity, u64), usize> = HashMap::new();
     for &one in left.iter().flatten() {
-        let votes = left.iter().filter(|list| list.iter().any(|other| same(one, other))).count();
-        if votes > servers / 2 && !certain.iter().any(|other| same(one, other)) {
-            certain.push(one);
-        }
+        *votes.entry((&one.identity, one.fence)).or_default() += 1;
     }
+    let mut agreed =
+        |one: &'a Holder| votes.remove(&(&one.identity, one.fence)).is_some_and(|n| n > servers / 2);
+    let certain: Vec<&Holder> = left.iter().flatten().filter(|&&one| agreed(one)).copied().collect();
     let mut entries: Vec<Vec<Option<&Holder>>> = certain
         .iter()
         .map(|one| left.iter_mut().map(|list| take(list, |other| same(one, other))).collect())
@@ -73,20 +73,23 @@ fn take<'a>(list: &mut Vec<&'a Holder>, wanted: impl Fn(&Holder) -> bool) -> Opt
 /// and where several of one list do (two shared locks of one request) one number among them.
 fn alike<'a, T>(
     lists: impl Iterator<Item = Vec<&'a T>>,
-    identity: impl Fn(&T) -> &Identity,
+    identity: impl Fn(&'a T) -> &'a Identity,
 ) -> Vec<Vec<&'a T>> {
-    let mut found: Vec<(usize, Vec<&T>)> = Vec::new();
+    let mut found: Vec<Vec<&T>> = Vec::new();
+    let mut places: HashMap<(&Identity, usize), usize> = HashMap::new();
     for list in lists {
-        for (i, &one) in list.iter().enumerate() {
-            let same = |other: &T| identity(other) == identity(one);
-            let nth = list.iter().take(i).filter(|other| same(other)).count();
-            match found.iter_mut().find(|(n, others)| *n == nth && others.first().is_some_and(|o| same(o))) {
-                Some((_, others)) => others.push(one),
-                None => found.push((nth, vec![one])),
+        let mut seen: HashMap<&Identity, usize> = HashMap::new();
+        for one in list {
+            let nth = seen.entry(identity(one)).or_default();
+            *nth += 1;
+            let place = *places.entry((identity(one), *nth)).or_insert(found.len());
+            match found.get_mut(place) {
+                Some(others) => others.push(one),
+                None => found.push(vec![one]),
             }
         }
     }
-    found.into_iter().map(|(_, others)| others).collect()
+    found
 }
 
 /// [`merge`] for all locks that any server lists, at most `limit`, sorted by name.
