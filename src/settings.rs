@@ -89,7 +89,7 @@ pub(crate) fn engine() -> Result<&'static Engine, Error> {
     })
 }
 
-/// The same, if it has been made.
+/// The engine for the present settings, if it has been made.
 pub(crate) fn existing_engine() -> Option<&'static Engine> {
     with(Settings::config).ok().as_ref().and_then(registry::existing)
 }

@@ -38,7 +38,8 @@ pub(crate) fn lock(name: &[u8], timeout: Option<f64>, mode: i64, ttl: Option<f64
     Ok(answer.log(log))
 }
 
-fn warn_lost(reply: Reply, name: &LockName, earlier: Option<&Loss>) -> Reply {
+/// With the warning that an earlier hold was lost.
+pub(super) fn warn_lost(reply: Reply, name: &LockName, earlier: Option<&Loss>) -> Reply {
     match earlier {
         Some(loss) => reply.warn(about(name, words::lost_before(loss))),
         None => reply,
@@ -211,7 +212,8 @@ impl Request {
         self.hold(name).map(|(_, lease)| lease)
     }
 
-    /// The same, and its entry, which is another one when it has been given back and taken again.
+    /// The lease that `cluster_lock()` holds in this fiber, and its entry, which is another one when the lock has been
+    /// given back and taken again.
     pub(crate) fn hold(&self, name: &LockName) -> Option<(u64, &Lease)> {
         self.locks.get(name).filter(|held| held.fiber == php::fiber()).map(|held| (held.id, &held.lease))
     }

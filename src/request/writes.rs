@@ -10,7 +10,7 @@ use std::path::Path;
 use cluster_lock_core::replace::{Committed, Existing, Options, Replacement, Target};
 use cluster_lock_core::{Acquired, Error, LockName, Mode};
 
-use super::{Asked, Given, Request, Wish};
+use super::{Asked, Given, Request, Wish, names};
 use crate::arguments::{self, Checked};
 use crate::reply::{Reply, Value, int};
 use crate::words::{self, about};
@@ -90,10 +90,7 @@ fn lock_file(request: &mut Request, write: &mut Write, resume: u64) -> Reply {
     let reply = match outcome {
         Ok(Acquired::Held { lease: entry, .. }) => {
             write.file_lock = Some((name.clone(), entry));
-            match lost {
-                None => true.into(),
-                Some(loss) => Reply::from(true).warn(about(&name, words::lost_before(&loss))),
-            }
+            names::warn_lost(true.into(), &name, lost.as_ref())
         }
         Ok(Acquired::TimedOut { waited, .. }) => Reply::failed(words::not_written(&name, waited)),
         Ok(Acquired::Interrupted(wait)) => Reply::again(wait),
