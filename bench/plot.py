@@ -1,4 +1,4 @@
-"""Draws bench/results/*.svg from bench/results/latest.json; a section that was not measured has no plot."""
+"""Draws bench/results/*.svg from bench/results/latest.json and scale.json; a section that was not measured has no plot."""
 
 from __future__ import annotations
 
@@ -107,6 +107,34 @@ def write(results: dict) -> None:
     save(figure, "write", "Replacing a file")
 
 
+def scale(results: dict) -> None:
+    measured = results["scale"]
+    figure, axes = pyplot.subplots(1, 3, figsize=(11, 3.4))
+    for distance, points in measured["held"].items():
+        axes[0].plot([int(n) for n in points], [100 * p["server_cpu"] for p in points.values()],
+                     label=f"{distance} ms away", marker="o", markersize=3)
+    axes[0].set_xlabel("locks held by one process", fontsize=8)
+    axes[0].set_ylabel("% of a server core, for renewals", fontsize=8)
+    points = measured["waiters"]
+    numbers = [int(n) for n in points]
+    axes[1].plot(numbers, [100 * p["server_cpu"] for p in points.values()], marker="o", markersize=3, color="#1f6fb4")
+    axes[1].set_xlabel("waiters of one lock", fontsize=8)
+    axes[1].set_ylabel("% of a server core, for their heartbeats", fontsize=8)
+    for quantile in ("p50_us", "p99_us"):
+        axes[2].plot(numbers, [p["hand_over"][quantile] / 1e3 for p in points.values()], marker="o", markersize=3,
+                     label=quantile.removesuffix("_us"))
+    axes[2].set_yscale("log")
+    axes[2].set_xlabel("waiters of one lock", fontsize=8)
+    axes[2].set_ylabel("ms, hand-over", fontsize=8)
+    for axis in axes:
+        axis.set_xscale("log")
+        axis.grid(alpha=0.3)
+        axis.tick_params(labelsize=8)
+    axes[0].legend(fontsize=7)
+    axes[2].legend(fontsize=7)
+    save(figure, "scale", "What grows with what")
+
+
 def save(figure, name: str, title: str) -> None:
     figure.suptitle(title, fontsize=11)
     figure.tight_layout()
@@ -118,8 +146,11 @@ def save(figure, name: str, title: str) -> None:
 
 def main() -> None:
     matplotlib.rcParams["svg.hashsalt"] = "cluster_lock"  # the same numbers, the same file
-    results = json.loads((RESULTS / "latest.json").read_text())["results"]
-    for draw in (uncontended, handoff, contention, write):
+    results: dict = {}
+    for name in ("latest", "scale"):
+        if (file := RESULTS / f"{name}.json").exists():
+            results |= json.loads(file.read_text())["results"]
+    for draw in (uncontended, handoff, contention, write, scale):
         if draw.__name__ in results:
             draw(results)
 

@@ -12,10 +12,12 @@ from pathlib import Path
 
 from harness import report, system
 from harness.run import Run
-from sections import contention, fpm, handoff, streams, uncontended, write
+from sections import contention, fpm, handoff, scale, streams, uncontended, write
 from stand.servers import find_fpm
 
 SECTIONS = {"a": uncontended, "b": handoff, "c": contention, "d": fpm, "e": write, "f": streams}
+#: Measured when asked for by name.
+APART = {"scale": scale}
 
 
 def options() -> argparse.Namespace:
@@ -25,14 +27,15 @@ def options() -> argparse.Namespace:
     amount.add_argument("--long", action="store_true", help="also 100,000 increments by 16 processes")
     parser.add_argument("--only", default="a,b,c,d,e,f", metavar="a,c",
                         help="sections: a uncontended, b hand-off, c contention, d php-fpm, e writes, "
-                             "f streams")
+                             "f streams; and, alone: scale")
     parser.add_argument("--php", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--extension", required=True, type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--delay-proxy", required=True, type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--crowd", required=True, type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--tmp", required=True, type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     args.only = [letter.strip() for letter in args.only.split(",")]
-    if unknown := set(args.only) - set(SECTIONS):
+    if unknown := set(args.only) - set(SECTIONS) - set(APART):
         parser.error(f"no such section: {', '.join(sorted(unknown))}")
     return args
 
@@ -59,7 +62,7 @@ def main() -> None:
         signal.signal(number, lambda *_: sys.exit(1))  # so that every server is stopped on the way out
 
     minor = system.output(args.php, "-n", "-r", "echo PHP_MAJOR_VERSION, '.', PHP_MINOR_VERSION;")
-    run = Run(php=args.php, fpm=find_fpm(minor), tmp=args.tmp, delay_proxy=args.delay_proxy,
+    run = Run(php=args.php, fpm=find_fpm(minor), tmp=args.tmp, delay_proxy=args.delay_proxy, crowd=args.crowd,
               ini_plain=php_ini(args.php, args.tmp / "ini-plain", []),
               ini_ours=php_ini(args.php, args.tmp / "ini-ours", [str(args.extension)]),
               quick=args.quick, long=args.long)
@@ -72,7 +75,7 @@ def main() -> None:
     began = time.monotonic()
     others = machine["cpus_busy_with_other_programs"] = {}
     for letter in args.only:
-        section = SECTIONS[letter]
+        section = (SECTIONS | APART)[letter]
         machine_before, own_before, start = *system.cpu_seconds(), time.monotonic()
         section.measure(run)
         machine_after, own_after = system.cpu_seconds()
@@ -87,7 +90,8 @@ def main() -> None:
 
     machine["seconds"] = round(time.monotonic() - began)
     whole = set(args.only) == set(SECTIONS)
-    path = report.write_json(run, machine, {"quick": args.quick, "long": args.long, "only": args.only}, whole)
+    name = "latest" if whole else "scale" if args.only == ["scale"] and not args.quick else "partial"
+    path = report.write_json(run, machine, {"quick": args.quick, "long": args.long, "only": args.only}, name)
     run.say(f"\n{path.relative_to(system.ROOT)} after {machine['seconds']} s")
     if whole and not args.quick:
         report.rewrite_table(run, machine)

@@ -21,10 +21,10 @@ def print_targets(run: Run) -> None:
     run.say(f"    {sum(t['met'] is True for t in run.targets)} met, {missed} missed")
 
 
-def write_json(run: Run, machine: dict, options: dict, whole: bool) -> Path:
-    """latest.json for a run of every section, partial.json for one of some."""
+def write_json(run: Run, machine: dict, options: dict, name: str) -> Path:
+    """Everything that was measured, as bench/results/NAME.json."""
     RESULTS.mkdir(parents=True, exist_ok=True)
-    path = RESULTS / ("latest.json" if whole else "partial.json")
+    path = RESULTS / f"{name}.json"
     path.write_text(json.dumps({"machine": machine, "options": options, "results": run.results,
                                 "targets": run.targets}, indent=1) + "\n")
     return path

@@ -17,6 +17,7 @@ class Run:
     fpm: str | None
     tmp: Path
     delay_proxy: Path
+    crowd: Path
     ini_plain: Path
     ini_ours: Path
     quick: bool
