@@ -45,6 +45,8 @@ pub struct Connection {
     packed: Vec<u8>,
     timeout: Duration,
     healthy: bool,
+    /// See [`Connection::is_deposed`].
+    deposed: bool,
     idle_since: Instant,
     /// Commands that were posted and not answered yet, and since when one is due.
     owed: usize,
@@ -132,6 +134,7 @@ impl Connection {
             packed: Vec::new(),
             timeout: connect_timeout,
             healthy: true,
+            deposed: false,
             idle_since: Instant::now(),
             owed: 0,
             owed_since: deadline,
@@ -335,7 +338,12 @@ impl Connection {
 
     /// Whether it may be used again.
     pub fn is_healthy(&self) -> bool {
-        self.healthy
+        self.healthy && !self.deposed
+    }
+
+    /// Whether the server has said on it that it is not the primary: [`Fault::is_of_no_primary`].
+    pub fn is_deposed(&self) -> bool {
+        self.deposed
     }
 
     /// Marks it unusable: a reply is outstanding that nobody will read.
@@ -381,7 +389,9 @@ impl Connection {
         match reply {
             Ok(Value::ServerError(e)) => {
                 self.healthy = true;
-                Err(Fault::refused(e.code(), e.details().unwrap_or_default()))
+                let fault = Fault::refused(e.code(), e.details().unwrap_or_default());
+                self.deposed |= fault.is_of_no_primary();
+                Err(fault)
             }
             Ok(value) => {
                 self.healthy = true;
@@ -456,6 +466,7 @@ mod tests {
             packed: Vec::new(),
             timeout: Duration::from_millis(300),
             healthy: true,
+            deposed: false,
             idle_since: deadline,
             owed: 0,
             owed_since: deadline,
@@ -496,6 +507,14 @@ mod tests {
         }
         assert!(c.is_healthy());
         assert_eq!(ask(&mut c).unwrap(), Value::Int(1));
+    }
+
+    #[test]
+    fn what_says_that_it_is_no_primary_is_not_used_again() {
+        let mut c = talk(&[&[b"-READONLY You can't write\r\n"], &[b":1\r\n"]]);
+        assert!(ask(&mut c).unwrap_err().is_of_no_primary());
+        assert_eq!(ask(&mut c).unwrap(), Value::Int(1));
+        assert!(c.is_deposed() && !c.is_healthy());
     }
 
     #[test]

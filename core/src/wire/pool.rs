@@ -4,7 +4,8 @@
 //! it. There is no ping; one that lay idle is looked at for a close by the peer, which costs no
 //! round trip. Short commands share `pool_size` connections at a time; a waiter, which may hold
 //! its connection for minutes, and a renewal, which must never queue behind anyone, are not
-//! counted. After a failed connect everyone fails at once for `retry_after`: the circuit breaker.
+//! counted. When a server says that it is not the primary, all connections are dropped that were made before: an
+//! address may lead to another one by now. After a failed connect everyone fails at once for `retry_after`: the circuit breaker.
 
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
@@ -58,6 +59,8 @@ struct Inventory {
     /// Those that owe answers, oldest first: [`Connection::post`].
     late: VecDeque<Connection>,
     open: usize,
+    /// How often a server was left because it is not the primary. What was lent before is not taken back.
+    generation: u64,
     commands: usize,
     /// Callers that wait for one of those to end. Waking nobody would be a system call, too.
     queued: usize,
@@ -87,6 +90,8 @@ pub struct Loan<'a> {
     pool: &'a Pool,
     connection: Option<Connection>,
     purpose: Purpose,
+    /// The pool's, when the connection was taken or begun to be made.
+    generation: u64,
 }
 
 impl Pool {
@@ -149,7 +154,7 @@ impl Pool {
             state.commands += 1;
         }
         // From here on dropping the loan undoes the count.
-        let mut loan = Loan { pool: self, connection: None, purpose };
+        let mut loan = Loan { pool: self, connection: None, purpose, generation: state.generation };
         while let Some(connection) = state.idle.pop_back() {
             if connection.idle_for() < CHECK_AFTER || connection.is_quiet() {
                 loan.connection = Some(connection);
@@ -201,7 +206,8 @@ impl Pool {
             state.open -= 1;
             state.discarded += 1;
         };
-        Some(Loan { pool: self, connection: Some(connection), purpose: Purpose::Apart })
+        let generation = state.generation;
+        Some(Loan { pool: self, connection: Some(connection), purpose: Purpose::Apart, generation })
     }
 
     /// Why no connection is tried at present, if so: one has failed a short while ago.
@@ -295,12 +301,7 @@ impl Pool {
 
     /// Drops idle connections: one of their kind just failed, so the server may have restarted.
     pub fn clear(&self) {
-        let mut state = self.lock();
-        let gone = state.idle.len() + state.late.len();
-        state.open -= gone;
-        state.discarded += u64::try_from(gone).unwrap_or_default();
-        state.idle.clear();
-        state.late.clear();
+        self.lock().clear();
     }
 
     /// The numbers of now.
@@ -317,6 +318,17 @@ impl Pool {
 
     fn lock(&self) -> MutexGuard<'_, Inventory> {
         lock(&self.state)
+    }
+}
+
+impl Inventory {
+    /// Drops what is not lent.
+    fn clear(&mut self) {
+        let gone = self.idle.len() + self.late.len();
+        self.open -= gone;
+        self.discarded += u64::try_from(gone).unwrap_or_default();
+        self.idle.clear();
+        self.late.clear();
     }
 }
 
@@ -351,9 +363,15 @@ impl Drop for Loan<'_> {
     fn drop(&mut self) {
         let mut state = self.pool.lock();
         if let Some(connection) = self.connection.take() {
-            if connection.is_healthy() && connection.owed() > 0 && state.late.len() < self.pool.size {
+            let current = self.generation == state.generation;
+            let good = current && connection.is_healthy();
+            if current && connection.is_deposed() {
+                state.generation += 1;
+                state.clear();
+            }
+            if good && connection.owed() > 0 && state.late.len() < self.pool.size {
                 state.late.push_back(connection);
-            } else if connection.is_healthy() && connection.owed() == 0 && state.idle.len() < self.pool.size {
+            } else if good && connection.owed() == 0 && state.idle.len() < self.pool.size {
                 state.idle.push_back(connection);
             } else {
                 state.open -= 1;

@@ -396,6 +396,11 @@ impl<'a> Table<'a> {
                     self.broken(i, fault);
                 }
             }
+            // Its address may lead to another server by now, as that of one that was replaced.
+            Some(Err(fault)) if fault.is_of_no_primary() => {
+                self.seat(i, Seat::Done);
+                self.broken(i, fault);
+            }
             Some(reply) => self.answer(i, reply.map_err(|fault| node.pool.explain(fault))),
             None => {}
         }

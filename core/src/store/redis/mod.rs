@@ -174,7 +174,9 @@ impl RedisStore {
                     continue;
                 }
             };
-            let last = tries > 1 && (tries >= TRIES || Instant::now().since(began) >= AT_ONCE);
+            // That another server is asked in the place of one that is not the primary helps once or not at all.
+            let once = fault.is_of_no_primary();
+            let last = tries > 1 && (once || tries >= TRIES || Instant::now().since(began) >= AT_ONCE);
             let next =
                 if last { Next::GiveUp } else { self.route.after(&pool, keys.lock.as_bytes(), &fault) };
             let broken = matches!(fault, Fault::Broken(_));
