@@ -159,7 +159,11 @@ fn a_voter_whose_address_moves_votes_where_it_leads() {
         third.port
     ));
     let lease = Want::default().ttl(10 * HANG).get(&engine, "x");
-    until("all three hold it", || [&endpoint.old, &other, &third].iter().all(|s| !s.keys().is_empty()));
+    // A majority is enough for a grant; a renewal tells the others.
+    until("all three hold it", || {
+        lease.verify().unwrap();
+        [&endpoint.old, &other, &third].iter().all(|server| !server.keys().is_empty())
+    });
     endpoint.fail_over();
     // From now on there is no majority without it.
     third.stop();

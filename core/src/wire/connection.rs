@@ -8,20 +8,18 @@
 //! again: the crate's own builder allocates a dozen times for each.
 
 use std::io::{self, Read, Write};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{Parser, RedisResult, Value};
 use rustix::net::RecvFlags;
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use super::fault::Fault;
 use super::resp;
-use super::socket::{Io, Raw, Socket, connect};
+use super::socket::Io;
 use crate::clock::Instant;
-use crate::dsn::{Address, Server};
+use crate::dsn::Server;
 use crate::poll::{self, Readiness};
 use crate::text;
 
@@ -41,6 +39,7 @@ const MAX_REPLY: u64 = 16 << 20;
 /// A connection that has been authenticated.
 pub struct Connection {
     io: Io,
+    peer: Option<SocketAddr>,
     parser: Parser,
     packed: Vec<u8>,
     timeout: Duration,
@@ -67,84 +66,42 @@ fn without_password(fault: Fault, server: &Server) -> Fault {
 }
 
 impl Connection {
-    /// Connects, and says HELLO with credentials, database and a name for `CLIENT LIST`: one
-    /// round trip after the connection is made.
-    ///
-    /// # Errors
-    /// What failed, in words without credentials.
-    pub fn open(
-        server: &Server,
-        tls: Option<&Arc<ClientConfig>>,
-        connect_timeout: Duration,
-        command_timeout: Duration,
-        name: &str,
-    ) -> Result<(Self, Greeting), Fault> {
-        let deadline = Instant::now() + connect_timeout;
-        let mut outcome = Self::open_once(server, tls, deadline, connect_timeout, name);
-        // A connection that was made and broke at once (CLIENT KILL, a proxy that restarts) says nothing
-        // of the next one.
-        if let Err((true, Fault::Broken(_))) = outcome
-            && !deadline.has_passed()
-        {
-            outcome = Self::open_once(server, tls, deadline, connect_timeout, name);
-        }
-        let (mut connection, greeting) = outcome.map_err(|(_, fault)| fault)?;
-        connection.timeout = command_timeout;
-        connection.io.socket().raw.set_timeouts(command_timeout).map_err(|e| Fault::of(&e))?;
-        Ok((connection, greeting))
-    }
-
-    /// An error comes with whether the connection had been made.
-    fn open_once(
-        server: &Server,
-        tls: Option<&Arc<ClientConfig>>,
-        deadline: Instant,
-        connect_timeout: Duration,
-        name: &str,
-    ) -> Result<(Self, Greeting), (bool, Fault)> {
-        let raw = connect(&server.address, deadline, connect_timeout).map_err(|e| (false, Fault::of(&e)))?;
-        Self::shake_hands(raw, server, tls, deadline, connect_timeout, name).map_err(|fault| (true, fault))
-    }
-
-    fn shake_hands(
-        raw: Raw,
-        server: &Server,
-        tls: Option<&Arc<ClientConfig>>,
-        deadline: Instant,
-        connect_timeout: Duration,
-        name: &str,
-    ) -> Result<(Self, Greeting), Fault> {
-        // Handshake and greeting belong to the connect.
-        let left = deadline.remaining().max(Duration::from_millis(1));
-        raw.set_timeouts(left).map_err(|e| Fault::of(&e))?;
-        let socket = Socket { raw, deadline, check: true, patient: true };
-        let io = match (tls, &server.address) {
-            (Some(config), Address::Tcp(host, _)) => {
-                let host =
-                    ServerName::try_from(host.clone()).map_err(|e| Fault::Broken(format!("TLS: {e}")))?;
-                let session = ClientConnection::new(Arc::clone(config), host)
-                    .map_err(|e| Fault::Broken(format!("TLS: {e}")))?;
-                Io::Tls(Box::new(StreamOwned::new(session, socket)))
-            }
-            _ => Io::Plain(socket),
-        };
-        let mut connection = Self {
+    /// Over what has been connected, to `peer` if it is TCP. It is to be greeted.
+    pub(super) fn over(io: Io, peer: Option<SocketAddr>, timeout: Duration) -> Self {
+        let now = Instant::now();
+        Self {
             io,
+            peer,
             parser: Parser::new(),
             packed: Vec::new(),
-            timeout: connect_timeout,
+            timeout,
             healthy: true,
             deposed: false,
-            idle_since: Instant::now(),
+            idle_since: now,
             owed: 0,
-            owed_since: deadline,
+            owed_since: now,
             inbox: Vec::new(),
-        };
-        let greeting = connection.greet(server, name, deadline)?;
-        Ok((connection, greeting))
+        }
     }
 
-    fn greet(&mut self, server: &Server, name: &str, deadline: Instant) -> Result<Greeting, Fault> {
+    /// The longest wait for the answer to a command from now on.
+    pub(super) fn set_timeout(&mut self, timeout: Duration) -> io::Result<()> {
+        self.timeout = timeout;
+        self.io.socket().raw.set_timeouts(timeout)
+    }
+
+    /// Where it leads; `None` for a Unix socket.
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    /// Says HELLO, with credentials, database and a name for `CLIENT LIST`. One round trip.
+    pub(super) fn greet(
+        &mut self,
+        server: &Server,
+        name: &str,
+        deadline: Instant,
+    ) -> Result<Greeting, Fault> {
         let mut hello: Vec<&[u8]> = vec![b"HELLO", b"2"];
         if let Some(password) = &server.password {
             let user = server.user.as_deref().unwrap_or("default");
@@ -438,6 +395,7 @@ fn greeting(hello: &Value) -> Greeting {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::socket::{Raw, Socket};
     use std::os::unix::net::UnixStream;
     use std::thread;
 
@@ -459,19 +417,8 @@ mod tests {
         });
         let raw = Raw::Unix(ours);
         raw.set_timeouts(Duration::from_millis(300)).unwrap();
-        let deadline = Instant::now();
-        Connection {
-            io: Io::Plain(Socket { raw, deadline, check: false, patient: true }),
-            parser: Parser::new(),
-            packed: Vec::new(),
-            timeout: Duration::from_millis(300),
-            healthy: true,
-            deposed: false,
-            idle_since: deadline,
-            owed: 0,
-            owed_since: deadline,
-            inbox: Vec::new(),
-        }
+        let socket = Socket { raw, deadline: Instant::now(), check: false, patient: true };
+        Connection::over(Io::Plain(socket), None, Duration::from_millis(300))
     }
 
     fn ask(connection: &mut Connection) -> Result<Value, Fault> {
@@ -543,29 +490,6 @@ mod tests {
             let mut c = talk(replies);
             assert!(matches!(ask(&mut c), Err(Fault::Broken(_))), "{replies:?}");
             assert!(!c.is_healthy(), "{replies:?}");
-        }
-    }
-
-    #[test]
-    fn one_that_breaks_at_its_greeting_is_made_again_once() {
-        for (breaks, opens) in [(0, true), (1, true), (2, false)] {
-            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            let address = Address::Tcp("127.0.0.1".into(), listener.local_addr().unwrap().port());
-            let peer = thread::spawn(move || {
-                for _ in 0..breaks {
-                    drop(listener.accept().unwrap());
-                }
-                if opens {
-                    let (mut socket, _) = listener.accept().unwrap();
-                    assert!(socket.read(&mut [0; 1024]).unwrap() > 0);
-                    socket.write_all(b"*2\r\n$4\r\nrole\r\n$6\r\nmaster\r\n").unwrap();
-                }
-            });
-            let server = Server { address, tls: None, user: None, password: None, database: 0 };
-            let limit = Duration::from_secs(5);
-            let opened = Connection::open(&server, None, limit, limit, "test");
-            assert_eq!(opened.map(|(_, greeting)| greeting.role).ok(), opens.then(|| Some("master".into())));
-            peer.join().unwrap();
         }
     }
 

@@ -9,15 +9,12 @@
 
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use once_cell::sync::OnceCell;
-use rustls::ClientConfig;
-
 use super::connection::{Connection, Greeting};
+use super::dial::Dialer;
 use super::fault::Fault;
-use super::tls::tls_config;
 use crate::clock::Instant;
 use crate::dsn::{Address, Server};
 use crate::error::{Error, Result};
@@ -40,14 +37,11 @@ pub enum Purpose {
 
 /// Connections to one server.
 pub struct Pool {
-    server: Server,
+    dialer: Dialer,
     label: String,
-    client_name: String,
     size: usize,
-    connect_timeout: Duration,
     command_timeout: Duration,
     retry_after: Duration,
-    tls: OnceCell<Arc<ClientConfig>>,
     state: Mutex<Inventory>,
     freed: Condvar,
 }
@@ -100,15 +94,13 @@ impl Pool {
         let label = server.to_string();
         // CLIENT SETNAME takes printable ASCII without blanks.
         let node: String = config.node.chars().filter(char::is_ascii_graphic).take(64).collect();
+        let client_name = format!("cluster_lock@{node}:{}", std::process::id());
         Self {
-            server,
+            dialer: Dialer::new(server, config.connect_timeout, config.command_timeout, client_name),
             label,
-            client_name: format!("cluster_lock@{node}:{}", std::process::id()),
             size: config.pool_size.max(1),
-            connect_timeout: config.connect_timeout,
             command_timeout: config.command_timeout,
             retry_after: config.retry_after,
-            tls: OnceCell::new(),
             state: Mutex::default(),
             freed: Condvar::new(),
         }
@@ -116,7 +108,7 @@ impl Pool {
 
     /// Where the server listens.
     pub fn address(&self) -> &Address {
-        &self.server.address
+        &self.dialer.server().address
     }
 
     /// The server, without credentials.
@@ -219,9 +211,7 @@ impl Pool {
     }
 
     fn connect(&self) -> Result<Connection> {
-        let opened = self.tls().map_err(Fault::Broken).and_then(|tls| {
-            Connection::open(&self.server, tls, self.connect_timeout, self.command_timeout, &self.client_name)
-        });
+        let opened = self.dialer.open();
         let mut state = self.lock();
         match opened {
             Ok((connection, greeting)) => {
@@ -238,13 +228,6 @@ impl Pool {
                 }
                 Err(error)
             }
-        }
-    }
-
-    fn tls(&self) -> std::result::Result<Option<&Arc<ClientConfig>>, String> {
-        match &self.server.tls {
-            None => Ok(None),
-            Some(files) => self.tls.get_or_try_init(|| tls_config(files)).map(Some),
         }
     }
 
@@ -366,6 +349,7 @@ impl Drop for Loan<'_> {
             let current = self.generation == state.generation;
             let good = current && connection.is_healthy();
             if current && connection.is_deposed() {
+                self.pool.dialer.leave(&connection);
                 state.generation += 1;
                 state.clear();
             }

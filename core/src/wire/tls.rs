@@ -13,7 +13,7 @@ use crate::text;
 ///
 /// # Errors
 /// Which file cannot be used, and why.
-pub fn tls_config(files: &TlsFiles) -> Result<Arc<ClientConfig>, String> {
+pub(super) fn tls_config(files: &TlsFiles) -> Result<Arc<ClientConfig>, String> {
     let mut roots = RootCertStore::empty();
     if let Some(ca) = &files.ca {
         let pem = |e: &dyn std::fmt::Display| format!("TLS: ca={}: {e}", text::path(ca));

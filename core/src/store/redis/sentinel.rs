@@ -52,6 +52,7 @@ struct Known {
 }
 
 /// How long that holds.
+#[allow(clippy::large_enum_variant)] // there is one of it
 enum Until {
     /// Until the sentinel with this number tells something on this connection.
     News(usize, Connection),
