@@ -19,18 +19,8 @@ use super::fault::Fault;
 use super::resp;
 use super::socket::Io;
 use crate::clock::Instant;
-use crate::dsn::Server;
 use crate::poll::{self, Readiness};
 use crate::text;
-
-/// What the server said of itself when the connection was made, if it did.
-#[derive(Debug, Clone, Default)]
-pub struct Greeting {
-    /// Its version.
-    pub version: Option<String>,
-    /// `master` or `replica`.
-    pub role: Option<String>,
-}
 
 /// The longest reply, in bytes: tens of thousands of waiters. What a server sends beyond that is a
 /// mistake, or an attack on this process's memory.
@@ -52,17 +42,6 @@ pub struct Connection {
     owed_since: Instant,
     /// Parts of their replies.
     inbox: Vec<u8>,
-}
-
-/// A greeting's failure, in which the password may be repeated.
-fn without_password(fault: Fault, server: &Server) -> Fault {
-    let password = server.password.as_ref().map(crate::dsn::Secret::reveal).filter(|p| !p.is_empty());
-    match (fault, password) {
-        (Fault::Refused(code, details), Some(password)) => {
-            Fault::Refused(code.replace(password, "***"), details.replace(password, "***"))
-        }
-        (fault, _) => fault,
-    }
 }
 
 impl Connection {
@@ -95,33 +74,36 @@ impl Connection {
         self.peer
     }
 
-    /// Says HELLO, with credentials, database and a name for `CLIENT LIST`. One round trip.
-    pub(super) fn greet(
+    /// Sends commands and reads their replies, until `deadline`; one round trip. What was sent is not kept.
+    pub(super) fn converse(
         &mut self,
-        server: &Server,
-        name: &str,
+        commands: &[&[&[u8]]],
         deadline: Instant,
-    ) -> Result<Greeting, Fault> {
-        let mut hello: Vec<&[u8]> = vec![b"HELLO", b"2"];
-        if let Some(password) = &server.password {
-            let user = server.user.as_deref().unwrap_or("default");
-            hello.extend([b"AUTH".as_slice(), user.as_bytes(), password.reveal().as_bytes()]);
-        }
-        hello.extend([b"SETNAME".as_slice(), name.as_bytes()]);
+    ) -> Result<Vec<Result<Value, Fault>>, Fault> {
         self.begin();
-        self.add(&hello);
-        if server.database != 0 {
-            self.add(&[b"SELECT", server.database.to_string().as_bytes()]);
+        for command in commands {
+            self.add(command);
         }
         self.io.socket().deadline = deadline;
-        self.write()?;
-        // Its buffer has held the password.
+        let sent = self.write();
+        // Its buffer may have held a password.
         self.packed = Vec::new();
-        let greeting = greeting(&self.read().map_err(|fault| without_password(fault, server))?);
-        if server.database != 0 {
-            self.read()?;
+        sent?;
+        let mut replies = Vec::new();
+        for _ in commands {
+            match self.read() {
+                Err(broken @ Fault::Broken(_)) => {
+                    self.healthy = false;
+                    return match replies.into_iter().find(Result::is_err) {
+                        // Who is refused may be shown the door.
+                        Some(Err(refused)) => Err(refused),
+                        _ => Err(broken),
+                    };
+                }
+                reply => replies.push(reply),
+            }
         }
-        Ok(greeting)
+        Ok(replies)
     }
 
     /// Sends a command and reads its reply, within the command time-out. One round trip.
@@ -373,23 +355,6 @@ impl Connection {
             _ => Fault::of(error),
         }
     }
-}
-
-fn greeting(hello: &Value) -> Greeting {
-    let mut greeting = Greeting::default();
-    if let Value::Array(items) = hello {
-        for pair in items.chunks_exact(2) {
-            if let [Value::BulkString(name), Value::BulkString(value)] = pair {
-                let value = Some(text::said(&String::from_utf8_lossy(value))).filter(|text| !text.is_empty());
-                match name.as_slice() {
-                    b"version" => greeting.version = value,
-                    b"role" => greeting.role = value,
-                    _ => {}
-                }
-            }
-        }
-    }
-    greeting
 }
 
 #[cfg(test)]

@@ -5,20 +5,22 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use once_cell::sync::OnceCell;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
-use super::connection::{Connection, Greeting};
+use super::connection::Connection;
 use super::fault::Fault;
+use super::greeting::{Greeting, Login, greet};
 use super::name::Name;
 use super::race;
 use super::socket::{Io, Raw, Socket};
 use super::tls::tls_config;
 use crate::clock::Instant;
-use crate::dsn::{Address, Server};
+use crate::dsn::{Address, Password, Secret, Server};
 use crate::text;
 
 /// Makes connections to one server, and remembers what it has learned of the way.
@@ -30,6 +32,8 @@ pub struct Dialer {
     connect_timeout: Duration,
     command_timeout: Duration,
     client_name: String,
+    /// The server has no `HELLO` for us.
+    plain: AtomicBool,
 }
 
 impl Dialer {
@@ -44,7 +48,15 @@ impl Dialer {
             Address::Tcp(host, port) => Some(Name::new(host, *port)),
             Address::Unix(_) => None,
         };
-        Self { server, name, tls: OnceCell::new(), connect_timeout, command_timeout, client_name }
+        Self {
+            server,
+            name,
+            tls: OnceCell::new(),
+            connect_timeout,
+            command_timeout,
+            client_name,
+            plain: AtomicBool::new(false),
+        }
     }
 
     /// The server.
@@ -53,20 +65,29 @@ impl Dialer {
     }
 
     /// Makes a connection, within the connect time-out, and says HELLO with credentials, database and a name: one round
-    /// trip after the connection is made. Its commands have the command time-out.
+    /// trip after the connection is made, and one more the first time that a server has no HELLO. A password that stands
+    /// in a file is read now. The connection's commands have the command time-out.
     ///
     /// # Errors
     /// What failed, in words without credentials.
     pub fn open(&self) -> Result<(Connection, Greeting), Fault> {
         let tls = self.tls().map_err(Fault::Broken)?;
         let deadline = Instant::now() + self.connect_timeout;
-        let mut outcome = self.open_once(tls, deadline);
-        // A connection that was made and broke at once (CLIENT KILL, a proxy that restarts) says nothing
-        // of the next one.
-        if let Err((true, Fault::Broken(_))) = outcome
-            && !deadline.has_passed()
-        {
-            outcome = self.open_once(tls, deadline);
+        let mut password = self.password()?;
+        let mut outcome = self.open_once(tls, password.as_ref(), deadline);
+        let again = match &outcome {
+            // A connection that was made and broke at once (CLIENT KILL, a proxy that restarts) says nothing
+            // of the next one.
+            Err((true, Fault::Broken(_))) => true,
+            // The password may have changed since it was read.
+            Err((_, fault)) if fault.is_unauthenticated() => {
+                let before = std::mem::replace(&mut password, self.password()?);
+                before != password
+            }
+            _ => false,
+        };
+        if again && !deadline.has_passed() {
+            outcome = self.open_once(tls, password.as_ref(), deadline);
         }
         let (mut connection, greeting) = outcome.map_err(|(_, fault)| fault)?;
         connection.set_timeout(self.command_timeout).map_err(|e| Fault::of(&e))?;
@@ -81,6 +102,10 @@ impl Dialer {
         }
     }
 
+    fn password(&self) -> Result<Option<Secret>, Fault> {
+        self.server.password.as_ref().map(Password::now).transpose().map_err(Fault::Broken)
+    }
+
     fn tls(&self) -> Result<Option<&Arc<ClientConfig>>, String> {
         match &self.server.tls {
             None => Ok(None),
@@ -92,10 +117,11 @@ impl Dialer {
     fn open_once(
         &self,
         tls: Option<&Arc<ClientConfig>>,
+        password: Option<&Secret>,
         deadline: Instant,
     ) -> Result<(Connection, Greeting), (bool, Fault)> {
         let (raw, peer) = self.connect(deadline).map_err(|e| (false, Fault::of(&e)))?;
-        let greeted = self.shake_hands(raw, peer, tls, deadline);
+        let greeted = self.shake_hands(raw, peer, tls, password, deadline);
         if let (Some(name), Some(peer)) = (&self.name, peer) {
             match &greeted {
                 Ok(_) => name.remember(peer),
@@ -136,6 +162,7 @@ impl Dialer {
         raw: Raw,
         peer: Option<SocketAddr>,
         tls: Option<&Arc<ClientConfig>>,
+        password: Option<&Secret>,
         deadline: Instant,
     ) -> Result<(Connection, Greeting), Fault> {
         // Handshake and greeting belong to the connect.
@@ -144,8 +171,9 @@ impl Dialer {
         let socket = Socket { raw, deadline, check: true, patient: true };
         let io = match (tls, &self.server.address) {
             (Some(config), Address::Tcp(host, _)) => {
+                let named = self.server.tls.as_ref().and_then(|tls| tls.name.as_ref()).unwrap_or(host);
                 let host =
-                    ServerName::try_from(host.clone()).map_err(|e| Fault::Broken(format!("TLS: {e}")))?;
+                    ServerName::try_from(named.clone()).map_err(|e| Fault::Broken(format!("TLS: {e}")))?;
                 let session = ClientConnection::new(Arc::clone(config), host)
                     .map_err(|e| Fault::Broken(format!("TLS: {e}")))?;
                 Io::Tls(Box::new(StreamOwned::new(session, socket)))
@@ -153,7 +181,13 @@ impl Dialer {
             _ => Io::Plain(socket),
         };
         let mut connection = Connection::over(io, peer, self.connect_timeout);
-        let greeting = connection.greet(&self.server, &self.client_name, deadline)?;
+        let login = Login {
+            user: self.server.user.as_deref(),
+            password,
+            database: self.server.database,
+            name: &self.client_name,
+        };
+        let greeting = greet(&mut connection, &login, &self.plain, deadline)?;
         Ok((connection, greeting))
     }
 }

@@ -33,6 +33,35 @@ impl Fault {
         names(code) || code == "ERR" && text.split(|c: char| !c.is_ascii_uppercase()).any(names)
     }
 
+    /// The server does not know who we are, or not any more.
+    pub fn is_unauthenticated(&self) -> bool {
+        matches!(self, Self::Refused(code, text)
+            if code == "WRONGPASS" || code == "NOAUTH" || code == "ERR" && text.contains("invalid password"))
+    }
+
+    /// The server knows a command by no name, or by another one: `unknown command 'EVALSHA'`; `Unknown Redis command
+    /// called from script`, and what else it is called there.
+    pub fn lacks_command(&self) -> bool {
+        let Self::Refused(_, text) = self else { return false };
+        let text = text.to_ascii_lowercase();
+        text.split("unknown ").skip(1).any(|rest| rest.split(' ').take(2).any(|word| word == "command"))
+    }
+
+    /// The ACL user may not do that. `The user executing the script can't run this command`, Redis 8: `ACL failure in
+    /// script: User … has no permissions to run the 'zadd' command`. Some servers say so without `NOPERM`.
+    pub fn lacks_right(&self) -> bool {
+        let Self::Refused(code, text) = self else { return false };
+        let text = text.to_ascii_lowercase();
+        code == "NOPERM"
+            || text.contains("user executing the script")
+            || text.contains("acl failure in script")
+    }
+
+    /// The server runs no scripts at all: `Could not find scripting engine 'lua'`, as Valkey says.
+    pub fn lacks_lua(&self) -> bool {
+        matches!(self, Self::Refused(_, text) if text.contains("scripting engine"))
+    }
+
     /// Something else has written to the keys of a lock.
     pub fn is_foreign_key(&self) -> bool {
         matches!(self, Self::Refused(code, text)

@@ -12,11 +12,12 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::connection::{Connection, Greeting};
+use super::connection::Connection;
 use super::dial::Dialer;
 use super::fault::Fault;
+use super::greeting::Greeting;
 use crate::clock::Instant;
-use crate::dsn::{Address, Server};
+use crate::dsn::{Address, Password, Server};
 use crate::error::{Error, Result};
 use crate::settings::Config;
 use crate::text;
@@ -109,6 +110,11 @@ impl Pool {
     /// Where the server listens.
     pub fn address(&self) -> &Address {
         &self.dialer.server().address
+    }
+
+    /// Whether the next connection may say another password than the last one.
+    pub fn reads_password_anew(&self) -> bool {
+        matches!(self.dialer.server().password, Some(Password::File(_)))
     }
 
     /// The server, without credentials.
@@ -234,6 +240,8 @@ impl Pool {
     /// Says in words what a fault means, and what to do about it where that is known.
     pub fn explain(&self, fault: Fault) -> Error {
         let foreign = fault.is_foreign_key();
+        let (lua, command, right) = (fault.lacks_lua(), fault.lacks_command(), fault.lacks_right());
+        let unknown = fault.is_unauthenticated();
         match fault {
             Fault::Broken(cause) => self.error(cause),
             Fault::Refused(code, text) => {
@@ -241,20 +249,18 @@ impl Pool {
                     _ if foreign => {
                         " (something else has written to this lock's keys: cluster_lock_break() clears them)"
                     }
-                    _ if is_without_lua(&text) => {
+                    _ if lua => {
                         " (every lock is a Lua script, and this server was built or started without Lua: it needs that)"
                     }
-                    _ if is_unknown_command(&text) => {
+                    _ if command => {
                         " (locks need this command: a rename-command in the server's configuration, or a proxy before it, \
                          takes it away)"
                     }
                     "NOSCRIPT" => {
                         " (it was sent the whole script: a proxy in between does not pass scripts on as they are)"
                     }
-                    _ if code == "NOPERM" || is_about_rights(&text) => {
-                        " (the ACL user lacks a right: see the ACL line in cluster_lock's README)"
-                    }
-                    "WRONGPASS" | "NOAUTH" => " (check user and password in cluster_lock.dsn)",
+                    _ if right => " (the ACL user lacks a right: see the ACL line in cluster_lock's README)",
+                    _ if unknown => " (check user and password in cluster_lock.dsn)",
                     "READONLY" => {
                         " (this server is a replica: point cluster_lock.dsn at the primary, or at its sentinels)"
                     }
@@ -313,24 +319,6 @@ impl Inventory {
         self.idle.clear();
         self.late.clear();
     }
-}
-
-/// `Could not find scripting engine 'lua'`, as Valkey says.
-fn is_without_lua(text: &str) -> bool {
-    text.contains("scripting engine")
-}
-
-/// `The user executing the script can't run this command`, Redis 8: `ACL failure in script: User … has no permissions to
-/// run the 'zadd' command`. Some servers say so without `NOPERM`.
-fn is_about_rights(text: &str) -> bool {
-    let text = text.to_ascii_lowercase();
-    text.contains("user executing the script") || text.contains("acl failure in script")
-}
-
-/// `unknown command 'EVALSHA'`; `Unknown Redis command called from script`, and what else it is called there.
-fn is_unknown_command(text: &str) -> bool {
-    let text = text.to_ascii_lowercase();
-    text.split("unknown ").skip(1).any(|rest| rest.split(' ').take(2).any(|word| word == "command"))
 }
 
 impl Loan<'_> {

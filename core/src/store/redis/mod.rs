@@ -174,11 +174,19 @@ impl RedisStore {
                     continue;
                 }
             };
-            // That another server is asked in the place of one that is not the primary helps once or not at all.
-            let once = fault.is_of_no_primary();
+            // That another server is asked in the place of one that is not the primary, or with the password that the
+            // file has now, helps once or not at all.
+            let changed = fault.is_unauthenticated() && pool.reads_password_anew();
+            let once = changed || fault.is_of_no_primary();
             let last = tries > 1 && (once || tries >= TRIES || Instant::now().since(began) >= AT_ONCE);
-            let next =
-                if last { Next::GiveUp } else { self.route.after(&pool, keys.lock.as_bytes(), &fault) };
+            let next = if last {
+                Next::GiveUp
+            } else if changed {
+                pool.clear();
+                Next::Again(Arc::clone(&pool))
+            } else {
+                self.route.after(&pool, keys.lock.as_bytes(), &fault)
+            };
             let broken = matches!(fault, Fault::Broken(_));
             again |= broken;
             let error = match next {
@@ -382,8 +390,15 @@ impl Store for RedisStore {
             Ok(Value::Array(_)) if self.replicas.is_some() => Ok(Wake::Retry),
             Ok(reply @ Value::Array(_)) => Ok(reply::mail(&reply).map_or(Wake::Retry, Wake::Granted)),
             Ok(other) => Err(pool.nonsense("BLPOP", &other)),
-            // It became a replica, or gave the slot away. The next attempt finds out.
-            Err(fault) if fault.is("UNBLOCKED") || fault.is("MOVED") || fault.is("ASK") => Ok(Wake::Retry),
+            // It is no primary any more, has given the slot away, or wants another password. The next attempt finds out.
+            Err(fault)
+                if fault.is_of_no_primary()
+                    || fault.is_unauthenticated()
+                    || fault.is("MOVED")
+                    || fault.is("ASK") =>
+            {
+                Ok(Wake::Retry)
+            }
             Err(fault) => Err(explain(fault)),
         }
     }

@@ -216,7 +216,7 @@ impl SentinelRoute {
 fn is_primary(pool: &Pool) -> Result<()> {
     pool.clear();
     match pool.get(Purpose::Apart) {
-        Ok(_) if pool.status().greeting.role.as_deref() == Some("master") => Ok(()),
+        Ok(_) if pool.status().greeting.is_primary() => Ok(()),
         Ok(_) => Err(failing_over(pool, "it says that it is a replica")),
         Err(Error::Connection { cause, .. }) => Err(failing_over(pool, &cause)),
         Err(error) => Err(error),
