@@ -50,7 +50,7 @@ pub(crate) fn is_primary(report: &ServerReport) -> Option<bool> {
     report.role.as_deref().map(|role| role == "master" || role == ACTIVE_REPLICA)
 }
 
-/// KeyDB's primary that takes in the writes of another one besides.
+/// The role of a primary of `KeyDB` that takes in the writes of another one besides.
 const ACTIVE_REPLICA: &str = "active-replica";
 
 /// Whether it says that it throws nothing away for want of memory.
@@ -153,7 +153,7 @@ fn role(report: &ServerReport, severity: Severity) -> Option<Finding> {
     if report.role.as_deref() == Some(ACTIVE_REPLICA) {
         let says = "it is one of several servers that accept writes (active-replica): each grants the same lock, and nobody \
                     is kept out";
-        return Some(finding("server.role", Severity::Problem, &report.server, says).advise(
+        return Some(finding("server.role", severity, &report.server, says).advise(
             "one of them alone: active-replica no on the others; or redis+quorum:// over three of their own",
         ));
     }

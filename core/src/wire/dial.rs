@@ -219,7 +219,7 @@ fn connect_unix(path: &Path, deadline: Instant) -> io::Result<Raw> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
     use std::io::{Read, Write};
     use std::net::TcpListener;
@@ -234,7 +234,7 @@ pub(super) mod tests {
     const HELLO: &[u8] = b"*2\r\n$4\r\nrole\r\n$6\r\nmaster\r\n";
 
     /// How to speak to a server there, and nothing more.
-    pub(in crate::wire) fn server(address: Address) -> Server {
+    fn server(address: Address) -> Server {
         let dsn = crate::Dsn::parse("redis://h").unwrap();
         let crate::Dsn::Redis(server) = dsn else { panic!("{dsn:?}") };
         server.at(address)

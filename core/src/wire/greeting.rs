@@ -53,7 +53,7 @@ pub(super) fn greet(
 ) -> Result<Greeting, Fault> {
     if !plain.load(Ordering::Relaxed) {
         match login.hello(connection, deadline) {
-            Err(fault) if lacks_hello(&fault) => {}
+            Err(fault) if login.lacks_hello(&fault) => {}
             told => return told.map_err(|fault| login.hide(fault)),
         }
     }
@@ -62,11 +62,16 @@ pub(super) fn greet(
     Ok(greeting)
 }
 
-fn lacks_hello(fault: &Fault) -> bool {
-    fault.lacks_command() || fault.lacks_right() || fault.is("NOPROTO")
-}
-
 impl Login<'_> {
+    /// Some servers tell nobody who is not logged in that they do not know a command; a `HELLO` with a password in it would
+    /// have been a log-in.
+    fn lacks_hello(&self, fault: &Fault) -> bool {
+        fault.lacks_command()
+            || fault.lacks_right()
+            || fault.is("NOPROTO")
+            || fault.is("NOAUTH") && self.password.is_some()
+    }
+
     fn hello(&self, connection: &mut Connection, deadline: Instant) -> Result<Greeting, Fault> {
         let mut hello: Vec<&[u8]> = vec![b"HELLO", b"2"];
         if let Some(password) = self.password {
@@ -240,6 +245,7 @@ mod tests {
             "-NOPERM this user has no permissions to run the 'hello' command\r\n",
             "-NOPERM User default has no permissions to run the 'hello' command\r\n",
             "-NOPROTO unsupported protocol version\r\n",
+            "-NOAUTH Authentication required.\r\n",
         ] {
             let it = told(0, None, false, &[refusal, OK, REFUSED, role("master")]);
             assert_eq!(it.greeting.unwrap().role.as_deref(), Some("master"));

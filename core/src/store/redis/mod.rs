@@ -243,6 +243,51 @@ impl RedisStore {
         reply::standing(&ran.value).ok_or_else(|| ran.pool.nonsense(what, &ran.value))
     }
 
+    /// Sleeps on the mailbox of a claim, for at most `slice`. The inner error is what the server refused, and which.
+    fn listen(
+        &self,
+        claim: &Claim<'_>,
+        slice: Duration,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<std::result::Result<Wake, (Arc<Pool>, Fault)>> {
+        // Before the command, because an interrupt after it costs the connection.
+        if interrupted() {
+            return Ok(Ok(Wake::Interrupted));
+        }
+        let keys = self.keys(claim.name);
+        let pool = self.route.server_of(keys.lock.as_bytes())?;
+        let mut connection = pool.get(Purpose::Apart)?;
+        let explain = |fault| self.route.explain(&pool, fault);
+        // Zero would mean for ever. The server's clock for this has a resolution of 1 ms.
+        let seconds = slice.as_secs_f64().max(0.001);
+        connection.begin();
+        connection.add(&[b"BLPOP", &keys.mailbox(claim.token), format!("{seconds:.3}").as_bytes()]);
+        connection.send().map_err(explain)?;
+        let patience = slice + Duration::from_millis(250);
+        match connection.wait_readable(patience, interrupted).map_err(explain)? {
+            Readiness::Ready => {}
+            // The reply is outstanding, so the connection goes (the loan drops it).
+            Readiness::Interrupted => return Ok(Ok(Wake::Interrupted)),
+            Readiness::TimedOut => return Ok(Ok(Wake::Retry)),
+        }
+        match connection.receive() {
+            Ok(Value::Nil) => Ok(Ok(Wake::Retry)),
+            // The hand-over has been acknowledged by nobody: the next attempt sees to that.
+            Ok(Value::Array(_)) if self.replicas.is_some() => Ok(Ok(Wake::Retry)),
+            Ok(reply @ Value::Array(_)) => Ok(Ok(reply::mail(&reply).map_or(Wake::Retry, Wake::Granted))),
+            Ok(other) => Err(pool.nonsense("BLPOP", &other)),
+            // It became a replica, or gave the slot away. The next attempt finds out.
+            Err(fault) if fault.is("UNBLOCKED") || fault.is("MOVED") || fault.is("ASK") => {
+                Ok(Ok(Wake::Retry))
+            }
+            Err(broken @ Fault::Broken(_)) => Err(explain(broken)),
+            Err(refused) => {
+                drop(connection);
+                Ok(Err((pool, refused)))
+            }
+        }
+    }
+
     /// A name that is nobody's and that this server keeps; `None` if it keeps hardly any.
     fn trial_name_on(&self, pool: &Arc<Pool>) -> Option<LockName> {
         let is_here = |name: &LockName| {
@@ -364,42 +409,18 @@ impl Store for RedisStore {
         slice: Duration,
         interrupted: &dyn Fn() -> bool,
     ) -> Result<Wake> {
-        // Before the command, because an interrupt after it costs the connection.
-        if interrupted() {
-            return Ok(Wake::Interrupted);
-        }
-        let keys = self.keys(claim.name);
-        let pool = self.route.server_of(keys.lock.as_bytes())?;
-        let mut connection = pool.get(Purpose::Apart)?;
-        let explain = |fault| self.route.explain(&pool, fault);
-        // Zero would mean for ever. The server's clock for this has a resolution of 1 ms.
-        let seconds = slice.as_secs_f64().max(0.001);
-        connection.begin();
-        connection.add(&[b"BLPOP", &keys.mailbox(claim.token), format!("{seconds:.3}").as_bytes()]);
-        connection.send().map_err(explain)?;
-        let patience = slice + Duration::from_millis(250);
-        match connection.wait_readable(patience, interrupted).map_err(explain)? {
-            Readiness::Ready => {}
-            // The reply is outstanding, so the connection goes (the loan drops it).
-            Readiness::Interrupted => return Ok(Wake::Interrupted),
-            Readiness::TimedOut => return Ok(Wake::Retry),
-        }
-        match connection.receive() {
-            Ok(Value::Nil) => Ok(Wake::Retry),
-            // The hand-over has been acknowledged by nobody: the next attempt sees to that.
-            Ok(Value::Array(_)) if self.replicas.is_some() => Ok(Wake::Retry),
-            Ok(reply @ Value::Array(_)) => Ok(reply::mail(&reply).map_or(Wake::Retry, Wake::Granted)),
-            Ok(other) => Err(pool.nonsense("BLPOP", &other)),
-            // It is no primary any more, has given the slot away, or wants another password. The next attempt finds out.
-            Err(fault)
-                if fault.is_of_no_primary()
-                    || fault.is_unauthenticated()
-                    || fault.is("MOVED")
-                    || fault.is("ASK") =>
-            {
-                Ok(Wake::Retry)
+        let mut again = false;
+        loop {
+            let (pool, fault) = match self.listen(claim, slice, interrupted)? {
+                Ok(wake) => return Ok(wake),
+                Err(refusal) => refusal,
+            };
+            let passes = fault.is_of_no_primary() || fault.is_unauthenticated() && pool.reads_password_anew();
+            // Once more, over a new connection, and no oftener: nobody may have asked the server in between.
+            if again || !passes {
+                return Err(self.route.explain(&pool, fault));
             }
-            Err(fault) => Err(explain(fault)),
+            again = true;
         }
     }
 

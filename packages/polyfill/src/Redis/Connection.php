@@ -74,7 +74,8 @@ final class Connection
             $login = $password === null ? [] : ['AUTH', $dsn->user ?? 'default', $password->reveal()];
             $hello = $this->call(['HELLO', '2', ...$login, 'SETNAME', $name], $timeout);
         } catch (Fault $fault) {
-            if (!$fault->lacksHello()) {
+            // Some servers tell nobody who is not logged in that they do not know a command.
+            if (!$fault->lacksHello() && !($password !== null && $fault->is('NOAUTH'))) {
                 throw $fault;
             }
             if ($password !== null) {
