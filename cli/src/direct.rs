@@ -1,7 +1,7 @@
 //! Speaks to one server directly, beside the engine, as the engine does: with its credentials, TLS and time-outs.
 
 use cluster_lock_core::dsn::{Address, Server};
-use cluster_lock_core::wire::{Connection, Fault, tls_config};
+use cluster_lock_core::wire::{Connection, Dialer, Fault};
 use cluster_lock_core::{Config, Dsn};
 
 /// A server that a DSN names. What it says of credentials and TLS holds for all of them; where the locks are, behind
@@ -47,9 +47,8 @@ pub(crate) fn server(dsn: &Dsn, label: &str) -> Option<Server> {
 /// # Errors
 /// There is none to be had.
 pub(crate) fn open(config: &Config, server: &Server, name: &str) -> Result<Connection, Fault> {
-    let tls = server.tls.as_ref().map(tls_config).transpose().map_err(Fault::Broken)?;
     let (connect, command) = (config.connect_timeout, config.command_timeout);
-    Connection::open(server, tls.as_ref(), connect, command, name).map(|(connection, _)| connection)
+    Dialer::new(server.clone(), connect, command, name.to_owned()).open().map(|(connection, _)| connection)
 }
 
 #[cfg(test)]
@@ -61,7 +60,7 @@ mod tests {
         let dsn = Dsn::parse("redis+cluster://u:hunter2@a,b").unwrap();
         let found = server(&dsn, "redis://u:***@10.0.0.7:7001").unwrap();
         assert_eq!(found.address, Address::Tcp("10.0.0.7".into(), 7001));
-        assert_eq!(found.password.unwrap().reveal(), "hunter2");
+        assert_eq!(found.password, model(&dsn).unwrap().password);
         assert_eq!(server(&dsn, "redis://[::1]:7001/2").unwrap().address, Address::Tcp("::1".into(), 7001));
     }
 }

@@ -47,8 +47,11 @@ pub(crate) fn headline(report: &ServerReport) -> String {
 
 /// Whether it says that it is a primary.
 pub(crate) fn is_primary(report: &ServerReport) -> Option<bool> {
-    report.role.as_deref().map(|role| role == "master")
+    report.role.as_deref().map(|role| role == "master" || role == ACTIVE_REPLICA)
 }
+
+/// The role of a primary of `KeyDB` that takes in the writes of another one besides.
+const ACTIVE_REPLICA: &str = "active-replica";
 
 /// Whether it says that it throws nothing away for want of memory.
 pub(crate) fn keeps_all(report: &ServerReport) -> Option<bool> {
@@ -147,6 +150,13 @@ fn version(report: &ServerReport, severity: Severity) -> Option<Finding> {
 }
 
 fn role(report: &ServerReport, severity: Severity) -> Option<Finding> {
+    if report.role.as_deref() == Some(ACTIVE_REPLICA) {
+        let says = "it is one of several servers that accept writes (active-replica): each grants the same lock, and nobody \
+                    is kept out";
+        return Some(finding("server.role", severity, &report.server, says).advise(
+            "one of them alone: active-replica no on the others; or redis+quorum:// over three of their own",
+        ));
+    }
     (is_primary(report) == Some(false)).then(|| {
         finding("server.role", severity, &report.server, "it is a replica: it refuses every lock")
             .advise("name its primary in cluster_lock.dsn; or the sentinels, which know who that is")

@@ -22,7 +22,7 @@ NO_MESSAGES = [
     r"^(look at|wait in)$",  # put into "cannot {}"
     r"^, with args$", r"^ \(os error$", r"^CLUSTER SLOTS$", r"^SENTINEL GET", r"^--#include", r"^cluster_lock support$",
     r"^redis://\[user",  # what is allowed, behind what is wrong
-    r"^scripting engine$|^user executing the script$|^Error running script$|^acl failure in script$",  # by which what a server says is recognised
+    r"^scripting engine$|^user executing the script$|^Error running script$|^acl failure in script$|^invalid password$",  # by which what a server says is recognised
 ]
 SOURCES = ("core/src/**/*.rs", "core/src/store/scripts/*.lua", "src/**/*.rs", "src/*.c")
 # What settings may be, which the table of docs/php-ini.md has.

@@ -45,6 +45,23 @@ final class TlsTest extends TestCase
         self::assertWarns($outcome, 'cluster_lock', '"job"', '/ip6-localhost/');
     }
 
+    public function testAnotherNameThanTheHostsCanBeProven(): void
+    {
+        $server = $this->server();
+        $ca = '?ca=' . self::certificates() . '/ca.crt';
+        self::assertTrue(
+            Cluster::at($this->dsn($server, '127.0.0.1') . "$ca&tls_name=localhost")->actor()->call('cluster_lock', 'job', 0),
+            'As at the end of a tunnel'
+        );
+        $outcome = Cluster::at($this->dsn($server, '127.0.0.1') . "$ca&tls_name=other.example")->actor()->try(
+            'cluster_lock',
+            'job',
+            0
+        );
+
+        self::assertWarns($outcome, 'cluster_lock', '"job"', '/certificate|TLS|SSL/i');
+    }
+
     public function testAnUnknownCaIsRefused(): void
     {
         $server = $this->server();

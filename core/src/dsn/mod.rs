@@ -52,11 +52,11 @@ pub struct Server {
     /// Where it listens.
     pub address: Address,
     /// TLS, if it is spoken.
-    pub tls: Option<TlsFiles>,
+    pub tls: Option<Tls>,
     /// ACL user; `None` is the default user.
     pub user: Option<String>,
-    /// Password.
-    pub password: Option<Secret>,
+    /// Password, or where it stands.
+    pub password: Option<Password>,
     /// Database number.
     pub database: u32,
 }
@@ -70,15 +70,26 @@ pub enum Address {
     Unix(PathBuf),
 }
 
-/// PEM files for TLS. Without `ca` the system's certificates are trusted.
+/// TLS: PEM files, and a name. Without `ca` the system's certificates are trusted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TlsFiles {
+pub struct Tls {
     /// Certificate authorities to trust.
     pub ca: Option<PathBuf>,
     /// Client certificate chain.
     pub cert: Option<PathBuf>,
     /// The client certificate's private key.
     pub key: Option<PathBuf>,
+    /// The name that the server is asked for and must prove, where that is not the host's.
+    pub name: Option<String>,
+}
+
+/// A password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Password {
+    /// It is in the DSN.
+    Given(Secret),
+    /// A file has it, which is read for each connection: it may change.
+    File(PathBuf),
 }
 
 /// A value that no formatting shows.
@@ -86,6 +97,11 @@ pub struct TlsFiles {
 pub struct Secret(String);
 
 impl Secret {
+    /// A value to hide.
+    pub fn new(value: String) -> Self {
+        Self(value)
+    }
+
     /// The value itself, for the wire only.
     pub fn reveal(&self) -> &str {
         &self.0
@@ -130,12 +146,11 @@ impl Dsn {
 
     /// Whether a password is in it.
     pub fn is_secret(&self) -> bool {
-        let any = |servers: &[Server]| servers.iter().any(|server| server.password.is_some());
+        let has = |server: &Server| matches!(server.password, Some(Password::Given(_)));
+        let any = |servers: &[Server]| servers.iter().any(has);
         match self {
-            Self::Redis(server) => server.password.is_some(),
-            Self::Sentinel(Sentinel { sentinels, primary, .. }) => {
-                primary.password.is_some() || any(sentinels)
-            }
+            Self::Redis(server) => has(server),
+            Self::Sentinel(Sentinel { sentinels, primary, .. }) => has(primary) || any(sentinels),
             Self::Cluster(Cluster { seeds: servers, .. }) | Self::Quorum(servers) => any(servers),
             Self::Local(_) => false,
         }
@@ -181,9 +196,9 @@ impl fmt::Display for Server {
 /// `scheme://user:***@`
 fn start(server: &Server, kind: &str) -> String {
     let user = match (&server.user, &server.password) {
-        (None, None) => String::new(),
-        (user, None) => format!("{}@", user.as_deref().unwrap_or("")),
-        (user, Some(_)) => format!("{}:{HIDDEN}@", user.as_deref().unwrap_or("")),
+        (None, None | Some(Password::File(_))) => String::new(),
+        (user, None | Some(Password::File(_))) => format!("{}@", user.as_deref().unwrap_or("")),
+        (user, Some(Password::Given(_))) => format!("{}:{HIDDEN}@", user.as_deref().unwrap_or("")),
     };
     let s = if server.tls.is_some() { "s" } else { "" };
     format!("redis{s}{kind}://{user}")

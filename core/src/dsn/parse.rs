@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use super::{Address, Cluster, Dsn, HIDDEN, Secret, Sentinel, Server, TlsFiles};
+use super::{Address, Cluster, Dsn, HIDDEN, Password, Secret, Sentinel, Server, Tls};
 use crate::error::{Error, Result};
 
 const ALLOWED: &str = "redis://[user[:password]@]host[:port][/db], redis+unix:///path.sock?db=, \
@@ -17,10 +17,12 @@ const ALLOWED: &str = "redis://[user[:password]@]host[:port][/db], redis+unix://
 #[derive(Default)]
 struct Query {
     database: Option<u32>,
-    tls: Option<TlsFiles>,
+    tls: Option<Tls>,
+    password_file: Option<PathBuf>,
     wait: Option<u32>,
     sentinel_user: Option<String>,
     sentinel_password: Option<Secret>,
+    sentinel_password_file: Option<PathBuf>,
 }
 
 impl Dsn {
@@ -109,7 +111,7 @@ fn parts(text: &str, tls: bool, port: u16, kind: &str) -> Result<Parts> {
             Url::parse(&format!("redis://{login}{}{tail}", host.trim())).map_err(|e| bad(&e.to_string()))?;
         let name = url.host_str().filter(|name| !name.is_empty()).ok_or_else(|| bad("it names no host"))?;
         let options = options(&url, tls, kind)?;
-        let (user, password) = credentials(&url)?;
+        let (user, password) = credentials(&url, options.password_file.as_ref())?;
         servers.push(Server {
             address: Address::Tcp(
                 name.trim_matches(|c| c == '[' || c == ']').to_owned(),
@@ -187,9 +189,9 @@ fn sentinel(text: &str, tls: bool) -> Result<Dsn> {
     };
     let Parts { servers, options, .. } = parts.with_database(path)?;
     let primary = servers.first().cloned().ok_or_else(|| bad("it names no host"))?;
-    let password = options.sentinel_password;
+    let password = password(options.sentinel_password, options.sentinel_password_file.as_ref())?;
     if options.sentinel_user.is_some() && password.is_none() {
-        return Err(bad("?sentinel_user= goes with ?sentinel_password="));
+        return Err(bad("?sentinel_user= goes with ?sentinel_password= or ?sentinel_password_file="));
     }
     let own = |server: Server| Server {
         user: options.sentinel_user.clone(),
@@ -216,7 +218,7 @@ fn unix(text: &str) -> Result<Server> {
         .filter(|_| authority.is_empty() || authority.ends_with('@'))
         .ok_or_else(|| bad("the path of the socket must be absolute"))?;
     let options = options(&url, false, "")?;
-    let (user, password) = credentials(&url)?;
+    let (user, password) = credentials(&url, options.password_file.as_ref())?;
     Ok(Server {
         address: Address::Unix(PathBuf::from(decode(url.path())?)),
         tls: None,
@@ -226,14 +228,30 @@ fn unix(text: &str) -> Result<Server> {
     })
 }
 
-fn credentials(url: &Url) -> Result<(Option<String>, Option<Secret>)> {
+fn credentials(url: &Url, file: Option<&PathBuf>) -> Result<(Option<String>, Option<Password>)> {
     let user = non_empty(decode(url.username())?);
-    let password = secret(url.password().map(decode).transpose()?.unwrap_or_default())?;
+    let given = secret(url.password().map(decode).transpose()?.unwrap_or_default())?;
+    let password = password(given, file)?;
     if user.is_some() && password.is_none() {
         // The server would be spoken to as the default user.
-        return Err(bad("it names a user and gives no password (user:password@host)"));
+        return Err(bad("it names a user and gives no password (user:password@host, or ?password_file=)"));
     }
     Ok((user, password))
+}
+
+fn password(given: Option<Secret>, file: Option<&PathBuf>) -> Result<Option<Password>> {
+    match (given, file) {
+        (Some(_), Some(_)) => Err(bad("it gives a password, and a file that has it: one of them, please")),
+        (given, file) => Ok(given.map(Password::Given).or_else(|| file.cloned().map(Password::File))),
+    }
+}
+
+/// Where a password stands. Absolute, because nobody knows in which directory PHP works.
+fn password_file(name: &str, value: &str) -> Result<Option<PathBuf>> {
+    if !value.starts_with('/') {
+        return Err(bad(&format!("?{name}= takes an absolute path")));
+    }
+    Ok(Some(PathBuf::from(value)))
 }
 
 fn secret(text: String) -> Result<Option<Secret>> {
@@ -244,7 +262,7 @@ fn secret(text: String) -> Result<Option<Secret>> {
 }
 
 fn options(url: &Url, tls: bool, kind: &str) -> Result<Query> {
-    let mut options = Query { tls: tls.then(TlsFiles::default), ..Query::default() };
+    let mut options = Query { tls: tls.then(Tls::default), ..Query::default() };
     for (name, value) in url.query_pairs() {
         let path = || Some(PathBuf::from(value.as_ref()));
         match (name.as_ref(), &mut options.tls) {
@@ -252,9 +270,14 @@ fn options(url: &Url, tls: bool, kind: &str) -> Result<Query> {
             ("ca", Some(tls)) => tls.ca = path(),
             ("cert", Some(tls)) => tls.cert = path(),
             ("key", Some(tls)) => tls.key = path(),
-            ("ca" | "cert" | "key", None) => {
+            ("tls_name", Some(tls)) => {
+                let host = url::Host::parse(&value).map_err(|_| bad("?tls_name= takes a host's name"))?;
+                tls.name = Some(host.to_string().trim_matches(['[', ']']).to_owned());
+            }
+            ("ca" | "cert" | "key" | "tls_name", None) => {
                 return Err(bad(&format!("?{name}= goes with rediss:// or valkeys:// only")));
             }
+            ("password_file", _) => options.password_file = password_file(&name, &value)?,
             ("wait", _) if kind == "sentinel" || kind == "cluster" => {
                 let wait = value.parse().ok().filter(|wait| *wait <= 100);
                 options.wait = Some(wait.ok_or_else(|| bad("?wait= takes a number of replicas"))?);
@@ -266,16 +289,19 @@ fn options(url: &Url, tls: bool, kind: &str) -> Result<Query> {
             ("sentinel_password", _) if kind == "sentinel" => {
                 options.sentinel_password = secret(value.into_owned())?;
             }
+            ("sentinel_password_file", _) if kind == "sentinel" => {
+                options.sentinel_password_file = password_file(&name, &value)?;
+            }
             _ => {
                 return Err(bad(
-                    "it has an unknown option; known are db, ca, cert, key, wait, sentinel_user, \
-                                sentinel_password",
+                    "it has an unknown option; known are db, password_file, ca, cert, key, tls_name, wait, \
+                     sentinel_user, sentinel_password, sentinel_password_file",
                 ));
             }
         }
     }
     match &options.tls {
-        Some(TlsFiles { cert, key, .. }) if cert.is_some() != key.is_some() => {
+        Some(Tls { cert, key, .. }) if cert.is_some() != key.is_some() => {
             Err(bad("?cert= and ?key= go together"))
         }
         _ => Ok(options),
@@ -309,6 +335,13 @@ fn non_empty(text: String) -> Option<String> {
 mod tests {
     use super::*;
 
+    fn revealed(password: Option<&Password>) -> &str {
+        match password {
+            Some(Password::Given(secret)) => secret.reveal(),
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn server(text: &str) -> Server {
         match Dsn::parse(text).unwrap() {
             Dsn::Redis(s) => s,
@@ -323,7 +356,7 @@ mod tests {
         assert_eq!((s.user, s.password, s.database, s.tls), (None, None, 0, None));
         let s = server("valkey://u:p%40ss@db.example:7000/3");
         assert_eq!(s.address, Address::Tcp("db.example".into(), 7000));
-        assert_eq!(s.password.unwrap().reveal(), "p@ss");
+        assert_eq!(revealed(s.password.as_ref()), "p@ss");
         assert_eq!((s.user.as_deref(), s.database), (Some("u"), 3));
         assert_eq!(server("redis://[::1]:7").address, Address::Tcp("::1".into(), 7));
         assert_eq!(server("redis://[::1]:7").to_string(), "redis://[::1]:7");
@@ -335,6 +368,55 @@ mod tests {
         assert_eq!(s.tls.unwrap().ca, Some("/a.pem".into()));
         assert!(Dsn::parse("redis://h?ca=/a.pem").is_err());
         assert!(Dsn::parse("rediss://h?cert=/a.pem").is_err());
+        for (name, proven) in [("db.example", "db.example"), ("10.0.0.5", "10.0.0.5"), ("[::1]", "::1")] {
+            let s = server(&format!("rediss://127.0.0.1:6380?tls_name={name}"));
+            assert_eq!(s.tls.unwrap().name.as_deref(), Some(proven));
+        }
+        for bad in ["redis://h?tls_name=a", "rediss://h?tls_name=", "rediss://h?tls_name=a%20b"] {
+            assert!(Dsn::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_password_may_stand_in_a_file() {
+        let file = |path: &str| Some(Password::File(path.into()));
+        for (dsn, user) in [
+            ("redis://u@h?password_file=/run/secrets/redis", Some("u")),
+            ("redis://h/2?password_file=/run/secrets/redis", None),
+            ("redis+unix://u@/run/r.sock?password_file=/run/secrets/redis", Some("u")),
+        ] {
+            let s = server(dsn);
+            assert_eq!((s.user.as_deref(), s.password), (user, file("/run/secrets/redis")), "{dsn}");
+        }
+        let Dsn::Quorum(voters) = Dsn::parse("redis+quorum://u@a,b,c?password_file=/f").unwrap() else {
+            panic!()
+        };
+        assert!(voters.iter().all(|voter| voter.password == file("/f")));
+        let Dsn::Cluster(c) = Dsn::parse("redis+cluster://u@a,b?password_file=/f").unwrap() else { panic!() };
+        assert!(c.seeds.iter().all(|seed| seed.password == file("/f")));
+        // The servers', as in front of the @; the sentinels have one of their own.
+        let dsn = "redis+sentinel://u@h/m?password_file=/f&sentinel_user=s&sentinel_password_file=/g";
+        let Dsn::Sentinel(s) = Dsn::parse(dsn).unwrap() else { panic!() };
+        assert_eq!((s.primary.user.as_deref(), &s.primary.password), (Some("u"), &file("/f")));
+        assert_eq!((s.sentinels[0].user.as_deref(), &s.sentinels[0].password), (Some("s"), &file("/g")));
+        let dsn = "redis+sentinel://h/m?password_file=/f";
+        let Dsn::Sentinel(s) = Dsn::parse(dsn).unwrap() else { panic!() };
+        assert_eq!(s.sentinels[0].password, None);
+        for (bad, why) in [
+            ("redis://u:hunter2@h?password_file=/f", "one of them"),
+            ("redis+sentinel://h/m?sentinel_password=hunter2&sentinel_password_file=/f", "one of them"),
+            ("redis://h?password_file=f", "absolute"),
+            ("redis://h?password_file=", "absolute"),
+            ("redis://h?sentinel_password_file=/f", "unknown option"),
+        ] {
+            let error = Dsn::parse(bad).unwrap_err().to_string();
+            assert!(error.contains(why) && !error.contains("hunter2"), "{bad}: {error}");
+        }
+        // There is nothing to hide in it.
+        let dsn = Dsn::parse("redis://u@h?password_file=/f").unwrap();
+        assert!(!dsn.is_secret());
+        assert_eq!(dsn.redacted(), "redis://u@h:6379");
+        assert_eq!(redact("redis+cluster://a,b?password_file=/f"), "redis+cluster://a:6379,b:6379");
     }
 
     #[test]
@@ -358,7 +440,7 @@ mod tests {
         assert_eq!((s.master.as_str(), s.primary.database, s.wait), ("the-primary", 4, 2));
         assert_eq!(s.primary.user.as_deref(), Some("u"));
         assert_eq!(s.sentinels[0].user, None);
-        assert_eq!(s.sentinels[0].password.as_ref().unwrap().reveal(), "hunter2");
+        assert_eq!(revealed(s.sentinels[0].password.as_ref()), "hunter2");
         assert_eq!(s.sentinels[0].tls, s.primary.tls);
         let dsn = Dsn::Sentinel(s);
         assert_eq!(dsn.redacted(), "rediss+sentinel://u:***@s1:1,s2:26379,[::1]:3/the-primary/4");
@@ -474,7 +556,7 @@ mod tests {
         else {
             panic!()
         };
-        assert_eq!(sentinel.sentinels[0].password.as_ref().unwrap().reveal(), "a@b");
+        assert_eq!(revealed(sentinel.sentinels[0].password.as_ref()), "a@b");
         assert!(Dsn::parse("redis+unix:///a%40b.sock").is_ok());
     }
 }

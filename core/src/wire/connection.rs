@@ -8,31 +8,19 @@
 //! again: the crate's own builder allocates a dozen times for each.
 
 use std::io::{self, Read, Write};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{Parser, RedisResult, Value};
 use rustix::net::RecvFlags;
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use super::fault::Fault;
 use super::resp;
-use super::socket::{Io, Raw, Socket, connect};
+use super::socket::Io;
 use crate::clock::Instant;
-use crate::dsn::{Address, Server};
 use crate::poll::{self, Readiness};
 use crate::text;
-
-/// What the server said of itself when the connection was made, if it did.
-#[derive(Debug, Clone, Default)]
-pub struct Greeting {
-    /// Its version.
-    pub version: Option<String>,
-    /// `master` or `replica`.
-    pub role: Option<String>,
-}
 
 /// The longest reply, in bytes: tens of thousands of waiters. What a server sends beyond that is a
 /// mistake, or an attack on this process's memory.
@@ -41,10 +29,13 @@ const MAX_REPLY: u64 = 16 << 20;
 /// A connection that has been authenticated.
 pub struct Connection {
     io: Io,
+    peer: Option<SocketAddr>,
     parser: Parser,
     packed: Vec<u8>,
     timeout: Duration,
     healthy: bool,
+    /// See [`Connection::is_deposed`].
+    deposed: bool,
     idle_since: Instant,
     /// Commands that were posted and not answered yet, and since when one is due.
     owed: usize,
@@ -53,115 +44,66 @@ pub struct Connection {
     inbox: Vec<u8>,
 }
 
-/// A greeting's failure, in which the password may be repeated.
-fn without_password(fault: Fault, server: &Server) -> Fault {
-    let password = server.password.as_ref().map(crate::dsn::Secret::reveal).filter(|p| !p.is_empty());
-    match (fault, password) {
-        (Fault::Refused(code, details), Some(password)) => {
-            Fault::Refused(code.replace(password, "***"), details.replace(password, "***"))
-        }
-        (fault, _) => fault,
-    }
-}
-
 impl Connection {
-    /// Connects, and says HELLO with credentials, database and a name for `CLIENT LIST`: one
-    /// round trip after the connection is made.
-    ///
-    /// # Errors
-    /// What failed, in words without credentials.
-    pub fn open(
-        server: &Server,
-        tls: Option<&Arc<ClientConfig>>,
-        connect_timeout: Duration,
-        command_timeout: Duration,
-        name: &str,
-    ) -> Result<(Self, Greeting), Fault> {
-        let deadline = Instant::now() + connect_timeout;
-        let mut outcome = Self::open_once(server, tls, deadline, connect_timeout, name);
-        // A connection that was made and broke at once (CLIENT KILL, a proxy that restarts) says nothing
-        // of the next one.
-        if let Err((true, Fault::Broken(_))) = outcome
-            && !deadline.has_passed()
-        {
-            outcome = Self::open_once(server, tls, deadline, connect_timeout, name);
-        }
-        let (mut connection, greeting) = outcome.map_err(|(_, fault)| fault)?;
-        connection.timeout = command_timeout;
-        connection.io.socket().raw.set_timeouts(command_timeout).map_err(|e| Fault::of(&e))?;
-        Ok((connection, greeting))
-    }
-
-    /// An error comes with whether the connection had been made.
-    fn open_once(
-        server: &Server,
-        tls: Option<&Arc<ClientConfig>>,
-        deadline: Instant,
-        connect_timeout: Duration,
-        name: &str,
-    ) -> Result<(Self, Greeting), (bool, Fault)> {
-        let raw = connect(&server.address, deadline, connect_timeout).map_err(|e| (false, Fault::of(&e)))?;
-        Self::shake_hands(raw, server, tls, deadline, connect_timeout, name).map_err(|fault| (true, fault))
-    }
-
-    fn shake_hands(
-        raw: Raw,
-        server: &Server,
-        tls: Option<&Arc<ClientConfig>>,
-        deadline: Instant,
-        connect_timeout: Duration,
-        name: &str,
-    ) -> Result<(Self, Greeting), Fault> {
-        // Handshake and greeting belong to the connect.
-        let left = deadline.remaining().max(Duration::from_millis(1));
-        raw.set_timeouts(left).map_err(|e| Fault::of(&e))?;
-        let socket = Socket { raw, deadline, check: true, patient: true };
-        let io = match (tls, &server.address) {
-            (Some(config), Address::Tcp(host, _)) => {
-                let host =
-                    ServerName::try_from(host.clone()).map_err(|e| Fault::Broken(format!("TLS: {e}")))?;
-                let session = ClientConnection::new(Arc::clone(config), host)
-                    .map_err(|e| Fault::Broken(format!("TLS: {e}")))?;
-                Io::Tls(Box::new(StreamOwned::new(session, socket)))
-            }
-            _ => Io::Plain(socket),
-        };
-        let mut connection = Self {
+    /// Over what has been connected, to `peer` if it is TCP. It is to be greeted.
+    pub(super) fn over(io: Io, peer: Option<SocketAddr>, timeout: Duration) -> Self {
+        let now = Instant::now();
+        Self {
             io,
+            peer,
             parser: Parser::new(),
             packed: Vec::new(),
-            timeout: connect_timeout,
+            timeout,
             healthy: true,
-            idle_since: Instant::now(),
+            deposed: false,
+            idle_since: now,
             owed: 0,
-            owed_since: deadline,
+            owed_since: now,
             inbox: Vec::new(),
-        };
-        let greeting = connection.greet(server, name, deadline)?;
-        Ok((connection, greeting))
+        }
     }
 
-    fn greet(&mut self, server: &Server, name: &str, deadline: Instant) -> Result<Greeting, Fault> {
-        let mut hello: Vec<&[u8]> = vec![b"HELLO", b"2"];
-        if let Some(password) = &server.password {
-            let user = server.user.as_deref().unwrap_or("default");
-            hello.extend([b"AUTH".as_slice(), user.as_bytes(), password.reveal().as_bytes()]);
-        }
-        hello.extend([b"SETNAME".as_slice(), name.as_bytes()]);
+    /// The longest wait for the answer to a command from now on.
+    pub(super) fn set_timeout(&mut self, timeout: Duration) -> io::Result<()> {
+        self.timeout = timeout;
+        self.io.socket().raw.set_timeouts(timeout)
+    }
+
+    /// Where it leads; `None` for a Unix socket.
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    /// Sends commands and reads their replies, until `deadline`; one round trip. What was sent is not kept.
+    pub(super) fn converse(
+        &mut self,
+        commands: &[&[&[u8]]],
+        deadline: Instant,
+    ) -> Result<Vec<Result<Value, Fault>>, Fault> {
         self.begin();
-        self.add(&hello);
-        if server.database != 0 {
-            self.add(&[b"SELECT", server.database.to_string().as_bytes()]);
+        for command in commands {
+            self.add(command);
         }
         self.io.socket().deadline = deadline;
-        self.write()?;
-        // Its buffer has held the password.
+        let sent = self.write();
+        // Its buffer may have held a password.
         self.packed = Vec::new();
-        let greeting = greeting(&self.read().map_err(|fault| without_password(fault, server))?);
-        if server.database != 0 {
-            self.read()?;
+        sent?;
+        let mut replies = Vec::new();
+        for _ in commands {
+            match self.read() {
+                Err(broken @ Fault::Broken(_)) => {
+                    self.healthy = false;
+                    return match replies.into_iter().find(Result::is_err) {
+                        // Who is refused may be shown the door.
+                        Some(Err(refused)) => Err(refused),
+                        _ => Err(broken),
+                    };
+                }
+                reply => replies.push(reply),
+            }
         }
-        Ok(greeting)
+        Ok(replies)
     }
 
     /// Sends a command and reads its reply, within the command time-out. One round trip.
@@ -335,7 +277,12 @@ impl Connection {
 
     /// Whether it may be used again.
     pub fn is_healthy(&self) -> bool {
-        self.healthy
+        self.healthy && !self.deposed
+    }
+
+    /// Whether the server has said on it that it is not the primary: [`Fault::is_of_no_primary`].
+    pub fn is_deposed(&self) -> bool {
+        self.deposed
     }
 
     /// Marks it unusable: a reply is outstanding that nobody will read.
@@ -381,7 +328,9 @@ impl Connection {
         match reply {
             Ok(Value::ServerError(e)) => {
                 self.healthy = true;
-                Err(Fault::refused(e.code(), e.details().unwrap_or_default()))
+                let fault = Fault::refused(e.code(), e.details().unwrap_or_default());
+                self.deposed |= fault.is_of_no_primary();
+                Err(fault)
             }
             Ok(value) => {
                 self.healthy = true;
@@ -408,26 +357,10 @@ impl Connection {
     }
 }
 
-fn greeting(hello: &Value) -> Greeting {
-    let mut greeting = Greeting::default();
-    if let Value::Array(items) = hello {
-        for pair in items.chunks_exact(2) {
-            if let [Value::BulkString(name), Value::BulkString(value)] = pair {
-                let value = Some(text::said(&String::from_utf8_lossy(value))).filter(|text| !text.is_empty());
-                match name.as_slice() {
-                    b"version" => greeting.version = value,
-                    b"role" => greeting.role = value,
-                    _ => {}
-                }
-            }
-        }
-    }
-    greeting
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::socket::{Raw, Socket};
     use std::os::unix::net::UnixStream;
     use std::thread;
 
@@ -449,18 +382,8 @@ mod tests {
         });
         let raw = Raw::Unix(ours);
         raw.set_timeouts(Duration::from_millis(300)).unwrap();
-        let deadline = Instant::now();
-        Connection {
-            io: Io::Plain(Socket { raw, deadline, check: false, patient: true }),
-            parser: Parser::new(),
-            packed: Vec::new(),
-            timeout: Duration::from_millis(300),
-            healthy: true,
-            idle_since: deadline,
-            owed: 0,
-            owed_since: deadline,
-            inbox: Vec::new(),
-        }
+        let socket = Socket { raw, deadline: Instant::now(), check: false, patient: true };
+        Connection::over(Io::Plain(socket), None, Duration::from_millis(300))
     }
 
     fn ask(connection: &mut Connection) -> Result<Value, Fault> {
@@ -499,6 +422,14 @@ mod tests {
     }
 
     #[test]
+    fn what_says_that_it_is_no_primary_is_not_used_again() {
+        let mut c = talk(&[&[b"-READONLY You can't write\r\n"], &[b":1\r\n"]]);
+        assert!(ask(&mut c).unwrap_err().is_of_no_primary());
+        assert_eq!(ask(&mut c).unwrap(), Value::Int(1));
+        assert!(c.is_deposed() && !c.is_healthy());
+    }
+
+    #[test]
     fn an_error_reply_is_escaped_cut_and_says_nothing_that_was_sent() {
         let mut c = talk(&[
             &[b"-ERR unknown command 'EVALSHA', with args beginning with: 'my-token'\r\n"],
@@ -524,29 +455,6 @@ mod tests {
             let mut c = talk(replies);
             assert!(matches!(ask(&mut c), Err(Fault::Broken(_))), "{replies:?}");
             assert!(!c.is_healthy(), "{replies:?}");
-        }
-    }
-
-    #[test]
-    fn one_that_breaks_at_its_greeting_is_made_again_once() {
-        for (breaks, opens) in [(0, true), (1, true), (2, false)] {
-            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            let address = Address::Tcp("127.0.0.1".into(), listener.local_addr().unwrap().port());
-            let peer = thread::spawn(move || {
-                for _ in 0..breaks {
-                    drop(listener.accept().unwrap());
-                }
-                if opens {
-                    let (mut socket, _) = listener.accept().unwrap();
-                    assert!(socket.read(&mut [0; 1024]).unwrap() > 0);
-                    socket.write_all(b"*2\r\n$4\r\nrole\r\n$6\r\nmaster\r\n").unwrap();
-                }
-            });
-            let server = Server { address, tls: None, user: None, password: None, database: 0 };
-            let limit = Duration::from_secs(5);
-            let opened = Connection::open(&server, None, limit, limit, "test");
-            assert_eq!(opened.map(|(_, greeting)| greeting.role).ok(), opens.then(|| Some("master".into())));
-            peer.join().unwrap();
         }
     }
 

@@ -4,21 +4,20 @@
 //! it. There is no ping; one that lay idle is looked at for a close by the peer, which costs no
 //! round trip. Short commands share `pool_size` connections at a time; a waiter, which may hold
 //! its connection for minutes, and a renewal, which must never queue behind anyone, are not
-//! counted. After a failed connect everyone fails at once for `retry_after`: the circuit breaker.
+//! counted. When a server says that it is not the primary, all connections are dropped that were made before: an
+//! address may lead to another one by now. After a failed connect everyone fails at once for `retry_after`: the circuit breaker.
 
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use once_cell::sync::OnceCell;
-use rustls::ClientConfig;
-
-use super::connection::{Connection, Greeting};
+use super::connection::Connection;
+use super::dial::Dialer;
 use super::fault::Fault;
-use super::tls::tls_config;
+use super::greeting::Greeting;
 use crate::clock::Instant;
-use crate::dsn::{Address, Server};
+use crate::dsn::{Address, Password, Server};
 use crate::error::{Error, Result};
 use crate::settings::Config;
 use crate::text;
@@ -39,14 +38,11 @@ pub enum Purpose {
 
 /// Connections to one server.
 pub struct Pool {
-    server: Server,
+    dialer: Dialer,
     label: String,
-    client_name: String,
     size: usize,
-    connect_timeout: Duration,
     command_timeout: Duration,
     retry_after: Duration,
-    tls: OnceCell<Arc<ClientConfig>>,
     state: Mutex<Inventory>,
     freed: Condvar,
 }
@@ -58,6 +54,8 @@ struct Inventory {
     /// Those that owe answers, oldest first: [`Connection::post`].
     late: VecDeque<Connection>,
     open: usize,
+    /// How often a server was left because it is not the primary. What was lent before is not taken back.
+    generation: u64,
     commands: usize,
     /// Callers that wait for one of those to end. Waking nobody would be a system call, too.
     queued: usize,
@@ -87,6 +85,8 @@ pub struct Loan<'a> {
     pool: &'a Pool,
     connection: Option<Connection>,
     purpose: Purpose,
+    /// The pool's, when the connection was taken or begun to be made.
+    generation: u64,
 }
 
 impl Pool {
@@ -95,15 +95,13 @@ impl Pool {
         let label = server.to_string();
         // CLIENT SETNAME takes printable ASCII without blanks.
         let node: String = config.node.chars().filter(char::is_ascii_graphic).take(64).collect();
+        let client_name = format!("cluster_lock@{node}:{}", std::process::id());
         Self {
-            server,
+            dialer: Dialer::new(server, config.connect_timeout, config.command_timeout, client_name),
             label,
-            client_name: format!("cluster_lock@{node}:{}", std::process::id()),
             size: config.pool_size.max(1),
-            connect_timeout: config.connect_timeout,
             command_timeout: config.command_timeout,
             retry_after: config.retry_after,
-            tls: OnceCell::new(),
             state: Mutex::default(),
             freed: Condvar::new(),
         }
@@ -111,7 +109,12 @@ impl Pool {
 
     /// Where the server listens.
     pub fn address(&self) -> &Address {
-        &self.server.address
+        &self.dialer.server().address
+    }
+
+    /// Whether the next connection may say another password than the last one.
+    pub fn reads_password_anew(&self) -> bool {
+        matches!(self.dialer.server().password, Some(Password::File(_)))
     }
 
     /// The server, without credentials.
@@ -149,7 +152,7 @@ impl Pool {
             state.commands += 1;
         }
         // From here on dropping the loan undoes the count.
-        let mut loan = Loan { pool: self, connection: None, purpose };
+        let mut loan = Loan { pool: self, connection: None, purpose, generation: state.generation };
         while let Some(connection) = state.idle.pop_back() {
             if connection.idle_for() < CHECK_AFTER || connection.is_quiet() {
                 loan.connection = Some(connection);
@@ -201,7 +204,8 @@ impl Pool {
             state.open -= 1;
             state.discarded += 1;
         };
-        Some(Loan { pool: self, connection: Some(connection), purpose: Purpose::Apart })
+        let generation = state.generation;
+        Some(Loan { pool: self, connection: Some(connection), purpose: Purpose::Apart, generation })
     }
 
     /// Why no connection is tried at present, if so: one has failed a short while ago.
@@ -213,9 +217,7 @@ impl Pool {
     }
 
     fn connect(&self) -> Result<Connection> {
-        let opened = self.tls().map_err(Fault::Broken).and_then(|tls| {
-            Connection::open(&self.server, tls, self.connect_timeout, self.command_timeout, &self.client_name)
-        });
+        let opened = self.dialer.open();
         let mut state = self.lock();
         match opened {
             Ok((connection, greeting)) => {
@@ -235,16 +237,11 @@ impl Pool {
         }
     }
 
-    fn tls(&self) -> std::result::Result<Option<&Arc<ClientConfig>>, String> {
-        match &self.server.tls {
-            None => Ok(None),
-            Some(files) => self.tls.get_or_try_init(|| tls_config(files)).map(Some),
-        }
-    }
-
     /// Says in words what a fault means, and what to do about it where that is known.
     pub fn explain(&self, fault: Fault) -> Error {
         let foreign = fault.is_foreign_key();
+        let (lua, command, right) = (fault.lacks_lua(), fault.lacks_command(), fault.lacks_right());
+        let unknown = fault.is_unauthenticated();
         match fault {
             Fault::Broken(cause) => self.error(cause),
             Fault::Refused(code, text) => {
@@ -252,20 +249,18 @@ impl Pool {
                     _ if foreign => {
                         " (something else has written to this lock's keys: cluster_lock_break() clears them)"
                     }
-                    _ if is_without_lua(&text) => {
+                    _ if lua => {
                         " (every lock is a Lua script, and this server was built or started without Lua: it needs that)"
                     }
-                    _ if is_unknown_command(&text) => {
+                    _ if command => {
                         " (locks need this command: a rename-command in the server's configuration, or a proxy before it, \
                          takes it away)"
                     }
                     "NOSCRIPT" => {
                         " (it was sent the whole script: a proxy in between does not pass scripts on as they are)"
                     }
-                    _ if code == "NOPERM" || is_about_rights(&text) => {
-                        " (the ACL user lacks a right: see the ACL line in cluster_lock's README)"
-                    }
-                    "WRONGPASS" | "NOAUTH" => " (check user and password in cluster_lock.dsn)",
+                    _ if right => " (the ACL user lacks a right: see the ACL line in cluster_lock's README)",
+                    _ if unknown => " (check user and password in cluster_lock.dsn)",
                     "READONLY" => {
                         " (this server is a replica: point cluster_lock.dsn at the primary, or at its sentinels)"
                     }
@@ -295,12 +290,7 @@ impl Pool {
 
     /// Drops idle connections: one of their kind just failed, so the server may have restarted.
     pub fn clear(&self) {
-        let mut state = self.lock();
-        let gone = state.idle.len() + state.late.len();
-        state.open -= gone;
-        state.discarded += u64::try_from(gone).unwrap_or_default();
-        state.idle.clear();
-        state.late.clear();
+        self.lock().clear();
     }
 
     /// The numbers of now.
@@ -320,22 +310,15 @@ impl Pool {
     }
 }
 
-/// `Could not find scripting engine 'lua'`, as Valkey says.
-fn is_without_lua(text: &str) -> bool {
-    text.contains("scripting engine")
-}
-
-/// `The user executing the script can't run this command`, Redis 8: `ACL failure in script: User … has no permissions to
-/// run the 'zadd' command`. Some servers say so without `NOPERM`.
-fn is_about_rights(text: &str) -> bool {
-    let text = text.to_ascii_lowercase();
-    text.contains("user executing the script") || text.contains("acl failure in script")
-}
-
-/// `unknown command 'EVALSHA'`; `Unknown Redis command called from script`, and what else it is called there.
-fn is_unknown_command(text: &str) -> bool {
-    let text = text.to_ascii_lowercase();
-    text.split("unknown ").skip(1).any(|rest| rest.split(' ').take(2).any(|word| word == "command"))
+impl Inventory {
+    /// Drops what is not lent.
+    fn clear(&mut self) {
+        let gone = self.idle.len() + self.late.len();
+        self.open -= gone;
+        self.discarded += u64::try_from(gone).unwrap_or_default();
+        self.idle.clear();
+        self.late.clear();
+    }
 }
 
 impl Loan<'_> {
@@ -351,9 +334,16 @@ impl Drop for Loan<'_> {
     fn drop(&mut self) {
         let mut state = self.pool.lock();
         if let Some(connection) = self.connection.take() {
-            if connection.is_healthy() && connection.owed() > 0 && state.late.len() < self.pool.size {
+            let current = self.generation == state.generation;
+            let good = current && connection.is_healthy();
+            if current && connection.is_deposed() {
+                self.pool.dialer.leave(&connection);
+                state.generation += 1;
+                state.clear();
+            }
+            if good && connection.owed() > 0 && state.late.len() < self.pool.size {
                 state.late.push_back(connection);
-            } else if connection.is_healthy() && connection.owed() == 0 && state.idle.len() < self.pool.size {
+            } else if good && connection.owed() == 0 && state.idle.len() < self.pool.size {
                 state.idle.push_back(connection);
             } else {
                 state.open -= 1;

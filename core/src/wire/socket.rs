@@ -1,69 +1,15 @@
 //! A socket: TCP, Unix domain, and TLS over one.
 
 use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::net::TcpStream;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::time::Duration;
 
 use rustix::net::RecvFlags;
 use rustls::{ClientConnection, StreamOwned};
 
 use crate::clock::Instant;
-use crate::dsn::Address;
-
-/// Connects, within `limit`, which ends at `deadline`.
-pub(super) fn connect(address: &Address, deadline: Instant, limit: Duration) -> io::Result<Raw> {
-    let (host, port) = match address {
-        Address::Unix(path) => return connect_unix(path, deadline, limit),
-        Address::Tcp(host, port) => (host.as_str(), *port),
-    };
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
-    for candidate in (host, port).to_socket_addrs()? {
-        let left = deadline.remaining();
-        if left.is_zero() {
-            last = io::ErrorKind::TimedOut.into();
-            break;
-        }
-        match TcpStream::connect_timeout(&candidate, left) {
-            Ok(stream) => {
-                stream.set_nodelay(true)?;
-                let keepalive = socket2::TcpKeepalive::new()
-                    .with_time(Duration::from_secs(60))
-                    .with_interval(Duration::from_secs(15));
-                socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
-                return Ok(Raw::Tcp(stream));
-            }
-            Err(e) => last = e,
-        }
-    }
-    Err(if last.kind() == io::ErrorKind::TimedOut { not_connected(limit) } else { last })
-}
-
-/// A server that does not get round to accepting lets connect(2) wait for as long as a send may take.
-fn connect_unix(path: &Path, deadline: Instant, limit: Duration) -> io::Result<Raw> {
-    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
-    let address = socket2::SockAddr::unix(path)?;
-    loop {
-        let left = deadline.remaining();
-        if left.is_zero() {
-            return Err(not_connected(limit));
-        }
-        socket.set_write_timeout(Some(left))?;
-        match socket.connect(&address) {
-            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-            outcome => return outcome.map(|()| Raw::Unix(OwnedFd::from(socket).into())),
-        }
-    }
-}
-
-fn not_connected(limit: Duration) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::ConnectionAborted,
-        format!("no connection within {:.3} s (cluster_lock.connect_timeout)", limit.as_secs_f64()),
-    )
-}
 
 /// A socket as the kernel has it.
 pub(super) enum Raw {
@@ -176,28 +122,5 @@ impl Write for Io {
             Self::Plain(s) => s.flush(),
             Self::Tls(s) => s.flush(),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_unix_socket_that_accepts_nobody_does_not_outlast_the_time_out() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("full.sock");
-        let listener = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
-        listener.bind(&socket2::SockAddr::unix(&path).unwrap()).unwrap();
-        listener.listen(0).unwrap();
-        let _waiting = UnixStream::connect(&path).unwrap();
-        let limit = Duration::from_millis(200);
-        let (said, answer) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            let outcome = connect(&Address::Unix(path), Instant::now() + limit, limit);
-            said.send(outcome.err().map(|e| e.to_string()))
-        });
-        let error = answer.recv_timeout(Duration::from_secs(10)).unwrap().unwrap();
-        assert!(error.contains("connect_timeout"), "{error}");
     }
 }

@@ -6,14 +6,14 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::dsn::TlsFiles;
+use crate::dsn::Tls;
 use crate::text;
 
 /// The trust and identity of a TLS connection. Made once for all connections of a pool.
 ///
 /// # Errors
 /// Which file cannot be used, and why.
-pub fn tls_config(files: &TlsFiles) -> Result<Arc<ClientConfig>, String> {
+pub(super) fn tls_config(files: &Tls) -> Result<Arc<ClientConfig>, String> {
     let mut roots = RootCertStore::empty();
     if let Some(ca) = &files.ca {
         let pem = |e: &dyn std::fmt::Display| format!("TLS: ca={}: {e}", text::path(ca));

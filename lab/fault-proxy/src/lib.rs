@@ -41,7 +41,7 @@ pub struct Proxy {
 
 pub(crate) struct Shared {
     address: SocketAddr,
-    target: SocketAddr,
+    target: Mutex<SocketAddr>,
     listener: Mutex<Option<Arc<TcpListener>>>,
     state: Mutex<State>,
     pub(crate) changed: Condvar,
@@ -110,7 +110,7 @@ impl Proxy {
         };
         let shared = Arc::new(Shared {
             address,
-            target,
+            target: Mutex::new(target),
             listener: Mutex::default(),
             state: Mutex::new(state),
             changed: Condvar::new(),
@@ -122,6 +122,16 @@ impl Proxy {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// From now on new connections lead to another server, as after an address has been given to it. Those that
+    /// there are stay with the one that they have.
+    ///
+    /// # Errors
+    /// The target is no address.
+    pub fn lead_to(&self, target: impl ToSocketAddrs) -> io::Result<()> {
+        *self.shared.target.lock().unwrap_or_else(PoisonError::into_inner) = resolve(target)?;
+        Ok(())
     }
 
     /// From now on this happens in both directions. A break that was prepared is forgotten.
@@ -254,7 +264,8 @@ impl Shared {
             thread::spawn(move || {
                 while let Ok((client, _)) = listener.accept() {
                     // A server that is down closes the connection to it; so does this one.
-                    if let Ok(server) = TcpStream::connect(shared.target) {
+                    let target = *shared.target.lock().unwrap_or_else(PoisonError::into_inner);
+                    if let Ok(server) = TcpStream::connect(target) {
                         let _ = shared.join(client, server);
                     }
                 }

@@ -47,7 +47,7 @@ function loadAll(): void
         'File\Writing', 'Functions', 'Guard', 'Hold', 'Host', 'Identity', 'Kind', 'Lease', 'Local\Directory',
         'Local\LocalStore', 'Local\Machine', 'Local\Moment', 'Local\Record', 'Local\Section', 'LockName', 'Loss', 'Mode',
         'ObjectState', 'Objects', 'PathMap', 'Quiet', 'Raise', 'Redis\Connection', 'Redis\Driver', 'Redis\Fault',
-        'Redis\Link', 'Redis\PhpRedisDriver', 'Redis\PredisDriver', 'Redis\Record', 'Redis\RedisStore',
+        'Redis\Link', 'Redis\PasswordFile', 'Redis\PhpRedisDriver', 'Redis\PredisDriver', 'Redis\Record', 'Redis\RedisStore',
         'Redis\ScriptTexts', 'Redis\Scripts', 'Redis\Socket', 'Redis\Survey', 'Redis\Tls', 'Report', 'Request',
         'Reserve', 'Secret', 'Settings', 'Status', 'Store', 'Text', 'Trial', 'Turn', 'Value', 'Wish',
     ] as $class) {

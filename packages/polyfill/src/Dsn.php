@@ -4,11 +4,14 @@ declare(strict_types=1);
 
 namespace ClusterLock\Polyfill;
 
+use ClusterLock\Polyfill\Redis\Fault;
+use ClusterLock\Polyfill\Redis\PasswordFile;
+
 /** Where the locks live: the extension's DSN, as far as PHP can serve it. */
 final class Dsn
 {
-    private const ALLOWED = 'redis://[user[:password]@]host[:port][/db], rediss:// (TLS, with ?ca=, ?cert=, ?key=), '
-        . 'redis+unix:///path.sock?db=, each also as valkey; local: or local:///dir';
+    private const ALLOWED = 'redis://[user[:password]@]host[:port][/db], rediss:// (TLS, with ?ca=, ?cert=, ?key=, '
+        . '?tls_name=), redis+unix:///path.sock?db=, each also as valkey and with ?password_file=; local: or local:///dir';
 
     private const HIDDEN = '***';
 
@@ -22,8 +25,14 @@ final class Dsn
         public readonly ?string $user = null,
         private readonly ?Secret $password = null,
         public readonly int $database = 0,
-        /** @var array{ca?: string, cert?: string, key?: string}|null PEM files; null: no TLS */
+        /**
+         * PEM files, and the name that the server must prove in the place of the host's; null: no TLS.
+         *
+         * @var array{ca?: string, cert?: string, key?: string, tls_name?: string}|null
+         */
         public readonly ?array $tls = null,
+        /** The file that has the password, which may change. */
+        public readonly ?string $passwordFile = null,
     ) {
     }
 
@@ -88,16 +97,26 @@ final class Dsn
         }
     }
 
-    /** @return list<string> the words of HELLO that say who we are */
-    public function login(): array
+    /**
+     * The password of now.
+     *
+     * @throws Fault the file that has it cannot be used
+     */
+    public function password(): ?Secret
     {
-        return $this->password === null ? [] : ['AUTH', $this->user ?? 'default', $this->password->reveal()];
+        return $this->passwordFile === null ? $this->password : PasswordFile::read($this->passwordFile);
+    }
+
+    /** @return list<string|null> as the DSN gives them, to tell two of them apart */
+    public function credentials(): array
+    {
+        return [$this->user, $this->password?->reveal(), $this->passwordFile];
     }
 
     /** A text of the server, in which the password may be repeated. */
-    public function withoutPassword(string $text): string
+    public static function withoutPassword(string $text, ?Secret $password): string
     {
-        return $this->password === null ? $text : str_replace($this->password->reveal(), self::HIDDEN, $text);
+        return $password === null ? $text : str_replace($password->reveal(), self::HIDDEN, $text);
     }
 
     /** @return array<string, mixed> for var_dump() and its kin */
@@ -122,7 +141,8 @@ final class Dsn
     private static function server(Secret $text, bool $tls): self
     {
         self::rest($text) ?? throw self::bad('it names no host');
-        [$user, $password, $host] = self::authority($text);
+        [$path, $options] = self::tail($text, $tls);
+        [$user, $password, $host] = self::authority($text, $options);
         if (str_contains($host, ',')) {
             throw self::bad('it names several hosts; that needs the extension cluster_lock');
         }
@@ -133,7 +153,6 @@ final class Dsn
         if ($port > 65535) {
             throw self::bad('invalid port number');
         }
-        [$path, $options] = self::tail($text, $tls);
         $parts = array_values(array_filter(explode('/', $path), static fn (string $part): bool => $part !== ''));
         if (count($parts) > 1 || ($parts !== [] && isset($options['db']))) {
             throw self::bad('its path is too long, or names a second database');
@@ -146,17 +165,18 @@ final class Dsn
             user: $user,
             password: $password,
             database: self::database($parts[0] ?? $options['db'] ?? '0'),
-            tls: $tls ? array_diff_key($options, ['db' => '']) : null,
+            tls: $tls ? array_diff_key($options, ['db' => '', 'password_file' => '']) : null,
+            passwordFile: $options['password_file'] ?? null,
         );
     }
 
     private static function unix(Secret $text): self
     {
-        [$user, $password, $host] = self::authority($text);
+        [$path, $options] = self::tail($text, false);
+        [$user, $password, $host] = self::authority($text, $options);
         if ($host !== '') {
             throw self::bad('the path of the socket must be absolute');
         }
-        [$path, $options] = self::tail($text, false);
         if ($path === '') {
             throw self::bad('it names no path');
         }
@@ -167,6 +187,7 @@ final class Dsn
             user: $user,
             password: $password,
             database: self::database($options['db'] ?? '0'),
+            passwordFile: $options['password_file'] ?? null,
         );
     }
 
@@ -187,8 +208,12 @@ final class Dsn
         return explode('://', trim($text->reveal()), 2)[1] ?? null;
     }
 
-    /** @return array{string|null, Secret|null, string} user, password, host */
-    private static function authority(Secret $text): array
+    /**
+     * @param array<string, string> $options
+     *
+     * @return array{string|null, Secret|null, string} user, password, host
+     */
+    private static function authority(Secret $text, array $options): array
     {
         $rest = (string) self::rest($text);
         $authority = substr($rest, 0, strcspn($rest, '/?#'));
@@ -200,9 +225,13 @@ final class Dsn
         if ($password === self::HIDDEN) {
             throw self::bad('its password is hidden (***), as reports show it: write the password itself');
         }
-        if ($user !== '' && $password === '') {
+        $file = isset($options['password_file']);
+        if ($file && $password !== '') {
+            throw self::bad('it gives a password, and a file that has it: one of them, please');
+        }
+        if ($user !== '' && $password === '' && !$file) {
             // The server would be spoken to as the default user.
-            throw self::bad('it names a user and gives no password (user:password@host)');
+            throw self::bad('it names a user and gives no password (user:password@host, or ?password_file=)');
         }
 
         return [
@@ -221,12 +250,18 @@ final class Dsn
         $options = [];
         foreach ($query === '' ? [] : explode('&', $query) as $pair) {
             [$name, $value] = array_map(urldecode(...), explode('=', $pair, 2) + [1 => '']);
-            $ofTls = in_array($name, ['ca', 'cert', 'key'], true);
+            $ofTls = in_array($name, ['ca', 'cert', 'key', 'tls_name'], true);
             if ($ofTls && !$tls) {
                 throw self::bad("?$name= goes with rediss:// or valkeys:// only");
             }
-            if (!$ofTls && $name !== 'db') {
-                throw self::bad('it has an unknown option; known are db, ca, cert, key');
+            if (!$ofTls && !in_array($name, ['db', 'password_file'], true)) {
+                throw self::bad('it has an unknown option; known are db, password_file, ca, cert, key, tls_name');
+            }
+            if ($name === 'password_file' && !str_starts_with($value, '/')) {
+                throw self::bad('?password_file= takes an absolute path');
+            }
+            if ($name === 'tls_name' && !preg_match('/^(\[[0-9A-Fa-f:.]+]|[^\s:\[\]]+)$/D', $value)) {
+                throw self::bad("?tls_name= takes a host's name");
             }
             $options[$name] = $value;
         }

@@ -160,7 +160,7 @@ final class Settings
     public function fingerprint(): string
     {
         return $this->fingerprint ??= sha1(serialize([
-            $this->dsnShown, $this->dsn?->login(), $this->dsn?->tls, $this->prefix, $this->node, $this->client,
+            $this->dsnShown, $this->dsn?->credentials(), $this->dsn?->tls, $this->prefix, $this->node, $this->client,
             $this->connectTimeout, $this->commandTimeout, $this->retryAfter, $this->dsnProblem?->getMessage(),
         ]));
     }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use cluster_lock_core::dsn::Password;
 use cluster_lock_core::{Config, Dsn, text};
 
 use super::network::is_sayable;
@@ -98,12 +99,19 @@ fn whole(dsn: &Dsn) -> Option<String> {
         told.push('=');
         told.push_str(value);
     };
-    let files =
-        direct::model(dsn).and_then(|server| server.tls.as_ref()).map(|tls| [&tls.ca, &tls.cert, &tls.key]);
+    let server = direct::model(dsn);
+    if let Some(Password::File(path)) = server.and_then(|server| server.password.as_ref()) {
+        add("password_file", path.to_str()?);
+    }
+    let tls = server.and_then(|server| server.tls.as_ref());
+    let files = tls.map(|tls| [&tls.ca, &tls.cert, &tls.key]);
     for (name, file) in ["ca", "cert", "key"].into_iter().zip(files.into_iter().flatten()) {
         if let Some(file) = file {
             add(name, file.to_str()?);
         }
+    }
+    if let Some(name) = tls.and_then(|tls| tls.name.as_deref()) {
+        add("tls_name", name);
     }
     if wait > 0 {
         add("wait", &wait.to_string());
@@ -244,6 +252,10 @@ mod tests {
                 "cluster_lock.dsn = \"rediss+sentinel://a:26379,b:26379/m/1?ca=/etc/ca.pem&wait=1\"\n",
             ),
             ("redis+unix:///run/r.sock?db=2", "cluster_lock.dsn = \"redis+unix:///run/r.sock?db=2\"\n"),
+            (
+                "rediss://u@h?password_file=/run/secrets/redis&tls_name=redis.example",
+                "cluster_lock.dsn = \"rediss://u@h:6379?password_file=/run/secrets/redis&tls_name=redis.example\"\n",
+            ),
             ("rediss://h?ca=/a%26b.pem", "= \"${CLUSTER_LOCK_DSN}\"\n"),
             ("redis://u:hunter2@h", "= \"${CLUSTER_LOCK_DSN}\"\n"),
         ] {

@@ -396,6 +396,14 @@ impl<'a> Table<'a> {
                     self.broken(i, fault);
                 }
             }
+            // Its address may lead to another server by now, as that of one that was replaced; or the password has changed.
+            Some(Err(fault))
+                if fault.is_of_no_primary()
+                    || fault.is_unauthenticated() && node.pool.reads_password_anew() =>
+            {
+                self.seat(i, Seat::Done);
+                self.broken(i, fault);
+            }
             Some(reply) => self.answer(i, reply.map_err(|fault| node.pool.explain(fault))),
             None => {}
         }

@@ -20,18 +20,13 @@ use crate::wire::{Pool, Purpose};
 
 const SLOTS: u16 = 16384;
 
-/// Refusals that end when the slot has arrived where it is moved to, or a replica has taken over.
-const FOR_NOW: [&str; 9] = [
-    "MOVED",
-    "ASK",
-    "TRYAGAIN",
-    "CLUSTERDOWN",
-    "LOADING",
-    "MASTERDOWN",
-    "READONLY",
-    "UNBLOCKED",
-    "NOREPLICAS",
-];
+/// Refusals that end when the slot has arrived where it is moved to.
+const ON_THE_MOVE: [&str; 4] = ["MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"];
+
+/// Whether a refusal ends by itself: also when a replica has taken over.
+fn is_for_now(fault: &Fault) -> bool {
+    fault.is_of_no_primary() || ON_THE_MOVE.iter().any(|code| fault.is(code))
+}
 
 /// The hash slot of a key: that of its first `{…}`, if there is something in it.
 fn slot_of(key: &[u8]) -> u16 {
@@ -233,7 +228,7 @@ impl Route for ClusterRoute {
                 None => Next::GiveUp,
             },
             Fault::Refused(code, _) if code == "ASK" || code == "TRYAGAIN" => Next::GiveUp,
-            Fault::Refused(code, _) if FOR_NOW.contains(&code.as_str()) => {
+            refused if is_for_now(refused) => {
                 match self.refresh(None, Some(pool)).and_then(|()| self.server_of(key)) {
                     Ok(other) if !Arc::ptr_eq(&other, pool) => Next::Again(other),
                     _ => Next::GiveUp,
@@ -244,11 +239,10 @@ impl Route for ClusterRoute {
     }
 
     fn explain(&self, pool: &Pool, fault: Fault) -> Error {
+        let passes = is_for_now(&fault);
         match fault {
             Fault::Broken(cause) => failing_over(pool, &cause),
-            Fault::Refused(code, text) if FOR_NOW.contains(&code.as_str()) => {
-                failing_over(pool, &format!("{code} {text}"))
-            }
+            Fault::Refused(code, text) if passes => failing_over(pool, &format!("{code} {text}")),
             refused @ Fault::Refused(..) => pool.explain(refused),
         }
     }

@@ -174,9 +174,19 @@ impl RedisStore {
                     continue;
                 }
             };
-            let last = tries > 1 && (tries >= TRIES || Instant::now().since(began) >= AT_ONCE);
-            let next =
-                if last { Next::GiveUp } else { self.route.after(&pool, keys.lock.as_bytes(), &fault) };
+            // That another server is asked in the place of one that is not the primary, or with the password that the
+            // file has now, helps once or not at all.
+            let changed = fault.is_unauthenticated() && pool.reads_password_anew();
+            let once = changed || fault.is_of_no_primary();
+            let last = tries > 1 && (once || tries >= TRIES || Instant::now().since(began) >= AT_ONCE);
+            let next = if last {
+                Next::GiveUp
+            } else if changed {
+                pool.clear();
+                Next::Again(Arc::clone(&pool))
+            } else {
+                self.route.after(&pool, keys.lock.as_bytes(), &fault)
+            };
             let broken = matches!(fault, Fault::Broken(_));
             again |= broken;
             let error = match next {
@@ -231,6 +241,51 @@ impl RedisStore {
 
     fn standing(what: &str, ran: &Ran) -> Result<Standing> {
         reply::standing(&ran.value).ok_or_else(|| ran.pool.nonsense(what, &ran.value))
+    }
+
+    /// Sleeps on the mailbox of a claim, for at most `slice`. The inner error is what the server refused, and which.
+    fn listen(
+        &self,
+        claim: &Claim<'_>,
+        slice: Duration,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<std::result::Result<Wake, (Arc<Pool>, Fault)>> {
+        // Before the command, because an interrupt after it costs the connection.
+        if interrupted() {
+            return Ok(Ok(Wake::Interrupted));
+        }
+        let keys = self.keys(claim.name);
+        let pool = self.route.server_of(keys.lock.as_bytes())?;
+        let mut connection = pool.get(Purpose::Apart)?;
+        let explain = |fault| self.route.explain(&pool, fault);
+        // Zero would mean for ever. The server's clock for this has a resolution of 1 ms.
+        let seconds = slice.as_secs_f64().max(0.001);
+        connection.begin();
+        connection.add(&[b"BLPOP", &keys.mailbox(claim.token), format!("{seconds:.3}").as_bytes()]);
+        connection.send().map_err(explain)?;
+        let patience = slice + Duration::from_millis(250);
+        match connection.wait_readable(patience, interrupted).map_err(explain)? {
+            Readiness::Ready => {}
+            // The reply is outstanding, so the connection goes (the loan drops it).
+            Readiness::Interrupted => return Ok(Ok(Wake::Interrupted)),
+            Readiness::TimedOut => return Ok(Ok(Wake::Retry)),
+        }
+        match connection.receive() {
+            Ok(Value::Nil) => Ok(Ok(Wake::Retry)),
+            // The hand-over has been acknowledged by nobody: the next attempt sees to that.
+            Ok(Value::Array(_)) if self.replicas.is_some() => Ok(Ok(Wake::Retry)),
+            Ok(reply @ Value::Array(_)) => Ok(Ok(reply::mail(&reply).map_or(Wake::Retry, Wake::Granted))),
+            Ok(other) => Err(pool.nonsense("BLPOP", &other)),
+            // It became a replica, or gave the slot away. The next attempt finds out.
+            Err(fault) if fault.is("UNBLOCKED") || fault.is("MOVED") || fault.is("ASK") => {
+                Ok(Ok(Wake::Retry))
+            }
+            Err(broken @ Fault::Broken(_)) => Err(explain(broken)),
+            Err(refused) => {
+                drop(connection);
+                Ok(Err((pool, refused)))
+            }
+        }
     }
 
     /// A name that is nobody's and that this server keeps; `None` if it keeps hardly any.
@@ -354,35 +409,18 @@ impl Store for RedisStore {
         slice: Duration,
         interrupted: &dyn Fn() -> bool,
     ) -> Result<Wake> {
-        // Before the command, because an interrupt after it costs the connection.
-        if interrupted() {
-            return Ok(Wake::Interrupted);
-        }
-        let keys = self.keys(claim.name);
-        let pool = self.route.server_of(keys.lock.as_bytes())?;
-        let mut connection = pool.get(Purpose::Apart)?;
-        let explain = |fault| self.route.explain(&pool, fault);
-        // Zero would mean for ever. The server's clock for this has a resolution of 1 ms.
-        let seconds = slice.as_secs_f64().max(0.001);
-        connection.begin();
-        connection.add(&[b"BLPOP", &keys.mailbox(claim.token), format!("{seconds:.3}").as_bytes()]);
-        connection.send().map_err(explain)?;
-        let patience = slice + Duration::from_millis(250);
-        match connection.wait_readable(patience, interrupted).map_err(explain)? {
-            Readiness::Ready => {}
-            // The reply is outstanding, so the connection goes (the loan drops it).
-            Readiness::Interrupted => return Ok(Wake::Interrupted),
-            Readiness::TimedOut => return Ok(Wake::Retry),
-        }
-        match connection.receive() {
-            Ok(Value::Nil) => Ok(Wake::Retry),
-            // The hand-over has been acknowledged by nobody: the next attempt sees to that.
-            Ok(Value::Array(_)) if self.replicas.is_some() => Ok(Wake::Retry),
-            Ok(reply @ Value::Array(_)) => Ok(reply::mail(&reply).map_or(Wake::Retry, Wake::Granted)),
-            Ok(other) => Err(pool.nonsense("BLPOP", &other)),
-            // It became a replica, or gave the slot away. The next attempt finds out.
-            Err(fault) if fault.is("UNBLOCKED") || fault.is("MOVED") || fault.is("ASK") => Ok(Wake::Retry),
-            Err(fault) => Err(explain(fault)),
+        let mut again = false;
+        loop {
+            let (pool, fault) = match self.listen(claim, slice, interrupted)? {
+                Ok(wake) => return Ok(wake),
+                Err(refusal) => refusal,
+            };
+            let passes = fault.is_of_no_primary() || fault.is_unauthenticated() && pool.reads_password_anew();
+            // Once more, over a new connection, and no oftener: nobody may have asked the server in between.
+            if again || !passes {
+                return Err(self.route.explain(&pool, fault));
+            }
+            again = true;
         }
     }
 

@@ -105,6 +105,8 @@ impl Route for One {
                 pool.clear();
                 Next::Again(Arc::clone(pool))
             }
+            // The pool has dropped its connections: new ones go where the address leads now.
+            refused if refused.is_of_no_primary() => Next::Again(Arc::clone(pool)),
             Fault::Refused(..) => Next::GiveUp,
         }
     }

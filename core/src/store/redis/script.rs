@@ -32,8 +32,11 @@ impl Script {
         let text = text.replace("--#include common.lua", include_str!("../scripts/common.lua"));
         #[cfg(feature = "sabotage")]
         let text = super::sabotage::spoil(text);
-        let guarded = [include_str!("../scripts/guard.lua"), &text].concat();
-        Self { plain: Text::new(text, bit), guarded: Text::new(guarded, bit) }
+        let guard = include_str!("../scripts/guard.lua");
+        Self {
+            plain: Text::new([HEAD, &text].concat(), bit),
+            guarded: Text::new([HEAD, guard, &text].concat(), bit),
+        }
     }
 }
 
@@ -43,6 +46,10 @@ impl Text {
         Self { lua, sha1, bit }
     }
 }
+
+/// The first line of every script: a comment to all servers but Dragonfly, which lets no script use keys that it makes
+/// up unless this is said there.
+const HEAD: &str = include_str!("../scripts/head.lua");
 
 const BREAK_BIT: u32 = 8;
 

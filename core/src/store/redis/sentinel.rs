@@ -32,9 +32,6 @@ use crate::wire::{Pool, Purpose};
 /// When no sentinel could be asked although the primary is well: how long until the next try.
 const ON_ITS_OWN: Duration = Duration::from_secs(5);
 
-/// Refusals of a server that is not the primary, or not yet, or not for us.
-const NOT_THE_PRIMARY: [&str; 5] = ["READONLY", "MASTERDOWN", "LOADING", "UNBLOCKED", "NOREPLICAS"];
-
 /// How often the sentinels are asked when there is news before they have been understood.
 const TRIES: u32 = 3;
 
@@ -55,6 +52,7 @@ struct Known {
 }
 
 /// How long that holds.
+#[allow(clippy::large_enum_variant)] // there is one of it
 enum Until {
     /// Until the sentinel with this number tells something on this connection.
     News(usize, Connection),
@@ -218,7 +216,7 @@ impl SentinelRoute {
 fn is_primary(pool: &Pool) -> Result<()> {
     pool.clear();
     match pool.get(Purpose::Apart) {
-        Ok(_) if pool.status().greeting.role.as_deref() == Some("master") => Ok(()),
+        Ok(_) if pool.status().greeting.is_primary() => Ok(()),
         Ok(_) => Err(failing_over(pool, "it says that it is a replica")),
         Err(Error::Connection { cause, .. }) => Err(failing_over(pool, &cause)),
         Err(error) => Err(error),
@@ -249,7 +247,7 @@ impl Route for SentinelRoute {
     fn after(&self, pool: &Arc<Pool>, _: &[u8], fault: &Fault) -> Next {
         let broken = match fault {
             Fault::Broken(_) => true,
-            Fault::Refused(code, _) if NOT_THE_PRIMARY.contains(&code.as_str()) => false,
+            refused if refused.is_of_no_primary() => false,
             Fault::Refused(..) => return Next::GiveUp,
         };
         pool.clear();
@@ -262,11 +260,10 @@ impl Route for SentinelRoute {
     }
 
     fn explain(&self, pool: &Pool, fault: Fault) -> Error {
+        let passes = fault.is_of_no_primary();
         match fault {
             Fault::Broken(cause) => failing_over(pool, &cause),
-            Fault::Refused(code, text) if NOT_THE_PRIMARY.contains(&code.as_str()) => {
-                failing_over(pool, &format!("{code} {text}"))
-            }
+            Fault::Refused(code, text) if passes => failing_over(pool, &format!("{code} {text}")),
             refused @ Fault::Refused(..) => pool.explain(refused),
         }
     }

@@ -6,6 +6,7 @@ namespace ClusterLock\Polyfill\Redis;
 
 use ClusterLock\Polyfill\Dsn;
 use ClusterLock\Polyfill\Failure;
+use ClusterLock\Polyfill\Secret;
 use ClusterLock\Polyfill\Settings;
 use Predis\Client;
 use SensitiveParameter;
@@ -35,25 +36,63 @@ final class Connection
         };
         $name = substr((string) preg_replace('/[^!-~]/', '', $settings->node), 0, 64);
         $name = "cluster_lock@$name:" . getmypid();
+        // Code of others could see the password among the arguments of the client library.
+        $resume = undisturbed();
         try {
-            // Code of others could see the password among the arguments of the client library.
-            $resume = undisturbed();
+            $password = $dsn->password();
             try {
-                $hello = $this->call(['HELLO', '2', ...$dsn->login(), 'SETNAME', $name], $timeout);
-            } finally {
-                $resume();
-            }
-            if ($dsn->database !== 0) {
-                $this->call(['SELECT', (string) $dsn->database], $timeout);
+                [$this->version, $this->role] = $this->greeting($dsn, $password, $name, $timeout);
+            } catch (Fault $fault) {
+                // It may have changed since it was read.
+                $now = $fault->isUnauthenticated() ? $dsn->password() : $password;
+                if ($now?->reveal() === $password?->reveal()) {
+                    throw $fault;
+                }
+                $password = $now;
+                [$this->version, $this->role] = $this->greeting($dsn, $password, $name, $timeout);
             }
         } catch (Fault $fault) {
             throw $fault->isBroken()
                 ? $fault
-                : Fault::refused($dsn->withoutPassword("{$fault->refusal} {$fault->getMessage()}"));
+                : Fault::refused(Dsn::withoutPassword("{$fault->refusal} {$fault->getMessage()}", $password ?? null));
+        } finally {
+            $resume();
+        }
+    }
+
+    /**
+     * Says who we are, which database is meant, and a name for CLIENT LIST.
+     *
+     * @return array{string|null, string|null} the server's version and role, if it says so
+     *
+     * @throws Fault
+     */
+    private function greeting(Dsn $dsn, ?Secret $password, string $name, float $timeout): array
+    {
+        $hello = null;
+        try {
+            $login = $password === null ? [] : ['AUTH', $dsn->user ?? 'default', $password->reveal()];
+            $hello = $this->call(['HELLO', '2', ...$login, 'SETNAME', $name], $timeout);
+        } catch (Fault $fault) {
+            // Some servers tell nobody who is not logged in that they do not know a command.
+            if (!$fault->lacksHello() && !($password !== null && $fault->is('NOAUTH'))) {
+                throw $fault;
+            }
+            if ($password !== null) {
+                // A server without users knows the other form alone.
+                $user = $dsn->user === null ? [] : [$dsn->user];
+                $this->call(['AUTH', ...$user, $password->reveal()], $timeout);
+            }
+        }
+        if ($dsn->database !== 0) {
+            $this->call(['SELECT', (string) $dsn->database], $timeout);
         }
         $said = is_array($hello) ? array_column(array_chunk($hello, 2), 1, 0) : [];
-        $this->version = is_string($said['version'] ?? null) ? $said['version'] : null;
-        $this->role = is_string($said['role'] ?? null) ? $said['role'] : null;
+
+        return [
+            is_string($said['version'] ?? null) ? $said['version'] : null,
+            is_string($said['role'] ?? null) ? $said['role'] : null,
+        ];
     }
 
     /**

@@ -47,6 +47,32 @@ final class Fault extends Exception
         return $this->refusal === null;
     }
 
+    /**
+     * The server is not the primary, or not yet, or not any more, or has lost its replicas: the lock may live on another
+     * one by now. Some servers put that into the text of another error.
+     */
+    public function isOfNoPrimary(): bool
+    {
+        $codes = '(READONLY|MASTERDOWN|UNBLOCKED|LOADING|NOREPLICAS)';
+
+        return preg_match("/^$codes$/D", (string) $this->refusal) === 1
+            || ($this->is('ERR') && preg_match("/(?<![A-Z])$codes(?![A-Z])/", $this->getMessage()) === 1);
+    }
+
+    /** The server does not know who we are, or not any more. */
+    public function isUnauthenticated(): bool
+    {
+        return $this->is('WRONGPASS') || $this->is('NOAUTH')
+            || ($this->is('ERR') && str_contains($this->getMessage(), 'invalid password'));
+    }
+
+    /** The server has no HELLO, by that name, or does not permit it. */
+    public function lacksHello(): bool
+    {
+        return $this->is('NOPERM') || $this->is('NOPROTO')
+            || (!$this->isBroken() && preg_match('/unknown (\S+ )?command/i', $this->getMessage()) === 1);
+    }
+
     /** Something else has written to the keys of a lock. */
     public function isForeignKey(): bool
     {

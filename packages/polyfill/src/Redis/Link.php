@@ -45,7 +45,8 @@ final class Link
     }
 
     /**
-     * Sends one command and waits for its reply. A connection comes back to the idle ones when its reply has been read, whole,
+     * Sends one command and waits for its reply; once more, on a new connection, when the server refuses because it is not
+     * the primary, or the password may have changed: an address may lead to another one by now. A connection comes back to the idle ones when its reply has been read, whole,
      * and not when anything was thrown through it, or the request ended in it: what comes next on it might be a late reply.
      *
      * @param list<string>                 $words
@@ -59,6 +60,28 @@ final class Link
             array_push(self::$inherited, ...$this->idle);
             $this->idle = [];
         }
+        try {
+            return $this->once($words, $patience, $isWhole);
+        } catch (Fault $fault) {
+            $changed = $fault->isUnauthenticated() && $this->dsn->passwordFile !== null;
+            if (!$changed && !$fault->isOfNoPrimary()) {
+                throw $fault;
+            }
+            $this->discarded += count($this->idle);
+            $this->idle = [];
+        }
+
+        return $this->once($words, $patience, $isWhole);
+    }
+
+    /**
+     * @param list<string>                 $words
+     * @param (callable(mixed): bool)|null $isWhole
+     *
+     * @throws Fault|Failure
+     */
+    private function once(#[SensitiveParameter] array $words, float $patience, ?callable $isWhole): mixed
+    {
         $connection = array_pop($this->idle) ?? $this->connect();
         try {
             $reply = $connection->call($words, $patience);

@@ -203,6 +203,7 @@ LUA;
 
     public const ALL = [
 'acquire' => [<<<'LUA'
+--!df flags=allow-undeclared-keys
 -- One try to hold a lock: takes it when it is free and nobody waits, else queues (or gives up).
 --
 -- Guarantees: at most one exclusive holder, or any number of readers; first come, first served,
@@ -328,8 +329,9 @@ local first = redis.call('ZRANGE', READERS, 0, 0, 'WITHSCORES')
 local record = first[1] and redis.call('HGET', INFO, first[1]) or ''
 return {place, tonumber(first[2] or now) - now, string.match(record, '^%d+ %d+ (.*)$') or ''}
 
-LUA, '30690ade5097b0e3dde77c8db118608109b1676d'],
+LUA, '0588a69a4b8ab9ce41949c7363928aff40a81971'],
 'release' => [<<<'LUA'
+--!df flags=allow-undeclared-keys
 -- Gives a lock back and hands it to whoever is next; or takes a waiter out of the queue.
 --
 -- Guarantees: only the holder's own token frees the lock; exactly one waiter is woken when it is
@@ -370,8 +372,9 @@ settle()
 save()
 return 1
 
-LUA, 'd8c3ec743471cba0424ac04bfdc5b23ec5a3507b'],
+LUA, 'f63dde96135173b12f40465af676079d2c98ece1'],
 'renew' => [<<<'LUA'
+--!df flags=allow-undeclared-keys
 -- Extends a holder's lease to `ttl` from now. Never takes a lock that is not held. Works on a server
 -- that is out of memory, too.
 --
@@ -403,8 +406,9 @@ end
 save()
 return 1
 
-LUA, 'af0dc8628df942b7944a6538471c85aab248c45d'],
+LUA, '2dd9ad02a485e0c06e1a6d9bda23a8ff27d2c27f'],
 'break' => [<<<'LUA'
+--!df flags=allow-undeclared-keys
 -- An administrator takes a lock away from whoever holds it. The next waiter is let in; the former
 -- holders find out at their next call. A waiter whose turn it is anyway, because the holder's lease
 -- has run out, is let in and keeps the lock. Whatever else has been written to the keys of the lock, and is
@@ -450,8 +454,9 @@ if state or mode ~= 'F' then
 end
 return held and 1 or repeated and 4 or 0
 
-LUA, 'f7ddb531826964967cdbd483577629e702111ac7'],
+LUA, '16cce336fb43867be8e8e21bff511945ba1f0f02'],
 'inspect' => [<<<'LUA'
+--!df flags=allow-undeclared-keys
 -- Who holds, who waits. Changes nothing.
 --
 -- KEYS[1]  the lock
@@ -468,6 +473,6 @@ return {
     redis.call('HGETALL', key .. ':w'),
 }
 
-LUA, '249de70df9f75610574a295f029afdb62f0b84d3'],
+LUA, 'ecfc67574ed64ec56350679aa08bf38faa326b6a'],
     ];
 }

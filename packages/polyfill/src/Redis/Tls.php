@@ -22,7 +22,7 @@ final class Tls
         $options = [
             'verify_peer' => true,
             'verify_peer_name' => true,
-            'peer_name' => $dsn->host,
+            'peer_name' => trim($dsn->tls['tls_name'] ?? $dsn->host, '[]'),
             'allow_self_signed' => false,
             'crypto_method' => STREAM_CRYPTO_METHOD_TLSv1_2_CLIENT | STREAM_CRYPTO_METHOD_TLSv1_3_CLIENT,
         ];

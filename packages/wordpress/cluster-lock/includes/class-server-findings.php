@@ -57,7 +57,10 @@ final class Server_Findings {
 			/* translators: %s: a version of Redis. */
 			$found[] = self::finding( $failed, sprintf( __( 'version %s is too old', 'cluster-lock' ), $version ) );
 		}
-		if ( 'master' !== ( $server['role'] ?? 'master' ) ) {
+		$role = $server['role'] ?? 'master';
+		if ( 'active-replica' === $role ) {
+			$found[] = self::finding( $failed, __( 'it is one of several servers that accept writes (active-replica): each grants the same lock, and nobody is kept out', 'cluster-lock' ) );
+		} elseif ( 'master' !== $role ) {
 			$found[] = self::finding( $failed, __( 'it is a replica: it refuses every lock', 'cluster-lock' ) );
 		}
 		$ahead = (float) ( $server['clock_ahead'] ?? 0.0 );
