@@ -73,7 +73,7 @@ impl Node {
     }
 
     /// Has a connection made, and `watcher` told of the end of that, good or bad.
-    fn connect(&self, watcher: &Arc<OwnedFd>) {
+    fn connect(&self, purpose: Purpose, watcher: &Arc<OwnedFd>) {
         let mut maker = lock(&self.maker);
         maker.watchers.push(Arc::clone(watcher));
         if maker.running.is_some() {
@@ -85,7 +85,7 @@ impl Node {
         // When there can be no thread, dropping `made` says that it is over.
         let _ = thread::spawn("cluster_lock", move || {
             // What went wrong the pool knows.
-            if let Ok(mut loan) = pool.get(Purpose::Apart) {
+            if let Ok(mut loan) = pool.get(purpose) {
                 for command in std::mem::take(&mut lock(&made.0).last_words) {
                     let words: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
                     if loan.post(&words).is_err() {
@@ -132,6 +132,17 @@ pub(super) enum Kind<'a> {
     Parting,
     /// A wait for mail, which ends when this is true after a signal.
     Sleep(&'a dyn Fn() -> bool),
+}
+
+impl Kind<'_> {
+    /// What a connection that has yet to be made is wanted for.
+    fn purpose(self) -> Purpose {
+        match self {
+            Kind::Step | Kind::Sleep(_) => Purpose::Apart,
+            // One thread a server connects, whoever asks for it.
+            Kind::Renewal | Kind::Parting => Purpose::Upkeep,
+        }
+    }
 }
 
 /// What one server said.
@@ -230,7 +241,9 @@ pub(super) fn ask(
             },
             Kind::Parting if table.is_known(sufficed) => break,
             Kind::Renewal if first => {
-                deadline = deadline.min(Instant::now() + TO_JOIN);
+                // One that connects has had its time, perhaps, with the renewals before this one.
+                let left = if table.only_connecting() { table.joining() } else { Some(TO_JOIN) };
+                deadline = deadline.min(Instant::now() + left.unwrap_or_default());
                 alarm = deadline;
             }
             Kind::Step | Kind::Renewal | Kind::Parting => {}
@@ -287,12 +300,12 @@ impl<'a> Table<'a> {
                     self.broken(i, fault);
                 }
             }
-        } else if let Some(error) = node.pool.shunned() {
+        } else if let Some(error) = node.pool.shunned(self.kind.purpose()) {
             self.answer(i, Err(error));
         } else {
             match self.bell() {
                 Ok(made) => {
-                    node.connect(&made);
+                    node.connect(self.kind.purpose(), &made);
                     self.seat(i, Seat::Connecting);
                 }
                 Err(e) => self.answer(i, Err(node.pool.explain(Fault::Broken(e.to_string())))),
@@ -403,6 +416,11 @@ impl<'a> Table<'a> {
 
     fn all_done(&self) -> bool {
         self.seats.iter().all(|seat| matches!(seat, Seat::Done))
+    }
+
+    /// Who has been asked has answered.
+    fn only_connecting(&self) -> bool {
+        !self.seats.iter().any(|seat| matches!(seat, Seat::Asked { .. }))
     }
 
     /// How much longer to wait for connections that have just begun to be made.
