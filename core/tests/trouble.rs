@@ -154,6 +154,58 @@ fn forty_locks_on_a_quorum_half_a_second_away_are_kept() {
     forty_locks_at(&far);
 }
 
+// ---- many at once are as good as one by one --------------------------------------------------------------------
+
+#[test]
+fn one_that_cannot_be_renewed_and_scripts_that_are_not_known_cost_the_others_nothing() {
+    let server = RedisServer::start(&[]);
+    let e = patient(&server.unix_dsn());
+    let mut leases = take(&e, 30, 3 * S);
+    let bad = leases.swap_remove(15);
+    let key = format!("cluster_lock:{{{}}}", bad.name());
+    let mut redis = server.redis();
+    redis::cmd("DEL").arg(&key).exec(&mut redis).unwrap();
+    redis::cmd("LPUSH").arg(&key).arg("something else").exec(&mut redis).unwrap();
+    redis::cmd("SCRIPT").arg("FLUSH").exec(&mut redis).unwrap();
+    until("each has been renewed twice", || renewals(&e) >= 58 || lost(&leases) > 0);
+    assert_eq!(lost(&leases), 0);
+    until("the one is lost", || !bad.is_held());
+    redis::cmd("DEL").arg(&key).exec(&mut redis).unwrap();
+    drop((leases, bad));
+    assert_clean(&server, &[&e]);
+}
+
+#[test]
+fn a_lease_whose_slot_moves_is_renewed_where_it_is() {
+    let setup = ClusterSetup::start();
+    let e = patient_but(&setup.dsn(), |_| ());
+    let leases = take(&e, 30, 6 * S);
+    let (lock, key) = (leases[7].name().to_string(), format!("cluster_lock:{{{}}}", leases[7].name()));
+    let slot = setup.slot(&lock);
+    let from = setup.owner(slot);
+    let to = setup.another_primary(from);
+    setup.begin_move(slot, from, to);
+    assert!(setup.move_key(&key, from, to));
+    setup.end_move(slot, from, to);
+    let before = renewals(&e);
+    until("each has been renewed", || renewals(&e) >= before + 60 || lost(&leases) > 0);
+    assert_eq!(lost(&leases), 0);
+    for lease in leases {
+        assert_eq!(lease.release().unwrap(), Standing::Ours);
+    }
+}
+
+#[test]
+fn replicas_acknowledge_many_at_once() {
+    let setup = SentinelSetup::start(1);
+    let e = patient_but(&format!("{}?wait=1", setup.dsn()), |_| ());
+    let leases = take(&e, 30, 3 * S);
+    until("each has been renewed twice", || renewals(&e) >= 60 || lost(&leases) > 0);
+    assert_eq!((lost(&leases), errors(&e)), (0, 0));
+    let _frozen = setup.servers[1].freeze();
+    until("it is not acknowledged", || errors(&e) > 0);
+}
+
 // ---- the circuit breaker ---------------------------------------------------------------------------------------
 
 /// A server behind a way that can fail, an engine there that avoids a server for an hour once it was away, and one beside

@@ -56,7 +56,7 @@ impl Common {
     /// not answered either, the background goes on with it.
     pub(super) fn give_up(&self, name: &LockName, token: &Token, known: bool, ttl: Duration) {
         let unsettled = self.store.is_unsettled(token);
-        if self.store.release(name, token).is_err() && (known || unsettled) {
+        if self.store.give_up(name, token).is_err() && (known || unsettled) {
             self.lanes.abandon(Abandoned::new(name, token, unsettled, ttl));
         }
     }

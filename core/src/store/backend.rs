@@ -192,6 +192,12 @@ pub trait Store: Send + Sync {
     /// queue. One round trip.
     fn release(&self, name: &LockName, token: &Token) -> Result<Standing>;
 
+    /// The same for a claim that has failed: not while others avoid the server because it could not be reached, so that
+    /// who has waited for a time-out does not wait for another.
+    fn give_up(&self, name: &LockName, token: &Token) -> Result<Standing> {
+        self.release(name, token)
+    }
+
     /// Sets the lease to `ttl` from now, if the lock is still held. One round trip, on a
     /// connection that no waiter can block.
     fn renew(&self, name: &LockName, token: &Token, ttl: Duration) -> Result<Standing>;

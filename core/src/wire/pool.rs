@@ -116,10 +116,15 @@ impl Inventory {
     fn avoided(&self, purpose: Purpose, pool: &Pool) -> Option<(&str, Duration)> {
         let (when, cause) = self.broken_circuit.as_ref()?;
         let left = (*when + purpose.avoids(pool.retry_after)).remaining();
-        if left.is_zero() && purpose == Purpose::Holder && self.trial {
+        if left.is_zero() && purpose == Purpose::Holder && self.trial && self.is_broken(pool) {
             return Some((cause, pool.connect_timeout));
         }
         (!left.is_zero()).then_some((cause, left))
+    }
+
+    /// The circuit is broken, for those who do not pass it.
+    fn is_broken(&self, pool: &Pool) -> bool {
+        self.broken_circuit.as_ref().is_some_and(|(when, _)| !(*when + pool.retry_after).has_passed())
     }
 }
 
@@ -208,7 +213,7 @@ impl Pool {
             drop(state);
             return Err(self.error(cause));
         }
-        loan.trial = purpose == Purpose::Holder && state.broken_circuit.is_some();
+        loan.trial = purpose == Purpose::Holder && state.is_broken(self);
         state.trial |= loan.trial;
         drop(state);
         loan.connection = Some(self.connect()?);
@@ -460,5 +465,80 @@ impl DerefMut for Loan<'_> {
     #[allow(clippy::expect_used)]
     fn deref_mut(&mut self) -> &mut Connection {
         self.connection.as_mut().expect("a loan holds a connection")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use crate::dsn::Dsn;
+
+    fn pool(port: u16, shape: impl FnOnce(&mut Config)) -> Pool {
+        let dsn = Dsn::parse(&format!("redis://127.0.0.1:{port}")).unwrap();
+        let Dsn::Redis(server) = dsn.clone() else { panic!("{dsn:?}") };
+        let mut config = Config::new(dsn);
+        shape(&mut config);
+        Pool::new(server, &config)
+    }
+
+    /// A server that greets whoever comes, and says no more.
+    fn greeter() -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            let mut guests = Vec::new();
+            while let Ok((mut guest, _)) = listener.accept() {
+                assert!(guest.read(&mut [0; 1024]).unwrap() > 0);
+                guest.write_all(b"*0\r\n").unwrap();
+                guests.push(guest);
+            }
+        });
+        port
+    }
+
+    #[test]
+    fn whoever_gives_back_does_not_queue_behind_those_who_ask() {
+        let pool = pool(greeter(), |config| {
+            config.pool_size = 1;
+            config.connect_timeout = Duration::from_secs(60);
+            config.command_timeout = Duration::from_millis(20);
+        });
+        let asks = pool.get(Purpose::Command).unwrap();
+        let full = |purpose| pool.get(purpose).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(full(Purpose::Command).contains("cluster_lock.pool_size"));
+        let gives_back = pool.get(Purpose::Holder).unwrap();
+        assert!(full(Purpose::Holder).contains("cluster_lock.pool_size"));
+        // What the background does is not counted at all.
+        let upkeep: Vec<_> = (0..3).map(|_| pool.get(Purpose::Upkeep).unwrap()).collect();
+        drop(gives_back);
+        drop(pool.get(Purpose::Holder).unwrap());
+        assert!(full(Purpose::Command).contains("cluster_lock.pool_size"));
+        drop((asks, upkeep));
+        drop(pool.get(Purpose::Command).unwrap());
+        assert!(pool.status().idle == 1 && pool.status().open == 1, "{:?}", pool.status());
+    }
+
+    #[test]
+    fn holders_pass_a_broken_circuit_each_kind_at_its_own_pace() {
+        let pool = pool(1, |config| config.retry_after = Duration::from_secs(3600));
+        let shunned = |purpose| pool.shunned(purpose).is_some();
+        let all = [Purpose::Command, Purpose::Apart, Purpose::Holder, Purpose::Inquiry, Purpose::Upkeep];
+        assert_eq!(all.map(shunned), [false; 5]);
+        let broken = |ago| pool.lock().broken_circuit = Some((Instant::now() - ago, "gone".into()));
+        // One that has just failed will have failed a moment ago in an hour, too, as far as this test is concerned.
+        pool.lock().broken_circuit = Some((Instant::now() + Duration::from_secs(3600), "gone".into()));
+        assert_eq!(all.map(shunned), [true; 5]);
+        broken(AVOIDED_BY_UPKEEP);
+        assert_eq!((shunned(Purpose::Command), shunned(Purpose::Upkeep)), (true, false));
+        broken(AVOIDED);
+        assert_eq!(all.map(shunned), [true, true, false, false, false]);
+        // One holder tries; the others do not wait for it, and the background does not wait for them.
+        pool.lock().trial = true;
+        assert_eq!(all.map(shunned), [true, true, true, false, false]);
+        broken(Duration::from_secs(3600));
+        assert_eq!(all.map(shunned), [false; 5]);
     }
 }

@@ -27,6 +27,9 @@ use crate::wire::{Loan, Pool, Purpose};
 /// process's first lock is not held by the barest majority.
 const TO_JOIN: Duration = Duration::from_millis(20);
 
+/// A renewal that has a majority does not wait for a connection that has been being made for longer than this.
+const AWAY: Duration = Duration::from_millis(100);
+
 /// How long the others' mail is waited for when there is enough: what all holders release at once
 /// arrives almost at once, and a connection that still waits for mail is lost.
 const MAIL_TOGETHER: Duration = Duration::from_millis(10);
@@ -125,11 +128,11 @@ impl Node {
 pub(super) enum Kind<'a> {
     /// A step on a lock.
     Step,
-    /// A step on a lock, where it is good to know what all of them say.
-    Renewal,
+    /// A step on a lock, where it is good to know what all of them say, for a holder or the background.
+    Renewal(Purpose),
     /// The last word on it: it goes to all servers that can be reached, if need be later, and those
     /// that have been silent for long are not waited for.
-    Parting,
+    Parting(Purpose),
     /// A wait for mail, which ends when this is true after a signal.
     Sleep(&'a dyn Fn() -> bool),
 }
@@ -139,8 +142,7 @@ impl Kind<'_> {
     fn purpose(self) -> Purpose {
         match self {
             Kind::Step | Kind::Sleep(_) => Purpose::Apart,
-            // One thread a server connects, whoever asks for it.
-            Kind::Renewal | Kind::Parting => Purpose::Upkeep,
+            Kind::Renewal(purpose) | Kind::Parting(purpose) => purpose,
         }
     }
 }
@@ -239,14 +241,13 @@ pub(super) fn ask(
                 Some(left) => alarm = deadline.min(Instant::now() + left),
                 None => break,
             },
-            Kind::Parting if table.is_known(sufficed) => break,
-            Kind::Renewal if first => {
-                // One that connects has had its time, perhaps, with the renewals before this one.
-                let left = if table.only_connecting() { table.joining() } else { Some(TO_JOIN) };
-                deadline = deadline.min(Instant::now() + left.unwrap_or_default());
+            Kind::Parting(_) if table.is_known(sufficed) => break,
+            Kind::Renewal(_) if first => {
+                let left = if table.may_join() { TO_JOIN } else { Duration::ZERO };
+                deadline = deadline.min(Instant::now() + left);
                 alarm = deadline;
             }
-            Kind::Step | Kind::Renewal | Kind::Parting => {}
+            Kind::Step | Kind::Renewal(_) | Kind::Parting(_) => {}
             Kind::Sleep(_) => {
                 if first {
                     deadline = deadline.min(Instant::now() + MAIL_TOGETHER);
@@ -418,9 +419,14 @@ impl<'a> Table<'a> {
         self.seats.iter().all(|seat| matches!(seat, Seat::Done))
     }
 
-    /// Who has been asked has answered.
-    fn only_connecting(&self) -> bool {
-        !self.seats.iter().any(|seat| matches!(seat, Seat::Asked { .. }))
+    /// Who has not answered may do so in a moment. One that has been connecting for long is away, and many renewals would
+    /// wait for it, one after the other.
+    fn may_join(&self) -> bool {
+        self.seats.iter().zip(self.nodes).any(|(seat, node)| match seat {
+            Seat::Asked { .. } => true,
+            Seat::Connecting => node.connecting_for() < AWAY,
+            Seat::Done => false,
+        })
     }
 
     /// How much longer to wait for connections that have just begun to be made.
@@ -451,7 +457,7 @@ impl<'a> Table<'a> {
         for (seat, node) in self.seats.iter_mut().zip(self.nodes) {
             match (seat, self.kind) {
                 (Seat::Asked { loan, .. }, Kind::Sleep(_)) => loan.poison(),
-                (Seat::Connecting, Kind::Parting) => {
+                (Seat::Connecting, Kind::Parting(_)) => {
                     let mut call = self.call.clone();
                     call.spell_out();
                     node.say_later(&call);

@@ -69,7 +69,8 @@ impl RedisStore {
                 Item { number, chore: *chore, keys: self.keys(chore.name()), ttl }
             })
             .collect();
-        // The second time on the connection, and with the script, of the one that went alone.
+        // What one of them finds out alone is good for the others, which are sent together once more: there is another
+        // connection, another primary, the script is known.
         for _ in 0..2 {
             if open.len() > 1 {
                 open = self.send_together(open, told);
@@ -97,7 +98,7 @@ impl RedisStore {
     }
 
     /// Sends all that are on the first one's server, and tells what was answered. Those remain that were not answered, or
-    /// whose script the server does not know; those of other servers, or that are refused, have to go alone.
+    /// refused; those of other servers have to go alone.
     fn send_together<'a>(
         &self,
         mut items: Vec<Item<'a>>,
@@ -121,7 +122,7 @@ impl RedisStore {
         items.retain(|item| {
             let answer = match answered.next() {
                 Some(Ok(answer)) => answer,
-                Some(Err(fault)) => return fault.is("NOSCRIPT"),
+                Some(Err(_)) => return true,
                 None => {
                     self.left_unanswered(item.script(), item.token(), &pool);
                     return true;

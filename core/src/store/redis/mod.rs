@@ -55,7 +55,7 @@ const TRIES: u32 = 4;
 /// See [`TRIES`].
 const AT_ONCE: Duration = Duration::from_millis(200);
 
-/// Chores that are sent in one round trip: 16 KiB, and a few milliseconds of the server's time.
+/// Chores that are sent in one round trip: 16 KiB if their names are short, and a few milliseconds of the server's time.
 const CHORES_AT_ONCE: usize = 64;
 
 /// Keys asked for in one step of a `SCAN`, and locks inspected in one round trip.
@@ -367,7 +367,7 @@ impl Store for RedisStore {
         match (reply::attempt(&ran.value, claim.ttl), ran.short) {
             (Some(Attempt::Held(_)), Some(short)) => {
                 // Whoever is next tries it, too. Else the lock would be held by nobody until then.
-                let _ = self.release(claim.name, claim.token);
+                let _ = self.give_up(claim.name, claim.token);
                 Err(self.unacknowledged(claim.name, &ran.pool, short))
             }
             (Some(attempt), _) => {
@@ -420,6 +420,10 @@ impl Store for RedisStore {
 
     fn release(&self, name: &LockName, token: &Token) -> Result<Standing> {
         self.release_for(Purpose::Holder, name, token)
+    }
+
+    fn give_up(&self, name: &LockName, token: &Token) -> Result<Standing> {
+        self.release_for(Purpose::Command, name, token)
     }
 
     fn renew(&self, name: &LockName, token: &Token, ttl: Duration) -> Result<Standing> {
