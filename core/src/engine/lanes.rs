@@ -31,6 +31,9 @@ const ABANDONED: usize = 1000;
 /// How soon the first such release is tried: its caller has just failed.
 const RELEASE_AFTER: Duration = Duration::from_millis(100);
 
+/// For so long the last batch tells how the next one will fare. One that has failed is tried again sooner.
+const RECENT: Duration = Duration::from_secs(5);
+
 /// At the end of the process a release that is under way is waited for no longer than this.
 const LAST_RELEASE: Duration = Duration::from_millis(50);
 
@@ -63,10 +66,15 @@ struct Lane {
     alarm: Option<Instant>,
     /// Since when a batch is under way, and whether a lease depends on it.
     step: Option<(Instant, bool)>,
-    /// How long the last one took.
-    pace: Duration,
-    /// The last one was not answered, at least in part.
-    failed: bool,
+    last: Option<Last>,
+}
+
+/// The last batch of a lane.
+struct Last {
+    ended: Instant,
+    took: Duration,
+    /// All of it was answered.
+    answered: bool,
 }
 
 impl Lanes {
@@ -131,8 +139,10 @@ impl Lanes {
         let state = self.0.lock();
         let Some(lane) = state.lanes.get(&lane) else { return true };
         let now = Instant::now();
+        let last = lane.last.as_ref().filter(|last| now.since(last.ended) < RECENT);
+        let took = last.map_or(Duration::ZERO, |last| last.took);
         let under_way = lane.step.map_or(Duration::ZERO, |(since, _)| now.since(since));
-        !lane.failed && due.since(now) + 2 * lane.pace.max(under_way) <= left / 2
+        last.is_none_or(|last| last.answered) && due.since(now) + 2 * took.max(under_way) <= left / 2
     }
 
     /// Ends the threads, and waits for those that renew a lease for at most `limit`.
@@ -256,9 +266,9 @@ impl Shared {
             state.schedule.put(number, job, next);
         }
         if let Some(lane) = state.lanes.get_mut(&number) {
-            let began = lane.step.take().map(|(began, _)| began);
-            lane.pace = began.map_or(Duration::ZERO, |began| Instant::now().since(began));
-            lane.failed = !answered.unwrap_or(false);
+            let ended = Instant::now();
+            let took = lane.step.take().map_or(Duration::ZERO, |(began, _)| ended.since(began));
+            lane.last = Some(Last { ended, took, answered: answered.unwrap_or(false) });
         }
         state
     }
