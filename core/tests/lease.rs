@@ -90,3 +90,14 @@ fn a_hand_over_is_believed_in_for_no_longer_than_the_lease_asked_for() {
         lease.release().unwrap();
     }
 }
+
+#[test]
+fn a_lease_that_its_holder_has_made_shorter_is_renewed_in_time() {
+    let server = RedisServer::start(&[]);
+    let e = patient(&server);
+    let lease = Want::now().ttl(60 * 60 * 1000 * MS).get(&e, "x");
+    lease.refresh(600 * MS).unwrap();
+    let renewals = || e.counters().renewals.load(std::sync::atomic::Ordering::Relaxed);
+    until("it is renewed twice, or lost", || renewals() > 1 || !lease.is_held());
+    assert_eq!(lease.loss(), None);
+}

@@ -187,7 +187,8 @@ fn a_lock_whose_majority_lost_its_data_is_lost() {
     // The one has learned of it again; two at once are too many.
     all[0].restart();
     all[1].restart();
-    assert!(matches!(lease.verify(), Err(Error::Lost(Loss::Forgotten))));
+    let verified = lease.verify();
+    assert!(matches!(verified, Err(Error::Lost(Loss::Forgotten))), "{verified:?}");
     assert!(!lease.is_held());
     assert_eq!(lease.release().unwrap(), Standing::Lost(Loss::Forgotten));
     let lease = Want::default().get(&e, "y");

@@ -41,7 +41,8 @@ pub enum Acquired<L = Lease, P = Pending> {
 }
 
 /// A claim that was interrupted in its wait. Its place is kept for about two seconds. Dropping it
-/// takes it out of the queue: one round trip; none in a forked child.
+/// takes it out of the queue: one round trip; none in a forked child. What is not answered then is settled in the
+/// background.
 #[derive(Debug)]
 pub struct Pending {
     common: Arc<Common>,
@@ -52,7 +53,7 @@ pub struct Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         if let Some(wait) = self.wait.take().filter(|_| self.common.is_own()) {
-            let _ = self.common.store.release(&self.name, &wait.token);
+            self.common.give_up(&self.name, &wait.token, true, Duration::ZERO);
         }
     }
 }
@@ -84,7 +85,8 @@ pub(super) fn claim(
 }
 
 fn go_on(common: &Arc<Common>, name: &LockName, mut wait: Wait, how: &Acquire<'_>) -> Result<Acquired> {
-    let outcome = match wait.turn(&*common.store, name, how) {
+    let is_prompt = |due, left| common.lanes.is_prompt(name, due, left);
+    let outcome = match wait.turn(&*common.store, name, how, &is_prompt) {
         Ok(WaitOutcome::Interrupted) => {
             return Ok(Acquired::Interrupted(Pending {
                 common: Arc::clone(common),
@@ -96,7 +98,7 @@ fn go_on(common: &Arc<Common>, name: &LockName, mut wait: Wait, how: &Acquire<'_
         Ok(WaitOutcome::TimedOut) => Ok(None),
         Err(error) => Err(error),
     };
-    let Wait { token, started, blocker, .. } = wait;
+    let Wait { token, started, place, converts, blocker } = wait;
     let waited = Instant::now().since(started);
     if blocker.is_some() {
         count(&common.counters.contended);
@@ -117,7 +119,7 @@ fn go_on(common: &Arc<Common>, name: &LockName, mut wait: Wait, how: &Acquire<'_
         Err(error) => {
             count(&common.counters.errors);
             // The server may know us as a waiter, or even as the holder.
-            let _ = common.store.release(name, &token);
+            common.give_up(name, &token, place != 0 || converts != 0, how.ttl);
             Err(error)
         }
     }

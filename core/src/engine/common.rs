@@ -1,4 +1,4 @@
-//! What all locks of an engine have in common: the store, the renewal, the counters.
+//! What all locks of an engine have in common: the store, the background threads, the counters.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,11 +6,13 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::counters::{Counters, count};
-use super::renewal::{Renewer, renew};
+use super::lanes::Lanes;
+use super::renewal::{Abandoned, Upkeep};
 use crate::clock::Instant;
 use crate::error::{Error, Result};
+use crate::key::LockName;
 use crate::settings::Config;
-use crate::store::{self, Store};
+use crate::store::{self, Store, Token};
 
 /// While a server is being replaced: how often to ask again, and for how long in a row at most.
 pub(super) const FAIL_OVER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
@@ -19,7 +21,7 @@ pub(super) const FAIL_OVER: (Duration, Duration) = (Duration::from_millis(100), 
 pub(super) struct Common {
     pub(super) store: Arc<dyn Store>,
     pub(super) counters: Arc<Counters>,
-    pub(super) renewer: Renewer,
+    pub(super) lanes: Lanes,
     /// Longest time that a renewal under way can take.
     pub(super) patience: Duration,
     pub(super) command_timeout: Duration,
@@ -33,11 +35,11 @@ impl Common {
     pub(super) fn new(config: &Config) -> Result<Self> {
         let store: Arc<dyn Store> = store::open(config)?.into();
         let counters = Arc::new(Counters::default());
-        let (renewing, counted) = (Arc::clone(&store), Arc::clone(&counters));
+        let upkeep = Upkeep { store: Arc::clone(&store), counters: Arc::clone(&counters) };
         Ok(Self {
             store,
             counters,
-            renewer: Renewer::new(Box::new(move |lease| renew(&*renewing, &counted, lease))),
+            lanes: Lanes::new(Box::new(upkeep)),
             patience: config.connect_timeout + config.command_timeout,
             command_timeout: config.command_timeout,
             pid: std::process::id(),
@@ -48,6 +50,15 @@ impl Common {
     /// Whether this process made it, and not the one it was forked from.
     pub(super) fn is_own(&self) -> bool {
         self.pid == std::process::id()
+    }
+
+    /// Takes a claim for `ttl` that has failed out of the server. `known`: the server has answered to it before. If that is
+    /// not answered either, the background goes on with it.
+    pub(super) fn give_up(&self, name: &LockName, token: &Token, known: bool, ttl: Duration) {
+        let unsettled = self.store.is_unsettled(token);
+        if self.store.give_up(name, token).is_err() && (known || unsettled) {
+            self.lanes.abandon(Abandoned::new(name, token, unsettled, ttl));
+        }
     }
 
     /// Takes a step, again and again while a server is being replaced, until `deadline`.

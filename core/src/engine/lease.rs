@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::common::Common;
 use super::counters::count;
 use super::lease_state::LeaseState;
+use super::renewal::Abandoned;
 use crate::clock::Instant;
 use crate::error::{Error, Loss, Result};
 use crate::key::LockName;
@@ -34,13 +35,13 @@ impl Lease {
 
     /// Has the background thread keep it alive, from `due` on.
     pub(super) fn keep_alive(&self, due: Instant) -> std::io::Result<()> {
-        self.common.renewer.add(&self.state, due)
+        self.common.lanes.keep(&self.state, due)
     }
 
     /// Keeps it no longer, and does not give it back: whoever has its token does.
     pub(super) fn hand_on(&self) -> (&Arc<Common>, Token) {
         self.released.store(true, Ordering::Relaxed);
-        self.common.renewer.remove(&self.state);
+        self.common.lanes.let_go(&self.state);
         (&self.common, self.state.token.clone())
     }
 
@@ -92,6 +93,7 @@ impl Lease {
                 Standing::Ours => {
                     self.state.set_ttl(ttl);
                     self.state.extend(sent, ttl);
+                    self.common.lanes.reset(&self.state, sent + ttl / 3);
                     // An answer that was long on its way says what was.
                     self.state.loss().map_or(Ok(()), |loss| Err(self.lost(loss)))
                 }
@@ -118,14 +120,15 @@ impl Lease {
     /// was not ours throughout.
     ///
     /// # Errors
-    /// The server cannot be reached: the lease will run out by itself.
+    /// The server cannot be reached: the background goes on trying until there is an answer, or the lease has run out by
+    /// itself.
     pub fn release(self) -> Result<Standing> {
         self.give_back()
     }
 
     fn give_back(&self) -> Result<Standing> {
         self.released.store(true, Ordering::Relaxed);
-        self.common.renewer.remove(&self.state);
+        self.common.lanes.let_go(&self.state);
         let known = self.state.loss();
         let told = match &known {
             // The server has said so: there is nothing to release.
@@ -137,6 +140,15 @@ impl Lease {
                     .persist(Instant::now() + limit, |store| store.release(self.name(), &self.state.token))
             }
         };
+        if told.is_err() {
+            // It may be held by nobody for as long as its lease lasts.
+            self.common.lanes.abandon(Abandoned::new(
+                self.name(),
+                &self.state.token,
+                false,
+                self.state.ttl(),
+            ));
+        }
         let standing = match (known, told) {
             (Some(loss), _) => Standing::Lost(loss),
             (None, told) => told?,
@@ -154,7 +166,7 @@ impl Lease {
 
     /// Whether the background thread keeps it alive at present.
     pub fn is_renewed(&self) -> bool {
-        self.is_held() && self.common.renewer.contains(&self.state)
+        self.is_held() && self.common.lanes.keeps(&self.state)
     }
 }
 

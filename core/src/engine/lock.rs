@@ -134,11 +134,11 @@ impl Engine {
         self.0.store.server()
     }
 
-    /// Stops the renewal thread and closes idle connections. The process is about to end. Does
-    /// nothing in a forked child.
+    /// Stops the background threads and closes idle connections; what was to be released yet is given up. The process is
+    /// about to end. Does nothing in a forked child.
     pub fn shutdown(&self) {
         if self.is_own() && !self.0.ended.swap(true, Ordering::Relaxed) {
-            self.0.renewer.stop(self.0.patience);
+            self.0.lanes.stop(self.0.patience);
             self.0.store.close();
         }
     }

@@ -2,17 +2,21 @@
 //!
 //! * `lock`: the [`Engine`], of which there is one for each configuration ([`registry`]).
 //! * `acquire` and `wait`: from asking for a lock to a lease.
-//! * `lease`: the [`Lease`]; `lease_state`: what its holder knows without asking; `renewal`: the thread that keeps it alive.
+//! * `lease`: the [`Lease`]; `lease_state`: what its holder knows without asking.
+//! * `lanes`: the background threads; `schedule`: what they do next; `renewal`: what that is, keeping leases alive and giving
+//!   up turns.
 //! * `common`: what all of them share; `counters`: what they have done.
 
 mod acquire;
 mod common;
 mod counters;
+mod lanes;
 mod lease;
 mod lease_state;
 mod lock;
 pub mod registry;
 mod renewal;
+mod schedule;
 mod wait;
 
 pub use acquire::{Acquired, Pending};

@@ -1,234 +1,212 @@
-//! The background thread that keeps leases alive.
+//! What is done for a lock in the background: a lease is renewed, a turn that nobody has any more is given up.
 //!
-//! One a process, started with the first lease that needs it, asleep while none does. All signals
-//! are blocked in it: PHP's timers and handlers belong to the threads that run PHP. A lease is
-//! renewed when a third of it has passed. Adding a lease wakes the thread only when that lease is
-//! due before the moment for which the thread sleeps anyway, so that short locks cost no wake-up.
+//! A lease is renewed when a third of it has passed. A token whose request got no answer may be the holder without
+//! anybody knowing: so it is released until there is an answer, or the lease is over that it may have got.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, MutexGuard, TryLockError};
 use std::time::Duration;
 
 use super::counters::{Counters, count};
 use super::lease_state::LeaseState;
+use super::schedule::{Entry, Next};
 use crate::clock::Instant;
-use crate::store::{Standing, Store};
-use crate::thread::{self, lock};
+use crate::error::Result;
+use crate::key::LockName;
+use crate::store::{Chore, Standing, Store, Token};
 
-/// Renews one lease and says when it is due again; `None` when it is not to be renewed any more.
-pub(crate) type Renew = Box<dyn Fn(&LeaseState) -> Option<Instant> + Send + Sync>;
+/// When a release that got no answer is tried again: often enough that whoever is next does not notice the wait.
+const RELEASE_AGAIN: Duration = Duration::from_millis(250);
 
-pub(crate) struct Renewer {
-    shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+/// A request that was given up may be carried out so much later: it lay in the socket of a server that stood still, or on
+/// a way that was cut.
+const LATE: Duration = Duration::from_secs(60);
+
+/// Releases have this much time when they compete with renewals.
+const RELEASE_WITHIN: Duration = Duration::from_secs(1);
+
+/// One thing to be done, as often as it takes.
+#[derive(Clone, Debug)]
+pub(super) enum Job {
+    /// Keeps a lease alive.
+    Renew(Arc<LeaseState>),
+    /// Gives up a turn.
+    Release(Arc<Abandoned>),
 }
 
-struct Shared {
-    renew: Renew,
-    state: Mutex<Schedule>,
-    changed: Condvar,
-    ended: Condvar,
+/// A token that nobody has any more, and that the server may know.
+#[derive(Debug)]
+pub(super) struct Abandoned {
+    name: LockName,
+    token: Token,
+    /// The request for it may arrive yet: that the server does not know it says nothing.
+    expected: bool,
+    since: Instant,
+    /// By then whatever it got is over.
+    until: Instant,
 }
 
-#[derive(Default)]
-struct Schedule {
-    leases: Vec<(Arc<LeaseState>, Instant)>,
-    /// For when the thread has set its alarm; `None` while it sleeps without.
-    alarm: Option<Instant>,
-    running: bool,
-    stop: bool,
-}
-
-impl Renewer {
-    pub(crate) fn new(renew: Renew) -> Self {
-        Self {
-            shared: Arc::new(Shared {
-                renew,
-                state: Mutex::default(),
-                changed: Condvar::new(),
-                ended: Condvar::new(),
-            }),
-            thread: Mutex::default(),
-        }
+impl Abandoned {
+    /// Of a claim for `ttl`.
+    pub(super) fn new(name: &LockName, token: &Token, expected: bool, ttl: Duration) -> Self {
+        let since = Instant::now();
+        Self { name: name.clone(), token: token.clone(), expected, since, until: since + ttl + LATE }
     }
 
-    /// Keeps a lease alive from `due` on.
-    ///
-    /// # Errors
-    /// The thread cannot be started.
-    pub(crate) fn add(&self, lease: &Arc<LeaseState>, due: Instant) -> std::io::Result<()> {
-        let mut state = self.shared.lock();
-        if !state.running {
-            *lock(&self.thread) = Some(self.start()?);
-            state.running = true;
-        }
-        state.leases.push((Arc::clone(lease), due));
-        if state.alarm.is_none_or(|alarm| due < alarm) {
-            // Recorded at once, so that the next lease does not wake the thread again.
-            state.alarm = Some(due);
-            self.shared.changed.notify_one();
-        }
-        Ok(())
-    }
-
-    fn start(&self) -> std::io::Result<JoinHandle<()>> {
-        let shared = Arc::clone(&self.shared);
-        thread::spawn("cluster_lock", move || shared.run())
-    }
-
-    /// Stops keeping a lease alive. A renewal that is under way may still arrive at the server.
-    pub(crate) fn remove(&self, lease: &Arc<LeaseState>) {
-        self.shared.lock().leases.retain(|(other, _)| !Arc::ptr_eq(other, lease));
-    }
-
-    pub(crate) fn contains(&self, lease: &Arc<LeaseState>) -> bool {
-        self.shared.lock().leases.iter().any(|(other, _)| Arc::ptr_eq(other, lease))
-    }
-
-    /// Ends the thread, and waits for it for at most `limit`.
-    pub(crate) fn stop(&self, limit: Duration) {
-        let mut state = self.shared.lock();
-        state.stop = true;
-        self.shared.changed.notify_all();
-        let deadline = Instant::now() + limit;
-        while state.running && !deadline.has_passed() {
-            state = self
-                .shared
-                .ended
-                .wait_timeout(state, deadline.remaining())
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
-        let ended = !state.running;
-        drop(state);
-        let thread = lock(&self.thread).take();
-        if let Some(thread) = thread.filter(|_| ended) {
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Schedule> {
-        lock(&self.state)
-    }
-
-    /// One renewal. A panic, which would be a mistake of ours, must not end those of all other leases.
-    fn renew(&self, lease: &LeaseState) -> Option<Instant> {
-        catch_unwind(AssertUnwindSafe(|| (self.renew)(lease)))
-            .unwrap_or_else(|_| Some(Instant::now() + retry_after(lease.ttl())))
-    }
-
-    fn run(&self) {
-        let mut state = self.lock();
-        while !state.stop {
-            let now = Instant::now();
-            // An alarm that was set is slept out even when its lease is gone already: else a program
-            // that locks and unlocks in a loop would wake this thread at every turn.
-            if let Some(alarm) = state.alarm.filter(|alarm| *alarm > now) {
-                let woken = self.changed.wait_timeout(state, alarm.since(now));
-                state = woken.unwrap_or_else(PoisonError::into_inner).0;
-                continue;
-            }
-            let due: Vec<_> =
-                state.leases.iter().filter(|(_, due)| *due <= now).map(|(l, _)| Arc::clone(l)).collect();
-            if !due.is_empty() {
-                drop(state);
-                let outcomes: Vec<_> = due.into_iter().map(|lease| (self.renew(&lease), lease)).collect();
-                state = self.lock();
-                for (next, lease) in outcomes {
-                    state.reschedule(&lease, next);
-                }
-            }
-            state.alarm = state.leases.iter().map(|(_, due)| *due).min();
-            if state.alarm.is_none() && !state.stop {
-                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-            }
-        }
-        state.running = false;
-        self.ended.notify_all();
-    }
-}
-
-impl Schedule {
-    fn reschedule(&mut self, lease: &Arc<LeaseState>, next: Option<Instant>) {
-        let Some(place) = self.leases.iter().position(|(other, _)| Arc::ptr_eq(other, lease)) else {
-            return; // released meanwhile
+    /// When it is to be released again, after this answer.
+    fn after(&self, outcome: &Result<Standing>, now: Instant) -> Next {
+        let pause = match outcome {
+            Ok(Standing::Lost(_)) if self.expected => now.since(self.since).max(RELEASE_AGAIN),
+            Ok(_) => return Next::Done,
+            Err(_) => RELEASE_AGAIN,
         };
-        match (next, self.leases.get_mut(place)) {
-            (Some(next), Some((_, due))) => *due = next,
-            _ => drop(self.leases.swap_remove(place)),
+        if now < self.until { Next::At(now + pause) } else { Next::Done }
+    }
+}
+
+impl Job {
+    pub(super) fn name(&self) -> &LockName {
+        match self {
+            Self::Renew(lease) => &lease.name,
+            Self::Release(abandoned) => &abandoned.name,
         }
     }
+
+    pub(super) fn renews(&self) -> bool {
+        matches!(self, Self::Renew(_))
+    }
+
+    /// How long after a failure it is tried again.
+    pub(super) fn retry_after(&self) -> Duration {
+        match self {
+            Self::Renew(lease) => retry_after(lease.ttl()),
+            Self::Release(_) => RELEASE_AGAIN,
+        }
+    }
+}
+
+impl Entry for Job {
+    fn id(&self) -> usize {
+        match self {
+            Self::Renew(lease) => id_of(lease),
+            Self::Release(abandoned) => Arc::as_ptr(abandoned).addr(),
+        }
+    }
+
+    fn deadline(&self, now: Instant) -> Instant {
+        match self {
+            Self::Renew(lease) => lease.deadline(),
+            Self::Release(_) => now + RELEASE_WITHIN,
+        }
+    }
+}
+
+/// By which a lease is known while it is kept alive.
+pub(super) fn id_of(lease: &Arc<LeaseState>) -> usize {
+    Arc::as_ptr(lease).addr()
 }
 
 /// How long after a renewal that failed the next is tried: the lease is not lost before it has run out.
-pub(crate) fn retry_after(ttl: Duration) -> Duration {
+fn retry_after(ttl: Duration) -> Duration {
     (ttl / 10).clamp(Duration::from_millis(20), Duration::from_secs(1))
 }
 
-/// One renewal, by the background thread: when is the next one due?
-pub(super) fn renew(store: &dyn Store, counters: &Counters, lease: &LeaseState) -> Option<Instant> {
-    let _one_at_a_time = lock(&lease.renewing);
-    let now = Instant::now();
-    if lease.loss().is_some() || lease.renew_until.is_some_and(|end| end <= now) {
-        return None;
+/// What the background threads do.
+pub(super) trait Work: Send + Sync {
+    /// The lane of a lock, now. No I/O.
+    fn lane_of(&self, name: &LockName) -> usize;
+
+    /// How many jobs are carried out in the time of one.
+    fn at_once(&self) -> usize;
+
+    /// Carries out jobs of one lane, so many at most, and tells for each, by its number, when its turn comes again. Those
+    /// that it tells nothing of are carried out alone. True: the server has answered.
+    fn carry_out(&self, jobs: &[Job], told: &mut dyn FnMut(usize, Next)) -> bool;
+}
+
+/// Does it, on a store.
+pub(super) struct Upkeep {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) counters: Arc<Counters>,
+}
+
+impl Work for Upkeep {
+    fn lane_of(&self, name: &LockName) -> usize {
+        self.store.lane_of(name)
     }
-    let ttl = lease.ttl();
-    match store.renew(&lease.name, &lease.token, ttl) {
-        Ok(Standing::Ours) => {
-            lease.extend(now, ttl);
-            count(&counters.renewals);
-            Some(now + ttl / 3)
+
+    fn at_once(&self) -> usize {
+        self.store.at_once()
+    }
+
+    fn carry_out(&self, jobs: &[Job], told: &mut dyn FnMut(usize, Next)) -> bool {
+        let sent = Instant::now();
+        // What is sent, its number among the jobs, and for a lease the turn to renew it.
+        let (mut chores, mut numbers, mut turns) = (Vec::new(), Vec::new(), Vec::new());
+        for (number, job) in jobs.iter().enumerate() {
+            match begin(job, sent) {
+                Ok((chore, turn)) => {
+                    chores.push(chore);
+                    numbers.push(number);
+                    turns.push(turn);
+                }
+                Err(next) => told(number, next),
+            }
         }
-        Ok(Standing::Lost(loss)) => {
-            lease.lose(loss);
-            None
-        }
-        Err(_) => {
-            count(&counters.errors);
-            Some(Instant::now() + retry_after(ttl))
+        let mut answered = true;
+        self.store.tend(&chores, &mut |i, outcome| {
+            answered &= outcome.is_ok();
+            let Some(number) = numbers.get(i).copied() else { return };
+            let next = match (jobs.get(number), chores.get(i)) {
+                (Some(Job::Renew(lease)), Some(Chore::Renew { ttl, .. })) => {
+                    self.renewed(lease, *ttl, sent, outcome)
+                }
+                (Some(Job::Release(abandoned)), _) => abandoned.after(&outcome, Instant::now()),
+                _ => return,
+            };
+            turns.get_mut(i).map(Option::take);
+            told(number, next);
+        });
+        answered
+    }
+}
+
+impl Upkeep {
+    /// What follows from the answer to a renewal for `ttl` that was sent after `sent`.
+    fn renewed(&self, lease: &LeaseState, ttl: Duration, sent: Instant, outcome: Result<Standing>) -> Next {
+        match outcome {
+            Ok(Standing::Ours) => {
+                lease.extend(sent, ttl);
+                count(&self.counters.renewals);
+                Next::At(sent + ttl / 3)
+            }
+            Ok(Standing::Lost(loss)) => {
+                lease.lose(loss);
+                Next::Done
+            }
+            Err(_) => {
+                count(&self.counters.errors);
+                Next::At(Instant::now() + retry_after(ttl))
+            }
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::mpsc;
-
-    use crate::key::LockName;
-    use crate::report::Mode;
-    use crate::store::Token;
-
-    #[test]
-    fn a_panic_in_a_renewal_ends_neither_its_leases_renewals_nor_those_of_others() {
-        let (said, renewed) = mpsc::channel();
-        let said = Mutex::new(said);
-        let mut panics = 3;
-        let panics = Mutex::new(move || {
-            panics -= 1;
-            panics >= 0
-        });
-        let thread = Renewer::new(Box::new(move |lease| {
-            let name = lease.name.to_string();
-            let panics = name == "bad" && panics.lock().unwrap_or_else(PoisonError::into_inner)();
-            assert!(!panics, "as the test wants it");
-            said.lock().unwrap().send(name).unwrap();
-            None
-        }));
-        let ttl = Duration::from_millis(100);
-        let leases = ["bad", "good"].map(|name| {
-            let name = LockName::new(name.as_bytes()).unwrap();
-            Arc::new(LeaseState::new(name, Token::random(), Mode::Exclusive, 1, ttl, None))
-        });
-        for lease in &leases {
-            thread.add(lease, Instant::now()).unwrap();
+/// What is to be sent for a job, and the turn to renew its lease; or what follows when it is not its time.
+fn begin(job: &Job, now: Instant) -> std::result::Result<(Chore<'_>, Option<MutexGuard<'_, ()>>), Next> {
+    let lease = match job {
+        Job::Renew(lease) => lease,
+        Job::Release(abandoned) => {
+            return Ok((Chore::Release { name: &abandoned.name, token: &abandoned.token }, None));
         }
-        let patience = Duration::from_secs(10);
-        assert_eq!(renewed.recv_timeout(patience).as_deref(), Ok("good"));
-        assert_eq!(renewed.recv_timeout(patience).as_deref(), Ok("bad"));
-        thread.stop(patience);
+    };
+    let turn = match lease.renewing.try_lock() {
+        Ok(turn) => turn,
+        Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
+        // Its holder is renewing it. The others do not wait for that; if it fails, there is time left.
+        Err(TryLockError::WouldBlock) => return Err(Next::At(now + retry_after(lease.ttl()))),
+    };
+    if lease.loss().is_some() || lease.renew_until.is_some_and(|end| end <= now) {
+        return Err(Next::Done);
     }
+    Ok((Chore::Renew { name: &lease.name, token: &lease.token, ttl: lease.ttl() }, Some(turn)))
 }

@@ -18,7 +18,8 @@ const SLICE: Duration = Duration::from_secs(1);
 /// the round trip.
 const CONFIRM_AFTER: Duration = Duration::from_millis(50);
 
-/// With less than this left of the short lease the waiter confirms itself, at once.
+/// With less than this left of the short lease the waiter confirms itself, at once. So it does when the background
+/// thread is behind, or its server in trouble.
 const CONFIRM_NOW: Duration = Duration::from_millis(500);
 
 /// After a wait whose connection broke: how long to hold off, at first and at most. It doubles with
@@ -78,12 +79,14 @@ impl Wait {
         Self { token, started: Instant::now(), place: 0, converts, blocker: None }
     }
 
-    /// Asks for the lock, and sleeps while somebody else has it, until it is ours or the time is up.
+    /// Asks for the lock, and sleeps while somebody else has it, until it is ours or the time is up. `is_prompt` says
+    /// whether the background can be expected to renew in time what is due then and has so much left.
     pub(super) fn turn(
         &mut self,
         store: &dyn Store,
         name: &LockName,
         how: &Acquire<'_>,
+        is_prompt: &dyn Fn(Instant, Duration) -> bool,
     ) -> Result<WaitOutcome> {
         let deadline = how.timeout.map(|timeout| Instant::now() + timeout);
         let mut claim = Claim {
@@ -151,8 +154,8 @@ impl Wait {
                     // than what was asked for is believed in: the confirmation sets that.
                     grant.lease = grant.lease.min(how.ttl);
                     let left = (sent + grant.lease).remaining();
-                    if how.auto_renew && left > CONFIRM_NOW {
-                        let due = Instant::now() + CONFIRM_AFTER;
+                    let due = Instant::now() + CONFIRM_AFTER;
+                    if how.auto_renew && left > CONFIRM_NOW && is_prompt(due, left) {
                         return Ok(WaitOutcome::Granted(Granted { grant, sent, due }));
                     }
                     hold_off = HOLD_OFF.0;

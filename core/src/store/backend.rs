@@ -87,6 +87,36 @@ pub enum Standing {
     Lost(Loss),
 }
 
+/// What is done for a lock in the background.
+#[derive(Clone, Copy, Debug)]
+pub enum Chore<'a> {
+    /// [`Store::renew`].
+    Renew {
+        /// The lock.
+        name: &'a LockName,
+        /// Its holder's.
+        token: &'a Token,
+        /// The lease, from now.
+        ttl: Duration,
+    },
+    /// [`Store::release`].
+    Release {
+        /// The lock.
+        name: &'a LockName,
+        /// Whose turn is over.
+        token: &'a Token,
+    },
+}
+
+impl<'a> Chore<'a> {
+    /// The lock that it is done for.
+    pub fn name(self) -> &'a LockName {
+        match self {
+            Self::Renew { name, .. } | Self::Release { name, .. } => name,
+        }
+    }
+}
+
 /// What came of [`Store::break_lock`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broken {
@@ -135,6 +165,9 @@ impl StoreStatus {
     }
 }
 
+/// A store has so many lanes at most ([`Store::lane_of`]): each may cost a process a thread.
+pub const LANES: usize = 64;
+
 /// A backend. All methods may be called from many threads at once. Where one says nothing of its errors: the server
 /// cannot be reached, or refuses.
 pub trait Store: Send + Sync {
@@ -159,9 +192,46 @@ pub trait Store: Send + Sync {
     /// queue. One round trip.
     fn release(&self, name: &LockName, token: &Token) -> Result<Standing>;
 
+    /// The same for a claim that has failed: not while others avoid the server because it could not be reached, so that
+    /// who has waited for a time-out does not wait for another.
+    fn give_up(&self, name: &LockName, token: &Token) -> Result<Standing> {
+        self.release(name, token)
+    }
+
     /// Sets the lease to `ttl` from now, if the lock is still held. One round trip, on a
     /// connection that no waiter can block.
     fn renew(&self, name: &LockName, token: &Token, ttl: Duration) -> Result<Standing>;
+
+    /// On which lane a lock is at present, from 0 to [`LANES`] less one. Chores of one lane may have to wait for each
+    /// other's server; those of different lanes do not. No I/O.
+    fn lane_of(&self, _: &LockName) -> usize {
+        0
+    }
+
+    /// How many chores are carried out in the time of one.
+    fn at_once(&self) -> usize {
+        1
+    }
+
+    /// Carries out chores of one lane, [`Store::at_once`] of them at most, also while others avoid the server because it
+    /// could not be reached. One round trip, where none of them needs more. `told` is called with the number of a chore
+    /// and what came of it, at most once for each. Of which nothing is told has to be done again, alone; one that is
+    /// alone is told of in any case.
+    fn tend(&self, chores: &[Chore<'_>], told: &mut dyn FnMut(usize, Result<Standing>)) {
+        for (number, chore) in chores.iter().enumerate() {
+            let outcome = match *chore {
+                Chore::Renew { name, token, ttl } => self.renew(name, token, ttl),
+                Chore::Release { name, token } => self.release(name, token),
+            };
+            told(number, outcome);
+        }
+    }
+
+    /// Whether something was asked for with this token and not answered, so that it may be carried out yet.
+    /// No I/O.
+    fn is_unsettled(&self, _: &Token) -> bool {
+        true
+    }
 
     /// Who holds and who waits; `None` when nobody holds it. One round trip.
     fn info(&self, name: &LockName) -> Result<Option<LockReport>>;

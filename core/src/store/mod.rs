@@ -20,7 +20,7 @@ use crate::dsn::Dsn;
 use crate::error::Result;
 use crate::settings::Config;
 
-pub use backend::{Attempt, Broken, Claim, Grant, IfBusy, Standing, Store, StoreStatus, Wake};
+pub use backend::{Attempt, Broken, Chore, Claim, Grant, IfBusy, LANES, Standing, Store, StoreStatus, Wake};
 pub use local::LocalStore;
 pub use quorum::QuorumStore;
 pub use redis::RedisStore;

@@ -64,6 +64,11 @@ impl Dialer {
         &self.server
     }
 
+    /// The longest wait for a connection.
+    pub(super) fn connect_timeout(&self) -> Duration {
+        self.connect_timeout
+    }
+
     /// Makes a connection, within the connect time-out, and says HELLO with credentials, database and a name: one round
     /// trip after the connection is made, and one more the first time that a server has no HELLO. A password that stands
     /// in a file is read now. The connection's commands have the command time-out.

@@ -2,10 +2,11 @@
 //!
 //! A connection is lent to one caller at a time and judged by what happened: any failure drops
 //! it. There is no ping; one that lay idle is looked at for a close by the peer, which costs no
-//! round trip. Short commands share `pool_size` connections at a time; a waiter, which may hold
-//! its connection for minutes, and a renewal, which must never queue behind anyone, are not
-//! counted. When a server says that it is not the primary, all connections are dropped that were made before: an
-//! address may lead to another one by now. After a failed connect everyone fails at once for `retry_after`: the circuit breaker.
+//! round trip. Short commands share `pool_size` connections at a time, and what holders say of their locks has as many
+//! for itself; a waiter, which may hold its connection for minutes, and the background threads, which must never queue
+//! behind anyone, are not counted. When a server says that it is not the primary, all connections are dropped that were
+//! made before: an address may lead to another one by now. After a failed connect everyone fails at once for
+//! `retry_after`: the circuit breaker. Who holds a lock cannot wait so long, and passes it now and then: [`Purpose`].
 
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
@@ -27,13 +28,38 @@ use crate::thread::lock;
 /// a command that was sent into a connection closed before has an unknown outcome for no reason.
 const CHECK_AFTER: Duration = Duration::from_millis(10);
 
+/// For so long at most holders, and those who find out which server is whose, avoid a server that could not be reached.
+const AVOIDED: Duration = Duration::from_secs(1);
+
+/// The same for the background threads, of which there is one a server (of a quorum: a few).
+const AVOIDED_BY_UPKEEP: Duration = Duration::from_millis(100);
+
 /// What a connection is wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// A short command of a caller: one of `pool_size`.
     Command,
-    /// A wait, or a renewal: not counted.
+    /// A caller releases or renews what it holds: one of `pool_size` others, so that nobody who wants a lock is in the
+    /// way of who gives it back. Passes the circuit breaker once a second, one caller at a time: of many that release
+    /// at once one waits for a server that does not answer.
+    Holder,
+    /// The background threads' renewals and releases: not counted. They pass the circuit breaker ten times a second.
+    Upkeep,
+    /// Which server keeps what: not counted, one a process at a time. Passes the circuit breaker once a second.
+    Inquiry,
+    /// A wait: not counted.
     Apart,
+}
+
+impl Purpose {
+    /// For how long a server is avoided that could not be reached.
+    fn avoids(self, retry_after: Duration) -> Duration {
+        match self {
+            Self::Command | Self::Apart => retry_after,
+            Self::Holder | Self::Inquiry => retry_after.min(AVOIDED),
+            Self::Upkeep => retry_after.min(AVOIDED_BY_UPKEEP),
+        }
+    }
 }
 
 /// Connections to one server.
@@ -44,7 +70,8 @@ pub struct Pool {
     command_timeout: Duration,
     retry_after: Duration,
     state: Mutex<Inventory>,
-    freed: Condvar,
+    command_freed: Condvar,
+    holder_freed: Condvar,
 }
 
 /// What there is, and what was.
@@ -56,13 +83,47 @@ struct Inventory {
     open: usize,
     /// How often a server was left because it is not the primary. What was lent before is not taken back.
     generation: u64,
-    commands: usize,
-    /// Callers that wait for one of those to end. Waking nobody would be a system call, too.
-    queued: usize,
+    commands: Lent,
+    holders: Lent,
     created: u64,
     discarded: u64,
     greeting: Greeting,
     broken_circuit: Option<(Instant, String)>,
+    /// A holder tries to connect although the circuit is broken.
+    trial: bool,
+}
+
+/// Connections of a kind that is counted.
+#[derive(Default)]
+struct Lent {
+    now: usize,
+    /// Callers that wait for one of those to end. Waking nobody would be a system call, too.
+    queued: usize,
+}
+
+impl Inventory {
+    fn lent(&mut self, purpose: Purpose) -> Option<&mut Lent> {
+        match purpose {
+            Purpose::Command => Some(&mut self.commands),
+            Purpose::Holder => Some(&mut self.holders),
+            Purpose::Upkeep | Purpose::Inquiry | Purpose::Apart => None,
+        }
+    }
+
+    /// Why this purpose does not try to connect, if so, and for how long it will not.
+    fn avoided(&self, purpose: Purpose, pool: &Pool) -> Option<(&str, Duration)> {
+        let (when, cause) = self.broken_circuit.as_ref()?;
+        let left = (*when + purpose.avoids(pool.retry_after)).remaining();
+        if left.is_zero() && purpose == Purpose::Holder && self.trial && self.is_broken(pool) {
+            return Some((cause, pool.dialer.connect_timeout()));
+        }
+        (!left.is_zero()).then_some((cause, left))
+    }
+
+    /// The circuit is broken, for those who do not pass it.
+    fn is_broken(&self, pool: &Pool) -> bool {
+        self.broken_circuit.as_ref().is_some_and(|(when, _)| !(*when + pool.retry_after).has_passed())
+    }
 }
 
 /// The numbers of a pool.
@@ -87,6 +148,8 @@ pub struct Loan<'a> {
     purpose: Purpose,
     /// The pool's, when the connection was taken or begun to be made.
     generation: u64,
+    /// It is the one holder that tries to connect.
+    trial: bool,
 }
 
 impl Pool {
@@ -103,7 +166,8 @@ impl Pool {
             command_timeout: config.command_timeout,
             retry_after: config.retry_after,
             state: Mutex::default(),
-            freed: Condvar::new(),
+            command_freed: Condvar::new(),
+            holder_freed: Condvar::new(),
         }
     }
 
@@ -130,29 +194,13 @@ impl Pool {
     /// Borrows a connection, making one where none is idle.
     ///
     /// # Errors
-    /// The server cannot be reached, could not be reached less than `retry_after` ago, or all
-    /// `pool_size` connections stayed in use for the whole command time-out.
+    /// The server cannot be reached, could not be reached less than `retry_after` ago (for some purposes, less than a
+    /// part of that), or all `pool_size` connections stayed in use for the whole command time-out.
     pub fn get(&self, purpose: Purpose) -> Result<Loan<'_>> {
-        let mut state = self.lock();
-        if purpose == Purpose::Command {
-            let deadline = Instant::now() + self.command_timeout;
-            while state.commands >= self.size {
-                let left = deadline.remaining();
-                if left.is_zero() {
-                    return Err(self.error(format!(
-                        "all {} connections of this process stayed in use for {:.3} s (cluster_lock.pool_size)",
-                        self.size,
-                        self.command_timeout.as_secs_f64()
-                    )));
-                }
-                state.queued += 1;
-                state = self.freed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
-                state.queued -= 1;
-            }
-            state.commands += 1;
-        }
+        let mut state = self.admit(purpose)?;
         // From here on dropping the loan undoes the count.
-        let mut loan = Loan { pool: self, connection: None, purpose, generation: state.generation };
+        let mut loan =
+            Loan { pool: self, connection: None, purpose, generation: state.generation, trial: false };
         while let Some(connection) = state.idle.pop_back() {
             if connection.idle_for() < CHECK_AFTER || connection.is_quiet() {
                 loan.connection = Some(connection);
@@ -161,20 +209,54 @@ impl Pool {
             state.open -= 1;
             state.discarded += 1;
         }
-        if let Some((when, cause)) = &state.broken_circuit {
-            let left = (*when + self.retry_after).remaining();
-            if !left.is_zero() {
-                let cause = format!(
-                    "{cause}; not tried again for another {:.1} s (cluster_lock.retry_after)",
-                    left.as_secs_f64()
-                );
-                drop(state);
-                return Err(self.error(cause));
-            }
+        if let Some((cause, left)) = state.avoided(purpose, self) {
+            let cause = format!(
+                "{cause}; not tried again for another {:.1} s (cluster_lock.retry_after)",
+                left.as_secs_f64()
+            );
+            drop(state);
+            return Err(self.error(cause));
         }
+        loan.trial = purpose == Purpose::Holder && state.is_broken(self);
+        state.trial |= loan.trial;
         drop(state);
         loan.connection = Some(self.connect()?);
         Ok(loan)
+    }
+
+    /// Waits until one more connection may be lent for this purpose, and counts it.
+    fn admit(&self, purpose: Purpose) -> Result<MutexGuard<'_, Inventory>> {
+        let mut state = self.lock();
+        let Some(freed) = self.freed(purpose) else { return Ok(state) };
+        let mut deadline = None;
+        while let Some(lent) = state.lent(purpose) {
+            if lent.now < self.size {
+                lent.now += 1;
+                break;
+            }
+            let left = deadline.get_or_insert_with(|| Instant::now() + self.command_timeout).remaining();
+            if left.is_zero() {
+                return Err(self.error(format!(
+                    "all {} connections of this process stayed in use for {:.3} s (cluster_lock.pool_size)",
+                    self.size,
+                    self.command_timeout.as_secs_f64()
+                )));
+            }
+            lent.queued += 1;
+            state = freed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            if let Some(lent) = state.lent(purpose) {
+                lent.queued -= 1;
+            }
+        }
+        Ok(state)
+    }
+
+    fn freed(&self, purpose: Purpose) -> Option<&Condvar> {
+        match purpose {
+            Purpose::Command => Some(&self.command_freed),
+            Purpose::Holder => Some(&self.holder_freed),
+            Purpose::Upkeep | Purpose::Inquiry | Purpose::Apart => None,
+        }
     }
 
     /// A connection that is there, or `None`; no round trip. One that owes answers comes first:
@@ -205,15 +287,15 @@ impl Pool {
             state.discarded += 1;
         };
         let generation = state.generation;
-        Some(Loan { pool: self, connection: Some(connection), purpose: Purpose::Apart, generation })
+        let purpose = Purpose::Apart;
+        Some(Loan { pool: self, connection: Some(connection), purpose, generation, trial: false })
     }
 
-    /// Why no connection is tried at present, if so: one has failed a short while ago.
-    pub fn shunned(&self) -> Option<Error> {
+    /// Why no connection is tried at present for this purpose, if so: one has failed a short while ago.
+    pub fn shunned(&self, purpose: Purpose) -> Option<Error> {
         let state = self.lock();
-        let (when, cause) = state.broken_circuit.as_ref()?;
-        let recent = !(*when + self.retry_after).has_passed();
-        recent.then(|| self.error(cause.clone()))
+        let (cause, _) = state.avoided(purpose, self)?;
+        Some(self.error(cause.to_owned()))
     }
 
     fn connect(&self) -> Result<Connection> {
@@ -350,10 +432,13 @@ impl Drop for Loan<'_> {
                 state.discarded += 1;
             }
         }
-        if self.purpose == Purpose::Command {
-            state.commands -= 1;
-            if state.queued > 0 {
-                self.pool.freed.notify_one();
+        if self.trial {
+            state.trial = false;
+        }
+        if let (Some(lent), Some(freed)) = (state.lent(self.purpose), self.pool.freed(self.purpose)) {
+            lent.now -= 1;
+            if lent.queued > 0 {
+                freed.notify_one();
             }
         }
     }
@@ -372,5 +457,80 @@ impl DerefMut for Loan<'_> {
     #[allow(clippy::expect_used)]
     fn deref_mut(&mut self) -> &mut Connection {
         self.connection.as_mut().expect("a loan holds a connection")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use crate::dsn::Dsn;
+
+    fn pool(port: u16, shape: impl FnOnce(&mut Config)) -> Pool {
+        let dsn = Dsn::parse(&format!("redis://127.0.0.1:{port}")).unwrap();
+        let Dsn::Redis(server) = dsn.clone() else { panic!("{dsn:?}") };
+        let mut config = Config::new(dsn);
+        shape(&mut config);
+        Pool::new(server, &config)
+    }
+
+    /// A server that greets whoever comes, and says no more.
+    fn greeter() -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            let mut guests = Vec::new();
+            while let Ok((mut guest, _)) = listener.accept() {
+                assert!(guest.read(&mut [0; 1024]).unwrap() > 0);
+                guest.write_all(b"*0\r\n").unwrap();
+                guests.push(guest);
+            }
+        });
+        port
+    }
+
+    #[test]
+    fn whoever_gives_back_does_not_queue_behind_those_who_ask() {
+        let pool = pool(greeter(), |config| {
+            config.pool_size = 1;
+            config.connect_timeout = Duration::from_secs(60);
+            config.command_timeout = Duration::from_millis(20);
+        });
+        let asks = pool.get(Purpose::Command).unwrap();
+        let full = |purpose| pool.get(purpose).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(full(Purpose::Command).contains("cluster_lock.pool_size"));
+        let gives_back = pool.get(Purpose::Holder).unwrap();
+        assert!(full(Purpose::Holder).contains("cluster_lock.pool_size"));
+        // What the background does is not counted at all.
+        let upkeep: Vec<_> = (0..3).map(|_| pool.get(Purpose::Upkeep).unwrap()).collect();
+        drop(gives_back);
+        drop(pool.get(Purpose::Holder).unwrap());
+        assert!(full(Purpose::Command).contains("cluster_lock.pool_size"));
+        drop((asks, upkeep));
+        drop(pool.get(Purpose::Command).unwrap());
+        assert!(pool.status().idle == 1 && pool.status().open == 1, "{:?}", pool.status());
+    }
+
+    #[test]
+    fn holders_pass_a_broken_circuit_each_kind_at_its_own_pace() {
+        let pool = pool(1, |config| config.retry_after = Duration::from_secs(3600));
+        let shunned = |purpose| pool.shunned(purpose).is_some();
+        let all = [Purpose::Command, Purpose::Apart, Purpose::Holder, Purpose::Inquiry, Purpose::Upkeep];
+        assert_eq!(all.map(shunned), [false; 5]);
+        let broken = |ago| pool.lock().broken_circuit = Some((Instant::now() - ago, "gone".into()));
+        // One that has just failed will have failed a moment ago in an hour, too, as far as this test is concerned.
+        pool.lock().broken_circuit = Some((Instant::now() + Duration::from_secs(3600), "gone".into()));
+        assert_eq!(all.map(shunned), [true; 5]);
+        broken(AVOIDED_BY_UPKEEP);
+        assert_eq!((shunned(Purpose::Command), shunned(Purpose::Upkeep)), (true, false));
+        broken(AVOIDED);
+        assert_eq!(all.map(shunned), [true, true, false, false, false]);
+        // One holder tries; the others do not wait for it, and the background does not wait for them.
+        pool.lock().trial = true;
+        assert_eq!(all.map(shunned), [true, true, true, false, false]);
+        broken(Duration::from_secs(3600));
+        assert_eq!(all.map(shunned), [false; 5]);
     }
 }

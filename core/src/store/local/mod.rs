@@ -116,6 +116,11 @@ impl Store for LocalStore {
         locked.step(name, |m, known| (m.renew(locked.now, token.as_bytes(), ttl, known), Effects::default()))
     }
 
+    /// A step is carried out before its caller goes on, or not at all.
+    fn is_unsettled(&self, _: &Token) -> bool {
+        false
+    }
+
     fn info(&self, name: &LockName) -> Result<Option<LockReport>> {
         let locked = self.lock()?;
         let record = locked.read(&locked.file(name))?;

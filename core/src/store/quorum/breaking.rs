@@ -11,6 +11,7 @@ use crate::report::{LockReport, Mode};
 use crate::store::Broken;
 use crate::store::redis::reply;
 use crate::store::redis::script::{self, BREAK, Call, Keys};
+use crate::wire::Purpose;
 
 /// Takes the lock from its holder if that is the one who was given this fencing token, or came before.
 ///
@@ -38,7 +39,7 @@ pub(super) fn break_holder(members: &Members, name: &LockName, meant: u64) -> Re
     for (fence, nodes) in by_fence {
         let round = script::with_break(Some(fence), |argv| {
             let call = Call::new(&BREAK, &keys, argv);
-            ask(&nodes, &call, Kind::Parting, members.limit, |round| round.pending() == 0)
+            ask(&nodes, &call, Kind::Parting(Purpose::Apart), members.limit, |round| round.pending() == 0)
         });
         if round.values().count() < nodes.len() {
             trouble = Some(members.no_majority(&round));

@@ -35,7 +35,7 @@ use redis::Value;
 use super::redis::reply;
 use super::redis::script::{self, ACQUIRE, BREAK, Call, Keys, RELEASE, RENEW};
 use super::redis::survey::survey;
-use super::{Attempt, Broken, Claim, Grant, IfBusy, Standing, Store, StoreStatus, Token, Wake};
+use super::{Attempt, Broken, Chore, Claim, Grant, IfBusy, Standing, Store, StoreStatus, Token, Wake};
 use crate::clock::millis;
 use crate::dsn::Server;
 use crate::error::Result;
@@ -43,11 +43,15 @@ use crate::key::LockName;
 use crate::report::{LockReport, Mode, ServerReport};
 use crate::settings::Config;
 use crate::thread::lock;
+use crate::wire::Purpose;
 use breaking::break_holder;
 use members::Members;
 use round::{Kind, Node, Round, ask};
 use verdict::{part_with, standings, verdict};
 use votes::{Votes, confirm};
+
+/// So many rounds of the background are under way at a time.
+const ROUNDS: usize = 8;
 
 /// See [`Store`].
 pub struct QuorumStore {
@@ -119,8 +123,36 @@ impl QuorumStore {
             // It was released meanwhile.
             let argv: [&[u8]; 1] = [token.as_bytes()];
             let call = Call::new(&RELEASE, &keys, &argv);
-            ask(&strangers, &call, Kind::Parting, self.members.limit, |_| true);
+            ask(&strangers, &call, Kind::Parting(Purpose::Upkeep), self.members.limit, |_| true);
         }
+    }
+
+    fn release_for(&self, purpose: Purpose, name: &LockName, token: &Token) -> Result<Standing> {
+        self.claims().remove(token);
+        let round = part_with(&self.members, name, token, purpose);
+        verdict(&self.members, &round, true)
+    }
+
+    fn renew_for(&self, purpose: Purpose, name: &LockName, token: &Token, ttl: Duration) -> Result<Standing> {
+        let text = millis(ttl).to_string();
+        let majority = self.members.majority();
+        let round = self.members.run(
+            &RENEW,
+            name,
+            &[token.as_bytes(), text.as_bytes()],
+            Kind::Renewal(purpose),
+            |round| {
+                let ours = standings(round).filter(|(standing, _)| *standing == Standing::Ours).count();
+                ours >= majority || ours + round.pending() < majority
+            },
+        );
+        let standing = verdict(&self.members, &round, false)?;
+        match standing {
+            Standing::Ours => self.heal(name, token, ttl, &round),
+            // Nobody has to release it.
+            Standing::Lost(_) => drop(self.claims().remove(token)),
+        }
+        Ok(standing)
     }
 }
 
@@ -140,7 +172,7 @@ impl Store for QuorumStore {
         }
         if if_busy == IfBusy::GiveUp && votes.busy.len() < self.members.nodes.len() {
             // Some have granted it, or may do so when they get to it.
-            part_with(&self.members, claim.name, claim.token);
+            part_with(&self.members, claim.name, claim.token, Purpose::Apart);
         }
         let blocked_for = votes.blocked_for(&self.members);
         if if_busy != IfBusy::GiveUp {
@@ -199,26 +231,31 @@ impl Store for QuorumStore {
     }
 
     fn release(&self, name: &LockName, token: &Token) -> Result<Standing> {
-        self.claims().remove(token);
-        let round = part_with(&self.members, name, token);
-        verdict(&self.members, &round, true)
+        self.release_for(Purpose::Holder, name, token)
+    }
+
+    fn give_up(&self, name: &LockName, token: &Token) -> Result<Standing> {
+        self.release_for(Purpose::Apart, name, token)
     }
 
     fn renew(&self, name: &LockName, token: &Token, ttl: Duration) -> Result<Standing> {
-        let text = millis(ttl).to_string();
-        let majority = self.members.majority();
-        let round =
-            self.members.run(&RENEW, name, &[token.as_bytes(), text.as_bytes()], Kind::Renewal, |round| {
-                let ours = standings(round).filter(|(standing, _)| *standing == Standing::Ours).count();
-                ours >= majority || ours + round.pending() < majority
-            });
-        let standing = verdict(&self.members, &round, false)?;
-        match standing {
-            Standing::Ours => self.heal(name, token, ttl, &round),
-            // Nobody has to release it.
-            Standing::Lost(_) => drop(self.claims().remove(token)),
+        self.renew_for(Purpose::Holder, name, token, ttl)
+    }
+
+    fn tend(&self, chores: &[Chore<'_>], told: &mut dyn FnMut(usize, Result<Standing>)) {
+        for (number, chore) in chores.iter().enumerate() {
+            let outcome = match *chore {
+                Chore::Renew { name, token, ttl } => self.renew_for(Purpose::Upkeep, name, token, ttl),
+                Chore::Release { name, token } => self.release_for(Purpose::Upkeep, name, token),
+            };
+            told(number, outcome);
         }
-        Ok(standing)
+    }
+
+    /// A round is as quick as the servers are near, and those of different lanes go on beside each other.
+    fn lane_of(&self, name: &LockName) -> usize {
+        let sum = name.as_bytes().iter().fold(0_usize, |sum, byte| sum.wrapping_mul(31) + usize::from(*byte));
+        sum % ROUNDS
     }
 
     fn info(&self, name: &LockName) -> Result<Option<LockReport>> {
@@ -247,8 +284,9 @@ impl Store for QuorumStore {
             return break_holder(&self.members, name, meant);
         }
         let majority = self.members.majority();
-        let round =
-            self.members.run(&BREAK, name, &[], Kind::Parting, |round| round.values().count() >= majority);
+        let round = self.members.run(&BREAK, name, &[], Kind::Parting(Purpose::Apart), |round| {
+            round.values().count() >= majority
+        });
         if round.values().count() < majority {
             return Err(self.members.no_majority(&round));
         }

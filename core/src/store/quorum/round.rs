@@ -27,6 +27,9 @@ use crate::wire::{Loan, Pool, Purpose};
 /// process's first lock is not held by the barest majority.
 const TO_JOIN: Duration = Duration::from_millis(20);
 
+/// A renewal that has a majority does not wait for a connection that has been being made for longer than this.
+const AWAY: Duration = Duration::from_millis(100);
+
 /// How long the others' mail is waited for when there is enough: what all holders release at once
 /// arrives almost at once, and a connection that still waits for mail is lost.
 const MAIL_TOGETHER: Duration = Duration::from_millis(10);
@@ -73,7 +76,7 @@ impl Node {
     }
 
     /// Has a connection made, and `watcher` told of the end of that, good or bad.
-    fn connect(&self, watcher: &Arc<OwnedFd>) {
+    fn connect(&self, purpose: Purpose, watcher: &Arc<OwnedFd>) {
         let mut maker = lock(&self.maker);
         maker.watchers.push(Arc::clone(watcher));
         if maker.running.is_some() {
@@ -85,7 +88,7 @@ impl Node {
         // When there can be no thread, dropping `made` says that it is over.
         let _ = thread::spawn("cluster_lock", move || {
             // What went wrong the pool knows.
-            if let Ok(mut loan) = pool.get(Purpose::Apart) {
+            if let Ok(mut loan) = pool.get(purpose) {
                 for command in std::mem::take(&mut lock(&made.0).last_words) {
                     let words: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
                     if loan.post(&words).is_err() {
@@ -125,13 +128,23 @@ impl Node {
 pub(super) enum Kind<'a> {
     /// A step on a lock.
     Step,
-    /// A step on a lock, where it is good to know what all of them say.
-    Renewal,
+    /// A step on a lock, where it is good to know what all of them say, for a holder or the background.
+    Renewal(Purpose),
     /// The last word on it: it goes to all servers that can be reached, if need be later, and those
     /// that have been silent for long are not waited for.
-    Parting,
+    Parting(Purpose),
     /// A wait for mail, which ends when this is true after a signal.
     Sleep(&'a dyn Fn() -> bool),
+}
+
+impl Kind<'_> {
+    /// What a connection that has yet to be made is wanted for.
+    fn purpose(self) -> Purpose {
+        match self {
+            Kind::Step | Kind::Sleep(_) => Purpose::Apart,
+            Kind::Renewal(purpose) | Kind::Parting(purpose) => purpose,
+        }
+    }
 }
 
 /// What one server said.
@@ -228,12 +241,13 @@ pub(super) fn ask(
                 Some(left) => alarm = deadline.min(Instant::now() + left),
                 None => break,
             },
-            Kind::Parting if table.is_known(sufficed) => break,
-            Kind::Renewal if first => {
-                deadline = deadline.min(Instant::now() + TO_JOIN);
+            Kind::Parting(_) if table.is_known(sufficed) => break,
+            Kind::Renewal(_) if first => {
+                let left = if table.may_join() { TO_JOIN } else { Duration::ZERO };
+                deadline = deadline.min(Instant::now() + left);
                 alarm = deadline;
             }
-            Kind::Step | Kind::Renewal | Kind::Parting => {}
+            Kind::Step | Kind::Renewal(_) | Kind::Parting(_) => {}
             Kind::Sleep(_) => {
                 if first {
                     deadline = deadline.min(Instant::now() + MAIL_TOGETHER);
@@ -287,12 +301,12 @@ impl<'a> Table<'a> {
                     self.broken(i, fault);
                 }
             }
-        } else if let Some(error) = node.pool.shunned() {
+        } else if let Some(error) = node.pool.shunned(self.kind.purpose()) {
             self.answer(i, Err(error));
         } else {
             match self.bell() {
                 Ok(made) => {
-                    node.connect(&made);
+                    node.connect(self.kind.purpose(), &made);
                     self.seat(i, Seat::Connecting);
                 }
                 Err(e) => self.answer(i, Err(node.pool.explain(Fault::Broken(e.to_string())))),
@@ -413,6 +427,16 @@ impl<'a> Table<'a> {
         self.seats.iter().all(|seat| matches!(seat, Seat::Done))
     }
 
+    /// Who has not answered may do so in a moment. One that has been connecting for long is away, and many renewals would
+    /// wait for it, one after the other.
+    fn may_join(&self) -> bool {
+        self.seats.iter().zip(self.nodes).any(|(seat, node)| match seat {
+            Seat::Asked { .. } => true,
+            Seat::Connecting => node.connecting_for() < AWAY,
+            Seat::Done => false,
+        })
+    }
+
     /// How much longer to wait for connections that have just begun to be made.
     fn joining(&self) -> Option<Duration> {
         let seats = self.seats.iter().zip(self.nodes).filter(|(seat, _)| matches!(seat, Seat::Connecting));
@@ -441,7 +465,7 @@ impl<'a> Table<'a> {
         for (seat, node) in self.seats.iter_mut().zip(self.nodes) {
             match (seat, self.kind) {
                 (Seat::Asked { loan, .. }, Kind::Sleep(_)) => loan.poison(),
-                (Seat::Connecting, Kind::Parting) => {
+                (Seat::Connecting, Kind::Parting(_)) => {
                     let mut call = self.call.clone();
                     call.spell_out();
                     node.say_later(&call);

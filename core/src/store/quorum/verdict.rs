@@ -7,6 +7,7 @@ use crate::key::LockName;
 use crate::store::redis::reply;
 use crate::store::redis::script::RELEASE;
 use crate::store::{Standing, Token};
+use crate::wire::Purpose;
 
 /// What the servers say of a token, and whether they were asked twice.
 pub(super) fn standings(round: &Round) -> impl Iterator<Item = (Standing, bool)> {
@@ -42,10 +43,10 @@ pub(super) fn verdict(members: &Members, round: &Round, released: bool) -> Resul
     }
 }
 
-/// Takes a claim out of all servers, as far as they can be reached.
-pub(super) fn part_with(members: &Members, name: &LockName, token: &Token) -> Round {
+/// Takes a claim out of all servers, as far as they can be reached, for that purpose.
+pub(super) fn part_with(members: &Members, name: &LockName, token: &Token, purpose: Purpose) -> Round {
     let majority = members.majority();
-    members.run(&RELEASE, name, &[token.as_bytes()], Kind::Parting, |round| {
+    members.run(&RELEASE, name, &[token.as_bytes()], Kind::Parting(purpose), |round| {
         standings(round).filter(|(standing, _)| *standing == Standing::Ours).count() >= majority
     })
 }

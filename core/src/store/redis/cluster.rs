@@ -13,7 +13,7 @@ use super::route::{Next, Route, Servers};
 use crate::dsn::{Address, Cluster};
 use crate::error::{Error, Result};
 use crate::settings::Config;
-use crate::store::StoreStatus;
+use crate::store::{LANES, StoreStatus};
 use crate::thread::lock;
 use crate::wire::Fault;
 use crate::wire::{Pool, Purpose};
@@ -129,7 +129,7 @@ impl ClusterRoute {
     /// The map as one server sees it.
     fn map_of(&self, pool: &Arc<Pool>) -> Result<Map> {
         let answer =
-            pool.get(Purpose::Apart)?.call(&[b"CLUSTER", b"SLOTS"]).map_err(|fault| pool.explain(fault))?;
+            pool.get(Purpose::Inquiry)?.call(&[b"CLUSTER", b"SLOTS"]).map_err(|fault| pool.explain(fault))?;
         let map = self.read(&answer, pool.address());
         map.ok_or_else(|| pool.nonsense("CLUSTER SLOTS", &answer))
     }
@@ -192,6 +192,14 @@ impl Route for ClusterRoute {
             server: self.label.clone(),
             cause: format!("no server of the cluster serves hash slot {slot}"),
         })
+    }
+
+    /// A lane a server, in a cluster of up to 63. Those whose server is not known have one to themselves: to find out may
+    /// take long.
+    fn lane_of(&self, key: &[u8]) -> usize {
+        let owner = self.map().owner(slot_of(key));
+        let number = owner.and_then(|owner| self.servers.number_of(&owner));
+        number.map_or(0, |number| 1 + number % (LANES - 1))
     }
 
     fn servers(&self) -> Result<Vec<Arc<Pool>>> {

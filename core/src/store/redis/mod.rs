@@ -4,8 +4,11 @@
 //! * [`reply`]: what they return.
 //! * [`route`]: on which server a lock lives; with [`sentinel`]s on the one that they name, in a
 //!   [`cluster`] on the one that has its hash slot.
+//! * `batch`: chores of the background, many in one round trip.
+//! * `unanswered`: what may have been carried out, or be carried out yet.
 //! * `replicas`: who must have what is granted; [`survey`]: what a server says of itself.
 
+mod batch;
 mod cluster;
 mod inquiry;
 mod replicas;
@@ -16,15 +19,17 @@ mod sabotage;
 pub(crate) mod script;
 mod sentinel;
 pub(crate) mod survey;
+mod unanswered;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::Value;
 
 use super::first::First;
-use super::{Attempt, Broken, Claim, IfBusy, Standing, Store, StoreStatus, Token, Wake, trial_name, try_out};
+use super::{
+    Attempt, Broken, Chore, Claim, IfBusy, Standing, Store, StoreStatus, Token, Wake, trial_name, try_out,
+};
 use crate::clock::{Instant, millis};
 use crate::dsn::{Cluster, Sentinel, Server};
 use crate::error::{Error, Loss, Result};
@@ -33,7 +38,6 @@ use crate::poll::Readiness;
 use crate::report::{LockReport, ServerReport};
 use crate::settings::Config;
 use crate::text;
-use crate::thread::lock;
 use crate::wire::Fault;
 use crate::wire::{Pool, Purpose};
 use cluster::ClusterRoute;
@@ -42,6 +46,7 @@ use reply::NotALock;
 use route::{Next, One, Route};
 use script::{ACQUIRE, BREAK, Call, INSPECT, Keys, RELEASE, RENEW, Script};
 use sentinel::SentinelRoute;
+use unanswered::{Sent, Unanswered};
 
 /// How often a command is sent whose connection breaks, if all of that takes no longer than
 /// [`AT_ONCE`]; twice in any case.
@@ -49,6 +54,9 @@ const TRIES: u32 = 4;
 
 /// See [`TRIES`].
 const AT_ONCE: Duration = Duration::from_millis(200);
+
+/// Chores that are sent in one round trip: 16 KiB if their names are short, and a few milliseconds of the server's time.
+const CHORES_AT_ONCE: usize = 64;
 
 /// Keys asked for in one step of a `SCAN`, and locks inspected in one round trip.
 const SCAN_COUNT: usize = 1000;
@@ -62,13 +70,8 @@ pub struct RedisStore {
     prefix: String,
     /// Who must have what is granted.
     replicas: Option<Replicas>,
-    /// Releases that were sent and not answered, by token, and where the first one was sent: it may have
-    /// been carried out.
-    unanswered: Mutex<HashMap<Vec<u8>, Arc<Pool>>>,
+    unanswered: Unanswered,
 }
-
-/// So many unanswered releases are remembered, and then none: nobody asks again after so many.
-const UNANSWERED: usize = 1000;
 
 /// What a script returned, and where.
 struct Ran {
@@ -115,7 +118,7 @@ impl RedisStore {
     }
 
     pub(crate) fn on(route: Box<dyn Route>, prefix: &str) -> Self {
-        Self { route, prefix: prefix.to_owned(), replicas: None, unanswered: Mutex::default() }
+        Self { route, prefix: prefix.to_owned(), replicas: None, unanswered: Unanswered::default() }
     }
 
     fn keys(&self, name: &LockName) -> Keys {
@@ -158,10 +161,8 @@ impl RedisStore {
                     return Ok(Ran { value, pool, again, short });
                 }
                 Ok(Err(fault)) => {
-                    if let (Fault::Broken(_), Some(token)) = (&fault, argv.first())
-                        && std::ptr::eq(script, &raw const *RELEASE)
-                    {
-                        self.left_unanswered(token, &pool);
+                    if let (Fault::Broken(_), Some(token)) = (&fault, argv.first()) {
+                        self.left_unanswered(script, token, &pool);
                     }
                     fault
                 }
@@ -202,16 +203,42 @@ impl RedisStore {
         }
     }
 
-    fn unanswered(&self) -> MutexGuard<'_, HashMap<Vec<u8>, Arc<Pool>>> {
-        lock(&self.unanswered)
+    /// Remembers that a script was sent and not answered, if it matters when the token is presented again.
+    fn left_unanswered(&self, script: &Script, token: &[u8], pool: &Arc<Pool>) {
+        if std::ptr::eq(script, &raw const *RELEASE) {
+            self.unanswered.remember(token, Sent::Release(Arc::clone(pool)));
+        } else if std::ptr::eq(script, &raw const *ACQUIRE) {
+            self.unanswered.remember(token, Sent::Acquire);
+        }
     }
 
-    fn left_unanswered(&self, token: &[u8], pool: &Arc<Pool>) {
-        let mut unanswered = self.unanswered();
-        if unanswered.len() >= UNANSWERED {
-            unanswered.clear();
+    /// What the answer to a release says, now that there is one.
+    fn settled(&self, token: &Token, answer: &Value, pool: &Arc<Pool>) -> Result<Standing> {
+        let before = self.unanswered.settle(token);
+        match Self::standing("release", answer, pool)? {
+            // The first try, whose reply was lost, released it, and others have come and gone since.
+            // (Or the server lost its data in the same moment; nobody can tell.) Another server that
+            // has let others in has perhaps never known us.
+            Standing::Lost(Loss::Superseded) if matches!(&before, Some(Sent::Release(first)) if Arc::ptr_eq(first, pool)) => {
+                Ok(Standing::Ours)
+            }
+            standing => Ok(standing),
         }
-        unanswered.entry(token.to_vec()).or_insert_with(|| Arc::clone(pool));
+    }
+
+    fn release_for(&self, purpose: Purpose, name: &LockName, token: &Token) -> Result<Standing> {
+        let ran = self.run(purpose, &RELEASE, name, &[token.as_bytes()])?;
+        self.settled(token, &ran.value, &ran.pool)
+    }
+
+    fn renew_for(&self, purpose: Purpose, name: &LockName, token: &Token, ttl: Duration) -> Result<Standing> {
+        let ttl = millis(ttl).to_string();
+        let argv = [token.as_bytes(), ttl.as_bytes()];
+        let ran = self.run_for(self.replicas.as_ref(), purpose, &RENEW, name, &argv)?;
+        match (Self::standing("renew", &ran.value, &ran.pool)?, ran.short) {
+            (Standing::Ours, Some(short)) => Err(self.unacknowledged(name, &ran.pool, short)),
+            (standing, _) => Ok(standing),
+        }
     }
 
     /// What was granted does not count, because too few replicas have it. Perhaps that is so because
@@ -239,8 +266,8 @@ impl RedisStore {
         }
     }
 
-    fn standing(what: &str, ran: &Ran) -> Result<Standing> {
-        reply::standing(&ran.value).ok_or_else(|| ran.pool.nonsense(what, &ran.value))
+    fn standing(what: &str, answer: &Value, pool: &Pool) -> Result<Standing> {
+        reply::standing(answer).ok_or_else(|| pool.nonsense(what, answer))
     }
 
     /// Sleeps on the mailbox of a claim, for at most `slice`. The inner error is what the server refused, and which.
@@ -395,10 +422,15 @@ impl Store for RedisStore {
         match (reply::attempt(&ran.value, claim.ttl), ran.short) {
             (Some(Attempt::Held(_)), Some(short)) => {
                 // Whoever is next tries it, too. Else the lock would be held by nobody until then.
-                let _ = self.release(claim.name, claim.token);
+                let _ = self.give_up(claim.name, claim.token);
                 Err(self.unacknowledged(claim.name, &ran.pool, short))
             }
-            (Some(attempt), _) => Ok(attempt),
+            (Some(attempt), _) => {
+                if ran.again {
+                    self.unanswered.settle(claim.token);
+                }
+                Ok(attempt)
+            }
             (None, _) => Err(ran.pool.nonsense("acquire", &ran.value)),
         }
     }
@@ -425,27 +457,31 @@ impl Store for RedisStore {
     }
 
     fn release(&self, name: &LockName, token: &Token) -> Result<Standing> {
-        let ran = self.run(Purpose::Command, &RELEASE, name, &[token.as_bytes()])?;
-        let before = self.unanswered().remove(token.as_bytes());
-        match Self::standing("release", &ran)? {
-            // The first try, whose reply was lost, released it, and others have come and gone since.
-            // (Or the server lost its data in the same moment; nobody can tell.) Another server that
-            // has let others in has perhaps never known us.
-            Standing::Lost(Loss::Superseded) if before.is_some_and(|pool| Arc::ptr_eq(&pool, &ran.pool)) => {
-                Ok(Standing::Ours)
-            }
-            standing => Ok(standing),
-        }
+        self.release_for(Purpose::Holder, name, token)
+    }
+
+    fn give_up(&self, name: &LockName, token: &Token) -> Result<Standing> {
+        self.release_for(Purpose::Command, name, token)
     }
 
     fn renew(&self, name: &LockName, token: &Token, ttl: Duration) -> Result<Standing> {
-        let ttl = millis(ttl).to_string();
-        let argv = [token.as_bytes(), ttl.as_bytes()];
-        let ran = self.run_for(self.replicas.as_ref(), Purpose::Apart, &RENEW, name, &argv)?;
-        match (Self::standing("renew", &ran)?, ran.short) {
-            (Standing::Ours, Some(short)) => Err(self.unacknowledged(name, &ran.pool, short)),
-            (standing, _) => Ok(standing),
-        }
+        self.renew_for(Purpose::Holder, name, token, ttl)
+    }
+
+    fn lane_of(&self, name: &LockName) -> usize {
+        if self.route.moves_slots() { self.route.lane_of(self.keys(name).lock.as_bytes()) } else { 0 }
+    }
+
+    fn at_once(&self) -> usize {
+        CHORES_AT_ONCE
+    }
+
+    fn tend(&self, chores: &[Chore<'_>], told: &mut dyn FnMut(usize, Result<Standing>)) {
+        self.tend_many(chores, told);
+    }
+
+    fn is_unsettled(&self, token: &Token) -> bool {
+        self.unanswered.contains(token)
     }
 
     fn info(&self, name: &LockName) -> Result<Option<LockReport>> {

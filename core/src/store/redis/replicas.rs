@@ -38,11 +38,16 @@ impl Replicas {
         }
     }
 
-    fn batch(&self, call: &Call, connection: &mut Connection) -> Result<(Value, i64), Fault> {
+    /// The command that waits for them, and tells how many have what was sent before it.
+    pub(crate) fn question(&self) -> [&[u8]; 3] {
         let [number, limit] = &self.words;
+        [b"WAIT", number.as_bytes(), limit.as_bytes()]
+    }
+
+    fn batch(&self, call: &Call, connection: &mut Connection) -> Result<(Value, i64), Fault> {
         connection.begin();
         connection.add(call.words());
-        connection.add(&[b"WAIT", number.as_bytes(), limit.as_bytes()]);
+        connection.add(&self.question());
         connection.send()?;
         let value = match connection.receive() {
             Err(broken @ Fault::Broken(_)) => return Err(broken),

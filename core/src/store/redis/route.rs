@@ -28,6 +28,12 @@ pub(crate) trait Route: Send + Sync {
     /// None is known, and nobody could be asked.
     fn server_of(&self, key: &[u8]) -> Result<Arc<Pool>>;
 
+    /// A number of the server that keeps a key, as far as is known: [`Store::lane_of`](crate::store::Store::lane_of).
+    /// No I/O.
+    fn lane_of(&self, _: &[u8]) -> usize {
+        0
+    }
+
     /// All servers that keep locks.
     ///
     /// # Errors
@@ -150,6 +156,11 @@ impl Servers {
         let pool = Arc::new(Pool::new(self.like.at(address.clone()), &self.config));
         pools.push(Arc::clone(&pool));
         pool
+    }
+
+    /// Its number, in the order in which they have turned up.
+    pub(crate) fn number_of(&self, pool: &Arc<Pool>) -> Option<usize> {
+        self.pools().iter().position(|other| Arc::ptr_eq(other, pool))
     }
 
     /// All that have turned up so far.

@@ -179,13 +179,13 @@ impl SentinelRoute {
         let news = match news {
             Some(news) if news.is_quiet() => news,
             _ => {
-                let mut news = sentinel.get(Purpose::Apart)?.keep();
+                let mut news = sentinel.get(Purpose::Inquiry)?.keep();
                 news.call(&[b"SUBSCRIBE", b"+switch-master"]).map_err(explain)?;
                 news
             }
         };
         let question: [&[u8]; 3] = [b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", self.master.as_bytes()];
-        let answer = sentinel.get(Purpose::Apart)?.keep().call(&question).map_err(explain)?;
+        let answer = sentinel.get(Purpose::Inquiry)?.keep().call(&question).map_err(explain)?;
         let address = match &answer {
             Value::Nil => {
                 return Err(Error::Server {
@@ -215,7 +215,7 @@ impl SentinelRoute {
 /// connection, which stays in the pool.
 fn is_primary(pool: &Pool) -> Result<()> {
     pool.clear();
-    match pool.get(Purpose::Apart) {
+    match pool.get(Purpose::Inquiry) {
         Ok(_) if pool.status().greeting.is_primary() => Ok(()),
         Ok(_) => Err(failing_over(pool, "it says that it is a replica")),
         Err(Error::Connection { cause, .. }) => Err(failing_over(pool, &cause)),
