@@ -34,8 +34,8 @@ pub struct Greeting {
     pub role: Option<String>,
 }
 
-/// The longest reply, in bytes: tens of thousands of waiters. What a server sends beyond that is a
-/// mistake, or an attack on this process's memory.
+/// The longest reply, in bytes: more than all holders and waiters that a report tells of. What a server
+/// sends beyond that is a mistake, or an attack on this process's memory.
 const MAX_REPLY: u64 = 16 << 20;
 
 /// A connection that has been authenticated.

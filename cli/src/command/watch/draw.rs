@@ -164,3 +164,42 @@ fn question(frame: &mut Frame<'_>, text: &str) {
         place,
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    use cluster_lock_core::{Holder, Identity, Mode, Waiter};
+
+    #[test]
+    fn whom_there_is_no_room_for_is_counted() {
+        let holder = Holder {
+            identity: Identity::default(),
+            since: 1.0,
+            fence: 1,
+            lease_left: Duration::from_secs(1),
+        };
+        let waiter = Waiter { identity: Identity::default(), since: 2.0, mode: Mode::Exclusive };
+        let mut lock = LockReport {
+            name: LockName::new(b"job").unwrap(),
+            mode: Mode::Exclusive,
+            fence: 1,
+            ttl: Duration::from_secs(1),
+            since: 1.0,
+            holders: vec![holder],
+            waiters: vec![waiter; 9],
+            more_holders: 0,
+            more_waiters: 0,
+        };
+        let told = |lock: &LockReport, room| {
+            let lines = about(lock, 3.0, room);
+            (lines.len(), lines.last().unwrap().to_string())
+        };
+        assert_eq!(told(&lock, 10), (11, "waits  an unknown node pid 0 - for 1.0 s (EX)".into()));
+        assert_eq!(told(&lock, 5), (6, "and 6 more: 1 in all hold it, 9 wait".into()));
+        assert_eq!(told(&lock, 0), (2, "and 10 more: 1 in all hold it, 9 wait".into()));
+        lock.more_waiters = 70_000;
+        assert_eq!(told(&lock, 99), (12, "and 70000 more: 1 in all hold it, 70009 wait".into()));
+    }
+}
