@@ -116,9 +116,9 @@ fn table(locks: &[LockReport], now: f64) -> Table {
         }
         if lock.more_holders > 0 {
             let [name, mode] = [lock.name.to_string(), mode(lock.mode).into()].map(plain);
-            let more = plain(format!("+{} more", lock.more_holders));
+            let others = plain(format!("+{} more", lock.more_holders));
             let none = || plain(String::new());
-            table.row([name, mode, more, none(), none(), none(), none(), none(), none(), waiting]);
+            table.row([name, mode, others, none(), none(), none(), none(), none(), none(), waiting]);
         }
     }
     table
