@@ -65,7 +65,7 @@ impl Engine {
     }
 
     /// Who holds and who waits, of very many the first thousand; `None` when nobody holds it. One round trip, in which the
-    /// server stands still for 2 ms at most.
+    /// server stands still for about 2 ms at most.
     ///
     /// # Errors
     /// The server cannot be reached or refuses.
