@@ -1,4 +1,4 @@
-//! The locks that are held on one server, found among all keys of its database.
+//! Reports: of one lock, and of those that are held on a server, found among all keys of its database.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,13 +6,12 @@ use std::time::Duration;
 use redis::Value;
 
 use super::RedisStore;
-use super::reply;
+use super::reply::{self, NotALock};
 use super::script::{Call, INSPECT};
 use crate::clock::Instant;
 use crate::error::Result;
 use crate::key::{LockName, encode_into};
 use crate::report::{LockReport, TOLD_OF_EACH};
-use crate::store::Store;
 use crate::store::first::First;
 use crate::wire::{Fault, Loan, Pool, Purpose};
 
@@ -86,7 +85,7 @@ impl Stride {
 const START: &[u8] = b"0";
 
 impl RedisStore {
-    /// Shows the held locks on one server to `first`; [`Store::list`]. All keys of the database are gone
+    /// Shows the held locks on one server to `first`. All keys of the database are gone
     /// through, because they come in no order.
     pub(super) fn list_of(&self, pool: &Arc<Pool>, prefix: &[u8], first: &mut First) -> Result<()> {
         let start = format!("{}{{", self.prefix);
@@ -122,7 +121,7 @@ impl RedisStore {
             }
             asked |= !names.is_empty();
             for names in names.chunks(AT_ONCE) {
-                self.inspect(pool, names)?.into_iter().for_each(|report| first.add(report));
+                self.inspect_all(pool, names)?.into_iter().for_each(|report| first.add(report));
             }
             if next == START {
                 return Ok(());
@@ -131,8 +130,17 @@ impl RedisStore {
         }
     }
 
+    /// A report that tells of so many holders and waiters at most.
+    pub(super) fn inspect(&self, name: &LockName, most: usize) -> Result<Option<LockReport>> {
+        let ran = self.run(Purpose::Command, &INSPECT, name, &[most.to_string().as_bytes()])?;
+        reply::report(name, &ran.value).map_err(|NotALock| {
+            let fault = Fault::Refused("NOTALOCK".into(), "the record of this lock cannot be read".into());
+            self.explain(&ran.pool, fault, &self.keys(name))
+        })
+    }
+
     /// Inspects many locks of one server in one round trip.
-    fn inspect(&self, pool: &Pool, names: &[LockName]) -> Result<Vec<LockReport>> {
+    fn inspect_all(&self, pool: &Pool, names: &[LockName]) -> Result<Vec<LockReport>> {
         let mut connection = pool.get(Purpose::Command)?;
         let explain = |fault| pool.explain(fault);
         let most = TOLD_OF_EACH.to_string();
@@ -162,7 +170,7 @@ impl RedisStore {
             match Call::new(&INSPECT, &self.keys(name), &argv).run(&mut connection) {
                 Ok(value) => reports.extend(reply::report(name, &value).ok().flatten()),
                 Err(fault) if fault.is_foreign_key() => {}
-                Err(_) => reports.extend(self.info(name)?),
+                Err(_) => reports.extend(self.inspect(name, TOLD_OF_EACH)?),
             }
         }
         Ok(reports)

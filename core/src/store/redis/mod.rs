@@ -4,7 +4,7 @@
 //! * [`reply`]: what they return.
 //! * [`route`]: on which server a lock lives; with [`sentinel`]s on the one that they name, in a
 //!   [`cluster`] on the one that has its hash slot.
-//! * `replicas`: who must have what is granted; `listing`: the locks of a server; [`survey`]: what it says of itself.
+//! * `replicas`: who must have what is granted; `listing`: reports of locks; [`survey`]: what a server says of itself.
 
 mod cluster;
 mod inquiry;
@@ -39,9 +39,8 @@ use crate::wire::Fault;
 use crate::wire::{Pool, Purpose};
 use cluster::ClusterRoute;
 use replicas::Replicas;
-use reply::NotALock;
 use route::{Next, One, Route};
-use script::{ACQUIRE, BREAK, Call, INSPECT, Keys, RELEASE, RENEW, Script};
+use script::{ACQUIRE, BREAK, Call, Keys, RELEASE, RENEW, Script};
 use sentinel::SentinelRoute;
 
 /// How often a command is sent whose connection breaks, if all of that takes no longer than
@@ -320,11 +319,7 @@ impl Store for RedisStore {
     }
 
     fn info(&self, name: &LockName) -> Result<Option<LockReport>> {
-        let ran = self.run(Purpose::Command, &INSPECT, name, &[TOLD.to_string().as_bytes()])?;
-        reply::report(name, &ran.value).map_err(|NotALock| {
-            let fault = Fault::Refused("NOTALOCK".into(), "the record of this lock cannot be read".into());
-            self.explain(&ran.pool, fault, &self.keys(name))
-        })
+        self.inspect(name, TOLD)
     }
 
     fn list(&self, prefix: &[u8], limit: usize) -> Result<Vec<LockReport>> {
