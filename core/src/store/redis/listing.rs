@@ -1,4 +1,4 @@
-//! Reports: of one lock, and of those that are held on a server, found among all keys of its database.
+//! The locks of a server: a report of one, and of those that are held, found among all keys of its database.
 
 use std::sync::Arc;
 use std::time::Duration;

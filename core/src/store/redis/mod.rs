@@ -4,7 +4,7 @@
 //! * [`reply`]: what they return.
 //! * [`route`]: on which server a lock lives; with [`sentinel`]s on the one that they name, in a
 //!   [`cluster`] on the one that has its hash slot.
-//! * `replicas`: who must have what is granted; `listing`: reports of locks; [`survey`]: what a server says of itself.
+//! * `replicas`: who must have what is granted; `listing`: the locks of a server; [`survey`]: what it says of itself.
 
 mod cluster;
 mod inquiry;
