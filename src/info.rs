@@ -75,6 +75,8 @@ fn report(lock: LockReport) -> Table {
     table.insert("since", lock.since)?;
     table.insert("holders", tables(lock.holders.into_iter().map(holder))?)?;
     table.insert("waiters", tables(lock.waiters.into_iter().map(waiter))?)?;
+    table.insert("more_holders", int(lock.more_holders))?;
+    table.insert("more_waiters", int(lock.more_waiters))?;
     Ok(table)
 }
 

@@ -168,8 +168,12 @@ function cluster_lock_fence(string $name): ?int {}
  *     array{name: string, mode: "exclusive"|"shared", fence: int, ttl: float, since: float,
  *     holders: list<array{node: string, pid: int, sapi: string, script: string, request_uri: string,
  *     since: float, fence: int}>, waiters: list<array{node: string, pid: int, since: float, mode:
- *     string}>}; ttl in seconds, since in Unix time on the server's clock, request_uri without its
- *     query string, holders by age, waiters in the order in which they will be served
+ *     string}>, more_holders: int, more_waiters: int}; ttl in seconds, since in Unix time on the
+ *     server's clock, request_uri without its query string, holders by age, waiters in the order in
+ *     which they will be served. Of more than 1,000 readers holders are those whose leases run
+ *     longest, of more than 1,000 waiters waiters are the first: how many more there are is in
+ *     more_holders and more_waiters, the dead among them included (of a quorum each server tells of
+ *     so many)
  */
 function cluster_lock_info(string $name): ?array {}
 
@@ -180,8 +184,8 @@ function cluster_lock_info(string $name): ?array {}
  *
  * @param string $prefix start of the names, as given to cluster_lock(); "": all
  * @param int $limit most entries to return, at least 1; else ValueError
- * @return array a list of what cluster_lock_info() returns; empty with E_WARNING when the server
- *     cannot be reached, or refuses
+ * @return array a list of what cluster_lock_info() returns, with no more than 100 holders and 100
+ *     waiters of each lock; empty with E_WARNING when the server cannot be reached, or refuses
  */
 function cluster_lock_list(string $prefix = "", int $limit = 1000): array {}
 

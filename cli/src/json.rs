@@ -98,6 +98,8 @@ pub(crate) struct Lock<'a> {
     lease_left_seconds: f64,
     holders: Vec<Holding<'a>>,
     waiters: Vec<Waiting<'a>>,
+    more_holders: usize,
+    more_waiters: usize,
 }
 
 #[derive(Serialize)]
@@ -122,7 +124,8 @@ struct Waiting<'a> {
 impl<'a> Lock<'a> {
     /// As seen at `now`, Unix time in seconds.
     pub(crate) fn at(now: f64, report: &'a LockReport) -> Self {
-        let LockReport { name, mode, fence, ttl, since, holders, waiters } = report;
+        let LockReport { name, mode, fence, ttl, since, holders, waiters, more_holders, more_waiters } =
+            report;
         // No clock of two machines is true to the microsecond.
         let ago = |since: f64| ((now - since).max(0.0) * 1000.0).round() / 1000.0;
         let held = |Holder { identity, since, fence, lease_left }: &'a Holder| Holding {
@@ -147,6 +150,8 @@ impl<'a> Lock<'a> {
             lease_left_seconds: ttl.as_secs_f64(),
             holders: holders.iter().map(held).collect(),
             waiters: waiters.iter().map(waits).collect(),
+            more_holders: *more_holders,
+            more_waiters: *more_waiters,
         }
     }
 }

@@ -40,14 +40,22 @@ pub(crate) fn another(report: Option<&LockReport>, now: f64) -> String {
     format!("nothing was broken: another holder has it by now{who}")
 }
 
-/// Who holds it, and who waits, in a sentence.
+/// So many holders are named in a sentence.
+const NAMED: usize = 10;
+
+/// Who holds it, and how many wait, in a sentence.
 pub(crate) fn held(report: &LockReport, now: f64) -> String {
-    let holders: Vec<_> = report
+    let mut holders: Vec<_> = report
         .holders
         .iter()
+        .take(NAMED)
         .map(|holder| format!("{} for {}", who(&holder.identity), span(between(holder.since, now))))
         .collect();
-    let waiters = match report.waiters.len() {
+    let others = report.holding().saturating_sub(holders.len());
+    if others > 0 {
+        holders.push(format!("and {others} more"));
+    }
+    let waiters = match report.waiting() {
         0 => "nobody waits".to_owned(),
         1 => "1 waits".to_owned(),
         n => format!("{n} wait"),
@@ -55,7 +63,8 @@ pub(crate) fn held(report: &LockReport, now: f64) -> String {
     format!("Held by {}; {waiters}.", holders.join(", "))
 }
 
-/// How long the first of its queue has been waiting at `now`.
+/// How long the first of its queue has been waiting at `now`; `None` when nobody waits, or of those that are told of only
+/// the dead.
 pub(crate) fn longest_wait(lock: &LockReport, now: f64) -> Option<Duration> {
     lock.waiters.iter().map(|waiter| between(waiter.since, now)).max()
 }

@@ -34,7 +34,7 @@ final class InfoTest extends TestCase
         $info = $cluster->info('job');
 
         self::assertSame(
-            ['name', 'mode', 'fence', 'ttl', 'since', 'holders', 'waiters'],
+            ['name', 'mode', 'fence', 'ttl', 'since', 'holders', 'waiters', 'more_holders', 'more_waiters'],
             array_keys($info),
             'The keys of the contract'
         );
@@ -47,6 +47,7 @@ final class InfoTest extends TestCase
         self::assertEqualsWithDelta($before, $info['since'], 2.0, 'since is Unix time');
         self::assertSame([], $info['waiters'], 'Nobody waits');
         self::assertCount(1, $info['holders'], 'One holder');
+        self::assertSame([0, 0], [$info['more_holders'], $info['more_waiters']], 'Nobody is left out');
 
         $holder = $info['holders'][0];
         self::assertSame(

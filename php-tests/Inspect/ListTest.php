@@ -79,6 +79,32 @@ final class ListTest extends TestCase
         self::assertSame([$bob->pid()], array_column($list[0]['waiters'], 'pid'), 'One waits for it');
     }
 
+    /** @dataProvider backends */
+    public function testOfVeryManyHoldersAHundredAreListedAndTheOthersCounted(Cluster $cluster): void
+    {
+        $alice = $cluster->actor();
+        $alice->run(<<<'PHP'
+            for ($i = 0; $i < 103; $i++) {
+                $GLOBALS['held'][] = $lock = new ClusterLock('job', LOCK_SH);
+                $lock->acquire(0);
+            }
+            return true;
+            PHP);
+        $observer = $cluster->observer();
+        [$listed] = $observer->call('cluster_lock_list');
+        $info = $observer->call('cluster_lock_info', 'job');
+
+        self::assertSame(103, count($listed['holders']) + $listed['more_holders'], 'All are counted');
+        self::assertCount(100, $listed['holders'], 'A list tells of a hundred');
+        self::assertCount(103, $info['holders'], 'cluster_lock_info() of more');
+        self::assertSame([0, 0, 0], [$info['more_holders'], $info['more_waiters'], $listed['more_waiters']], 'Nobody else');
+        $fences = array_column($listed['holders'], 'fence');
+        $sorted = $fences;
+        sort($sorted);
+        self::assertSame($sorted, $fences, 'By age');
+        self::assertSame($info['fence'], $listed['fence'], 'The newest');
+    }
+
     public function testMoreThanOneScanPageIsListedWhole(): void
     {
         $cluster = Cluster::redis();

@@ -14,7 +14,9 @@ use crate::target::Target;
 use crate::units::{between, span};
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Ends with 1 when nobody holds it.")]
+#[command(after_help = "\
+Of very many holders and waiters the first 1,000 of each are told of, and how many more there are. Ends with 1 when nobody \
+holds it.")]
 pub(crate) struct Args {
     #[command(flatten)]
     name: NameArg,
@@ -64,6 +66,9 @@ fn print(report: &LockReport, now: f64, out: &Output) -> Result<()> {
             holder.fence
         ))?;
     }
+    if report.more_holders > 0 {
+        out.line(format_args!("  and {} more hold it", report.more_holders))?;
+    }
     for (place, waiter) in report.waiters.iter().enumerate() {
         let line = format!(
             "  {}. waits: {} for {} ({})",
@@ -74,7 +79,10 @@ fn print(report: &LockReport, now: f64, out: &Output) -> Result<()> {
         );
         out.line(out.paint(Style::Warning, line))?;
     }
-    if report.waiters.is_empty() {
+    if report.more_waiters > 0 {
+        let line = format!("  and {} more in the queue", report.more_waiters);
+        out.line(out.paint(Style::Warning, line))?;
+    } else if report.waiters.is_empty() {
         out.line(out.paint(Style::Dim, "  nobody waits"))?;
     }
     Ok(())

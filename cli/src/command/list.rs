@@ -18,7 +18,8 @@ use crate::units::{between, span};
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Ends with 1 when there is no such lock. A lock that several hold at once (SH) has a line for each of them."
+    after_help = "Ends with 1 when there is no such lock. A lock that several hold at once (SH) has a line for each of them; of \
+more than 100 the last line says how many more there are."
 )]
 pub(crate) struct Args {
     /// Only locks whose names begin with this
@@ -62,7 +63,7 @@ pub(crate) fn run(args: &Args, target: &Target, out: &Output) -> Result<Outcome>
     let most = if args.waiting { usize::MAX } else { args.limit.saturating_add(1) };
     let mut locks = engine.list(args.prefix.as_bytes(), most)?;
     let now = now_there(&engine);
-    locks.retain(|lock| !args.waiting || !lock.waiters.is_empty());
+    locks.retain(|lock| !args.waiting || lock.waiting() > 0);
     let truncated = locks.len() > args.limit;
     locks.truncate(args.limit);
     if out.json {
@@ -96,9 +97,10 @@ fn table(locks: &[LockReport], now: f64) -> Table {
     ]);
     let plain = |text: String| (Style::Plain, text);
     for lock in locks {
+        let waiting = lock.waiting();
+        let waiting = (if waiting > 0 { Style::Warning } else { Style::Dim }, waiting.to_string());
         for holder in &lock.holders {
             let Identity { node, pid, sapi, .. } = &holder.identity;
-            let waiting = lock.waiters.len();
             table.row([
                 plain(lock.name.to_string()),
                 plain(mode(lock.mode).into()),
@@ -109,8 +111,14 @@ fn table(locks: &[LockReport], now: f64) -> Table {
                 plain(span(between(holder.since, now))),
                 plain(span(holder.lease_left)),
                 (Style::Dim, holder.fence.to_string()),
-                (if waiting > 0 { Style::Warning } else { Style::Dim }, waiting.to_string()),
+                waiting.clone(),
             ]);
+        }
+        if lock.more_holders > 0 {
+            let [name, mode] = [lock.name.to_string(), mode(lock.mode).into()].map(plain);
+            let others = plain(format!("+{} more", lock.more_holders));
+            let none = || plain(String::new());
+            table.row([name, mode, others, none(), none(), none(), none(), none(), none(), waiting]);
         }
     }
     table

@@ -1,6 +1,6 @@
 //! `status`: the servers, as far as locks depend on them, and how much is held.
 
-use cluster_lock_core::{ServerReport, text};
+use cluster_lock_core::{LockReport, ServerReport, text};
 use serde::Serialize;
 
 use crate::finding::{Finding, Severity, worst};
@@ -38,7 +38,7 @@ struct Status<'a> {
 pub(crate) fn run(_: &Args, target: &Target, out: &Output) -> Result<Outcome> {
     let engine = target.engine()?;
     let locks = engine.list(b"", MOST)?;
-    let waiters = locks.iter().map(|lock| lock.waiters.len()).sum();
+    let waiters = locks.iter().map(LockReport::waiting).sum();
     let servers = engine.examine();
     let config = &target.config;
     let mut found = servers::judge(config, &servers);

@@ -1,9 +1,12 @@
 //! `list`, `info`: who holds and who waits.
 
-use cluster_lock_core::Engine;
+use std::time::Duration;
+
+use cluster_lock_core::store::{Claim, IfBusy, Token, open};
+use cluster_lock_core::{Engine, Mode};
 
 use crate::calling::{Ongoing, ask, holder, on};
-use crate::support::{RedisServer, Want, until, waiting};
+use crate::support::{RedisServer, Want, config, name, until, waiting};
 
 /// One waits for a lock that `node` holds.
 fn queue(server: &RedisServer, observer: &Engine) -> (Ongoing, Ongoing) {
@@ -68,6 +71,33 @@ fn a_list_can_be_narrowed() {
         ask(&server, ["list", "nothing-like-it", "--json"]).expect(1, &[]).json()["locks"],
         serde_json::json!([])
     );
+}
+
+#[test]
+fn who_is_not_told_of_is_counted() {
+    let server = RedisServer::start(&[]);
+    let store = open(&config(&server.unix_dsn())).unwrap();
+    for _ in 0..1003 {
+        let claim = Claim {
+            name: &name("read"),
+            token: &Token::random(),
+            mode: Mode::Shared,
+            ttl: Duration::from_secs(600),
+            identity: br#"{"n":"web1","p":1}"#,
+            place: 0,
+            converts: 0,
+        };
+        store.attempt(&claim, IfBusy::GiveUp).unwrap();
+    }
+    let listed = ask(&server, ["list"]).expect(0, &[]);
+    let last: Vec<_> = listed.out.lines().last().unwrap().split_whitespace().collect();
+    assert_eq!(last, ["read", "SH", "+903", "more", "0"]);
+    assert_eq!(listed.out.lines().count(), 102, "a line for each, the titles and the others");
+    let lock = &ask(&server, ["list", "--json"]).expect(0, &[]).json()["locks"][0];
+    assert_eq!((lock["holders"].as_array().unwrap().len(), &lock["more_holders"]), (100, &903.into()));
+    ask(&server, ["info", "read"]).expect(0, &["and 3 more hold it", "nobody waits"]);
+    ask(&server, ["metrics"]).expect(0, &["cluster_lock_holders 1003"]);
+    ask(&server, ["break", "read", "--yes"]).expect(0, &["and 993 more; nobody waits"]);
 }
 
 #[test]

@@ -233,11 +233,12 @@ pub trait Store: Send + Sync {
         true
     }
 
-    /// Who holds and who waits; `None` when nobody holds it. One round trip.
+    /// Who holds and who waits, of very many the first thousand; `None` when nobody holds it. One round trip.
     fn info(&self, name: &LockName) -> Result<Option<LockReport>>;
 
-    /// The first `limit` by name of all held locks whose names start with `prefix`, sorted by name. Empty means
-    /// that none is held, and that the server was asked in the way in which locks ask it.
+    /// The first `limit` by name of all held locks whose names start with `prefix`, sorted by name, each with no
+    /// more than a hundred holders and a hundred waiters. Empty means that none is held, and that the server was asked in
+    /// the way in which locks ask it.
     fn list(&self, prefix: &[u8], limit: usize) -> Result<Vec<LockReport>>;
 
     /// Takes the lock away from whoever holds it; the next waiter gets it. One round trip. With the fencing

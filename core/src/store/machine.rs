@@ -217,13 +217,16 @@ impl Machine {
         (broken, effects)
     }
 
-    /// `inspect.lua`, read.
-    pub fn report(&self, now: Now, name: &LockName) -> Option<LockReport> {
-        let mut holders: Vec<Holder> = self
-            .writer
-            .iter()
-            .chain(self.readers.values())
-            .filter(|h| h.is_alive(now))
+    /// `inspect.lua`, read: no more than `most` holders and `most` waiters are told of.
+    pub fn report(&self, now: Now, name: &LockName, most: usize) -> Option<LockReport> {
+        let mut held: Vec<&Held> =
+            self.writer.iter().chain(self.readers.values()).filter(|h| h.is_alive(now)).collect();
+        let more_holders = held.len().saturating_sub(most);
+        held.sort_by_key(|h| std::cmp::Reverse((h.expiry_ms, &h.token)));
+        held.truncate(most);
+        held.sort_by_key(|h| h.fence);
+        let holders: Vec<Holder> = held
+            .into_iter()
             .map(|h| Holder {
                 identity: Identity::decode(&h.identity),
                 since: seconds(h.since_us),
@@ -231,7 +234,6 @@ impl Machine {
                 lease_left: Duration::from_millis(h.expiry_ms - now.lease_ms),
             })
             .collect();
-        holders.sort_by_key(|h| h.fence);
         Some(LockReport {
             name: name.clone(),
             mode: if self.writer.is_some() { Mode::Exclusive } else { Mode::Shared },
@@ -242,6 +244,7 @@ impl Machine {
             waiters: self
                 .queue
                 .iter()
+                .take(most)
                 .filter(|w| !w.is_dead(now))
                 .map(|w| Waiter {
                     identity: Identity::decode(&w.identity),
@@ -249,6 +252,8 @@ impl Machine {
                     mode: if w.exclusive { Mode::Exclusive } else { Mode::Shared },
                 })
                 .collect(),
+            more_holders,
+            more_waiters: self.queue.len().saturating_sub(most),
         })
     }
 

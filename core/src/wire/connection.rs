@@ -22,8 +22,8 @@ use crate::clock::Instant;
 use crate::poll::{self, Readiness};
 use crate::text;
 
-/// The longest reply, in bytes: tens of thousands of waiters. What a server sends beyond that is a
-/// mistake, or an attack on this process's memory.
+/// The longest reply, in bytes: more than all holders and waiters that a report tells of. What a server
+/// sends beyond that is a mistake, or an attack on this process's memory.
 const MAX_REPLY: u64 = 16 << 20;
 
 /// A connection that has been authenticated.

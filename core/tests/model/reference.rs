@@ -125,7 +125,7 @@ impl Reference {
         let (machine, known, lease) = (self.machine.clone(), self.known, self.lease);
         let mut seen = Self { machine, known, lease, ..Self::default() };
         seen.correct_clock(now);
-        let mut report = seen.machine.report(now, name)?;
+        let mut report = seen.machine.report(now, name, usize::MAX)?;
         // Nothing is known of a reader whose record was evicted, except that it is there.
         report.holders.retain(|h| h.identity != Identity::default());
         report.since = report.holders.first()?.since;

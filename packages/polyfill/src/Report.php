@@ -7,14 +7,28 @@ namespace ClusterLock\Polyfill;
 /** Who holds a lock and who waits, as cluster_lock_info() tells. */
 final class Report
 {
+    /** So many holders, and so many waiters, of one lock are told of at most, where one lock is asked about. */
+    public const TOLD = 1000;
+
+    /** The same where all locks are. */
+    public const TOLD_OF_EACH = 100;
+
     /**
      * @param list<array{identity: Identity, since: int, fence: int, left: int}> $holders since in µs, left in ms
      * @param list<array{identity: Identity, since: int, mode: Mode}>            $waiters
+     * @param int $moreHolders how many are not told of
      *
      * @return array<string, mixed>|null null: nobody holds it
      */
-    public static function of(LockName $name, Mode $mode, int $fence, array $holders, array $waiters): ?array
-    {
+    public static function of(
+        LockName $name,
+        Mode $mode,
+        int $fence,
+        array $holders,
+        array $waiters,
+        int $moreHolders,
+        int $moreWaiters
+    ): ?array {
         if ($holders === []) {
             return null;
         }
@@ -41,6 +55,8 @@ final class Report
                 'since' => $waiter['since'] / 1e6,
                 'mode' => $waiter['mode']->word(),
             ], $waiters),
+            'more_holders' => $moreHolders,
+            'more_waiters' => $moreWaiters,
         ];
     }
 }

@@ -314,7 +314,7 @@ final class ClusterLockStore implements BlockingStoreInterface, BlockingSharedLo
         }
     }
 
-    /** When the server cannot be asked, the lease is what counts. */
+    /** When the server cannot be asked, or has more readers than it tells of, the lease is what counts. */
     private static function isKnownToTheServer(string $name, int $fence): bool
     {
         $failed = false;
@@ -322,12 +322,14 @@ final class ClusterLockStore implements BlockingStoreInterface, BlockingSharedLo
             return $failed = true;
         });
         try {
-            $holders = cluster_lock_info($name)['holders'] ?? [];
+            $lock = cluster_lock_info($name);
         } finally {
             restore_error_handler();
         }
 
-        return $failed || in_array($fence, array_column($holders, 'fence'), true);
+        $isTold = in_array($fence, array_column($lock['holders'] ?? [], 'fence'), true);
+
+        return $failed || $isTold || ($lock['more_holders'] ?? 0) > 0;
     }
 
     private function forget(?Key $key, Hold $hold): void

@@ -260,6 +260,25 @@ final class LockTest extends StoreTestCase
         );
     }
 
+    public function testOfAThousandReadersEachIsAcquired(): void
+    {
+        $cluster = Cluster::redis();
+        $app = new Application($cluster);
+        $lock = $app->lock('job');
+        $lock->acquireRead();
+        $others = $cluster->actor();
+        $others->run(<<<'PHP'
+            for ($i = 0; $i < 1001; $i++) {
+                $GLOBALS['held'][] = $reader = new ClusterLock('job', LOCK_SH, 600.0);
+                $reader->acquire(0.0);
+            }
+            return true;
+            PHP);
+
+        self::assertGreaterThan(0, $cluster->info('job')['more_holders'], 'A report does not tell of all');
+        self::assertTrue($lock->isAcquired(), 'It is one of them all the same');
+    }
+
     public function testALockWhoseDataIsLostIsNotAcquired(): void
     {
         $server = RedisServer::own();

@@ -136,8 +136,8 @@ impl Survey {
             up: self.locks.is_some(),
             exclusive: self.held(Mode::Exclusive),
             shared: self.held(Mode::Shared),
-            holders: all.iter().map(|lock| lock.holders.len()).sum(),
-            waiters: all.iter().map(|lock| lock.waiters.len()).sum(),
+            holders: all.iter().map(LockReport::holding).sum(),
+            waiters: all.iter().map(LockReport::waiting).sum(),
             longest_wait_seconds: longest(&|lock| self.longest_wait(lock)).as_secs_f64(),
             longest_hold_seconds: longest(&|lock| self.hold(lock)).as_secs_f64(),
             shortest_lease_left_seconds: self.shortest_lease(),
@@ -274,6 +274,6 @@ impl Survey {
             &|lock| self.longest_wait(lock).as_secs_f64(),
         );
         #[allow(clippy::cast_precision_loss)]
-        family("lock_waiters", "", "How many wait for it.", &|lock| lock.waiters.len() as f64);
+        family("lock_waiters", "", "How many wait for it.", &|lock| lock.waiting() as f64);
     }
 }

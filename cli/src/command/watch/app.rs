@@ -164,6 +164,8 @@ mod tests {
             since,
             holders: Vec::new(),
             waiters: waits.iter().map(waiter).collect(),
+            more_holders: 0,
+            more_waiters: 0,
         }
     }
 

@@ -14,9 +14,10 @@ use crate::units::{between, span};
 
 /// Returns the names of the locks that are on the screen now.
 pub(super) fn draw(app: &mut App, frame: &mut Frame<'_>) -> Vec<LockName> {
-    let details = app.chosen().filter(|_| app.details).map(|lock| about(lock, app.now));
-    let below = details.as_ref().map_or(0, |lines| u16::try_from(lines.len()).unwrap_or(u16::MAX) + 1);
     let half = frame.area().height / 2;
+    let room = usize::from(half.saturating_sub(2));
+    let details = app.chosen().filter(|_| app.details).map(|lock| about(lock, app.now, room));
+    let below = details.as_ref().map_or(0, |lines| u16::try_from(lines.len()).unwrap_or(u16::MAX) + 1);
     let [head, table, more, foot] = Layout::vertical([
         Constraint::Length(2),
         Constraint::Min(3),
@@ -47,7 +48,7 @@ pub(super) fn bleach(frame: &mut Frame<'_>) {
 }
 
 fn title(app: &App) -> Vec<Line<'_>> {
-    let waiters: usize = app.locks.iter().map(|lock| lock.waiters.len()).sum();
+    let waiters: usize = app.locks.iter().map(LockReport::waiting).sum();
     let longest = app.locks.iter().filter_map(|lock| longest_wait(lock, app.now)).max();
     let longest = longest.map_or_else(String::new, |longest| format!(", the longest for {}", span(longest)));
     let seldom = app.every > app.interval;
@@ -105,7 +106,7 @@ fn locks(app: &mut App, frame: &mut Frame<'_>, area: Rect) -> Vec<LockName> {
 
 fn row(lock: &LockReport, now: f64, wide: bool, (name, what): (usize, usize)) -> Row<'static> {
     let first = lock.holders.first().map(|holder| &holder.identity);
-    let more = match lock.holders.len() {
+    let more = match lock.holding() {
         0 | 1 => String::new(),
         n => format!(" +{}", n - 1),
     };
@@ -119,29 +120,36 @@ fn row(lock: &LockReport, now: f64, wide: bool, (name, what): (usize, usize)) ->
         Cell::from(fit(&first.map_or_else(String::new, doing), what)),
         Cell::from(span(between(lock.since, now))),
         Cell::from(if wide { span(lock.ttl) } else { String::new() }),
-        Cell::from(lock.waiters.len().to_string()),
+        Cell::from(lock.waiting().to_string()),
         Cell::from(wait.map_or_else(String::new, span)),
     ])
     .style(style)
 }
 
-fn about(lock: &LockReport, now: f64) -> Vec<Line<'static>> {
-    let mut lines = vec![Line::from(lock.name.to_string()).bold()];
-    for holder in &lock.holders {
-        lines.push(Line::from(format!(
+/// The lock, and whom there is room for of those who hold it and wait for it.
+fn about(lock: &LockReport, now: f64, room: usize) -> Vec<Line<'static>> {
+    let holders = lock.holders.iter().map(|holder| {
+        Line::from(format!(
             "holds  {} for {}, lease left {}, fence {}",
             who(&holder.identity),
             span(between(holder.since, now)),
             span(holder.lease_left),
             holder.fence
-        )));
-    }
-    for waiter in &lock.waiters {
+        ))
+    });
+    let waiters = lock.waiters.iter().map(|waiter| {
         let long = span(between(waiter.since, now));
         let line = format!("waits  {} for {long} ({})", who(&waiter.identity), mode(waiter.mode));
-        lines.push(Line::from(Span::styled(line, Style::new().fg(Color::Yellow))));
-    }
-    lines
+        Line::from(Span::styled(line, Style::new().fg(Color::Yellow)))
+    });
+    let all = lock.holding() + lock.waiting();
+    let room = if all > room { room.saturating_sub(1) } else { room };
+    let shown: Vec<_> = holders.chain(waiters).take(room).collect();
+    let others = all - shown.len();
+    let more = format!("and {others} more: {} in all hold it, {} wait", lock.holding(), lock.waiting());
+    let head = Line::from(lock.name.to_string()).bold();
+    let more = (others > 0).then(|| Line::from(more));
+    std::iter::once(head).chain(shown).chain(more).collect()
 }
 
 fn question(frame: &mut Frame<'_>, text: &str) {
@@ -155,4 +163,43 @@ fn question(frame: &mut Frame<'_>, text: &str) {
         Paragraph::new(text.to_owned()).wrap(Wrap { trim: false }).block(block).style(style),
         place,
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    use cluster_lock_core::{Holder, Identity, Mode, Waiter};
+
+    #[test]
+    fn whom_there_is_no_room_for_is_counted() {
+        let holder = Holder {
+            identity: Identity::default(),
+            since: 1.0,
+            fence: 1,
+            lease_left: Duration::from_secs(1),
+        };
+        let waiter = Waiter { identity: Identity::default(), since: 2.0, mode: Mode::Exclusive };
+        let mut lock = LockReport {
+            name: LockName::new(b"job").unwrap(),
+            mode: Mode::Exclusive,
+            fence: 1,
+            ttl: Duration::from_secs(1),
+            since: 1.0,
+            holders: vec![holder],
+            waiters: vec![waiter; 9],
+            more_holders: 0,
+            more_waiters: 0,
+        };
+        let told = |lock: &LockReport, room| {
+            let lines = about(lock, 3.0, room);
+            (lines.len(), lines.last().unwrap().to_string())
+        };
+        assert_eq!(told(&lock, 10), (11, "waits  an unknown node pid 0 - for 1.0 s (EX)".into()));
+        assert_eq!(told(&lock, 5), (6, "and 6 more: 1 in all hold it, 9 wait".into()));
+        assert_eq!(told(&lock, 0), (2, "and 10 more: 1 in all hold it, 9 wait".into()));
+        lock.more_waiters = 70_000;
+        assert_eq!(told(&lock, 99), (12, "and 70000 more: 1 in all hold it, 70009 wait".into()));
+    }
 }

@@ -29,7 +29,7 @@ use crate::clock::{Instant, unix_micros};
 use crate::error::{Error, Result};
 use crate::key::LockName;
 use crate::poll::{self, Readiness};
-use crate::report::{LockReport, ServerReport};
+use crate::report::{LockReport, ServerReport, TOLD, TOLD_OF_EACH};
 use crate::settings::Config;
 use directory::Directory;
 use pipes::Pipes;
@@ -124,7 +124,7 @@ impl Store for LocalStore {
     fn info(&self, name: &LockName) -> Result<Option<LockReport>> {
         let locked = self.lock()?;
         let record = locked.read(&locked.file(name))?;
-        Ok(record.and_then(|r| r.machine.report(locked.now, name)))
+        Ok(record.and_then(|r| r.machine.report(locked.now, name, TOLD)))
     }
 
     fn list(&self, prefix: &[u8], limit: usize) -> Result<Vec<LockReport>> {
@@ -138,7 +138,7 @@ impl Store for LocalStore {
                 && let Ok(name) = LockName::new(&record.name)
                 && locked.file(&name) == file
                 && first.wants(&name)
-                && let Some(report) = record.machine.report(locked.now, &name)
+                && let Some(report) = record.machine.report(locked.now, &name, TOLD_OF_EACH)
             {
                 first.add(report);
             }

@@ -6,7 +6,7 @@ use super::round::{Kind, Node, Round, ask};
 use crate::dsn::{Dsn, Server};
 use crate::error::{Error, Result};
 use crate::key::LockName;
-use crate::report::LockReport;
+use crate::report::{LockReport, TOLD};
 use crate::settings::Config;
 use crate::store::redis::RedisStore;
 use crate::store::redis::reply;
@@ -88,7 +88,7 @@ impl Members {
     /// The reports of all servers that answer, with the servers' numbers; `None` where nobody holds it.
     pub(super) fn reports(&self, name: &LockName) -> Result<Vec<(usize, Option<LockReport>)>> {
         let majority = self.majority();
-        let round = self.run(&INSPECT, name, &[], Kind::Step, |round| {
+        let round = self.run(&INSPECT, name, &[TOLD.to_string().as_bytes()], Kind::Step, |round| {
             round.pending() == 0 || round.errors().count() > self.nodes.len() - majority
         });
         if round.values().count() < majority {

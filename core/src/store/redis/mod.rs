@@ -6,11 +6,12 @@
 //!   [`cluster`] on the one that has its hash slot.
 //! * `batch`: chores of the background, many in one round trip.
 //! * `unanswered`: what may have been carried out, or be carried out yet.
-//! * `replicas`: who must have what is granted; [`survey`]: what a server says of itself.
+//! * `replicas`: who must have what is granted; `listing`: the locks of a server; [`survey`]: what it says of itself.
 
 mod batch;
 mod cluster;
 mod inquiry;
+mod listing;
 mod replicas;
 pub(crate) mod reply;
 pub(crate) mod route;
@@ -33,18 +34,17 @@ use super::{
 use crate::clock::{Instant, millis};
 use crate::dsn::{Cluster, Sentinel, Server};
 use crate::error::{Error, Loss, Result};
-use crate::key::{LockName, encode_into};
+use crate::key::LockName;
 use crate::poll::Readiness;
-use crate::report::{LockReport, ServerReport};
+use crate::report::{LockReport, ServerReport, TOLD};
 use crate::settings::Config;
 use crate::text;
 use crate::wire::Fault;
 use crate::wire::{Pool, Purpose};
 use cluster::ClusterRoute;
 use replicas::Replicas;
-use reply::NotALock;
 use route::{Next, One, Route};
-use script::{ACQUIRE, BREAK, Call, INSPECT, Keys, RELEASE, RENEW, Script};
+use script::{ACQUIRE, BREAK, Call, Keys, RELEASE, RENEW, Script};
 use sentinel::SentinelRoute;
 use unanswered::{Sent, Unanswered};
 
@@ -57,9 +57,6 @@ const AT_ONCE: Duration = Duration::from_millis(200);
 
 /// Chores that are sent in one round trip: 16 KiB if their names are short, and a few milliseconds of the server's time.
 const CHORES_AT_ONCE: usize = 64;
-
-/// Keys asked for in one step of a `SCAN`, and locks inspected in one round trip.
-const SCAN_COUNT: usize = 1000;
 
 /// So many names are tried out to find one that a certain server of a cluster keeps.
 const TRIAL_NAMES: u32 = 2000;
@@ -323,95 +320,6 @@ impl RedisStore {
         };
         (0..TRIAL_NAMES).filter_map(|_| trial_name().ok()).find(is_here)
     }
-
-    /// Inspects many locks of one server in one round trip.
-    fn inspect(&self, pool: &Pool, names: &[LockName]) -> Result<Vec<LockReport>> {
-        let mut connection = pool.get(Purpose::Command)?;
-        let explain = |fault| pool.explain(fault);
-        connection.begin();
-        for name in names {
-            connection.add(Call::new(&INSPECT, &self.keys(name), &[]).words());
-        }
-        connection.send().map_err(explain)?;
-        let mut reports = Vec::new();
-        let mut again = Vec::new();
-        for name in names {
-            match connection.receive() {
-                Ok(value) => reports.extend(reply::report(name, &value).ok().flatten()),
-                // That is no lock, whatever stands there.
-                Err(fault) if fault.is_foreign_key() => {}
-                // The script is not known there, or the lock has moved to another server.
-                Err(Fault::Refused(..)) => again.push(name),
-                Err(fault) => {
-                    // Replies to the rest of the batch are still on their way.
-                    connection.poison();
-                    return Err(explain(fault));
-                }
-            }
-        }
-        for name in again {
-            match Call::new(&INSPECT, &self.keys(name), &[]).run(&mut connection) {
-                Ok(value) => reports.extend(reply::report(name, &value).ok().flatten()),
-                Err(fault) if fault.is_foreign_key() => {}
-                Err(_) => reports.extend(self.info(name)?),
-            }
-        }
-        Ok(reports)
-    }
-
-    /// Shows the held locks on one server to `first`; [`Store::list`]. All keys of the database are gone
-    /// through, because they come in no order.
-    fn list_of(&self, pool: &Arc<Pool>, prefix: &[u8], first: &mut First) -> Result<()> {
-        let start = format!("{}{{", self.prefix);
-        // Neither the prefix nor an encoded name contains a glob character.
-        let mut pattern = start.clone();
-        encode_into(&mut pattern, prefix);
-        pattern.push_str("*}");
-        let count = SCAN_COUNT.to_string();
-        let mut asked = false;
-        let mut cursor = b"0".to_vec();
-        loop {
-            let scan: [&[u8]; 8] = [
-                b"SCAN",
-                &cursor,
-                b"MATCH",
-                pattern.as_bytes(),
-                b"COUNT",
-                count.as_bytes(),
-                b"TYPE",
-                b"string",
-            ];
-            let reply = pool.get(Purpose::Command)?.call(&scan).map_err(|fault| pool.explain(fault))?;
-            let Value::Array(parts) = &reply else {
-                return Err(pool.nonsense("SCAN", &reply));
-            };
-            let [Value::BulkString(next), Value::Array(keys)] = parts.as_slice() else {
-                return Err(pool.nonsense("SCAN", &reply));
-            };
-            let mut names = Vec::new();
-            for key in keys {
-                if let Value::BulkString(key) = key
-                    && let Some(rest) = key.strip_prefix(start.as_bytes())
-                    && let Some(name) = rest.strip_suffix(b"}").and_then(LockName::decode)
-                    && first.wants(&name)
-                {
-                    names.push(name);
-                }
-            }
-            if next == b"0" && !asked && names.is_empty() {
-                // Without locks nothing has shown yet that they could be looked at.
-                names.extend(self.trial_name_on(pool));
-            }
-            if !names.is_empty() {
-                asked = true;
-                self.inspect(pool, &names)?.into_iter().for_each(|report| first.add(report));
-            }
-            if next == b"0" {
-                return Ok(());
-            }
-            cursor.clone_from(next);
-        }
-    }
 }
 
 impl Store for RedisStore {
@@ -485,11 +393,7 @@ impl Store for RedisStore {
     }
 
     fn info(&self, name: &LockName) -> Result<Option<LockReport>> {
-        let ran = self.run(Purpose::Command, &INSPECT, name, &[])?;
-        reply::report(name, &ran.value).map_err(|NotALock| {
-            let fault = Fault::Refused("NOTALOCK".into(), "the record of this lock cannot be read".into());
-            self.explain(&ran.pool, fault, &self.keys(name))
-        })
+        self.inspect(name, TOLD)
     }
 
     fn list(&self, prefix: &[u8], limit: usize) -> Result<Vec<LockReport>> {

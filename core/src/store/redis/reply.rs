@@ -87,7 +87,16 @@ impl<'a> Fields<'a> {
 /// Reads what `inspect.lua` returns; `None` when nobody holds the lock.
 pub(crate) fn report(name: &LockName, value: &Value) -> Result<Option<LockReport>, NotALock> {
     let Value::Array(parts) = value else { return Err(NotALock) };
-    let [Value::Int(now), Value::BulkString(state), readers, info, queue, waiting] = parts.as_slice() else {
+    let [
+        Value::Int(now),
+        Value::BulkString(state),
+        expiries,
+        readers,
+        Value::Int(more_readers),
+        waiting,
+        Value::Int(more_waiting),
+    ] = parts.as_slice()
+    else {
         return Err(NotALock);
     };
     if state.is_empty() {
@@ -107,7 +116,7 @@ pub(crate) fn report(name: &LockName, value: &Value) -> Result<Option<LockReport
     // Later than now when the server's clock was set back: by so much common.lua will shorten what is left.
     let seen = now.max(begun);
     let left = |expiry: u64| Duration::from_millis(expiry.saturating_sub(seen));
-    let mut holders = Vec::new();
+    let (mut holders, mut more_holders) = (Vec::new(), 0);
     let mode = if kind.starts_with('X') {
         if expiry > seen {
             holders.push(Holder {
@@ -119,14 +128,14 @@ pub(crate) fn report(name: &LockName, value: &Value) -> Result<Option<LockReport
         }
         Mode::Exclusive
     } else if kind.starts_with('S') {
-        let records = pairs(info);
-        for (token, expiry) in pairs(readers) {
-            let expiry = std::str::from_utf8(expiry).ok().and_then(|e| e.parse().ok()).unwrap_or(0);
-            let record = records.iter().find(|(t, _)| *t == token);
-            let mut fields = Fields(record.map_or(&[], |(_, record)| record));
-            if expiry > seen
-                && let (Ok(fence), Ok(since)) = (fields.number(), fields.number())
-            {
+        more_holders = count(*more_readers);
+        for (expiry, record) in items(expiries).zip(items(readers)) {
+            let expiry = expiry.and_then(|e| std::str::from_utf8(e).ok()?.parse().ok()).unwrap_or(0);
+            let mut fields = Fields(record.unwrap_or_default());
+            if expiry <= seen {
+                // Those who are not told of ran out before.
+                more_holders = 0;
+            } else if let (Ok(fence), Ok(since)) = (fields.number(), fields.number()) {
                 holders.push(Holder {
                     identity: Identity::decode(fields.0),
                     since: seconds(since),
@@ -141,11 +150,9 @@ pub(crate) fn report(name: &LockName, value: &Value) -> Result<Option<LockReport
         return Err(NotALock);
     };
     let Some(since) = holders.first().map(|first| first.since) else { return Ok(None) };
-    let records = pairs(waiting);
-    let waiters = items(queue)
-        .filter_map(|token| {
-            let (_, record) = records.iter().find(|(t, _)| *t == token)?;
-            let mut fields = Fields(record);
+    let waiters = items(waiting)
+        .filter_map(|record| {
+            let mut fields = Fields(record?);
             let (beat, wanted, place) = (fields.number().ok()?, fields.word().ok()?, fields.number().ok()?);
             let dead_after = millis(WAITER_DEAD_AFTER);
             (beat.abs_diff(now) <= dead_after).then(|| Waiter {
@@ -164,19 +171,17 @@ pub(crate) fn report(name: &LockName, value: &Value) -> Result<Option<LockReport
         since,
         holders,
         waiters,
+        more_holders,
+        more_waiters: count(*more_waiting),
     }))
 }
 
-fn items(value: &Value) -> impl Iterator<Item = &[u8]> {
-    let list = if let Value::Array(list) = value { list.as_slice() } else { &[] };
-    list.iter().filter_map(|item| if let Value::BulkString(b) = item { Some(b.as_slice()) } else { None })
+fn count(n: i64) -> usize {
+    usize::try_from(n).unwrap_or_default()
 }
 
-fn pairs(value: &Value) -> Vec<(&[u8], &[u8])> {
-    let mut flat = items(value);
-    let mut out = Vec::new();
-    while let (Some(a), Some(b)) = (flat.next(), flat.next()) {
-        out.push((a, b));
-    }
-    out
+/// What stands in a list; `None` where there is nothing.
+fn items(value: &Value) -> impl Iterator<Item = Option<&[u8]>> {
+    let list = if let Value::Array(list) = value { list.as_slice() } else { &[] };
+    list.iter().map(|item| if let Value::BulkString(b) = item { Some(b.as_slice()) } else { None })
 }

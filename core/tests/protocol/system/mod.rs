@@ -445,7 +445,7 @@ impl System {
     }
 
     fn excuse_holders(&self, s: &mut State) {
-        let Some(report) = s.machine.report(s.server_time(), &self.name) else { return };
+        let Some(report) = s.machine.report(s.server_time(), &self.name, usize::MAX) else { return };
         for holder in report.holders {
             s.clients[holder.identity.node.parse::<usize>().unwrap()].excused = true;
         }
@@ -459,7 +459,7 @@ impl System {
     }
 
     fn tick(&self, s: &mut State) {
-        let report = s.machine.report(s.server_time(), &self.name);
+        let report = s.machine.report(s.server_time(), &self.name, usize::MAX);
         let holds = |i: usize| {
             let mut holders = report.iter().flat_map(|r| &r.holders);
             holders.any(|h| h.identity.node == i.to_string())

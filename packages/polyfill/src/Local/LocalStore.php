@@ -98,7 +98,7 @@ final class LocalStore implements Store
     public function info(LockName $name): ?array
     {
         return $this->directory->locked(
-            fn (Moment $now): ?array => $this->read($this->file($name), $now)?->machine->report($name)
+            fn (Moment $now): ?array => $this->read($this->file($name), $now)?->machine->report($name, Report::TOLD)
         );
     }
 
@@ -112,7 +112,7 @@ final class LocalStore implements Store
             $record = $bytes === null ? null : Record::parse($bytes, $now);
             $name = $record?->name;
             if ($name !== null && str_starts_with($name->bytes, $prefix) && $this->file($name) === $file) {
-                $reports[] = $record->machine->report($name);
+                $reports[] = $record->machine->report($name, Report::TOLD_OF_EACH);
             }
         }
         $reports = array_filter($reports);

@@ -180,13 +180,16 @@ final class Machine
     }
 
     /**
-     * inspect.lua, read.
+     * inspect.lua, read: no more than $most holders and $most waiters are told of.
      *
      * @return array<string, mixed>|null
      */
-    public function report(LockName $name): ?array
+    public function report(LockName $name, int $most): ?array
     {
         $holders = array_filter([$this->writer, ...array_values($this->readers)]);
+        $holders = array_values(array_filter($holders, $this->isAlive(...)));
+        usort($holders, static fn (array $a, array $b): int => $b['expiry_ms'] <=> $a['expiry_ms']);
+        $waiters = array_slice($this->queue, 0, $most);
 
         return Report::of(
             $name,
@@ -197,12 +200,14 @@ final class Machine
                 'since' => $held['since_us'],
                 'fence' => $held['fence'],
                 'left' => $held['expiry_ms'] - $this->now->leaseMs,
-            ], array_values(array_filter($holders, $this->isAlive(...)))),
+            ], array_slice($holders, 0, $most)),
             array_map(static fn (array $waiter): array => [
                 'identity' => Identity::decode($waiter['identity']),
                 'since' => $waiter['place'],
                 'mode' => $waiter['exclusive'] ? Mode::Exclusive : Mode::Shared,
-            ], array_values(array_filter($this->queue, fn (array $waiter): bool => !$this->isDead($waiter))))
+            ], array_values(array_filter($waiters, fn (array $waiter): bool => !$this->isDead($waiter)))),
+            max(0, count($holders) - $most),
+            count($this->queue) - count($waiters)
         );
     }
 

@@ -22,10 +22,10 @@ final class Record
      */
     public static function report(LockName $name, mixed $reply): ?array
     {
-        if (!is_array($reply) || count($reply) !== 6) {
+        if (!is_array($reply) || count($reply) !== 7) {
             throw self::notALock();
         }
-        [$now, $state, $readers, $info, $queue, $waiting] = $reply;
+        [$now, $state, $expiries, $records, $moreReaders, $waiting, $moreWaiting] = $reply;
         if ($state === '' || preg_match('/^F[+-][ !]\S{32} \d+/', $state)) {
             return null;
         }
@@ -36,6 +36,7 @@ final class Record
         $begun = intdiv((int) $start, 1000);
         // Later than now when the server's clock was set back: by so much common.lua will shorten what is left.
         $seen = max($now, $begun);
+        $moreHolders = 0;
         if ($mode === 'X') {
             $left = $begun + (int) $lease - $seen;
             $holders = $left <= 0 ? [] : [[
@@ -45,7 +46,9 @@ final class Record
                 'left' => $left,
             ]];
         } else {
-            $holders = self::readers($seen, self::pairs($readers), self::pairs($info));
+            $holders = self::readers($seen, $expiries, $records);
+            // Those who are not told of ran out before those who are.
+            $moreHolders = $expiries === [] || min(array_map('intval', $expiries)) > $seen ? $moreReaders : 0;
         }
 
         return Report::of(
@@ -53,22 +56,24 @@ final class Record
             Mode::from($mode),
             (int) $fence,
             $holders,
-            self::waiters($now, $queue, self::pairs($waiting))
+            self::waiters($now, $waiting),
+            $moreHolders,
+            $moreWaiting
         );
     }
 
     /**
-     * @param array<string, string> $readers token => expiry
-     * @param array<string, string> $info    token => record
+     * @param list<string>      $expiries
+     * @param list<string|null> $records
      *
      * @return list<array{identity: Identity, since: int, fence: int, left: int}>
      */
-    private static function readers(int $now, array $readers, array $info): array
+    private static function readers(int $now, array $expiries, array $records): array
     {
         $holders = [];
-        foreach ($readers as $token => $expiry) {
+        foreach ($expiries as $i => $expiry) {
             $left = (int) $expiry - $now;
-            if ($left > 0 && preg_match('/^(\d+) (\d+) (.*)$/sD', $info[$token] ?? '', $field)) {
+            if ($left > 0 && preg_match('/^(\d+) (\d+) (.*)$/sD', (string) ($records[$i] ?? ''), $field)) {
                 $holders[] = [
                     'identity' => Identity::decode($field[3]),
                     'since' => (int) $field[2],
@@ -82,16 +87,15 @@ final class Record
     }
 
     /**
-     * @param list<string>          $queue
-     * @param array<string, string> $records token => record
+     * @param list<string|null> $records
      *
      * @return list<array{identity: Identity, since: int, mode: Mode}>
      */
-    private static function waiters(int $now, array $queue, array $records): array
+    private static function waiters(int $now, array $records): array
     {
         $waiters = [];
-        foreach ($queue as $token) {
-            $isKnown = preg_match('/^(\d+) ([XS]) (\d+) (.*)$/sD', $records[$token] ?? '', $field) === 1;
+        foreach ($records as $record) {
+            $isKnown = preg_match('/^(\d+) ([XS]) (\d+) (.*)$/sD', (string) $record, $field) === 1;
             if ($isKnown && abs($now - (int) $field[1]) <= Store::DEAD) {
                 $waiters[] = [
                     'identity' => Identity::decode($field[4]),
@@ -103,16 +107,6 @@ final class Record
         }
 
         return $waiters;
-    }
-
-    /**
-     * @param list<string> $flat
-     *
-     * @return array<string, string>
-     */
-    private static function pairs(array $flat): array
-    {
-        return array_column(array_chunk($flat, 2), 1, 0);
     }
 
     private static function notALock(): Fault

@@ -12,6 +12,7 @@ use ClusterLock\Polyfill\Failure;
 use ClusterLock\Polyfill\Kind;
 use ClusterLock\Polyfill\LockName;
 use ClusterLock\Polyfill\Loss;
+use ClusterLock\Polyfill\Report;
 use ClusterLock\Polyfill\Settings;
 use ClusterLock\Polyfill\Store;
 use ClusterLock\Polyfill\Text;
@@ -100,7 +101,7 @@ final class RedisStore implements Store
 
     public function info(LockName $name): ?array
     {
-        $reply = $this->run('inspect', $name, []);
+        $reply = $this->run('inspect', $name, [(string) Report::TOLD]);
         try {
             return Record::report($name, $reply);
         } catch (Fault $fault) {
@@ -212,7 +213,9 @@ final class RedisStore implements Store
     private function listed(LockName $name): ?array
     {
         try {
-            return Record::report($name, $this->script('inspect', $this->key($name), []));
+            $reply = $this->script('inspect', $this->key($name), [(string) Report::TOLD_OF_EACH]);
+
+            return Record::report($name, $reply);
         } catch (Fault $fault) {
             return $fault->isForeignKey() ? null : throw $this->failed($this->link, $fault, $name);
         }
@@ -281,7 +284,7 @@ final class RedisStore implements Store
             'acquire' => is_int($reply) ? $reply >= self::LEAST_TIME : self::isBusy($reply),
             'release', 'renew' => is_int($reply) && $reply >= 1 && $reply <= 4,
             'break' => is_int($reply) && $reply >= 0 && $reply <= 4,
-            'inspect' => is_array($reply) && count($reply) === 6,
+            'inspect' => is_array($reply) && count($reply) === 7,
         };
     }
 

@@ -130,7 +130,7 @@ final class Command {
 				'held'    => self::span( $now - $lock['since'], $options ),
 				'lease'   => self::span( $lock['ttl'], $options ),
 				'fence'   => $lock['fence'],
-				'waiting' => count( $lock['waiters'] ),
+				'waiting' => Lock_Table::count( $lock, 'waiters' ),
 			);
 		}
 		$fields = array( 'lock', 'mode', 'node', 'pid', 'what', 'held', 'lease', 'fence', 'waiting' );
@@ -199,6 +199,11 @@ final class Command {
 			);
 		}
 		WP_CLI\Utils\format_items( self::format( $options ), $items, array( 'role', 'mode', 'node', 'pid', 'what', 'for', 'fence' ) );
+		foreach ( array( 'holders', 'waiters' ) as $group ) {
+			if ( Lock_Table::more( $lock, $group ) > 0 ) {
+				WP_CLI::warning( sprintf( 'And %d more %s.', Lock_Table::more( $lock, $group ), $group ) );
+			}
+		}
 	}
 
 	/**

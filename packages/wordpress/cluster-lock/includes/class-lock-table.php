@@ -63,11 +63,11 @@ final class Lock_Table {
 			'cells'   => array(
 				'name'    => self::long( $name, 'code' ),
 				'mode'    => Text::escaped( self::mode( $lock['mode'] ) ),
-				'holder'  => self::holders( $lock['holders'], $root ),
+				'holder'  => self::holders( $lock, $root ),
 				'held'    => Text::escaped( Text::duration( $now - $lock['since'] ) ),
 				'lease'   => Text::escaped( Text::duration( $lock['ttl'] ) ),
 				'fence'   => Text::escaped( (string) $lock['fence'] ),
-				'waiters' => self::waiters( $lock['waiters'], $now ),
+				'waiters' => self::waiters( $lock, $now ),
 				'actions' => sprintf(
 					'<button type="button" class="button button-small hide-if-no-js" data-break aria-haspopup="dialog">%s<span class="screen-reader-text"> %s</span></button>',
 					/* translators: Verb: take a lock away from its holder. */
@@ -114,7 +114,10 @@ final class Lock_Table {
 	 */
 	public static function summary( array $locks, bool $more ): string {
 		$held    = count( $locks );
-		$waiting = array_sum( array_map( 'count', array_column( $locks, 'waiters' ) ) );
+		$waiting = 0;
+		foreach ( $locks as $lock ) {
+			$waiting += self::count( $lock, 'waiters' );
+		}
 		if ( $more ) {
 			return sprintf(
 				/* translators: %s: number of locks. */
@@ -154,11 +157,31 @@ final class Lock_Table {
 				Text::duration( $now - $holder['since'] )
 			);
 		}
-		$rest = count( $lock['holders'] ) - count( $sentences );
+		$rest = self::count( $lock, 'holders' ) - count( $sentences );
 		if ( $rest > 0 ) {
 			$sentences[] = self::and_more( $rest );
 		}
 		return implode( ' ', $sentences );
+	}
+
+	/**
+	 * How many hold a lock, or wait for it, those among them whom the report does not name.
+	 *
+	 * @param array  $lock  One of cluster_lock_list().
+	 * @param string $group Either holders or waiters.
+	 */
+	public static function count( array $lock, string $group ): int {
+		return count( $lock[ $group ] ) + self::more( $lock, $group );
+	}
+
+	/**
+	 * How many holders or waiters the report does not name. Earlier versions of the extension name all.
+	 *
+	 * @param array  $lock  One of cluster_lock_list().
+	 * @param string $group Either holders or waiters.
+	 */
+	public static function more( array $lock, string $group ): int {
+		return (int) ( $lock[ "more_$group" ] ?? 0 );
 	}
 
 	/**
@@ -180,12 +203,13 @@ final class Lock_Table {
 	/**
 	 * The holders' cell.
 	 *
-	 * @param array[] $holders Of a lock.
-	 * @param string  $root    Where WordPress is.
+	 * @param array  $lock One of cluster_lock_list().
+	 * @param string $root Where WordPress is.
 	 */
-	private static function holders( array $holders, string $root ): string {
-		$html = '';
-		foreach ( array_slice( $holders, 0, self::MANY ) as $holder ) {
+	private static function holders( array $lock, string $root ): string {
+		$html  = '';
+		$shown = array_slice( $lock['holders'], 0, self::MANY );
+		foreach ( $shown as $holder ) {
 			$lines = array();
 			if ( '' !== $holder['request_uri'] ) {
 				$lines[] = self::long( Text::printable( $holder['request_uri'] ), 'span' );
@@ -207,7 +231,7 @@ final class Lock_Table {
 				array() === $lines ? '' : '<br>' . implode( '<br>', $lines )
 			);
 		}
-		$rest = count( $holders ) - self::MANY;
+		$rest = self::count( $lock, 'holders' ) - count( $shown );
 		if ( $rest > 0 ) {
 			$html .= '<li>' . Text::escaped( self::and_more( $rest ) ) . '</li>';
 		}
@@ -217,15 +241,16 @@ final class Lock_Table {
 	/**
 	 * The waiters' cell.
 	 *
-	 * @param array[] $waiters Of a lock, in the order in which they will be served.
-	 * @param float   $now     Unix time.
+	 * @param array $lock One of cluster_lock_list(), whose waiters are in the order in which they will be served.
+	 * @param float $now  Unix time.
 	 */
-	private static function waiters( array $waiters, float $now ): string {
-		if ( array() === $waiters ) {
+	private static function waiters( array $lock, float $now ): string {
+		if ( 0 === self::count( $lock, 'waiters' ) ) {
 			return '<span aria-hidden="true">—</span><span class="screen-reader-text">' . esc_html__( 'nobody', 'cluster-lock' ) . '</span>';
 		}
-		$html = '';
-		foreach ( array_slice( $waiters, 0, self::MANY ) as $waiter ) {
+		$html  = '';
+		$shown = array_slice( $lock['waiters'], 0, self::MANY );
+		foreach ( $shown as $waiter ) {
 			$how = 'shared' === $waiter['mode']
 				/* translators: %s: a duration. */
 				? __( 'shared, for %s', 'cluster-lock' )
@@ -239,7 +264,7 @@ final class Lock_Table {
 				Text::escaped( sprintf( $how, Text::duration( $now - $waiter['since'] ) ) )
 			);
 		}
-		$rest = count( $waiters ) - self::MANY;
+		$rest = self::count( $lock, 'waiters' ) - count( $shown );
 		if ( $rest > 0 ) {
 			$html .= '<li>' . Text::escaped( self::and_more( $rest ) ) . '</li>';
 		}

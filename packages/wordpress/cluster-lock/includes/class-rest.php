@@ -210,6 +210,9 @@ final class Rest {
 		foreach ( $lock['holders'] as $holder ) {
 			$line .= sprintf( ' Held by node "%s", pid %d, "%s".', Text::printable( $holder['node'] ), $holder['pid'], Text::printable( $holder['request_uri'] . ' ' . $holder['script'] ) );
 		}
+		if ( Lock_Table::more( $lock, 'holders' ) > 0 ) {
+			$line .= sprintf( ' Held by %d more.', Lock_Table::more( $lock, 'holders' ) );
+		}
 		// phpcs:ignore WordPress.PHP.DevelopmentFunctions.error_log_error_log -- An administrator's deed belongs there.
 		error_log( $line );
 

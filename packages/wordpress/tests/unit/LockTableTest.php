@@ -100,6 +100,18 @@ final class LockTableTest extends TestCase
         self::assertStringContainsString('and 30 more', $row->getAttribute('data-held-by'));
     }
 
+    public function testWhomAReportDoesNotNameIsCounted(): void
+    {
+        $lock = ['more_holders' => 5, 'more_waiters' => 900] + self::lock('x', [self::holder('a')], [self::waiter('b')], 'shared');
+        $row = self::row($lock);
+        self::assertStringContainsString('and 5 more', self::text($row, 'holder'));
+        self::assertStringContainsString('and 5 more', $row->getAttribute('data-held-by'));
+        self::assertStringContainsString('and 900 more', self::text($row, 'waiters'));
+        self::assertSame('1 lock held, 901 processes waiting.', Lock_Table::summary([$lock], false));
+        $dead = ['waiters' => []] + $lock;
+        self::assertStringContainsString('and 900 more', self::text(self::row($dead), 'waiters'));
+    }
+
     public function testClocksThatDifferShowNoNegativeTimes(): void
     {
         $row = self::row(['since' => self::NOW + 5] + self::lock('x', [self::holder('a')]));
