@@ -30,7 +30,8 @@ class Rig:
     """Where things are, and what runs."""
 
     php: str
-    ini: Path
+    # For each side of the network.
+    inis: list[Path]
     room: Path
     record: Record
     plan: Plan
@@ -42,12 +43,12 @@ class Rig:
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def command(self, script: str, *arguments: str, ini: Path | None = None) -> list[str]:
-        return [*prefix(), self.php, "-c", str(ini or self.ini), str(PHP / script), *arguments]
+        return [*prefix(by="KILL"), self.php, "-c", str(ini or self.inis[0]), str(PHP / script), *arguments]
 
     def start(self, fpm: str, cli: int, children: int) -> None:
         rng = random.Random(f"{self.plan.seed} processes")
         if children:
-            self.fpm = Fpm(fpm, self.ini, self.room, "fpm", [], children=children)
+            self.fpm = Fpm(fpm, self.inis[-1], self.room, "fpm", [], children=children)
         self.slots = [Slot(self, number, rng.getrandbits(32)) for number in range(cli)]
         self.clients = [threading.Thread(target=self._client, args=(number, rng.getrandbits(32)), daemon=True)
                         for number in range(children)]
@@ -115,7 +116,7 @@ class Slot(threading.Thread):
         rig, count = self._rig, 0
         steady = self._number < STEADY
         log = (rig.room / f"cli-{self._number}.log").open("a")
-        environment, ini = php_environment(rig.room), None
+        environment, ini = php_environment(rig.room), rig.inis[self._number % len(rig.inis)]
         if rig.polyfill and self._number % 2:
             ini = rig.polyfill
             environment["CLUSTER_LOCK_POLYFILL"] = CLIENTS[self._number // 2 % len(CLIENTS)]
