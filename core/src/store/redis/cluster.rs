@@ -218,6 +218,10 @@ impl Route for ClusterRoute {
     }
 
     fn after(&self, pool: &Arc<Pool>, key: &[u8], fault: &Fault) -> Next {
+        #[cfg(feature = "sabotage")]
+        if super::sabotage::is("map") && fault.is("MOVED") {
+            return Next::GiveUp;
+        }
         match fault {
             Fault::Broken(_) => {
                 pool.clear();

@@ -4,8 +4,8 @@
 //!
 //! `CLUSTER_LOCK_SABOTAGE` names the mistake; each is one that such scripts have been seen to make. Three more are not in
 //! the scripts, and stand where they are made: `deaf` (sentinels are asked for the primary once, and nobody listens to
-//! them afterwards), `map` (of a cluster, which server has which slots is read once) and `majority` (of independent
-//! servers, one fewer than a majority is enough).
+//! them afterwards), `map` (of a cluster, which server has which slots is read once, and nobody listens to `MOVED`) and
+//! `majority` (of independent servers, one fewer than a majority is enough).
 
 #[cfg(not(debug_assertions))]
 compile_error!("the feature \"sabotage\" is for the chaos run's own test: no release may have it");
