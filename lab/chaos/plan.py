@@ -96,7 +96,7 @@ AMNESIA = {
 
 # What has to come early also in a short run. Fencing tokens have nothing to prove to a server that remembers; nor does
 # who looks for the primary where it always was.
-NEEDED = {"single": ["flush"], "sentinel": ["flush", "fail_over"], "cluster": ["flush", "primary_kill"],
+NEEDED = {"single": ["flush"], "sentinel": ["flush", "fail_over"], "cluster": ["flush", "primary_kill", "slot_move"],
           "quorum": ["flush_all"]}
 
 # Server faults come in storms; between them is time to see whether everything is in order without any.
