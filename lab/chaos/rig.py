@@ -23,6 +23,8 @@ CLIENTS = ["phpredis", "predis"]
 STEADY = 2
 # A process that has been told to end does so within the longest wait for a lock.
 GRACE = 30.0
+# One that lives long and seldom lets go: so that there are leases to renew on one server while another one is away.
+HOARDER, HOARDS = 1, 12
 
 
 @dataclass
@@ -37,6 +39,7 @@ class Rig:
     plan: Plan
     # Of php-cli processes: the ini file with which PHP code stands in the extension's place, and its client libraries.
     polyfill: Path | None = None
+    hoarder: bool = False
     fpm: Fpm | None = None
     slots: list[Slot] = field(default_factory=list)
     clients: list[threading.Thread] = field(default_factory=list)
@@ -122,6 +125,8 @@ class Slot(threading.Thread):
             environment["CLUSTER_LOCK_POLYFILL"] = CLIENTS[self._number // 2 % len(CLIENTS)]
         if rig.polyfill:
             environment["CLUSTER_LOCK_CHAOS_INTERRUPTS"] = "1"
+        if rig.hoarder and self._number == HOARDER:
+            environment["CLUSTER_LOCK_CHAOS_HOARDS"] = str(HOARDS)
         while not rig.stopping.is_set():
             count += 1
             who = f"cli-{self._number}-{count}"

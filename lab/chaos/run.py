@@ -138,6 +138,7 @@ def run(given: argparse.Namespace, plan: plans.Plan, room: Path) -> None:
         options = "?wait=1" if given.wait else ""
         inis = [write_ini(given, plan, room, f"ini-{side}", dsn + options) for side, dsn in enumerate(server.dsns)]
         rig = Rig(given.php, inis, room, record, plan)
+        rig.hoarder = plan.topology == "cluster" and not given.no_pace
         if given.polyfill:
             rig.polyfill = write_polyfill_ini(inis[0])
         record.tell("begin", seed=plan.seed, flock_mode=plan.flock_mode, aof=plan.aof, topology=plan.topology,

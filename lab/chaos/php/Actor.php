@@ -15,8 +15,12 @@ final class Actor
     /** @var list<Hold> kept alive until the request ends */
     private array $left = [];
 
-    public function __construct(private readonly History $history, private readonly string $room)
-    {
+    /** @param int $hoards of a hundred actions, so many take several locks and keep them for seconds */
+    public function __construct(
+        private readonly History $history,
+        private readonly string $room,
+        private readonly int $hoards = 1,
+    ) {
         $this->names = json_decode(file_get_contents("$room/names.json"), true);
     }
 
@@ -24,7 +28,7 @@ final class Actor
     public function act(): void
     {
         match (true) {
-            $this->chance(1) => $this->hoard(),
+            $this->chance($this->hoards) => $this->hoard(),
             $this->chance(30) => $this->lock('function'),
             $this->chance(30) => $this->lock('object'),
             $this->chance(25) => $this->lock('flock'),
