@@ -12,8 +12,6 @@ import contextlib
 import threading
 from typing import Iterator
 
-from stand.servers import free_port
-
 
 def address(number: int) -> str:
     """From which a server comes to the others."""
@@ -46,7 +44,7 @@ class Bus:
             except (OSError, asyncio.CancelledError):
                 writer.close()
 
-        server = await asyncio.start_server(accept, "127.0.0.1", free_port())
+        server = await asyncio.start_server(accept, "127.0.0.1", 0)
         self._servers.append(server)
         return server.sockets[0].getsockname()[1]
 
