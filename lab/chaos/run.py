@@ -25,7 +25,7 @@ import report
 from cluster import Cluster
 from quorum import Quorum
 from record import Record
-from rig import PHP, Rig, Tormentor, Watch
+from rig import Rig, Tormentor, Watch
 from sentinels import Sentinels
 from servers import Server, Target
 
