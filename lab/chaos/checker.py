@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Iterator
 
-from history import CUTS, LOSSES, OUTAGES, SECOND, Fault, Hold, History, Timeline, Write, _is_loss
+from history import CUTS, FORGETS, LOSSES, OUTAGES, SECOND, Fault, Hold, History, Timeline, Write, _is_loss
 
 # The promise is 3 s for a dead waiter and 1 s after a dead holder's lease; more is for a busy machine.
 DEAD_WAITER, SLACK = 3 * SECOND, int(1.5 * SECOND)
@@ -21,6 +21,8 @@ DEAD_WAITER, SLACK = 3 * SECOND, int(1.5 * SECOND)
 ORDER = 3 * SECOND // 10
 # A waiter asks again at least every second, and the circuit breaker opens for one.
 RECOVERY = int(2.5 * SECOND)
+# A server that finds itself without its memory may rest for so long: the longest lease of a run is 3 s.
+REST = 15 * SECOND
 # Longest that an answer may come after its time-out: two tries and a release, each a second to connect and one to ask.
 LATE = 6 * SECOND
 
@@ -64,7 +66,14 @@ class Checker:
         self.by_name = history.holds_by_name()
         self.by_id = {(hold.who, hold.id): hold for hold in history.holds}
         self.losses = [fault for fault in history.faults if fault.kind in LOSSES]
-        self.unreachable = [fault for fault in history.faults if fault.kind in OUTAGES]
+        self.forgets = [fault for fault in history.faults
+                        if fault.kind in FORGETS and (fault.kind == "break" or not history.amnesia)]
+        # In a run about amnesia forgetting is no excuse for that, nor what a fail-over loses when replicas were waited for.
+        self.lets_in = [*self.forgets] if history.wait else [
+            *self.forgets, *(fault for fault in self.losses if fault.kind not in FORGETS)]
+        # A server that has forgotten may grant nothing for as long as it may have granted something before.
+        self.unreachable = [fault for fault in history.faults if fault.kind in OUTAGES
+                            or history.amnesia and fault.kind in FORGETS and fault.kind != "break"]
         self.cuts = [fault for fault in history.faults if fault.kind in CUTS]
 
     def count(self) -> Counter:
@@ -83,18 +92,24 @@ class Checker:
 
     # ---- excuses --------------------------------------------------------------------------------------------
 
-    def lost_data(self, name: str, begin: int, end: int) -> Fault | None:
-        """The server forgot this lock somewhere in this time."""
-        for fault in self.losses:
-            if fault.about.get("name", name) == name and fault.touches(begin, end):
-                return fault
-        return None
+    def lost_data(self, name: str | None, begin: int, end: int) -> Fault | None:
+        """The server may have forgotten this lock, or any, somewhere in this time, so that its holder lost it."""
+        return next((fault for fault in self.losses if fault.concerns(name) and fault.touches(begin, end)), None)
 
-    def outage(self, begin: int, end: int, tail: int = RECOVERY) -> bool:
-        return any(fault.touches(begin, end, tail) for fault in self.unreachable)
+    def let_in(self, name: str | None, begin: int, end: int) -> Fault | None:
+        """The same, so that somebody else was let in."""
+        return next((fault for fault in self.lets_in if fault.concerns(name) and fault.touches(begin, end)), None)
 
-    def cut(self, begin: int, end: int) -> bool:
-        return any(fault.touches(begin, end) for fault in self.cuts)
+    def outage(self, name: str | None, begin: int, end: int) -> bool:
+        return any(fault.hinders(name) and fault.touches(begin, end, self.recovery(fault))
+                   for fault in self.unreachable)
+
+    def recovery(self, fault: Fault) -> int:
+        """How long after a fault whoever could not reach the server may still be without."""
+        return REST if self.history.amnesia and fault.kind in FORGETS else RECOVERY
+
+    def cut(self, name: str, begin: int, end: int) -> bool:
+        return any(fault.hinders(name) and fault.touches(begin, end) for fault in self.cuts)
 
     def stood_still(self, begin: int, end: int, *who: str) -> bool:
         """The machine did, or one of these processes."""
@@ -127,7 +142,7 @@ def exclusion(c: Checker) -> Iterator[Violation]:
                     continue
                 # Who stood still when it was handed the lock may hear of it after the next one.
                 first, second = sorted((earlier, hold), key=lambda hold: hold.fence)
-                if c.lost_data(name, first.ask, second.got):
+                if c.let_in(name, first.ask, second.got):
                     c.counts["overlaps_after_data_loss"] += 1
                 else:
                     yield Violation("exclusion", f"two hold \"{name}\" at once, and both are sure of it",
@@ -143,7 +158,7 @@ def stillborn(c: Checker) -> Iterator[Violation]:
             continue
         at, left = hold.looks[0]
         if (left == 0 and not c.stood_still(hold.got, at, hold.who) and not c.lost_data(hold.name, hold.ask, at)
-                and not c.interrupted(hold, at) and not c.outage(hold.got, at)):
+                and not c.interrupted(hold, at) and not c.outage(hold.name, hold.got, at)):
             yield Violation("stillborn", f"\"{hold.name}\" was acquired with a lease that had run out", [hold], hold.got)
 
 
@@ -164,11 +179,11 @@ def told(c: Checker) -> Iterator[Violation]:
     for hold in c.history.holds:
         if hold.kept is not True or hold.got is None or hold.fence is None:
             continue
-        for fault in c.losses:
-            if (fault.about.get("name", hold.name) == hold.name and fault.about.get("broke", True)
+        for fault in c.forgets:
+            if (fault.concerns(hold.name) and fault.about.get("broke", True)
                     and hold.got < fault.begin and fault.end < hold.give):
                 # The one case that cannot be told: DESIGN.md, "Why are all scripts idempotent?"
-                if c.cut(hold.give, hold.gave):
+                if c.cut(hold.name, hold.give, hold.gave):
                     c.counts["untold_losses"] += 1
                 else:
                     yield Violation("told", f"{fault.kind} took \"{hold.name}\" away, and the release says that it "
@@ -210,7 +225,7 @@ def registers(c: Checker) -> Iterator[Violation]:
             c.counts["refused_fenced_writes"] += 1
             if hold is None or by is None or not hold.acts:
                 continue
-            if c.lost_data(hold.name, hold.ask, hold.acts[-1][1] or hold.acts[-1][0]):
+            if c.let_in(hold.name, hold.ask, hold.acts[-1][1] or hold.acts[-1][0]):
                 continue
             span = c.history.certain(hold)
             for _, done in hold.acts:
@@ -237,7 +252,9 @@ def guarded_writes(c: Checker) -> Iterator[Violation]:
             if before and greatest[before - 1].fence > write.fence:
                 newer = greatest[before - 1]
                 # Two servers that believe to be the primary confirm both; see README.md, "Limits".
-                if any(f.kind == "divergence" and f.touches(newer.begin, write.end) for f in c.losses):
+                guard = c.by_id.get((write.who, write.hold))
+                if any(f.kind == "divergence" and f.concerns(guard and guard.name) and f.touches(newer.begin, write.end)
+                       for f in c.lets_in):
                     c.counts["overwritten_in_fail_overs"] += 1
                     continue
                 yield Violation("guarded writes", f"{name}: an older holder wrote over a newer one's file",
@@ -260,7 +277,7 @@ def guarded_writes(c: Checker) -> Iterator[Violation]:
             continue
         span = c.history.certain(hold)
         if (span and write.end < span[1] and not c.lost_data(hold.name, hold.ask, write.end)
-                and not c.outage(write.begin, write.end)):
+                and not c.outage(hold.name, write.begin, write.end)):
             yield Violation("guarded writes", f"refused although the lock was held: {write.why}", [hold], write.begin)
 
 
@@ -294,7 +311,7 @@ def _put_an_older_copy(c: Checker, other: Write, write: Write) -> bool:
         return False
     stood = c.history.stops(other.who, other.begin, end) + [(s.begin, s.end) for s in c.history.stalls]
     return (any(s <= write.end and e >= write.begin for s, e in stood)
-            or c.lost_data("", other.begin, end) is not None)
+            or c.let_in(other.name, other.begin, end) is not None)
 
 
 # ---- progress ------------------------------------------------------------------------------------------------
@@ -302,13 +319,14 @@ def _put_an_older_copy(c: Checker, other: Write, write: Write) -> bool:
 
 def progress(c: Checker) -> Iterator[Violation]:
     """While somebody waits, the lock is held, or soon will be: no hand-over is lost, nothing stays behind the dead."""
-    quiet = [(fault.begin, fault.end + RECOVERY) for fault in c.unreachable]
-    quiet += [(stall.begin, stall.end) for stall in c.history.stalls]
+    stalls = [(stall.begin, stall.end) for stall in c.history.stalls]
     for name, holds in c.by_name.items():
         if not c.is_plain(name):
             continue
         spans = [span for hold in holds if (span := c.history.possible(hold))]
-        busy = Timeline([*spans, *quiet])
+        quiet = [(fault.begin, fault.end + c.recovery(fault)) for fault in c.unreachable if fault.hinders(name)]
+        quiet += [(fault.begin, fault.end + RECOVERY) for fault in c.history.faults if fault.kind == "split"]
+        busy = Timeline([*spans, *quiet, *stalls])
         # Each waiter that dies, or stands still, may be handed the lock once.
         deaths = sorted(t for hold in holds for t in _absences(c, hold))
         for hold in holds:
@@ -359,11 +377,13 @@ def order(c: Checker) -> Iterator[Violation]:
     """First come, first served. Fencing tokens tell in which order they were let in."""
     # Who asks a sentinel that does not answer comes to the primary later; and a request that the network has
     # swallowed comes after a time-out, when it is sent again.
-    kinds = OUTAGES | {"flush", "sentinel_stop", "sentinel_kill", "network_once"}
-    disturbed = [fault for fault in c.history.faults if fault.kind in kinds]
+    # Where a network is split, a server that only one side sees keeps what the other side has given back, until the
+    # lease is over.
+    kinds = OUTAGES | FORGETS - {"break"} | {"divergence", "sentinel_stop", "sentinel_kill", "network_once", "split"}
     for name, holds in c.by_name.items():
         if not c.is_plain(name):
             continue
+        disturbed = [fault for fault in c.history.faults if fault.kind in kinds and fault.hinders(name)]
         # From exclusive to shared is at once: that is no arrival.
         granted = sorted((hold for hold in holds if hold.got is not None and hold.fence is not None
                           and not (hold.via == "convert" and hold.mode == "S")), key=lambda hold: hold.ask)
@@ -379,7 +399,7 @@ def order(c: Checker) -> Iterator[Violation]:
                 # Until its time is up it stands in the queue.
                 overtook = (other.got < hold.ask + int(hold.timeout * SECOND) if hold.got is None
                             else other.fence < hold.fence)
-                if not overtook:
+                if not overtook or _together(c, hold, other):
                     continue
                 if (any(f.touches(hold.ask - ORDER, other.got, RECOVERY) for f in disturbed)
                         or c.stood_still(hold.ask, other.got, hold.who)):
@@ -387,6 +407,13 @@ def order(c: Checker) -> Iterator[Violation]:
                     continue
                 yield Violation("order", f"{other.who} came {(other.ask - hold.ask) / SECOND:.2f} s later for "
                                          f"\"{name}\" and was let in before", [hold, other], other.got)
+
+
+def _together(c: Checker, hold: Hold, other: Hold) -> bool:
+    """Readers that were let in at once. The token of each is the greatest that a majority gave it, and not all were told
+    by the same one."""
+    return (c.history.topology == "quorum" and hold.mode == other.mode == "S" and hold.got is not None
+            and hold.got - other.got < SECOND // 10)
 
 
 def reasons(c: Checker) -> Iterator[Violation]:
@@ -397,25 +424,25 @@ def reasons(c: Checker) -> Iterator[Violation]:
             source = c.by_id.get((hold.who, hold.source), hold)
             if not _may_be_lost(c, source, hold.refused):
                 yield Violation("reasons", f"lost while all was well: {hold.why}", [source, hold], hold.refused)
-        elif hold.failed and not _may_fail(c, hold.who, hold.ask, hold.refused):
+        elif hold.failed and not _may_fail(c, hold, hold.ask, hold.refused):
             yield Violation("reasons", f"failed while all was well: {hold.why}", [hold], hold.refused)
         if hold.kept is not False or hold.gave is None:
             continue
         if _is_loss(hold.gave_why):
             if not _may_be_lost(c, hold, hold.gave):
                 yield Violation("reasons", f"lost while all was well: {hold.gave_why}", [hold], hold.gave)
-        elif not _may_fail(c, hold.who, hold.give, hold.gave):
+        elif not _may_fail(c, hold, hold.give, hold.gave):
             yield Violation("reasons", f"not given back while all was well: {hold.gave_why}", [hold], hold.gave)
 
 
-def _may_fail(c: Checker, who: str, begin: int, end: int) -> bool:
+def _may_fail(c: Checker, hold: Hold, begin: int, end: int) -> bool:
     """The server was away; or this process stood still while it tried to reach it, and has its circuit breaker open."""
-    return c.outage(begin, end) or c.stood_still(begin - RECOVERY, end, who)
+    return c.outage(hold.name, begin, end) or c.stood_still(begin - RECOVERY, end, hold.who)
 
 
 def _may_be_lost(c: Checker, hold: Hold, end: int) -> bool:
     """The server forgot it; or it could not be renewed in time; or it was meant to run out."""
-    return (c.lost_data(hold.name, hold.ask, end) is not None or c.outage(hold.ask, end)
+    return (c.lost_data(hold.name, hold.ask, end) is not None or c.outage(hold.name, hold.ask, end)
             or c.stood_still(hold.ask, end, hold.who) or hold.ttl < 0.5 or bool(hold.refreshes) or hold.fence is None)
 
 
@@ -439,11 +466,13 @@ def leftovers(c: Checker) -> Iterator[Violation]:
         if process.code is not None and process.code not in (0, 255) and not (process.killed and process.code == -9):
             yield bad(f"{process.who} ended with status {process.code}")
     for key in final.get("eternal_keys", ()):
-        yield bad(f"the key {key} never expires")
+        # What a server keeps of itself: no lock has an empty name.
+        if "{}" not in key:
+            yield bad(f"the key {key} never expires")
     for key, life in final.get("keys", {}).items():
         if re.search(r"\}:[qwri]$|\}:m:", key):
             yield bad(f"the key {key} is left, with nobody there")
-        elif life < 0 or life > 70_000:
+        elif (life < 0 or life > 70_000) and "{}" not in key:
             yield bad(f"the key {key} lives on for {life} ms")
     aftermath = final.get("aftermath", {})
     for name, waited in aftermath.get("waited", {}).items():

@@ -12,10 +12,25 @@ SECOND = 1_000_000_000
 # A lock that is handed over comes with a lease of its own until it is confirmed.
 GRANT = int(2.2 * SECOND)
 
-# What the server forgets; what it cannot be reached during; what cuts connections.
-LOSSES = {"flush", "restart_empty", "break", "divergence"}
-OUTAGES = {"restart_empty", "restart_with_data", "server_stop", "out_of_memory", "failover", "network"}
-CUTS = {"client_kill", "client_kill_all", "network_once"} | OUTAGES
+# What all servers that decide forget for certain; and what they may have forgotten, or known of too late.
+FORGETS = {"flush", "restart_empty", "flush_all", "break", "forget_in_turn", "forget_together",
+           "forget_while_one_is_away"}
+LOSSES = FORGETS | {"divergence"}
+# What it cannot be reached during. Of a quorum, a majority; one voter is none.
+OUTAGES = {"restart_empty", "restart_with_data", "server_stop", "out_of_memory", "failover", "network", "slot_move",
+           "unwell", "no_replica", "majority_partition", "majority_stop", "majority_restart", "forget_in_turn",
+           "forget_together", "forget_while_one_is_away"}
+# What cuts connections.
+VOTERS = {"voter_restart", "voter_empty", "voter_stop", "voter_partition", "voter_network", "voter_network_once",
+          "split"}
+CUTS = {"client_kill", "client_kill_all", "network_once"} | OUTAGES | VOTERS
+# How long after a fail-over the last processes may still speak to the former primary: until the last sentinel has told.
+MOVE = int(1.5 * SECOND)
+# How long before a server takes over the one before it may have been gone, where nobody has written down when that
+# began: to be believed gone, and to be elected.
+UNSEEN = 4 * SECOND
+# How long until one that was replaced is a replica: sentinels leave it alone for ten seconds.
+REJOIN = 15 * SECOND
 
 
 @dataclass(eq=False)
@@ -92,6 +107,18 @@ class Fault:
     def touches(self, begin: int, end: int, tail: int = 0) -> bool:
         return self.begin <= end and self.end + tail >= begin
 
+    def concerns(self, name: str | None) -> bool:
+        """Whether it hits this lock; without a name, any."""
+        if name is None:
+            return True
+        if "names" in self.about:
+            return name in self.about["names"]
+        return self.about.get("name", name) == name
+
+    def hinders(self, name: str | None) -> bool:
+        """The same, or it was moved away from there: who has not heard of that yet asks there."""
+        return self.concerns(name) or name in self.about.get("formerly", ())
+
 
 @dataclass
 class Write:
@@ -104,6 +131,8 @@ class Write:
     appends: bool
     fence: int | None = None
     hold: int | None = None
+    # Its own lock, where it takes one.
+    name: str | None = None
     end: int | None = None
     ok: bool | None = None
     why: str | None = None
@@ -126,6 +155,11 @@ class History:
     counts: Counter = field(default_factory=Counter)
     began: int = 0
     flock_mode: str = "replace"
+    topology: str = "single"
+    # What is forgotten within a lease excuses no second holder.
+    amnesia: bool = False
+    # A grant counts when the replica has it: a fail-over excuses no second holder.
+    wait: bool = False
 
     def stops(self, who: str, begin: int, end: int) -> list[tuple[int, int]]:
         process = self.processes.get(who)
@@ -169,7 +203,7 @@ class History:
                 return None
             # What a server that was away had not read yet it may have carried out later.
             away = [fault for fault in self.faults
-                    if fault.kind in OUTAGES and fault.touches(hold.ask, hold.refused)]
+                    if fault.kind in OUTAGES and fault.hinders(hold.name) and fault.touches(hold.ask, hold.refused)]
             begin = max(hold.ask, min((fault.begin for fault in away), default=hold.refused))
             return begin, max(hold.refused, *(fault.end for fault in away), 0) + hold.lease
         if hold.gave is not None:
@@ -197,6 +231,7 @@ def load(room: Path) -> History:
     runner = list(_events(room / "history" / "runner.jsonl"))
     for event in runner:
         _read_runner(history, event, responses)
+    _take_overs(history, runner)
     for path in sorted((room / "history").glob("*.jsonl")):
         if path.name != "runner.jsonl":
             _read_process(history, path.stem, list(_events(path)), responses)
@@ -223,6 +258,8 @@ def _read_runner(history: History, event: dict, responses: dict[str, int]) -> No
     process = history.processes.setdefault(event["who"], Process(event["who"])) if "who" in event else None
     if kind == "begin":
         history.began, history.flock_mode = at, event["flock_mode"]
+        history.topology, history.amnesia = event.get("topology", "single"), event.get("amnesia", False)
+        history.wait = event.get("wait", False)
     elif kind == "spawn":
         process.pid = event["pid"]
     elif kind == "exit":
@@ -235,12 +272,10 @@ def _read_runner(history: History, event: dict, responses: dict[str, int]) -> No
         history.counts["stops"] += 1
     elif kind == "cont":
         process.stops = [(s, min(e, at)) if e > at else (s, e) for s, e in process.stops]
-    elif kind == "fault":
+    elif kind == "fault" and (event["kind"] != "no_replica" or history.wait):
         about = {key: value for key, value in event.items() if key not in ("t", "e", "kind", "end")}
         history.faults.append(Fault(event["kind"], at, event["end"], about))
         history.counts[event["kind"]] += 1
-    elif kind == "switch":
-        _switch(history, at, event["old"], event["new"])
     elif kind == "stall":
         history.stalls.append(Fault("stall", at, event["end"]))
     elif kind == "response":
@@ -252,15 +287,34 @@ def _read_runner(history: History, event: dict, responses: dict[str, int]) -> No
         history.final = event
 
 
-def _switch(history: History, at: int, old: int, new: int) -> None:
-    """Sentinels have switched, perhaps of their own accord. It began some time before; and for ten seconds they leave
-    a server alone that believes to be the primary still."""
-    about = {"how": f"{old} -> {new}"}
-    if not any(fault.kind == "failover" and fault.about.get("how") == about["how"] and at - fault.end < 5 * SECOND
-               for fault in history.faults):
-        history.counts["switches"] += 1
-    history.faults += [Fault("failover", at - 3 * SECOND, at, about),
-                       Fault("divergence", at - 3 * SECOND, at + 13 * SECOND, about)]
+def _take_overs(history: History, runner: list[dict]) -> None:
+    """Servers that took over: those of a plan have been written down with their beginning; of the others it is not
+    known. Sentinels tell one after the other, and processes listen to one of them each."""
+    planned = [fault for fault in history.faults if fault.kind == "failover"]
+    seen: dict[tuple, list[Fault]] = {}
+    for event in runner:
+        at = event["t"]
+        if event["e"] == "switch":
+            key, about = (event["old"], event["new"]), {"how": f"{event['old']} -> {event['new']}"}
+        elif event["e"] == "promoted":
+            key, about = (event["node"],), {"node": event["node"], "names": event["names"]}
+        else:
+            continue
+        if key in seen and at - seen[key][-1].end < 5 * SECOND + MOVE:
+            seen[key][-1].end = at + MOVE
+            continue
+        plan = next((fault for fault in planned if fault.touches(at, at, SECOND)), None)
+        if plan and event["e"] == "promoted":
+            # Of a cluster it is known when the former primary knew.
+            continue
+        begin = plan.begin if plan else at - UNSEEN
+        if not plan:
+            history.counts["switches"] += 1
+            # The former primary is the only replica that the new one can have.
+            history.faults.append(Fault("failover", begin, at + REJOIN if history.wait else at, about))
+        divergence = Fault("divergence", begin, at + MOVE, about)
+        seen.setdefault(key, []).append(divergence)
+        history.faults.append(divergence)
 
 
 def _read_process(history: History, who: str, events: list[dict], responses: dict[str, int]) -> None:
@@ -305,7 +359,8 @@ def _read_process(history: History, who: str, events: list[dict], responses: dic
         elif kind == "gave":
             hold.gave, hold.kept, hold.gave_why = at, event["ok"], event["why"]
         elif kind in ("write", "append"):
-            writes[number] = Write(who, number, event["f"], at, kind == "append", event.get("fence"), event.get("hold"))
+            writes[number] = Write(who, number, event["f"], at, kind == "append", event.get("fence"), event.get("hold"),
+                                   event.get("n"))
         elif kind in ("wrote", "appended"):
             write = writes[number]
             write.end, write.ok, write.why = at, event["ok"], event["why"]

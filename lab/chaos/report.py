@@ -14,7 +14,13 @@ COUNTS = {
     "processes hit": ("kills", "stops"),
     "server hit": ("client_kill", "client_kill_all", "script_flush", "flush", "restart_empty", "restart_with_data",
                    "server_stop", "out_of_memory", "break"),
-    "sentinels hit": ("failover", "switches", "replica_kill", "sentinel_kill", "sentinel_stop"),
+    "primaries replaced": ("failover", "switches"),
+    "sentinels hit": ("sentinel_kill", "sentinel_stop"),
+    "cluster hit": ("replica_kill", "slot_move", "unwell"),
+    "one voter hit": ("voter_restart", "voter_empty", "voter_flush", "voter_stop", "voter_full", "voter_partition",
+                      "voter_network", "voter_network_once", "split"),
+    "majority hit": ("majority_partition", "majority_stop", "majority_restart", "flush_all"),
+    "amnesia hit": ("forget_in_turn", "forget_together", "forget_while_one_is_away"),
     "network hit": ("network", "network_once"),
     "two at once, explained": ("overlaps_by_lease", "overlaps_after_data_loss", "untold_losses"),
     "fenced writes": ("fenced_writes", "refused_fenced_writes"),
@@ -27,7 +33,7 @@ SHOWN = 8
 def counts(verdict: Verdict) -> str:
     lines = []
     for title, names in COUNTS.items():
-        if title.endswith(" hit") and not any(name in verdict.counts for name in names):
+        if title.endswith((" hit", " replaced")) and not any(name in verdict.counts for name in names):
             continue
         shown = ", ".join(f"{verdict.counts[name]} {name.replace('_', ' ')}" for name in names if name in verdict.counts)
         lines.append(f"   {title + ':':24}{shown or 'none'}")

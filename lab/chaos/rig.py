@@ -23,6 +23,8 @@ CLIENTS = ["phpredis", "predis"]
 STEADY = 2
 # A process that has been told to end does so within the longest wait for a lock.
 GRACE = 30.0
+# One that lives long and seldom lets go: so that there are leases to renew on one server while another one is away.
+HOARDER, HOARDS = 1, 12
 
 
 @dataclass
@@ -30,24 +32,26 @@ class Rig:
     """Where things are, and what runs."""
 
     php: str
-    ini: Path
+    # For each side of the network.
+    inis: list[Path]
     room: Path
     record: Record
     plan: Plan
     # Of php-cli processes: the ini file with which PHP code stands in the extension's place, and its client libraries.
     polyfill: Path | None = None
+    hoarder: bool = False
     fpm: Fpm | None = None
     slots: list[Slot] = field(default_factory=list)
     clients: list[threading.Thread] = field(default_factory=list)
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def command(self, script: str, *arguments: str, ini: Path | None = None) -> list[str]:
-        return [*prefix(), self.php, "-c", str(ini or self.ini), str(PHP / script), *arguments]
+        return [*prefix(by="KILL"), self.php, "-c", str(ini or self.inis[0]), str(PHP / script), *arguments]
 
     def start(self, fpm: str, cli: int, children: int) -> None:
         rng = random.Random(f"{self.plan.seed} processes")
         if children:
-            self.fpm = Fpm(fpm, self.ini, self.room, "fpm", [], children=children)
+            self.fpm = Fpm(fpm, self.inis[-1], self.room, "fpm", [], children=children)
         self.slots = [Slot(self, number, rng.getrandbits(32)) for number in range(cli)]
         self.clients = [threading.Thread(target=self._client, args=(number, rng.getrandbits(32)), daemon=True)
                         for number in range(children)]
@@ -115,12 +119,14 @@ class Slot(threading.Thread):
         rig, count = self._rig, 0
         steady = self._number < STEADY
         log = (rig.room / f"cli-{self._number}.log").open("a")
-        environment, ini = php_environment(rig.room), None
+        environment, ini = php_environment(rig.room), rig.inis[self._number % len(rig.inis)]
         if rig.polyfill and self._number % 2:
             ini = rig.polyfill
             environment["CLUSTER_LOCK_POLYFILL"] = CLIENTS[self._number // 2 % len(CLIENTS)]
         if rig.polyfill:
             environment["CLUSTER_LOCK_CHAOS_INTERRUPTS"] = "1"
+        if rig.hoarder and self._number == HOARDER:
+            environment["CLUSTER_LOCK_CHAOS_HOARDS"] = str(HOARDS)
         while not rig.stopping.is_set():
             count += 1
             who = f"cli-{self._number}-{count}"

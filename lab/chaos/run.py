@@ -22,13 +22,20 @@ import checker
 import history as histories
 import plan as plans
 import report
+from cluster import Cluster
+from quorum import Quorum
 from record import Record
-from rig import PHP, Rig, Tormentor, Watch
+from rig import Rig, Tormentor, Watch
 from sentinels import Sentinels
 from servers import Server, Target
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NAMES = ["site", "theme-css", "a{b} c*", "ключ"]
+REPLICATED = ("sentinel", "cluster")
+# What the broken build does wrong, one at a time: core/src/store/redis/sabotage.rs.
+MISTAKES = {"single": ["release", "lease", "fence", "order"], "sentinel": ["release", "lease", "fence", "order", "deaf"],
+            "cluster": ["release", "lease", "fence", "order", "map"],
+            "quorum": ["release", "lease", "fence", "order", "majority"]}
 # Until whoever was killed last, and the waiters that died with it, are forgotten.
 PATIENCE = 3.0 + 3.0 + 2.0
 MARK = "CLUSTER_LOCK_CHAOS"
@@ -39,8 +46,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=120, help="of each seed (120)")
     parser.add_argument("--seed", type=int, default=None, help="one seed (1)")
     parser.add_argument("--seeds", default=None, metavar="A..B", help="one after the other")
-    parser.add_argument("--topology", choices=["single", "sentinel"], default="single",
-                        help="one server behind a proxy, or a primary with a replica and three sentinels (single)")
+    parser.add_argument("--topology", choices=list(plans.FAULTS), default="single",
+                        help="one server behind a proxy; a primary with a replica and three sentinels; a cluster of three "
+                             "shards with a replica each; or three or five independent servers (single)")
+    parser.add_argument("--amnesia", action="store_true",
+                        help="servers forget what they know while locks are held, a majority of them where there are "
+                             "more: that excuses no second holder")
+    parser.add_argument("--wait", action="store_true",
+                        help="with sentinels or a cluster: ?wait=1, so that a fail-over excuses no second holder")
     parser.add_argument("--cli", type=int, default=10, help="php-cli processes at a time (10)")
     parser.add_argument("--fpm", type=int, default=6, help="php-fpm workers (6)")
     parser.add_argument("--no-pace", action="store_true", help="a wait that is too long is none until it is a minute")
@@ -51,8 +64,15 @@ def main() -> None:
     parser.add_argument("--php", default=shutil.which("php"), help=argparse.SUPPRESS)
     parser.add_argument("--proxy", type=Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--extension", type=Path, required=True, help=argparse.SUPPRESS)
-    parser.add_argument("--sabotage", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--broken", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--mistakes", default=None, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.polyfill and given.topology != "single":
+        parser.error("the polyfill knows one server only")
+    if given.wait and given.topology not in REPLICATED:
+        parser.error("nobody replicates there")
+    if given.amnesia and given.topology not in plans.AMNESIA:
+        parser.error("what a fail-over loses no server can know")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if given.no_pace:
         checker.expect_no_pace()
@@ -63,7 +83,9 @@ def main() -> None:
     else:
         seeds = [1 if given.seed is None else given.seed]
     # A build that is broken has to be found out, with every seed and every mistake in it.
-    mistakes = given.sabotage.split(",")
+    mistakes = MISTAKES[given.topology] if given.broken else [""]
+    if given.mistakes:
+        mistakes = given.mistakes.split(",")
     rows = []
     for seed in seeds:
         for mistake in mistakes:
@@ -72,8 +94,8 @@ def main() -> None:
             rows.append((f"{seed} {mistake}", one(given, seed)))
     if len(rows) > 1:
         print("\n" + table(rows))
-    bad = [title for title, verdict in rows if bool(verdict.violations) != bool(given.sabotage)]
-    what = "violations found in each run" if given.sabotage else "no violation"
+    bad = [title for title, verdict in rows if bool(verdict.violations) != given.broken]
+    what = "violations found in each run" if given.broken else "no violation"
     print(f"\nChaos: ok, {what}" if not bad else f"\nChaos: FAILED, seeds {', '.join(bad)}")
     sys.exit(1 if bad else 0)
 
@@ -83,22 +105,24 @@ def one(given: argparse.Namespace, seed: int) -> checker.Verdict:
         room = Path(folder)
         for name in ("history", "files", "registers"):
             (room / name).mkdir()
-        (room / "names.json").write_text(json.dumps(NAMES))
+        (room / "names.json").write_text(json.dumps(names_of(given.topology)))
         os.environ[MARK] = folder
-        run(given, plans.make(seed, given.seconds, given.topology), room)
+        run(given, plans.make(seed, given.seconds, given.topology, given.amnesia), room)
         read = histories.load(room)
         verdict = checker.check(read)
         print(report.counts(verdict))
         if verdict.violations:
             print(report.violations(read, verdict, room))
             if given.keep:
-                kept = given.keep / f"seed-{seed}"
+                kept = given.keep / (f"seed-{seed}" if given.topology == "single" else f"{given.topology}-seed-{seed}")
                 shutil.rmtree(kept, ignore_errors=True)
                 shutil.copytree(room, kept, ignore=shutil.ignore_patterns("*.sock"))
                 print(f"   kept in {kept}")
-            broken = " --broken" if given.sabotage else ""
+            broken = " --broken" if given.broken else ""
             broken += "" if given.topology == "single" else f" --topology {given.topology}"
             broken += " --polyfill" if given.polyfill else ""
+            broken += " --amnesia" if given.amnesia else ""
+            broken += " --wait" if given.wait else ""
             print(f"   again: script/chaos{broken} --seed {seed} --seconds {given.seconds:g}")
         print(f"   seed {seed}: {len(verdict.violations)} violations", flush=True)
         return verdict
@@ -107,16 +131,18 @@ def one(given: argparse.Namespace, seed: int) -> checker.Verdict:
 def run(given: argparse.Namespace, plan: plans.Plan, room: Path) -> None:
     """The run itself; everything that it started has ended when it returns."""
     record = Record(room / "history")
-    server: Target = (Sentinels(room, record) if plan.topology == "sentinel"
-                      else Server(room, record, plan.aof, given.proxy))
+    server = start(given, plan, room, record)
     rig = None
     sampling = threading.Event()
     try:
-        ini = write_ini(given, plan, room, server.dsn)
-        rig = Rig(given.php, ini, room, record, plan)
+        options = "?wait=1" if given.wait else ""
+        inis = [write_ini(given, plan, room, f"ini-{side}", dsn + options) for side, dsn in enumerate(server.dsns)]
+        rig = Rig(given.php, inis, room, record, plan)
+        rig.hoarder = plan.topology == "cluster" and not given.no_pace
         if given.polyfill:
-            rig.polyfill = write_polyfill_ini(ini)
-        record.tell("begin", seed=plan.seed, flock_mode=plan.flock_mode, aof=plan.aof)
+            rig.polyfill = write_polyfill_ini(inis[0])
+        record.tell("begin", seed=plan.seed, flock_mode=plan.flock_mode, aof=plan.aof, topology=plan.topology,
+                    amnesia=plan.amnesia, wait=given.wait)
         watch = Watch(record)
         watch.start()
         minor = subprocess.run([given.php, "-n", "-r", "echo PHP_MAJOR_VERSION, '.', PHP_MINOR_VERSION;"],
@@ -134,7 +160,8 @@ def run(given: argparse.Namespace, plan: plans.Plan, room: Path) -> None:
             if time.monotonic() > began + plan.seconds - plans.LEAD_OUT:
                 break
             if fault.kind == "break":
-                break_lock(rig, NAMES[fault.pick % len(NAMES)])
+                names = names_of(plan.topology)
+                break_lock(rig, names[fault.pick % len(names)])
             else:
                 server.apply(fault.kind, fault.lasts, fault.pick)
         time.sleep(max(0.0, began + plan.seconds - time.monotonic()))
@@ -157,8 +184,24 @@ def run(given: argparse.Namespace, plan: plans.Plan, room: Path) -> None:
         server.stop()
 
 
-def write_ini(given: argparse.Namespace, plan: plans.Plan, room: Path, dsn: str) -> Path:
-    folder = room / "ini"
+def names_of(topology: str) -> list[str]:
+    """Of a cluster each shard has some."""
+    return [*NAMES, "a"] if topology == "cluster" else NAMES
+
+
+def start(given: argparse.Namespace, plan: plans.Plan, room: Path, record: Record) -> Target:
+    if plan.topology == "sentinel":
+        return Sentinels(room, record)
+    if plan.topology == "cluster":
+        files = [f"file:{room}/files/{kind}-{number}" for kind in ("locked", "plain", "appended") for number in (0, 1)]
+        return Cluster(room, record, plan.aof, given.proxy, [*names_of(plan.topology), *files])
+    if plan.topology == "quorum":
+        return Quorum(room, record, plan.aof, given.proxy, plan.voters)
+    return Server(room, record, plan.aof, given.proxy)
+
+
+def write_ini(given: argparse.Namespace, plan: plans.Plan, room: Path, name: str, dsn: str) -> Path:
+    folder = room / name
     folder.mkdir()
     settings = {
         "extension": given.extension, "memory_limit": "64M", "html_errors": 0, "error_log": f'"{room}/php.log"',
@@ -208,7 +251,7 @@ def finish(rig: Rig, server: Target, eternal: set[str], hung: list[str]) -> None
     rig.record.tell(
         "final", hung=hung, temporary=temporary, fences=fences, patience=PATIENCE, aftermath=json.loads(done.stdout),
         temporary_after=sorted(path.name for path in files.glob(".*")), eternal_keys=sorted(eternal),
-        keys=server.keys(), processes=left_behind(*server.pids()),
+        keys=server.left(), processes=left_behind(*server.pids()),
         crashes=[line for line in log.splitlines() if re.search(r"exited on signal (?!9 )", line)])
 
 
@@ -227,8 +270,10 @@ def left_behind(*known: int) -> list[str]:
 
 
 def table(rows: list[tuple[str, checker.Verdict]]) -> str:
-    columns = ["acquired", "waited", "timed_out", "kills", "stops", "flush", "overlaps_by_lease",
-               "overlaps_after_data_loss", "refused_fenced_writes"]
+    columns = ["acquired", "waited", "timed_out", "kills", "stops", "flush", "failover", "switches", "slot_move",
+               "voter_empty", "split", "overlaps_by_lease", "overlaps_after_data_loss", "refused_fenced_writes"]
+    # What no run had is no fault of its topology.
+    columns = [column for column in columns if any(verdict.counts[column] for _, verdict in rows)]
     head = ["seed", *(column.replace("_", " ") for column in columns), "violations"]
     lines = [head, *([title, *(str(verdict.counts[column]) for column in columns), str(len(verdict.violations))]
                      for title, verdict in rows)]

@@ -13,13 +13,11 @@ from pathlib import Path
 import redis
 from stand import servers as stand
 
-from record import Record, now
-from servers import Target
+from record import Record
+from servers import Target, until
 
 MASTER = "locks"
 FAST = (*stand.NO_PERSISTENCE, "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1")
-# A sentinel takes ten seconds to believe that a primary which has come back is to be a replica.
-PATIENCE = 45
 
 
 class Node(stand.Redis):
@@ -58,7 +56,7 @@ class Watcher:
 
     def start(self) -> None:
         with self._log.open("a") as log:
-            self.process = subprocess.Popen([*stand.prefix(), "redis-server", str(self._file), "--sentinel"],
+            self.process = subprocess.Popen([*stand.prefix(by="KILL"), "redis-server", str(self._file), "--sentinel"],
                                             stdout=log, stderr=subprocess.STDOUT)
 
     def listen(self, record: Record, over: threading.Event) -> None:
@@ -92,9 +90,9 @@ class Sentinels(Target):
         self.nodes = [primary, Node(folder, "node-1", primary.port)]
         self.watchers = [Watcher(folder, number, primary.port) for number in range(3)]
         hosts = ",".join(f"127.0.0.1:{watcher.port}" for watcher in self.watchers)
-        self.dsn = f"redis+sentinel://{hosts}/{MASTER}"
+        self.dsns = [f"redis+sentinel://{hosts}/{MASTER}"]
         for watcher in self.watchers:
-            self._until("the sentinels know each other and the replica", lambda: self._knows_all(watcher))
+            until("the sentinels know each other and the replica", lambda: self._knows_all(watcher))
         self._await_whole()
         self._over = threading.Event()
         for watcher in self.watchers:
@@ -111,14 +109,6 @@ class Sentinels(Target):
         known = {_text(key): _text(value) for key, value in known.items()}
         return known.get("num-other-sentinels") == "2" and known.get("num-slaves") == "1"
 
-    @staticmethod
-    def _until(what: str, condition) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while not condition():
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"still not so: {what}")
-            time.sleep(0.02)
-
     def primary(self) -> Node:
         """The server that all sentinels name."""
         found: list[Node] = []
@@ -128,12 +118,11 @@ class Sentinels(Target):
             found[:] = [node for node in self.nodes if ports == {node.port}]
             return bool(found)
 
-        self._until("the sentinels agree", agree)
+        until("the sentinels agree", agree)
         return found[0]
 
-    @property
-    def control(self) -> redis.Redis:
-        return self.primary().control
+    def servers(self) -> list[redis.Redis]:
+        return [self.primary().control]
 
     def pids(self) -> list[int]:
         return [thing.process.pid for thing in (*self.nodes, *self.watchers)]
@@ -157,19 +146,18 @@ class Sentinels(Target):
             except redis.RedisError:
                 return False
 
-        self._until("the replica is in sync", whole)
+        until("the replica is in sync", whole)
 
     def _fail_over(self, how: str, strike, mend) -> None:
-        """A fail-over: until another one is the primary (an outage), and until all is well again: two servers that
-        believe to be the primary may both have let somebody in until then."""
+        """A fail-over: an outage until all sentinels name another primary. Who speaks to the former one until then, or
+        when it has come back, follows from when the sentinels told (history.py)."""
         old = self.primary()
-        begin = now()
-        strike(old)
-        self._until("another primary", lambda: self._names_other(old))
-        self._record.tell("fault", at=begin, kind="failover", end=now(), how=how)
-        mend(old)
-        self._await_whole()
-        self._record.tell("fault", at=begin, kind="divergence", end=now(), how=how)
+        with self._record.fault("no_replica"):
+            with self._record.fault("failover", how=how):
+                strike(old)
+                until("another primary", lambda: self._names_other(old))
+            mend(old)
+            self._await_whole()
 
     def _names_other(self, old: Node) -> bool:
         other = self._other(old)
@@ -195,12 +183,12 @@ class Sentinels(Target):
                 except redis.RedisError:
                     return False
 
-            self._until("a fail-over begins", begun)
+            until("a fail-over begins", begun)
 
         self._fail_over("SENTINEL FAILOVER", command, lambda _old: None)
 
     def do_replica_kill(self, _lasts: float, _rng: random.Random) -> None:
-        with self._record.fault("replica_kill"):
+        with self._record.fault("replica_kill"), self._record.fault("no_replica"):
             primary = self.primary()
             self._other(primary).restart(primary.port)
             self._await_whole()
@@ -212,7 +200,7 @@ class Sentinels(Target):
             watcher.process.wait()
             time.sleep(lasts)
             watcher.start()
-            self._until("the sentinel is back", lambda: watcher.named() is not None)
+            until("the sentinel is back", lambda: watcher.named() is not None)
 
     def do_sentinel_stop(self, lasts: float, rng: random.Random) -> None:
         with self._record.fault("sentinel_stop"):
@@ -220,7 +208,7 @@ class Sentinels(Target):
             os.kill(watcher.process.pid, signal.SIGSTOP)
             time.sleep(lasts)
             os.kill(watcher.process.pid, signal.SIGCONT)
-            self._until("the sentinel is back", lambda: watcher.named() is not None)
+            until("the sentinel is back", lambda: watcher.named() is not None)
 
 
 def _text(value) -> str:

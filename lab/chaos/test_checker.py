@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import tempfile
 import unittest
 from pathlib import Path
@@ -10,6 +11,11 @@ from pathlib import Path
 import checker
 import history as histories
 import plan
+from bus import Bus, address
+from cluster import Cluster, View, slot_of
+from quorum import Quorum
+from sentinels import Sentinels
+from servers import Server
 
 FENCE = 1_000_000
 
@@ -17,11 +23,11 @@ FENCE = 1_000_000
 class Room:
     """A room of a run, in which a test says what everybody recorded. Times in seconds."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, **about) -> None:
         self.path = Path(folder)
         for name in ("history", "files", "registers"):
             (self.path / name).mkdir()
-        self.runner("begin", 0.0, flock_mode="replace")
+        self.runner("begin", 0.0, flock_mode="replace", **about)
 
     def runner(self, event: str, moment: float, **more) -> None:
         self._write("runner", event, moment, more)
@@ -203,6 +209,8 @@ class CheckerTest(unittest.TestCase):
         self.room.gives("p", 1, 2.0)
         self.assert_found("exclusion")
 
+    # ---- sentinels
+
     def test_a_switch_of_the_sentinels_explains_it(self) -> None:
         self.room.asks("p", 1, 1.0)
         self.room.gets("p", 1, 1.001, FENCE)
@@ -211,6 +219,177 @@ class CheckerTest(unittest.TestCase):
         self.room.holds("q", 2, 1.3, 1.5, FENCE + 1)
         self.room.gives("p", 1, 2.0, ok=False, why="lost: another holder has been let in")
         self.assertEqual(1, self.assert_clean().counts["switches"])
+
+    def test_a_switch_does_not_explain_what_comes_after_it(self) -> None:
+        # All processes have heard of it within a second and a half, long before the former primary is a replica.
+        self.room.runner("switch", 1.0, old=1, new=2)
+        self.room.asks("p", 1, 4.0)
+        self.room.gets("p", 1, 4.001, FENCE)
+        self.room.holds("q", 2, 4.3, 4.5, FENCE + 1)
+        self.room.gives("p", 1, 5.0, ok=False, why="lost: another holder has been let in")
+        self.assert_found("exclusion", "reasons")
+
+    def test_a_switch_that_was_planned_begins_with_its_reason(self) -> None:
+        self.room.fault("failover", 3.0, 5.0, how="SIGKILL")
+        self.room.runner("switch", 4.9, old=1, new=2)
+        self.room.asks("p", 1, 1.0)
+        self.room.gets("p", 1, 1.001, FENCE)
+        self.room.holds("q", 2, 1.3, 1.5, FENCE + 1)
+        self.room.gives("p", 1, 2.0, ok=False, why="lost: another holder has been let in")
+        self.assert_found("exclusion", "reasons")
+
+    def test_the_last_sentinel_tells_later(self) -> None:
+        self.room.runner("switch", 1.0, old=1, new=2)
+        self.room.runner("switch", 2.8, old=1, new=2)
+        self.room.asks("p", 1, 3.0)
+        self.room.gets("p", 1, 3.001, FENCE)
+        self.room.holds("q", 2, 3.3, 3.5, FENCE + 1)
+        self.room.gives("p", 1, 4.0, ok=False, why="lost: another holder has been let in")
+        self.assertEqual(1, self.assert_clean().counts["overlaps_after_data_loss"])
+
+    def test_who_kept_it_through_a_fail_over_did(self) -> None:
+        self.room.fault("failover", 1.5, 3.0, how="SIGKILL")
+        self.room.runner("switch", 2.9, old=1, new=2)
+        self.room.holds("p", 1, 1.0, 9.0, FENCE)
+        self.assert_clean()
+
+    def test_a_fail_over_that_was_waited_for_explains_no_second_holder(self) -> None:
+        self.room.runner("begin", 0.0, flock_mode="replace", wait=True)
+        self.room.asks("p", 1, 1.0)
+        self.room.gets("p", 1, 1.001, FENCE)
+        self.room.runner("switch", 1.2, old=1, new=2)
+        self.room.holds("q", 2, 1.3, 1.5, FENCE + 1)
+        self.room.gives("p", 1, 2.0, ok=False, why="lost: another holder has been let in")
+        self.assert_found("exclusion")
+
+    def test_without_a_replica_nobody_is_let_in_where_it_is_waited_for(self) -> None:
+        self.room.runner("begin", 0.0, flock_mode="replace", wait=True)
+        self.room.fault("no_replica", 0.5, 2.0)
+        self.room.asks("p", 1, 1.0)
+        self.room.says("p", "no", 1.1, i=1, why="redis+sentinel://…: 0 of 1 replicas")
+        self.assert_clean()
+
+    def test_without_a_replica_locks_are_had_where_it_is_not(self) -> None:
+        self.room.fault("no_replica", 0.5, 2.0)
+        self.room.asks("p", 1, 1.0)
+        self.room.says("p", "no", 1.1, i=1, why="redis+sentinel://…: 0 of 1 replicas")
+        self.assert_found("reasons")
+
+    # ---- a cluster
+
+    def two_at_once_after(self, kind: str, **about) -> None:
+        """Two holders of "a", the second while that lasts."""
+        self.room.asks("p", 1, 1.0)
+        self.room.gets("p", 1, 1.001, FENCE)
+        self.room.fault(kind, 1.2, 1.9, **about)
+        self.room.holds("q", 2, 1.3, 1.5, FENCE + 1)
+        self.room.gives("p", 1, 2.0, ok=False, why="lost: another holder has been let in")
+
+    def test_a_shard_that_is_replaced_explains_what_becomes_of_its_locks(self) -> None:
+        self.two_at_once_after("divergence", names=["a"])
+        self.assert_clean()
+
+    def test_a_shard_that_is_replaced_does_not_explain_what_becomes_of_others(self) -> None:
+        self.two_at_once_after("divergence", names=["b"])
+        self.assert_found("exclusion", "reasons")
+
+    def test_a_shard_that_forgets_does_not_explain_what_becomes_of_others(self) -> None:
+        self.two_at_once_after("restart_empty", names=["b"])
+        self.assert_found("exclusion", "reasons")
+
+    def test_a_slot_that_is_moved_is_no_loss(self) -> None:
+        self.two_at_once_after("slot_move", names=["a"])
+        self.assert_found("exclusion")
+
+    def test_a_fail_over_on_purpose_loses_nothing(self) -> None:
+        self.two_at_once_after("failover", names=["a"], node=1, how="CLUSTER FAILOVER")
+        self.room.runner("promoted", 1.8, node=4, names=["a"])
+        self.assert_found("exclusion")
+
+    def test_a_server_that_takes_over_of_its_own_accord_explains_its_locks_only(self) -> None:
+        self.two_at_once_after("client_kill")
+        self.room.runner("promoted", 1.8, node=4, names=["a"])
+        self.assertEqual(1, self.assert_clean().counts["switches"])
+        self.room.runner("promoted", 1.9, node=5, names=["b"])
+        self.assert_clean()
+
+    def test_one_that_takes_over_elsewhere_does_not(self) -> None:
+        self.two_at_once_after("client_kill")
+        self.room.runner("promoted", 1.8, node=5, names=["b"])
+        self.assert_found("exclusion", "reasons")
+
+    def test_a_failure_while_another_shard_is_away(self) -> None:
+        self.room.fault("server_stop", 0.9, 2.0, names=["b"])
+        self.room.asks("p", 1, 1.0)
+        self.room.says("p", "no", 1.1, i=1, why="redis+cluster://…: gave no answer")
+        self.assert_found("reasons")
+
+    def test_a_loss_while_another_shard_is_away(self) -> None:
+        self.room.fault("server_stop", 1.2, 4.0, names=["b"])
+        self.room.asks("p", 1, 1.0)
+        self.room.gets("p", 1, 1.1, FENCE)
+        self.room.gives("p", 1, 4.0, ok=False, why="lost: its lease ran out")
+        self.assert_found("reasons")
+
+    def test_who_has_not_heard_that_a_lock_was_moved_asks_where_it_was(self) -> None:
+        self.room.fault("server_stop", 0.9, 2.0, names=["b"], formerly=["a"])
+        self.room.asks("p", 1, 1.0)
+        self.room.says("p", "no", 1.1, i=1, why="redis+cluster://…: gave no answer")
+        self.assert_clean()
+
+    # ---- a quorum
+
+    def test_one_voter_explains_nothing(self) -> None:
+        for kind in ("voter_restart", "voter_empty", "voter_flush", "voter_stop", "voter_partition", "split"):
+            with self.subTest(kind), tempfile.TemporaryDirectory() as folder:
+                self.room = Room(folder)
+                self.two_at_once_after(kind)
+                self.assert_found("exclusion", "reasons")
+
+    def test_nothing_fails_for_one_voter(self) -> None:
+        self.room.fault("voter_stop", 0.9, 2.0, voter=1)
+        self.room.asks("p", 1, 1.0)
+        self.room.says("p", "no", 1.1, i=1, why="redis+quorum://…: 2 of 3 servers failed")
+        self.assert_found("reasons")
+
+    def test_a_majority_that_is_away_explains_a_failure_and_no_second_holder(self) -> None:
+        self.two_at_once_after("majority_stop")
+        self.room.asks("p", 3, 1.3, name="b")
+        self.room.says("p", "no", 1.4, i=3, why="redis+quorum://…: 2 of 3 servers failed")
+        self.assert_found("exclusion")
+
+    def test_all_voters_that_forget_explain_it(self) -> None:
+        self.two_at_once_after("flush_all")
+        self.assert_clean()
+
+    # ---- amnesia
+
+    def test_in_a_run_about_amnesia_forgetting_explains_no_second_holder(self) -> None:
+        for kind in ("flush", "restart_empty", "flush_all", "forget_in_turn", "forget_together",
+                     "forget_while_one_is_away"):
+            with self.subTest(kind), tempfile.TemporaryDirectory() as folder:
+                self.room = Room(folder, amnesia=True)
+                self.two_at_once_after(kind)
+                self.assert_found("exclusion")
+
+    def test_in_a_run_about_amnesia_a_lock_that_is_broken_is_broken(self) -> None:
+        self.room.runner("begin", 0.0, flock_mode="replace", amnesia=True)
+        self.two_at_once_after("break", name="a", broke=True)
+        self.assert_clean()
+
+    def test_in_a_run_about_amnesia_who_kept_it_may_have_done_so(self) -> None:
+        self.room.runner("begin", 0.0, flock_mode="replace", amnesia=True)
+        self.room.fault("flush", 1.5, 1.51)
+        self.room.holds("p", 1, 1.0, 2.0, FENCE)
+        self.assert_clean()
+
+    def test_a_server_that_has_forgotten_may_rest_for_a_lease(self) -> None:
+        self.room.runner("begin", 0.0, flock_mode="replace", amnesia=True)
+        self.room.fault("flush", 1.0, 1.01)
+        self.room.asks("p", 1, 1.1, timeout=3.0)
+        self.room.says("p", "no", 4.1, i=1, why="redis://…: has lost its memory")
+        self.room.holds("q", 2, 11.0, 12.0, FENCE, ask=1.2, timeout=15.0)
+        self.assert_clean()
 
     # ---- what releases say
 
@@ -419,6 +598,8 @@ class PlanTest(unittest.TestCase):
     def test_the_same_seed_is_the_same_plan(self) -> None:
         self.assertEqual(plan.make(7, 120), plan.make(7, 120))
         self.assertNotEqual(plan.make(7, 120).servers, plan.make(8, 120).servers)
+        for topology in plan.FAULTS:
+            self.assertEqual(plan.make(7, 120, topology), plan.make(7, 120, topology))
 
     def test_two_minutes_have_every_kind_of_fault(self) -> None:
         for seed in range(50):
@@ -426,12 +607,70 @@ class PlanTest(unittest.TestCase):
             self.assertEqual(set(plan.SERVER_FAULTS), {fault.kind for fault in made.servers})
             self.assertEqual(set(plan.PROCESS_FAULTS), {fault.kind for fault in made.processes})
 
-    def test_a_short_run_has_a_server_that_forgets_too(self) -> None:
-        for seed in range(100):
-            for seconds in (15, 20):
-                made = plan.make(seed, seconds)
-                self.assertTrue(any(f.kind in plan.FORGETS and f.at < seconds - plan.LEAD_OUT for f in made.servers))
-                self.assertEqual(made.servers, sorted(made.servers, key=lambda f: f.at))
+    def test_a_short_run_has_what_each_mistake_of_the_broken_build_needs(self) -> None:
+        for topology, needed in plan.NEEDED.items():
+            for seed in range(100):
+                for seconds in (15, 20):
+                    made = plan.make(seed, seconds, topology)
+                    kinds = {fault.kind for fault in made.servers if fault.at < seconds / 2}
+                    self.assertLessEqual(set(needed), kinds)
+                    self.assertEqual(made.servers, sorted(made.servers, key=lambda f: f.at))
+
+    def test_a_run_about_amnesia_forgets_and_does_nothing_else(self) -> None:
+        for topology, kinds in plan.AMNESIA.items():
+            made = plan.make(1, 120, topology, amnesia=True)
+            self.assertEqual(set(kinds), {fault.kind for fault in made.servers})
+
+    def test_each_kind_of_fault_is_one_that_can_be_done(self) -> None:
+        for topology, target in (("single", Server), ("sentinel", Sentinels), ("cluster", Cluster), ("quorum", Quorum)):
+            for kind in {*plan.FAULTS[topology], *plan.AMNESIA.get(topology, ())} - {"break"}:
+                self.assertTrue(hasattr(target, f"do_{kind}"), f"{topology}: {kind}")
+
+
+class BusTest(unittest.TestCase):
+    def test_what_is_cut_stands_still_and_arrives_later(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as target:
+            bus = Bus([target.getsockname()[1]] * 3)
+            self.addCleanup(bus.stop)
+
+            def link(source: int, to: int) -> tuple[socket.socket, socket.socket]:
+                ours = socket.create_connection(("127.0.0.1", bus.ports[to]), 60, (address(source), 0))
+                theirs, _ = target.accept()
+                for end in (ours, theirs):
+                    self.addCleanup(end.close)
+                    end.settimeout(60)
+                return ours, theirs
+
+            one, other = link(1, 0), link(1, 2)
+            with bus.parted({0}):
+                for pair in (one, other):
+                    pair[0].sendall(b"ping")
+                self.assertEqual(b"ping", other[1].recv(4))
+                one[1].settimeout(0.1)
+                self.assertRaises(TimeoutError, one[1].recv, 4)
+                one[1].settimeout(60)
+                # Both ways, and whoever comes now.
+                one[1].sendall(b"pong")
+                late = socket.create_connection(("127.0.0.1", bus.ports[1]), 60, (address(0), 0))
+                self.addCleanup(late.close)
+                target.settimeout(0.1)
+                self.assertRaises(TimeoutError, target.accept)
+            target.settimeout(60)
+            self.assertEqual(b"ping", one[1].recv(4))
+            self.assertEqual(b"pong", one[0].recv(4))
+            target.accept()[0].close()
+
+
+class ClusterTest(unittest.TestCase):
+    def test_slots_are_those_of_the_keys(self) -> None:
+        self.assertEqual([slot_of(name) for name in ("site", "a{b} c*", "ключ", "a")], [9421, 2744, 2399, 15495])
+
+    def test_what_a_server_says_of_the_others(self) -> None:
+        view = View(b"1f 127.0.0.1:1@2 myself,master - 0 0 1 connected 0-1 5 [7->-2f]\n"
+                    b"2f 127.0.0.1:3@4 slave,fail? 1f 0 0 1 connected\n")
+        self.assertEqual({"1f": {0, 1, 5}}, view.slots)
+        self.assertEqual({"1f": "-", "2f": "1f"}, view.primary_of)
+        self.assertTrue(view.suspected)
 
 
 if __name__ == "__main__":

@@ -21,11 +21,11 @@ def before_exec(cpu: int | None = None) -> None:
         os.sched_setaffinity(0, {cpu})
 
 
-def prefix(cpu: int | None = None) -> list[str]:
+def prefix(cpu: int | None = None, by: str = "TERM") -> list[str]:
     """The same for a command line: for programs with threads, where nothing may run between fork and exec. The
-    parent to end with is the thread that starts it."""
+    parent to end with is the thread that starts it. One that may stand still just then (SIGSTOP) ends by "KILL" only."""
     pinned = [] if cpu is None else ["taskset", "-c", str(cpu)]
-    return ["setpriv", "--pdeathsig", "TERM", "--", *pinned]
+    return ["setpriv", "--pdeathsig", by, "--", *pinned]
 
 
 def free_port() -> int:
@@ -76,7 +76,7 @@ class Redis:
         """Also once more, after a stop: on the same addresses, with the data that it finds."""
         with self._log.open("a") as log:
             self.process = subprocess.Popen(
-                [*prefix(self._cpu), "redis-server", "--bind", "127.0.0.1", "--port", str(self.port),
+                [*prefix(self._cpu, by="KILL"), "redis-server", "--bind", "127.0.0.1", "--port", str(self.port),
                  "--unixsocket", str(self.path), "--dir", str(self._dir), "--daemonize", "no", *self._options],
                 stdout=log, stderr=subprocess.STDOUT)
         wait_for("redis-server", self.process, lambda: socket.create_connection(("127.0.0.1", self.port), 1).close())

@@ -15,8 +15,12 @@ final class Actor
     /** @var list<Hold> kept alive until the request ends */
     private array $left = [];
 
-    public function __construct(private readonly History $history, private readonly string $room)
-    {
+    /** @param int $hoards of a hundred actions, so many take several locks and keep them for seconds */
+    public function __construct(
+        private readonly History $history,
+        private readonly string $room,
+        private readonly int $hoards = 1,
+    ) {
         $this->names = json_decode(file_get_contents("$room/names.json"), true);
     }
 
@@ -24,6 +28,7 @@ final class Actor
     public function act(): void
     {
         match (true) {
+            $this->chance($this->hoards) => $this->hoard(),
             $this->chance(30) => $this->lock('function'),
             $this->chance(30) => $this->lock('object'),
             $this->chance(25) => $this->lock('flock'),
@@ -130,6 +135,28 @@ final class Actor
         }
         $this->work($outer);
         $outer->give();
+    }
+
+    /** Several names, in the same order, and for so long that their leases must be renewed. */
+    private function hoard(): void
+    {
+        $held = [];
+        foreach ((array) array_rand($this->names, mt_rand(2, count($this->names))) as $number) {
+            $hold = $this->hold(['function', 'object'][mt_rand(0, 1)], LOCK_EX, null, $this->names[$number]);
+            if ($hold->take(mt_rand(0, 1000) / 1e3)) {
+                $held[] = $hold;
+            }
+        }
+        for ($end = hrtime(true) + mt_rand(500, 4000) * 1e6; hrtime(true) < $end;) {
+            $this->pause(20, 60);
+            foreach ($held as $hold) {
+                $hold->look();
+            }
+        }
+        foreach (array_reverse($held) as $hold) {
+            $this->work($hold);
+            $hold->give();
+        }
     }
 
     private function work(Hold $hold): void

@@ -13,7 +13,7 @@ require __DIR__ . '/load.php';
 [, $room, $who, $seed, $actions] = $argv;
 mt_srand((int) $seed);
 $history = new History("$room/history", $who);
-$actor = new Actor($history, $room);
+$actor = new Actor($history, $room, (int) (getenv('CLUSTER_LOCK_CHAOS_HOARDS') ?: 1));
 if (getenv('CLUSTER_LOCK_CHAOS_INTERRUPTS') === '1') {
     ClusterLock\Chaos\interrupt($history);
 }

@@ -42,6 +42,10 @@ impl Members {
     }
 
     pub(super) fn majority(&self) -> usize {
+        #[cfg(feature = "sabotage")]
+        if crate::store::redis::sabotage::is("majority") {
+            return self.nodes.len() / 2;
+        }
         self.nodes.len() / 2 + 1
     }
 

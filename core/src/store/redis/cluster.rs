@@ -95,6 +95,10 @@ impl ClusterRoute {
     /// Reads the map anew: from `first`, then from all that are known, and from `suspect` only when
     /// nobody else answers.
     fn refresh(&self, first: Option<&Arc<Pool>>, suspect: Option<&Arc<Pool>>) -> Result<()> {
+        #[cfg(feature = "sabotage")]
+        if super::sabotage::is("map") && !self.map().slots.is_empty() {
+            return Ok(());
+        }
         let ask = || {
             let mut order: Vec<Arc<Pool>> = Vec::new();
             let known = self.map().primaries.clone();
@@ -217,6 +221,10 @@ impl Route for ClusterRoute {
     }
 
     fn after(&self, pool: &Arc<Pool>, key: &[u8], fault: &Fault) -> Next {
+        #[cfg(feature = "sabotage")]
+        if super::sabotage::is("map") && fault.is("MOVED") {
+            return Next::GiveUp;
+        }
         match fault {
             Fault::Broken(_) => {
                 pool.clear();

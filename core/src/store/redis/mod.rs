@@ -16,7 +16,7 @@ mod replicas;
 pub(crate) mod reply;
 pub(crate) mod route;
 #[cfg(feature = "sabotage")]
-mod sabotage;
+pub(crate) mod sabotage;
 pub(crate) mod script;
 mod sentinel;
 pub(crate) mod survey;

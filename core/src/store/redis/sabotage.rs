@@ -2,7 +2,10 @@
 //! nothing else: a checker that finds nothing has to be shown that it can find something. Compiled
 //! with the feature `sabotage` only, which a release build refuses.
 //!
-//! `CLUSTER_LOCK_SABOTAGE` names the mistake; each is one that such scripts have been seen to make.
+//! `CLUSTER_LOCK_SABOTAGE` names the mistake; each is one that such scripts have been seen to make. Three more are not in
+//! the scripts, and stand where they are made: `deaf` (sentinels are asked for the primary once, and nobody listens to
+//! them afterwards), `map` (of a cluster, which server has which slots is read once, and nobody listens to `MOVED`) and
+//! `majority` (of independent servers, one fewer than a majority is enough).
 
 #[cfg(not(debug_assertions))]
 compile_error!("the feature \"sabotage\" is for the chaos run's own test: no release may have it");
@@ -39,9 +42,18 @@ const MISTAKES: [(&str, &[(&str, &str)]); 4] = [
     ("order", &[("redis.call('ZRANGE', QUEUE, 0, 0)", "redis.call('ZRANGE', QUEUE, -1, -1)")]),
 ];
 
+fn wanted() -> String {
+    std::env::var("CLUSTER_LOCK_SABOTAGE").unwrap_or_default()
+}
+
+/// Whether this is the mistake to make.
+pub(crate) fn is(mistake: &str) -> bool {
+    wanted() == mistake
+}
+
 /// The script with the mistake in it, if it has a place there.
 pub(super) fn spoil(mut text: String) -> String {
-    let wanted = std::env::var("CLUSTER_LOCK_SABOTAGE").unwrap_or_default();
+    let wanted = wanted();
     for (_, replacements) in MISTAKES.iter().filter(|(name, _)| *name == wanted) {
         for (right, wrong) in *replacements {
             text = text.replace(right, wrong);

@@ -86,6 +86,10 @@ impl SentinelRoute {
     fn primary(&self) -> Option<Arc<Pool>> {
         let known = self.known();
         let Known { primary, until } = known.as_ref()?;
+        #[cfg(feature = "sabotage")]
+        if super::sabotage::is("deaf") {
+            return Some(Arc::clone(primary));
+        }
         let good = match until {
             Until::News(_, connection) => connection.is_quiet(),
             Until::Moment(moment) => !moment.has_passed(),
