@@ -229,6 +229,16 @@ impl RedisStore {
         }
     }
 
+    /// Goes on with what a release or a break has left: the lock is given back, but who is next not yet let in.
+    fn finish(&self, name: &LockName, token: &Token, ran: &Ran) {
+        if reply::is_unfinished(&ran.value) {
+            reply::finish(|| {
+                let ran = self.run(Purpose::Command, &RELEASE, name, &[token.as_bytes()]);
+                ran.is_ok_and(|ran| reply::is_unfinished(&ran.value))
+            });
+        }
+    }
+
     fn standing(what: &str, ran: &Ran) -> Result<Standing> {
         reply::standing(&ran.value).ok_or_else(|| ran.pool.nonsense(what, &ran.value))
     }
@@ -388,6 +398,7 @@ impl Store for RedisStore {
 
     fn release(&self, name: &LockName, token: &Token) -> Result<Standing> {
         let ran = self.run(Purpose::Command, &RELEASE, name, &[token.as_bytes()])?;
+        self.finish(name, token, &ran);
         let before = self.unanswered().remove(token.as_bytes());
         match Self::standing("release", &ran)? {
             // The first try, whose reply was lost, released it, and others have come and gone since.
@@ -432,6 +443,7 @@ impl Store for RedisStore {
 
     fn break_lock(&self, name: &LockName, meant: Option<u64>) -> Result<Broken> {
         let ran = script::with_break(meant, |argv| self.run(Purpose::Command, &BREAK, name, argv))?;
+        self.finish(name, &Token::random(), &ran);
         reply::broken(&ran.value, ran.again).ok_or_else(|| ran.pool.nonsense("break", &ran.value))
     }
 
