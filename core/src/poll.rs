@@ -19,7 +19,17 @@ pub enum Readiness {
     Interrupted,
 }
 
-/// Sleeps until there is something to read, for at most `limit`. `interrupted` is looked at whenever a signal arrives.
+/// How often a long sleep looks whether it is to end.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// For how long to sleep of what is `left` until the next look. What is over soon anyway is slept out: to be interrupted
+/// costs a connection, and who is just about to ask again is then heard of for the longer.
+pub(crate) fn until_look(left: Duration) -> Duration {
+    if left > LOOK + LOOK / 2 { LOOK } else { left }
+}
+
+/// Sleeps until there is something to read, for at most `limit`. `interrupted` is looked at whenever a signal arrives,
+/// and once a second or so.
 ///
 /// # Errors
 /// The kernel's.
@@ -30,10 +40,10 @@ pub(crate) fn until_readable(
 ) -> Result<Readiness, Errno> {
     let deadline = Instant::now() + limit;
     loop {
-        match among(&mut [PollFd::new(&file, PollFlags::IN)], deadline.remaining()) {
+        match among(&mut [PollFd::new(&file, PollFlags::IN)], until_look(deadline.remaining())) {
             Ok(1..) => return Ok(Readiness::Ready),
             Ok(0) if deadline.has_passed() => return Ok(Readiness::TimedOut),
-            Err(Errno::INTR) if interrupted() => return Ok(Readiness::Interrupted),
+            Ok(0) | Err(Errno::INTR) if interrupted() => return Ok(Readiness::Interrupted),
             Ok(0) | Err(Errno::INTR) => {}
             Err(e) => return Err(e),
         }
@@ -50,4 +60,23 @@ pub(crate) fn among(descriptors: &mut [PollFd<'_>], limit: Duration) -> Result<u
         tv_nsec: limit.subsec_nanos().into(),
     };
     poll(descriptors, Some(&limit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+    use std::os::unix::net::UnixStream;
+
+    /// No signal arrives, and nothing to read.
+    #[test]
+    fn a_long_sleep_looks_whether_it_is_to_end() {
+        let (quiet, _other) = UnixStream::pair().unwrap();
+        let looks = Cell::new(0);
+        let second = || looks.replace(looks.get() + 1) == 1;
+        let ended = until_readable(&quiet, Duration::from_secs(60), &second).unwrap();
+        assert_eq!((ended, looks.get()), (Readiness::Interrupted, 2));
+        let never = || unreachable!("it is over soon");
+        assert_eq!(until_readable(&quiet, LOOK, &never).unwrap(), Readiness::TimedOut);
+    }
 }

@@ -3,11 +3,14 @@
 
 mod support;
 
+use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::channel;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use cluster_lock_core::store::machine::SLACK;
 use cluster_lock_core::store::{Attempt, Claim, IfBusy, RedisStore, Store, Token};
 use cluster_lock_core::{Acquired, Broken, Config, Dsn, Engine, Error, Loss, Mode, Standing};
 use fault_proxy::{Break, Direction, Ending, Fault, Proxy, Side};
@@ -316,6 +319,7 @@ fn a_release_without_an_answer_is_known_when_it_is_asked_for_again() {
         identity: b"{}",
         place: 0,
         converts: 0,
+        slack: SLACK,
     };
     assert!(matches!(store.attempt(&claim, IfBusy::Queue), Ok(Attempt::Held(_))));
     // It is carried out, and no answer to it or to its repetition arrives.
@@ -489,6 +493,46 @@ fn a_long_way_costs_time_and_nothing_else() {
     until("near waits", || waiting(&net.near, "x") == 1);
     assert_eq!(lease.release().unwrap(), Standing::Ours);
     assert_eq!(waiter.join().unwrap(), Standing::Ours);
+    net.assert_clean();
+}
+
+/// The way there and back takes half a second: none of those who wait is taken for dead, so that all are served in turn.
+#[test]
+fn waiters_a_long_way_off_keep_their_turn() {
+    const WAITERS: usize = 4;
+    let net = Net::new();
+    let lease = Want::default().ttl(60 * S).get(&net.near, "x");
+    let (tell, turns) = channel();
+    let mut threads = Vec::new();
+    net.proxy.set(Fault::Delay(250 * MS));
+    for i in 0..WAITERS {
+        let (far, tell) = (net.far.clone(), tell.clone());
+        threads.push(thread::spawn(move || {
+            let lease = Want::default().within(10 * HANG).get(&far, "x");
+            tell.send(i).unwrap();
+            lease.release().unwrap()
+        }));
+        until("it waits", || waiting(&net.near, "x") == i + 1);
+    }
+    let mut redis = net.server.redis();
+    let mut records = || {
+        redis::cmd("HGETALL").arg("cluster_lock:{x}:w").query::<HashMap<String, String>>(&mut redis).unwrap()
+    };
+    for _ in 0..3 {
+        let last = records();
+        until("all are heard of again", || {
+            assert_eq!(waiting(&net.near, "x"), WAITERS, "one of them is taken for dead");
+            let now = records();
+            last.iter().all(|(token, record)| now.get(token) != Some(record))
+        });
+    }
+    assert_eq!(lease.release().unwrap(), Standing::Ours);
+    for thread in threads {
+        assert_eq!(thread.join().unwrap(), Standing::Ours);
+    }
+    drop(tell);
+    assert!(turns.iter().eq(0..WAITERS), "out of turn");
+    net.proxy.set(Fault::Pass);
     net.assert_clean();
 }
 

@@ -10,6 +10,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use cluster_lock_core::store::machine::SLACK;
 use cluster_lock_core::store::{Attempt, Claim, IfBusy, RedisStore, Store, Token};
 use cluster_lock_core::{Acquired, Dsn, Engine, Error, LockError, LockName, Loss, Mode, Standing};
 use fault_proxy::{Break, Direction, Ending, Fault, Proxy};
@@ -20,7 +21,16 @@ const S: Duration = Duration::from_secs(1);
 
 /// An exclusive claim with a lease of 10 s, by somebody who does nothing of his own accord.
 fn claim<'a>(lock: &'a LockName, token: &'a Token) -> Claim<'a> {
-    Claim { name: lock, token, mode: Mode::Exclusive, ttl: 10 * S, identity: b"{}", place: 0, converts: 0 }
+    Claim {
+        name: lock,
+        token,
+        mode: Mode::Exclusive,
+        ttl: 10 * S,
+        identity: b"{}",
+        place: 0,
+        converts: 0,
+        slack: SLACK,
+    }
 }
 
 fn store(server: &RedisServer) -> RedisStore {
@@ -168,6 +178,48 @@ fn a_thousand_waiters_are_served_in_order() {
     assert!(order.iter().map(|(i, _)| *i).eq(0..ENGINES * EACH), "out of turn: {order:?}");
     assert!(order.windows(2).all(|pair| pair[0].1 < pair[1].1), "fencing tokens must grow");
     assert_clean(&server, &engines.iter().collect::<Vec<_>>());
+}
+
+/// As if so many had asked, and been killed: they stand at the head of the queue.
+fn kill_waiters(servers: &[RedisServer], lock: &str, count: u32) {
+    let join = "for i = 1, ARGV[1] do local token = string.format('%032d', i) redis.call('ZADD', KEYS[1] .. ':q', i, token) \
+        redis.call('HSET', KEYS[1] .. ':w', token, '1 X ' .. i .. ' {}') end \
+        redis.call('PEXPIRE', KEYS[1] .. ':q', 60000) redis.call('PEXPIRE', KEYS[1] .. ':w', 60000) \
+        if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('SETRANGE', KEYS[1], 1, '+') end";
+    let key = format!("cluster_lock:{{{lock}}}");
+    for server in servers {
+        server.cli(&["EVAL", join, "1", &key, &count.to_string()]);
+    }
+}
+
+/// More than any one step takes out.
+#[test]
+fn thousands_of_dead_waiters_keep_the_lock_from_nobody() {
+    const DEAD: u32 = 2000;
+    let servers: Vec<RedisServer> = (0..3).map(|_| RedisServer::start(&[])).collect();
+    for dsn in [servers[0].unix_dsn(), support::quorum_dsn(&servers)] {
+        let (a, b) = (patient(&dsn), patient(&dsn));
+        // Who gives it back goes on until whoever is next is let in.
+        let lease = Want::default().get(&a, "x");
+        kill_waiters(&servers, "x", DEAD);
+        let other = b.clone();
+        let waiter = thread::spawn(move || Want::default().get(&other, "x").release().unwrap());
+        until("it waits", || waiting(&a, "x") == 1);
+        assert_eq!(lease.release().unwrap(), Standing::Ours);
+        assert_eq!(waiter.join().unwrap(), Standing::Ours);
+        // Who asks only once does, when nobody has given it back.
+        let lease = Want::default().ttl(300 * MS).unrenewed().get(&a, "x");
+        kill_waiters(&servers, "x", DEAD);
+        until("the lease is over", || !lease.is_held() && a.info(&name("x")).unwrap().is_none());
+        assert_eq!(Want::now().get(&b, "x").release().unwrap(), Standing::Ours);
+        drop(lease);
+        // And who breaks it.
+        let lease = Want::default().get(&a, "x");
+        kill_waiters(&servers, "x", DEAD);
+        a.break_lock(&name("x"), None).unwrap();
+        assert_eq!(Want::now().get(&b, "x").release().unwrap(), Standing::Ours);
+        assert!(lease.release().is_ok());
+    }
 }
 
 // ---- names -----------------------------------------------------------------------------------------------------

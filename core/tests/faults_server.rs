@@ -148,8 +148,12 @@ fn a_server_out_of_memory_refuses_new_locks_and_lets_holders_keep_and_release() 
     let awaited = Want::default().ttl(S).get(&a, "awaited");
     let waiter = thread::spawn(move || (Want::default().get(&b, "awaited"), b));
     until("b waits", || waiting(&a, "awaited") == 1);
+    drop(Want::now().get(&a, "idle"));
     assert_eq!(server.cli(&["CONFIG", "SET", "maxmemory", "1"]), "OK");
-    assert_tells(Want::now().fails(&a, "new"), "new", &a, &["OOM", "raise maxmemory"]);
+    for lock in ["new", "idle"] {
+        assert_tells(Want::now().fails(&a, lock), lock, &a, &["OOM", "raise maxmemory"]);
+        assert_tells(Want::now().shared().fails(&a, lock), lock, &a, &["OOM", "raise maxmemory"]);
+    }
     for lease in [&alone, &reader, &awaited] {
         lease.verify().unwrap();
     }
@@ -345,7 +349,7 @@ fn a_server_that_runs_no_scripts_is_told_by_all_who_ask_it() {
     let no_script = "NOSCRIPT No matching script. Please use EVAL.";
     let plain = RedisServer::start(&[]);
     let renamed = |command| RedisServer::start(&["--rename-command", command, ""]);
-    let servers = [renamed("EVALSHA"), renamed("EVAL"), renamed("ZRANGE"), renamed("GETRANGE")];
+    let servers = [renamed("EVALSHA"), renamed("EVAL"), renamed("ZRANGE"), renamed("SET")];
     let fakes = [
         (no_script, "ERR Could not find scripting engine 'lua'", "without Lua"),
         ("ERR Could not find scripting engine 'lua'", "", "without Lua"),
@@ -356,7 +360,7 @@ fn a_server_that_runs_no_scripts_is_told_by_all_who_ask_it() {
     for (dsn, words) in servers.iter().map(|server| (server.tcp_dsn(), "rename-command")).chain(fakes) {
         let e = patient_with_none(&dsn);
         assert_tells(Want::now().fails(&e, "x"), "x", &e, &[words]);
-        // What could not be looked at must not look empty, or fine. (INSPECT has no need of GETRANGE.)
+        // What could not be looked at must not look empty, or fine. (INSPECT has no need of SET.)
         match e.list(b"", 10) {
             Err(error) => assert_tells(error, "x", &e, &[words]),
             Ok(_) => assert_eq!(dsn, servers[3].tcp_dsn()),

@@ -38,6 +38,35 @@ fn one_round_trip_each_way() {
     assert_eq!(e.status().created, 1);
 }
 
+/// To be heard of again is one field of a hash, as long as the lock is held by the same.
+#[test]
+fn a_waiter_that_is_heard_of_again_writes_only_that() {
+    let server = RedisServer::start(&[]);
+    let (a, b) = (engine(&server.unix_dsn()), engine(&server.unix_dsn()));
+    let lease = Want::default().ttl(60 * 1000 * MS).get(&a, "x");
+    let waiter = thread::spawn(move || drop(Want::default().get(&b, "x")));
+    until("b waits", || waiting(&a, "x") == 1);
+    let record = || server.cli(&["HVALS", "cluster_lock:{x}:w"]);
+    let writes = || {
+        let stats = server.cli(&["INFO", "commandstats"]);
+        let is_write =
+            |line: &&str| ["set", "zadd", "del"].iter().any(|c| line.starts_with(&format!("cmdstat_{c}:")));
+        stats
+            .lines()
+            .filter(is_write)
+            .map(|line| line.split(',').next().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let before = writes();
+    for _ in 0..2 {
+        let last = record();
+        until("it is heard of again", || record() != last);
+    }
+    assert_eq!(writes(), before);
+    drop(lease);
+    waiter.join().unwrap();
+}
+
 #[test]
 fn every_key_expires_by_itself() {
     let server = RedisServer::start(&[]);

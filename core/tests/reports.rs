@@ -5,6 +5,7 @@ mod support;
 
 use std::time::Duration;
 
+use cluster_lock_core::store::machine::SLACK;
 use cluster_lock_core::store::{Attempt, Claim, IfBusy, Store, Token, open};
 use cluster_lock_core::{Broken, Engine, Identity, LockReport, Mode};
 use fault_proxy::{Fault, Proxy};
@@ -49,6 +50,7 @@ impl Many {
                 identity: &identity,
                 place: *place,
                 converts: 0,
+                slack: SLACK,
             };
             if let Attempt::Busy { place: told, .. } = self.store.attempt(&claim, IfBusy::Queue).unwrap() {
                 *place = told;

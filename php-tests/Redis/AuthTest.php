@@ -19,7 +19,7 @@ final class AuthTest extends TestCase
     /** Stands here until the README gives it. */
     private const ACL = 'ACL SETUSER cluster_lock on >SECRET resetkeys ~cluster_lock:* resetchannels -@all'
         . ' +evalsha +eval +blpop +scan +ping +select +hello +auth +get +set +setrange +del +exists +pexpire +time'
-        . ' +zadd +zrem +zscore +zcard +zrange +zrangebyscore +zremrangebyscore'
+        . ' +zadd +zrem +zscore +zcard +zrank +zrange +zrangebyscore +zremrangebyscore'
         . ' +hset +hget +hdel +hgetall +hlen +rpush +lpush';
 
     public function testTheRightPasswordWorks(): void

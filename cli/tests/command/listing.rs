@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use cluster_lock_core::store::machine::SLACK;
 use cluster_lock_core::store::{Claim, IfBusy, Token, open};
 use cluster_lock_core::{Engine, Mode};
 
@@ -86,6 +87,7 @@ fn who_is_not_told_of_is_counted() {
             identity: br#"{"n":"web1","p":1}"#,
             place: 0,
             converts: 0,
+            slack: SLACK,
         };
         store.attempt(&claim, IfBusy::GiveUp).unwrap();
     }

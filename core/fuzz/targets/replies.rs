@@ -8,6 +8,7 @@ mod server;
 use std::time::Duration;
 
 use arbitrary::Arbitrary;
+use cluster_lock_core::store::machine::SLACK;
 use cluster_lock_core::store::{Claim, IfBusy, Token, open};
 use cluster_lock_core::{Config, Dsn, LockName, Mode};
 use libfuzzer_sys::fuzz_target;
@@ -87,6 +88,7 @@ fuzz_target!(|input: (u8, Vec<Part<'_>>)| {
         identity: b"{}",
         place: 0,
         converts: 0,
+        slack: SLACK,
     };
     match what % 9 {
         0 => {

@@ -4,14 +4,21 @@ use std::time::Duration;
 
 use super::common::FAIL_OVER;
 use super::lease_state;
-use crate::clock::Instant;
+use crate::clock::{Instant, millis};
 use crate::error::{Error, Result};
 use crate::key::LockName;
 use crate::report::{Identity, Mode};
+use crate::store::machine::{BEAT, SLACK, SLACK_MOST};
 use crate::store::{Attempt, Claim, Grant, IfBusy, Store, Token, Wake};
 
-/// A waiter is heard of at least this often: the longest sleep in the store.
-const SLICE: Duration = Duration::from_secs(1);
+/// For how long a last try goes on while its steps are [unfinished](Attempt::Unfinished).
+const LAST_TRY: Duration = Duration::from_secs(1);
+
+/// So many unfinished steps in a row are repeated at once, and then each after a [pause](PAUSE).
+const UNFINISHED: u32 = 1000;
+
+/// Just after the blocking lease has run out is the time to find its holder dead.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// A lock that was handed over comes with a short lease (the waiter might have died). The
 /// background thread makes it a full one after this delay, so that locks held for less never pay
@@ -74,6 +81,28 @@ pub(super) enum WaitOutcome {
     Interrupted,
 }
 
+/// When a waiter is to be heard of again.
+#[derive(Default)]
+struct Beat {
+    /// How long the way to the server and back takes, as this wait has seen.
+    distance: Duration,
+}
+
+impl Beat {
+    /// After an attempt that `took` so long, and was told to ask `again` in so long: for how long to sleep first. What is
+    /// asked at the end of a sleep arrives after twice the way there and back: for that the claim has slack from now on;
+    /// where it had too little, because it was not known how far it is, it sleeps for less, or not at all. Whatever takes
+    /// longer than there can be slack for is no distance: a server, or this process, that has too much to do must not be
+    /// asked the more often.
+    fn sleep(&mut self, claim: &mut Claim<'_>, took: Duration, again: Duration) -> Duration {
+        self.distance = took.min((SLACK_MOST - SLACK) / 2).max(self.distance * 7 / 8);
+        let needed = SLACK + Duration::from_millis(2 * millis(self.distance));
+        let lacking = needed.saturating_sub(claim.slack);
+        claim.slack = needed;
+        again.saturating_sub(lacking)
+    }
+}
+
 impl Wait {
     pub(super) fn new(token: Token, converts: u64) -> Self {
         Self { token, started: Instant::now(), place: 0, converts, blocker: None }
@@ -97,15 +126,17 @@ impl Wait {
             identity: how.identity,
             place: self.place,
             converts: self.converts,
+            slack: SLACK,
         };
         let mut hold_off = HOLD_OFF.0;
         let mut failing_since = None;
-        let mut too_late = 0;
+        let (mut too_late, mut unfinished) = (0, 0);
+        let mut beat = Beat::default();
         loop {
             let sent = Instant::now();
             let last = deadline.is_some_and(|deadline| deadline <= sent);
             let if_busy = if last { IfBusy::GiveUp } else { IfBusy::Queue };
-            let (place, blocked_for, holder) = match store.attempt(&claim, if_busy) {
+            let (place, blocked_for, holder, again) = match store.attempt(&claim, if_busy) {
                 // This process, or the server, stood still for longer than the lease: is it still ours?
                 Ok(Attempt::Held(_)) if lease_state::end(sent, how.ttl).has_passed() => {
                     too_late += 1;
@@ -120,7 +151,23 @@ impl Wait {
                 Ok(Attempt::Held(grant)) => {
                     return Ok(WaitOutcome::Granted(Granted { grant, sent, due: sent + how.ttl / 3 }));
                 }
-                Ok(Attempt::Busy { place, blocked_for, holder }) => (place, blocked_for, holder),
+                Ok(Attempt::Busy { place, blocked_for, holder, again }) => {
+                    (place, blocked_for, holder, again)
+                }
+                Ok(Attempt::Unfinished { place }) => {
+                    (claim.place, self.place) = (place, place);
+                    if last && deadline.is_some_and(|deadline| (deadline + LAST_TRY).has_passed()) {
+                        // It is in the queue, or has been let in just now.
+                        let _ = store.release(name, &self.token);
+                        return Ok(WaitOutcome::TimedOut);
+                    }
+                    if (how.interrupted)() {
+                        return Ok(WaitOutcome::Interrupted);
+                    }
+                    std::thread::sleep(if unfinished < UNFINISHED { Duration::ZERO } else { PAUSE });
+                    unfinished += 1;
+                    continue;
+                }
                 Err(error @ Error::FailingOver { .. }) => {
                     let since = *failing_since.get_or_insert(sent);
                     if last || (since + FAIL_OVER.1).has_passed() {
@@ -135,15 +182,21 @@ impl Wait {
                 }
                 Err(error) => return Err(error),
             };
-            failing_since = None;
+            (failing_since, unfinished) = (None, 0);
             self.blocker.get_or_insert_with(|| Identity::decode(&holder));
             if last {
                 return Ok(WaitOutcome::TimedOut);
             }
             claim.place = place;
             self.place = place;
-            // Just after the blocking lease has run out is the time to find its holder dead.
-            let mut slice = SLICE.min(blocked_for + Duration::from_millis(5));
+            let mut slice = beat.sleep(&mut claim, Instant::now().since(sent), again);
+            if slice.is_zero() && !(how.interrupted)() {
+                continue;
+            }
+            // A dead holder is found by the first few of those who wait.
+            if again <= BEAT {
+                slice = slice.min(blocked_for + PAUSE);
+            }
             if let Some(deadline) = deadline {
                 slice = slice.min(deadline.remaining());
             }
@@ -168,6 +221,35 @@ impl Wait {
                     std::thread::sleep(slice.min(hold_off));
                     hold_off = HOLD_OFF.1.min(hold_off * 2);
                 }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_far_away_asks_again_at_once_and_who_waits_for_long_in_vain_no_more_often() {
+        let (name, token) = (LockName::new(b"lock").unwrap(), Token::random());
+        let (mode, ttl, ms) = (Mode::Exclusive, BEAT, Duration::from_millis);
+        for (took, at_first) in [(ms(0), BEAT), (ms(250), ms(500)), (ms(900), ms(0)), (ms(60_000), ms(0))] {
+            let mut beat = Beat::default();
+            let mut claim = Claim {
+                name: &name,
+                token: &token,
+                mode,
+                ttl,
+                identity: b"",
+                place: 0,
+                converts: 0,
+                slack: SLACK,
+            };
+            assert_eq!(beat.sleep(&mut claim, took, BEAT), at_first, "{took:?}");
+            assert!(claim.slack <= SLACK_MOST, "{:?}", claim.slack);
+            for _ in 0..3 {
+                assert_eq!(beat.sleep(&mut claim, took, BEAT), BEAT, "{took:?}");
             }
         }
     }

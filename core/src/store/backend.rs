@@ -28,6 +28,9 @@ pub struct Claim<'a> {
     /// The fencing token of the lock that is to be converted; 0 when none is. A request that arrives
     /// late, from before a conversion, does not know it, and so cannot undo that.
     pub converts: u64,
+    /// How much later than it was told to [ask again](Attempt::Busy::again) the claim may be heard of, and still
+    /// counts as living: for the way there and back. [`SLACK`](super::machine::SLACK) at least.
+    pub slack: Duration,
 }
 
 /// What to do when the lock is not free.
@@ -51,10 +54,18 @@ pub enum Attempt {
     Busy {
         /// The claim's arrival rank, when it is queued.
         place: u64,
-        /// What is left of the lease that blocks; the claim should ask again after it.
+        /// What is left of the lease that blocks.
         blocked_for: Duration,
         /// Encoded identity of one who blocks.
         holder: Box<[u8]>,
+        /// In what time to ask again, so that the claim counts as living: the longer, the more are before it.
+        again: Duration,
+    },
+    /// Not known yet: so many lie dead before the claim that one step does not get to it. It is queued, whatever
+    /// was [to be done](IfBusy), and is to ask again at once.
+    Unfinished {
+        /// The claim's arrival rank.
+        place: u64,
     },
 }
 
@@ -179,7 +190,7 @@ pub trait Store: Send + Sync {
     fn attempt(&self, claim: &Claim<'_>, if_busy: IfBusy) -> Result<Attempt>;
 
     /// Sleeps until the queued claim is granted the lock, `slice` has passed or `interrupted` is
-    /// true. It is looked at before, and whenever a signal arrives; not in between, because
+    /// true. It is looked at before, whenever a signal arrives, and once a second; not more often, because
     /// profilers raise PHP's interrupt flag many times a second.
     ///
     /// # Errors
@@ -189,7 +200,7 @@ pub trait Store: Send + Sync {
     -> Result<Wake>;
 
     /// Gives the lock back and hands it to the next in the queue; or takes the claim out of the
-    /// queue. One round trip.
+    /// queue. One round trip; one more for every few hundred dead waiters before that next one.
     fn release(&self, name: &LockName, token: &Token) -> Result<Standing>;
 
     /// The same for a claim that has failed: not while others avoid the server because it could not be reached, so that

@@ -17,16 +17,54 @@ use crate::report::{Holder, Identity, LockReport, Mode, Waiter};
 /// The lease of a waiter that was handed the lock and has not confirmed yet (`GRANT`).
 pub const GRANT_LEASE: Duration = Duration::from_millis(2200);
 
-/// A waiter that has not been heard of for this long is dead (`DEAD`).
-pub const WAITER_DEAD_AFTER: Duration = Duration::from_millis(1800);
+/// How often the first waiters of a queue are heard of (`BEAT`), and how many those are (`NEAR`).
+pub const BEAT: Duration = Duration::from_secs(1);
+const NEAR: usize = 16;
 
-/// The moment of a step.
+/// How often those far behind them are (`FAR`), in ms; and how much less often each than the one before it.
+const FAR_MS: u64 = 15_000;
+const LESS_OFTEN_MS: u64 = 10;
+
+/// Who sleeps for longer than that is called up when it comes among the first (`LONG`), in ms.
+const LONG_MS: u64 = 2000;
+
+/// How much later than that is not yet too late for a waiter at no distance (`SLACK`).
+pub const SLACK: Duration = Duration::from_millis(800);
+
+/// How much later at most, whatever it says (`SLACK_MOST`).
+pub const SLACK_MOST: Duration = Duration::from_secs(5);
+
+/// How much a step on a server does at most (`WORK`): so many of the dead are taken out.
+pub const WORK: i64 = 256;
+
+/// To let somebody in counts as so many of them (`LETTING_IN`).
+const LETTING_IN: i64 = 8;
+
+/// A step that finds the lock taken buries so many, when it is of one who stands far back (`FEW`).
+const FEW: i64 = 64;
+
+/// The moment of a step, and how much may be done in it.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
     /// For leases, in ms: never set back.
     pub lease_ms: u64,
     /// For fencing tokens and reports: Unix time in µs.
     pub unix_us: u64,
+    /// [`WORK`] on a server.
+    pub work: i64,
+}
+
+/// Whether a waiter still counts as living at `now`, who is to be heard of again `until` then, in ms. When that is
+/// further ahead than anybody is told, it is by another clock, which was set back since: whoever lives will be heard
+/// of again.
+pub(crate) fn is_heard_of(until: u64, now: u64) -> bool {
+    until.checked_sub(now).is_some_and(|left| left <= FAR_MS + millis(SLACK_MOST))
+}
+
+/// In how many ms a waiter is to be heard of again that has so many before it.
+fn interval_ms(rank: usize) -> u64 {
+    let behind = u64::try_from(rank.saturating_sub(NEAR)).unwrap_or(u64::MAX);
+    millis(BEAT).saturating_add(behind.saturating_mul(LESS_OFTEN_MS)).min(FAR_MS)
 }
 
 /// One lock.
@@ -52,7 +90,10 @@ struct Held {
 struct Queued {
     token: String,
     place: u64,
-    beat_ms: u64,
+    /// Who is not heard of again by then is dead.
+    until_ms: u64,
+    /// It sleeps for long, and is to be called up.
+    sleeps: bool,
     exclusive: bool,
     identity: Box<[u8]>,
 }
@@ -65,7 +106,7 @@ impl Held {
 
 impl Queued {
     fn is_dead(&self, now: Now) -> bool {
-        self.beat_ms.abs_diff(now.lease_ms) > millis(WAITER_DEAD_AFTER)
+        !is_heard_of(self.until_ms, now.lease_ms)
     }
 }
 
@@ -80,18 +121,32 @@ enum Previous {
 }
 
 /// What a step asks its caller to do.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Effects {
     /// Waiters to wake, with what they were granted.
     pub mail: Vec<(String, Grant)>,
+    /// Waiters to wake, so that they ask again.
+    pub called: Vec<String>,
     /// Waiters that are no longer in the queue and will get no mail.
     pub forgotten: Vec<String>,
+    /// The step has done as much as it may, and somebody may wait who is next: a release, with whatever token,
+    /// goes on with it, and so does an attempt.
+    pub unfinished: bool,
+    /// How much it may still do.
+    work: i64,
+}
+
+impl Effects {
+    fn of(now: Now) -> Self {
+        let (mail, called, forgotten) = (Vec::new(), Vec::new(), Vec::new());
+        Self { mail, called, forgotten, unfinished: false, work: now.work }
+    }
 }
 
 impl Machine {
     /// `acquire.lua`.
     pub fn attempt(&mut self, now: Now, claim: &Claim<'_>, if_busy: IfBusy) -> (Attempt, Effects) {
-        let mut effects = Effects::default();
+        let mut effects = Effects::of(now);
         let me = text(claim.token.as_bytes());
         let exclusive = claim.mode == Mode::Exclusive;
         let expiry_ms = now.lease_ms + millis(claim.ttl);
@@ -116,7 +171,9 @@ impl Machine {
         if let Some(reader) = self.readers.get_mut(&me) {
             if !exclusive {
                 reader.expiry_ms = expiry_ms;
-                return (held(reader.fence), effects);
+                let fence = reader.fence;
+                self.go_on(now, &mut effects);
+                return (held(fence), effects);
             }
             if reader.fence > claim.converts {
                 return (late(claim, reader, now), effects);
@@ -125,21 +182,27 @@ impl Machine {
         }
         let queued = self.queue.iter().find(|w| w.token == me).filter(|_| if_busy != IfBusy::Yield);
         if let Some(queued) = queued.filter(|w| w.exclusive != exclusive) {
-            let (place, blocked_for) = (queued.place, WAITER_DEAD_AFTER);
-            return (Attempt::Busy { place, blocked_for, holder: Box::default() }, effects);
+            let place = queued.place;
+            return (
+                Attempt::Busy { place, blocked_for: BEAT, holder: Box::default(), again: BEAT },
+                effects,
+            );
         }
         let known = queued.map_or(claim.place, |w| w.place);
         let place =
             if known == 0 { now.unix_us.max(self.queue.last().map_or(0, |w| w.place) + 1) } else { known };
         self.queue.retain(|w| w.token != me);
         // Places that are equal go by token, as in a sorted set.
-        let at = self.queue.partition_point(|w| (w.place, &w.token) < (place, &me));
+        let rank = self.queue.partition_point(|w| (w.place, &w.token) < (place, &me));
+        let again_ms = interval_ms(rank);
+        let slack_ms = millis(claim.slack.min(SLACK_MOST));
         self.queue.insert(
-            at,
+            rank,
             Queued {
                 token: me.clone(),
                 place,
-                beat_ms: now.lease_ms,
+                until_ms: now.lease_ms + again_ms + slack_ms,
+                sleeps: again_ms > LONG_MS,
                 exclusive,
                 identity: claim.identity.into(),
             },
@@ -148,9 +211,16 @@ impl Machine {
         if let Some(fence) = mine {
             return (held(fence), effects);
         }
-        if if_busy == IfBusy::GiveUp {
-            self.forget(&me, &mut effects);
+        if self.writer.is_some() && rank >= NEAR {
+            let few = effects.work.min(FEW);
+            self.bury(now, few, &mut effects);
+        }
+        if if_busy == IfBusy::GiveUp && !effects.unfinished {
+            self.forget(now, &me, &mut effects);
             self.settle(now, None, &mut effects);
+        }
+        if effects.unfinished {
+            return (Attempt::Unfinished { place }, effects);
         }
         let blocking =
             self.writer.as_ref().or_else(|| self.readers.values().min_by_key(|r| (r.expiry_ms, &r.token)));
@@ -160,20 +230,22 @@ impl Machine {
                 blocking.map_or(0, |h| h.expiry_ms.saturating_sub(now.lease_ms)),
             ),
             holder: blocking.map(|h| h.identity.clone()).unwrap_or_default(),
+            again: Duration::from_millis(again_ms),
         };
         (busy, effects)
     }
 
     /// `release.lua`. `known` tells whether there was a record of this lock at all.
     pub fn release(&mut self, now: Now, token: &[u8], known: bool) -> (Standing, Effects) {
-        let mut effects = Effects::default();
+        let mut effects = Effects::of(now);
         let me = text(token);
         if self.writer.as_ref().is_some_and(|w| w.token == me) {
             self.writer = None;
             self.previous = Previous::Released(me);
         } else if self.readers.remove(&me).is_some() {
             self.previous = Previous::Released(me);
-        } else if !self.forget(&me, &mut effects) {
+        } else if !self.forget(now, &me, &mut effects) {
+            self.go_on(now, &mut effects);
             return (self.standing(&me, known), effects);
         }
         self.settle(now, None, &mut effects);
@@ -181,24 +253,27 @@ impl Machine {
     }
 
     /// `renew.lua`.
-    pub fn renew(&mut self, now: Now, token: &[u8], ttl: Duration, known: bool) -> Standing {
+    pub fn renew(&mut self, now: Now, token: &[u8], ttl: Duration, known: bool) -> (Standing, Effects) {
+        let mut effects = Effects::of(now);
         let me = text(token);
         let writer = self.writer.as_mut().filter(|w| w.token == me);
-        match writer.or_else(|| self.readers.get_mut(&me)) {
+        let standing = match writer.or_else(|| self.readers.get_mut(&me)) {
             Some(held) => {
                 held.expiry_ms = now.lease_ms + millis(ttl);
+                self.go_on(now, &mut effects);
                 Standing::Ours
             }
             None => match self.standing(&me, known) {
                 Standing::Ours => Standing::Lost(Loss::Superseded),
                 lost @ Standing::Lost(_) => lost,
             },
-        }
+        };
+        (standing, effects)
     }
 
     /// `break.lua`.
     pub fn break_lock(&mut self, now: Now, meant: Option<u64>) -> (Broken, Effects) {
-        let mut effects = Effects::default();
+        let mut effects = Effects::of(now);
         let writes = self.writer.as_ref().is_some_and(|writer| writer.is_alive(now));
         let reads = self.readers.values().any(|reader| reader.is_alive(now));
         if (writes || reads) && meant.is_some_and(|meant| meant != self.fence) {
@@ -271,7 +346,7 @@ impl Machine {
     pub fn is_over(&self, now: Now, retain: Duration) -> bool {
         let over = |end_ms: u64| end_ms + millis(retain) <= now.lease_ms;
         self.writer.iter().chain(self.readers.values()).all(|holder| over(holder.expiry_ms))
-            && self.queue.iter().all(|waiter| over(waiter.beat_ms))
+            && self.queue.iter().all(|waiter| over(waiter.until_ms))
     }
 
     /// The tokens of those who wait.
@@ -302,29 +377,38 @@ impl Machine {
         self.fence
     }
 
-    fn forget(&mut self, token: &str, effects: &mut Effects) -> bool {
+    fn forget(&mut self, now: Now, token: &str, effects: &mut Effects) -> bool {
         let before = self.queue.len();
         self.queue.retain(|w| w.token != token);
         let found = self.queue.len() < before;
         if found {
             effects.forgotten.push(token.to_owned());
+            self.call_up(now, 1, effects);
         }
         found
     }
 
     fn settle(&mut self, now: Now, me: Option<(&str, Duration)>, effects: &mut Effects) -> Option<u64> {
         self.writer = self.writer.take().filter(|writer| writer.is_alive(now));
-        self.readers.retain(|_, reader| reader.is_alive(now));
-        let mut mine = None;
-        while self.writer.is_none() {
+        self.drop_readers(now, effects);
+        effects.unfinished |= !self.readers.is_empty() && effects.work <= 0;
+        let (mut mine, mut gone) = (None, 0);
+        while self.writer.is_none() && !effects.unfinished {
             let Some(head) = self.queue.first() else { break };
-            if head.is_dead(now) {
-                effects.forgotten.push(self.queue.remove(0).token);
-                continue;
-            }
-            if head.exclusive && !self.readers.is_empty() {
+            let living = !head.is_dead(now);
+            if living && head.exclusive && !self.readers.is_empty() {
                 break;
             }
+            if effects.work <= 0 {
+                effects.unfinished = true;
+                break;
+            }
+            if !living {
+                self.bury(now, effects.work, effects);
+                continue;
+            }
+            effects.work -= LETTING_IN;
+            gone += 1;
             let head = self.queue.remove(0);
             match me {
                 Some((token, ttl)) if token == head.token => {
@@ -336,7 +420,51 @@ impl Machine {
                 }
             }
         }
+        self.call_up(now, gone, effects);
         mine
+    }
+
+    /// Goes on where a step has left work, when nothing else is to be done.
+    fn go_on(&mut self, now: Now, effects: &mut Effects) {
+        if self.writer.is_none() && !self.queue.is_empty() {
+            self.settle(now, None, effects);
+        }
+    }
+
+    /// Takes the dead at the head of the queue out of it, `most` of them at most.
+    fn bury(&mut self, now: Now, most: i64, effects: &mut Effects) {
+        let most = usize::try_from(most).unwrap_or(0);
+        let dead = self.queue.iter().take(most).take_while(|waiter| waiter.is_dead(now)).count();
+        effects.forgotten.extend(self.queue.drain(..dead).map(|waiter| waiter.token));
+        effects.work -= i64::try_from(dead).unwrap_or(i64::MAX);
+        self.call_up(now, dead, effects);
+    }
+
+    /// So many have gone from the head of the queue: calls up those who have come among the first.
+    fn call_up(&mut self, now: Now, gone: usize, effects: &mut Effects) {
+        let most_ms = now.lease_ms + millis(BEAT) + millis(SLACK_MOST);
+        let come = self.queue.iter_mut().take(NEAR).skip(NEAR.saturating_sub(gone));
+        for waiter in come.filter(|waiter| waiter.sleeps) {
+            waiter.until_ms = waiter.until_ms.min(most_ms);
+            waiter.sleeps = false;
+            effects.called.push(waiter.token.clone());
+        }
+    }
+
+    /// Takes out the readers whose leases have run out, those that did so first.
+    fn drop_readers(&mut self, now: Now, effects: &mut Effects) {
+        let mut over: Vec<(u64, String)> = self
+            .readers
+            .values()
+            .filter(|reader| !reader.is_alive(now))
+            .map(|reader| (reader.expiry_ms, reader.token.clone()))
+            .collect();
+        over.sort_unstable();
+        over.truncate(usize::try_from(effects.work).unwrap_or(0));
+        effects.work -= i64::try_from(over.len()).unwrap_or(i64::MAX);
+        for (_, token) in over {
+            self.readers.remove(&token);
+        }
     }
 
     fn standing(&self, me: &str, known: bool) -> Standing {
@@ -356,6 +484,7 @@ fn late(claim: &Claim<'_>, held: &Held, now: Now) -> Attempt {
         place: claim.place,
         blocked_for: Duration::from_millis(held.expiry_ms.saturating_sub(now.lease_ms)),
         holder: held.identity.clone(),
+        again: BEAT,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::backend::{Claim, IfBusy, Standing, Store};
+use super::machine::SLACK;
 use super::token::Token;
 use crate::error::{Error, Result};
 use crate::key::LockName;
@@ -21,7 +22,8 @@ pub(crate) fn trial_name() -> Result<LockName> {
 pub(crate) fn try_out(store: &(impl Store + ?Sized), name: &LockName) -> Result<()> {
     let token = Token::random();
     let (mode, ttl) = (Mode::Exclusive, TRIAL_LEASE);
-    let claim = Claim { name, token: &token, mode, ttl, identity: b"{}", place: 0, converts: 0 };
+    let claim =
+        Claim { name, token: &token, mode, ttl, identity: b"{}", place: 0, converts: 0, slack: SLACK };
     let outcome = store.attempt(&claim, IfBusy::GiveUp).and_then(|_| store.release(name, &token));
     store.forget(name);
     match outcome? {

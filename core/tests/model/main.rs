@@ -13,7 +13,7 @@ mod support;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use cluster_lock_core::store::machine::Now;
+use cluster_lock_core::store::machine::{Now, SLACK, WORK};
 use cluster_lock_core::store::{Attempt, Claim, IfBusy, Store, Token, Wake, open};
 use cluster_lock_core::{Identity, LockName};
 use proptest::prelude::*;
@@ -33,6 +33,7 @@ enum Step {
         shared: bool,
         if_busy: IfBusy,
         ttl: Duration,
+        slack: Duration,
     },
     Release {
         client: usize,
@@ -59,6 +60,11 @@ enum Step {
     Replace {
         client: usize,
     },
+    /// So many come to a lock that is held, and are never heard of again.
+    Crowd {
+        count: u64,
+        shared: bool,
+    },
     Evict(Part),
     FlushAll,
     Pass {
@@ -80,6 +86,7 @@ enum Command {
         ttl: Duration,
         place: u64,
         converts: u64,
+        slack: Duration,
     },
     Release {
         token: Token,
@@ -103,10 +110,12 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (1..12_000u64).prop_map(|ms| ms * 1000),
         1 => (50_000..200_000u64).prop_map(|ms| ms * 1000),
     ];
+    // The last is more than the server takes.
+    let slack = prop_oneof![5 => Just(SLACK), 1 => (800..7000u64).prop_map(Duration::from_millis)];
     let if_busy = prop_oneof![7 => Just(IfBusy::Queue), 2 => Just(IfBusy::GiveUp), 1 => Just(IfBusy::Yield)];
     prop_oneof![
-        12 => (client.clone(), any::<bool>(), if_busy, ttl.clone())
-            .prop_map(|(client, shared, if_busy, ttl)| Step::Attempt { client, shared, if_busy, ttl }),
+        12 => (client.clone(), any::<bool>(), if_busy, ttl.clone(), slack)
+            .prop_map(|(client, shared, if_busy, ttl, slack)| Step::Attempt { client, shared, if_busy, ttl, slack }),
         6 => client.clone().prop_map(|client| Step::Release { client }),
         2 => (client.clone(), ttl).prop_map(|(client, ttl)| Step::Renew { client, ttl }),
         2 => prop::option::of(client.clone()).prop_map(|seen| Step::Break { seen }),
@@ -114,6 +123,9 @@ fn step() -> impl Strategy<Value = Step> {
         6 => client.clone().prop_map(|client| Step::ReadMail { client }),
         1 => client.clone().prop_map(|client| Step::LoseMail { client }),
         1 => client.prop_map(|client| Step::Replace { client }),
+        // More readers than one step lets in. (More dead than it buries cost too much time here.)
+        1 => (prop_oneof![3 => Just(3), 1 => Just(40)], any::<bool>())
+            .prop_map(|(count, shared)| Step::Crowd { count, shared }),
         1 => prop::sample::select(&Part::ALL[..]).prop_map(Step::Evict),
         1 => Just(Step::FlushAll),
         8 => us.clone().prop_map(|us| Step::Pass { us }),
@@ -196,7 +208,7 @@ impl<'a> History<'a> {
     }
 
     fn now(&self) -> Now {
-        Now { lease_ms: self.now_us / 1000, unix_us: self.now_us }
+        Now { lease_ms: self.now_us / 1000, unix_us: self.now_us, work: WORK }
     }
 
     fn set_clock(&mut self, unix_us: u64) {
@@ -252,7 +264,7 @@ impl<'a> History<'a> {
     fn send(&mut self, command: &Command) {
         let (now, context) = (self.now(), self.context.clone());
         match command {
-            Command::Attempt { client, token, shared, if_busy, ttl, place, converts } => {
+            Command::Attempt { client, token, shared, if_busy, ttl, place, converts, slack } => {
                 let claim = Claim {
                     name: &self.lock,
                     token,
@@ -261,6 +273,7 @@ impl<'a> History<'a> {
                     identity: &self.identities[*client],
                     place: *place,
                     converts: *converts,
+                    slack: *slack,
                 };
                 let expected = self.reference.attempt(now, &claim, *if_busy);
                 let actual = self.lab.store.attempt(&claim, *if_busy).unwrap();
@@ -272,7 +285,8 @@ impl<'a> History<'a> {
                     Attempt::Busy { place, .. } if mine => {
                         self.places[*client] = if *if_busy == IfBusy::GiveUp { 0 } else { place };
                     }
-                    Attempt::Busy { .. } => {}
+                    Attempt::Unfinished { place } if mine => self.places[*client] = place,
+                    Attempt::Busy { .. } | Attempt::Unfinished { .. } => {}
                 }
             }
             Command::Release { token } => {
@@ -296,7 +310,7 @@ impl<'a> History<'a> {
         self.now_us += 30;
         self.set_clock(self.now_us);
         let command = match *step {
-            Step::Attempt { client, shared, if_busy, ttl } => Command::Attempt {
+            Step::Attempt { client, shared, if_busy, ttl, slack } => Command::Attempt {
                 client,
                 token: self.tokens[client].clone(),
                 shared,
@@ -304,6 +318,7 @@ impl<'a> History<'a> {
                 ttl,
                 place: self.places[client],
                 converts: self.fence_of(client),
+                slack,
             },
             Step::Release { client } => Command::Release { token: self.tokens[client].clone() },
             Step::Renew { client, ttl } => Command::Renew { token: self.tokens[client].clone(), ttl },
@@ -324,6 +339,7 @@ impl<'a> History<'a> {
                 self.places[client] = 0;
                 return;
             }
+            Step::Crowd { count, shared } => return self.crowd(count, shared),
             Step::Evict(part) => {
                 self.reference.evict(part);
                 self.record_lost |= part == Part::Record;
@@ -341,6 +357,23 @@ impl<'a> History<'a> {
         self.sent.push(command);
     }
 
+    /// As if each of them had asked.
+    fn crowd(&mut self, count: u64, shared: bool) {
+        let Some((tokens, until_ms)) = self.reference.crowd(self.now(), count, shared) else { return };
+        let join = "local key = KEYS[1] local last = redis.call('ZRANGE', key .. ':q', -1, -1, 'WITHSCORES')[2] or 0 \
+            local first = math.max(tonumber(ARGV[1]), last + 1) for i = 5, #ARGV do local place = first + i - 5 \
+            redis.call('ZADD', key .. ':q', place, ARGV[i]) redis.call('HSET', key .. ':w', ARGV[i], \
+            string.format('%s %s %.0f %s', ARGV[2], ARGV[3], place, ARGV[4])) end \
+            redis.call('PEXPIRE', key .. ':q', 60000) redis.call('PEXPIRE', key .. ':w', 60000) \
+            if redis.call('GETRANGE', key, 1, 1) == '-' then redis.call('SETRANGE', key, 1, '+') end";
+        let (key, now_us, until_ms) = (self.key.clone(), self.now_us.to_string(), until_ms.to_string());
+        let crowd = reference::text(reference::CROWD);
+        let mut words =
+            vec!["EVAL", join, "1", &key, &now_us, &until_ms, if shared { "S" } else { "X" }, &crowd];
+        words.extend(tokens.iter().map(String::as_str));
+        let () = self.lab.ask(&words);
+    }
+
     /// The fencing token that a client was given last; 0: none.
     fn fence_of(&self, client: usize) -> u64 {
         self.fences.get(&reference::text(self.tokens[client].as_bytes())).copied().unwrap_or(0)
@@ -352,7 +385,7 @@ impl<'a> History<'a> {
 
     fn read_mail(&mut self, client: usize) {
         let token = self.tokens[client].clone();
-        let Some(grant) = self.reference.mail(token.as_bytes()) else { return };
+        let Some(letter) = self.reference.mail(token.as_bytes()) else { return };
         let claim = Claim {
             name: &self.lock,
             token: &token,
@@ -361,11 +394,14 @@ impl<'a> History<'a> {
             identity: &[],
             place: 0,
             converts: 0,
+            slack: SLACK,
         };
         let wake = self.lab.store.await_grant(&claim, Duration::from_secs(1), &|| false).unwrap();
-        assert_eq!(wake, Wake::Granted(grant), "{}", self.context);
-        self.reference.lose_mail(token.as_bytes());
-        self.places[client] = 0;
+        assert_eq!(wake, letter, "{}", self.context);
+        self.reference.read_mail(token.as_bytes());
+        if letter != Wake::Retry {
+            self.places[client] = 0;
+        }
     }
 
     fn run(&mut self, steps: &[Step]) {
@@ -412,11 +448,12 @@ fn scripts_do_what_the_model_does() {
 }
 
 const SHORT: Duration = Duration::from_millis(500);
+const LONG: Duration = Duration::from_secs(10);
 const SECOND: u64 = 1_000_000;
 const BREAK: Step = Step::Break { seen: None };
 
 const fn wants(client: usize, shared: bool) -> Step {
-    Step::Attempt { client, shared, if_busy: IfBusy::Queue, ttl: SHORT }
+    Step::Attempt { client, shared, if_busy: IfBusy::Queue, ttl: SHORT, slack: SLACK }
 }
 
 /// A history that once went wrong, and how its last command must be answered.
@@ -505,4 +542,155 @@ fn who_is_let_in_when_a_lease_has_run_out_is_not_broken_with_the_dead_holder() {
 fn a_lock_that_was_broken_after_its_record_was_evicted_is_recorded() {
     let steps = [wants(0, false), wants(1, false), Step::Evict(Part::Record), BREAK, wants(2, false)];
     assert!(!held(&history(&steps)));
+}
+
+const fn long(client: usize, shared: bool) -> Step {
+    Step::Attempt { client, shared, if_busy: IfBusy::Queue, ttl: LONG, slack: SLACK }
+}
+
+const fn crowd(count: u64, shared: bool) -> Step {
+    Step::Crowd { count, shared }
+}
+
+/// More than three steps bury: the one that gives the lock back, and those that go on with it.
+#[test]
+fn who_waits_behind_many_dead_is_let_in() {
+    let steps = [
+        long(0, false),
+        crowd(1000, false),
+        Step::Pass { us: 2 * SECOND },
+        wants(1, false),
+        Step::Release { client: 0 },
+        wants(1, false),
+    ];
+    assert!(held(&history(&steps)));
+}
+
+/// Whoever gave it back is gone: who waits goes on, and so does whoever comes; the last in turn.
+#[test]
+fn a_step_that_leaves_work_says_so_and_nobody_is_overtaken() {
+    let mut lab = Lab::new();
+    let mut history = History::new(&mut lab);
+    let late =
+        |client| Step::Attempt { client, shared: false, if_busy: IfBusy::GiveUp, ttl: LONG, slack: SLACK };
+    history.run_through(&[
+        Step::Attempt { client: 0, shared: false, if_busy: IfBusy::Queue, ttl: 5 * SHORT, slack: SLACK },
+        crowd(900, false),
+        Step::Pass { us: 1_900_000 },
+        wants(1, false),
+        Step::Pass { us: 700_000 },
+        late(2),
+    ]);
+    assert!(matches!(history.last_answer, Some(Attempt::Unfinished { .. })), "{:?}", history.last_answer);
+    history.run_through(&[late(2), wants(1, false)]);
+    assert!(matches!(history.last_answer, Some(Attempt::Unfinished { .. })), "{:?}", history.last_answer);
+    history.run_through(&[late(2)]);
+    assert!(
+        matches!(history.last_answer, Some(Attempt::Busy { .. })),
+        "overtaken: {:?}",
+        history.last_answer
+    );
+    history.run_through(&[wants(1, false)]);
+    assert!(held(&history.last_answer.clone().unwrap()));
+    history.run(&[]);
+}
+
+/// A lock that nobody holds, and for which nobody has been found who is next.
+#[test]
+fn whoever_comes_to_a_lock_with_work_left_does_not_overtake() {
+    let mut lab = Lab::new();
+    let mut history = History::new(&mut lab);
+    history.run_through(&[
+        long(0, false),
+        crowd(1000, false),
+        Step::Pass { us: 2 * SECOND },
+        wants(1, false),
+    ]);
+    let key = history.key.clone();
+    let release = include_str!("../../src/store/scripts/release.lua")
+        .replace("--#include common.lua", include_str!("../../src/store/scripts/common.lua"));
+    // One step, by somebody who does not go on.
+    let token = reference::text(history.tokens[0].as_bytes());
+    assert_eq!(history.lab.ask::<i64>(&["EVAL", &release, "1", &key, &token]), 5);
+    let record: String = history.lab.ask(&["GET", &key]);
+    assert!(record.starts_with("F*"), "{record}");
+    let claim = |client: usize| {
+        let (name, token) = (&history.lock, &history.tokens[client]);
+        Claim {
+            name,
+            token,
+            mode: mode(false),
+            ttl: LONG,
+            identity: b"{}",
+            place: 0,
+            converts: 0,
+            slack: SLACK,
+        }
+    };
+    for _ in 0..2 {
+        let answer = history.lab.store.attempt(&claim(2), IfBusy::Queue).unwrap();
+        assert!(matches!(answer, Attempt::Unfinished { .. }), "{answer:?}");
+    }
+    let answer = history.lab.store.attempt(&claim(2), IfBusy::Queue).unwrap();
+    assert!(matches!(answer, Attempt::Busy { .. }), "{answer:?}");
+    assert!(held(&history.lab.store.attempt(&claim(1), IfBusy::Queue).unwrap()));
+}
+
+/// The one who gives it back lets all of them in, some in each step, and none of those behind the writer.
+#[test]
+fn many_readers_are_let_in_in_several_steps() {
+    let mut lab = Lab::new();
+    let mut history = History::new(&mut lab);
+    history.run_through(&[
+        long(0, false),
+        long(1, true),
+        crowd(100, true),
+        long(2, false),
+        long(3, true),
+        Step::Release { client: 0 },
+    ]);
+    let report = history.lab.store.info(&history.lock).unwrap().unwrap();
+    assert_eq!((report.holders.len(), report.waiters.len()), (101, 2));
+    history.run(&[]);
+}
+
+/// The dead among the readers, too, are taken out in several steps.
+#[test]
+fn many_dead_readers_are_in_nobodys_way() {
+    let steps = [
+        long(0, false),
+        crowd(400, true),
+        Step::Release { client: 0 },
+        Step::Pass { us: 3 * SECOND },
+        wants(1, false),
+        wants(1, false),
+    ];
+    assert!(held(&history(&steps)));
+}
+
+/// Those who find a dead holder are the first of a queue: who sleeps for longer than they do is told to ask again.
+#[test]
+fn who_sleeps_for_long_and_comes_among_the_first_is_called_up() {
+    let mut lab = Lab::new();
+    let mut history = History::new(&mut lab);
+    history.run_through(&[
+        long(0, false),
+        crowd(200, false),
+        wants(1, false),
+        Step::Pass { us: 2 * SECOND },
+        wants(2, false),
+    ]);
+    let Some(Attempt::Busy { again, .. }) = history.last_answer else { panic!("{:?}", history.last_answer) };
+    assert!(again > Duration::from_secs(2), "{again:?}");
+    history.run_through(&[Step::Release { client: 0 }]);
+    for client in [1, 2] {
+        let letter = history.reference.mail(history.tokens[client].as_bytes());
+        assert_eq!(letter, Some(Wake::Retry), "{client} is called up, whatever comes behind that");
+    }
+    history.run_through(&[
+        Step::ReadMail { client: 1 },
+        Step::ReadMail { client: 1 },
+        Step::ReadMail { client: 2 },
+    ]);
+    history.run(&[]);
 }

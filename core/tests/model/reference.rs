@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use cluster_lock_core::store::machine::{Effects, GRANT_LEASE, Machine, Now};
-use cluster_lock_core::store::{Attempt, Claim, Grant, IfBusy};
+use cluster_lock_core::store::{Attempt, Claim, IfBusy, Wake};
 use cluster_lock_core::{Broken, Identity, LockName, LockReport, Mode, Standing};
 use serde_json::Value;
 
@@ -32,6 +32,9 @@ impl Part {
     }
 }
 
+/// The longest that a waiter is believed to live, in ms: `FAR` and `SLACK_MOST` of `common.lua`.
+const LONGEST_MS: u64 = 20_000;
+
 /// Of the exclusive holder. Of readers there is only the last step, as `start_us`.
 #[derive(Clone, Copy, Default)]
 struct Lease {
@@ -40,13 +43,16 @@ struct Lease {
     length_ms: u64,
 }
 
+/// The identity of each of a crowd.
+pub(crate) const CROWD: &[u8] = b"{\"n\":\"crowd\"}";
+
 #[derive(Default)]
 pub(crate) struct Reference {
     machine: Machine,
     known: bool,
     lease: Lease,
-    /// Unread mail: what was granted, and the last ms in which it can be read.
-    mail: BTreeMap<String, (Grant, u64)>,
+    /// Unread mail: what was granted, or that it is to ask again, and the last ms in which it can be read.
+    mail: BTreeMap<String, (Vec<Wake>, u64)>,
     /// Fencing tokens, and to whom the newest command gave them.
     pub(crate) grants: Vec<(u64, String)>,
 }
@@ -59,7 +65,7 @@ impl Reference {
             self.edit(|machine| readers(machine).retain(|token, _| *token != me));
         }
         // Nor does anybody know what a waiter waits for whose record was evicted.
-        let forgotten = |waiter: &&mut Value| waiter["token"] == *me && waiter["beat_ms"] == 0;
+        let forgotten = |waiter: &&mut Value| waiter["token"] == *me && waiter["until_ms"] == 0;
         self.edit(|machine| {
             if let Some(waiter) = waiters(machine).iter_mut().find(forgotten) {
                 waiter["exclusive"] = (claim.mode == Mode::Exclusive).into();
@@ -68,6 +74,13 @@ impl Reference {
         self.correct_clock(now);
         let before = self.json();
         let (answer, effects) = self.machine.attempt(now, claim, if_busy);
+        // Who is heard of again, and keeps its place, keeps its mail, too.
+        let waited = before["queue"].as_array().unwrap().iter().find(|waiter| waiter["token"] == *me);
+        let again = waited.is_some_and(|waiter| {
+            let place =
+                if if_busy == IfBusy::Yield { claim.place } else { waiter["place"].as_u64().unwrap() };
+            waiter["place"] == place && waiter["until_ms"] != 0
+        });
         // A late request changes nothing, whether its token holds or waits.
         let holds = before["writer"]["token"] == *me || before["readers"].get(&me).is_some();
         let waits =
@@ -77,7 +90,9 @@ impl Reference {
         if !late {
             self.saved(now, &me);
         }
-        self.mail.remove(&me);
+        if !again {
+            self.mail.remove(&me);
+        }
         self.post(now, effects);
         if let Attempt::Held(grant) = answer {
             self.grants.push((grant.fence, me));
@@ -86,24 +101,34 @@ impl Reference {
     }
 
     pub(crate) fn release(&mut self, now: Now, token: &[u8]) -> Standing {
-        self.correct_clock(now);
-        let before = self.json();
-        let (standing, effects) = self.machine.release(now, token, self.known);
-        if self.json() != before {
-            self.saved(now, &text(token));
+        let mut told = None;
+        loop {
+            self.correct_clock(now);
+            let before = self.json();
+            let (standing, effects) = self.machine.release(now, token, self.known);
+            if self.json() != before {
+                self.saved(now, &text(token));
+            }
+            // Whoever released reads no more.
+            self.mail.remove(&text(token));
+            let unfinished = effects.unfinished;
+            self.post(now, effects);
+            // What a step has left is gone on with; a step that did says that it was ours.
+            let standing = if unfinished { Standing::Ours } else { standing };
+            let told = told.get_or_insert(standing);
+            if !unfinished {
+                return told.clone();
+            }
         }
-        // Whoever released reads no more.
-        self.mail.remove(&text(token));
-        self.post(now, effects);
-        standing
     }
 
     pub(crate) fn renew(&mut self, now: Now, token: &[u8], ttl: Duration) -> Standing {
         self.correct_clock(now);
-        let standing = self.machine.renew(now, token, ttl, self.known);
+        let (standing, effects) = self.machine.renew(now, token, ttl, self.known);
         if standing == Standing::Ours {
             self.saved(now, &text(token));
         }
+        self.post(now, effects);
         standing
     }
 
@@ -116,7 +141,11 @@ impl Reference {
         if self.known || !effects.mail.is_empty() {
             self.saved(now, "");
         }
+        let unfinished = effects.unfinished && broken == Broken::Yes;
         self.post(now, effects);
+        if unfinished {
+            self.release(now, b"whoever");
+        }
         broken
     }
 
@@ -138,9 +167,39 @@ impl Reference {
         self.mail.retain(|_, (_, last)| now.lease_ms <= *last);
     }
 
+    /// Many come, and are never heard of again: their tokens, and the ms until which they count as living. `None` when
+    /// nobody holds the lock, so that they would not have to wait.
+    pub(crate) fn crowd(&mut self, now: Now, count: u64, shared: bool) -> Option<(Vec<String>, u64)> {
+        if !self.known || self.machine.report(now, &LockName::new(b"lock").unwrap(), 1).is_none() {
+            return None;
+        }
+        let until_ms = now.lease_ms + 1800;
+        let tokens: Vec<String> = (0..count).map(|i| format!("{:016}{i:016}", now.unix_us)).collect();
+        self.edit(|machine| {
+            let queue = waiters(machine);
+            let last = queue.last().map_or(0, |w| w["place"].as_u64().unwrap());
+            let first = now.unix_us.max(last + 1);
+            for (i, token) in (0..).zip(&tokens) {
+                queue.push(serde_json::json!({
+                    "token": token, "place": first + i, "until_ms": until_ms, "sleeps": false,
+                    "exclusive": !shared, "identity": CROWD,
+                }));
+            }
+        });
+        Some((tokens, until_ms))
+    }
+
     /// The mail that a waiter finds.
-    pub(crate) fn mail(&self, token: &[u8]) -> Option<Grant> {
-        self.mail.get(&text(token)).map(|(grant, _)| *grant)
+    pub(crate) fn mail(&self, token: &[u8]) -> Option<Wake> {
+        self.mail.get(&text(token)).and_then(|(letters, _)| letters.first().copied())
+    }
+
+    pub(crate) fn read_mail(&mut self, token: &[u8]) {
+        let (letters, _) = self.mail.get_mut(&text(token)).unwrap();
+        letters.remove(0);
+        if letters.is_empty() {
+            self.lose_mail(token);
+        }
     }
 
     pub(crate) fn lose_mail(&mut self, token: &[u8]) {
@@ -167,7 +226,7 @@ impl Reference {
                 machine["queue"] = queue;
             }
             Part::Queue => waiters(machine).clear(),
-            Part::Waiters => waiters(machine).iter_mut().for_each(|waiter| waiter["beat_ms"] = 0.into()),
+            Part::Waiters => waiters(machine).iter_mut().for_each(|waiter| waiter["until_ms"] = 0.into()),
             Part::Readers => readers(machine).clear(),
             Part::Info => {
                 readers(machine).values_mut().for_each(|reader| reader["identity"] = Value::Array(vec![]));
@@ -181,11 +240,9 @@ impl Reference {
         let number = |value: &Value, field: &str| value[field].as_u64().unwrap();
         let over = |held: &Value| held.is_null() || number(held, "expiry_ms") <= now.lease_ms;
         let readers_over = machine["readers"].as_object().unwrap().values().all(over);
-        let queue_dead = machine["queue"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .all(|w| number(w, "beat_ms").abs_diff(now.lease_ms) > 1800);
+        let queue_dead = machine["queue"].as_array().unwrap().iter().all(|w| {
+            number(w, "until_ms") < now.lease_ms || number(w, "until_ms") > now.lease_ms + LONGEST_MS
+        });
         match part {
             Part::Record => {
                 assert!(over(&machine["writer"]) && readers_over && queue_dead, "expired in use: {machine}");
@@ -223,7 +280,14 @@ impl Reference {
     fn post(&mut self, now: Now, effects: Effects) {
         let last = now.lease_ms + u64::try_from(GRANT_LEASE.as_millis()).unwrap();
         self.grants.extend(effects.mail.iter().map(|(token, grant)| (grant.fence, token.clone())));
-        self.mail.extend(effects.mail.into_iter().map(|(token, grant)| (token, (grant, last))));
+        let called = effects.called.into_iter().map(|token| (token, Wake::Retry));
+        for (token, letter) in
+            called.chain(effects.mail.into_iter().map(|(token, grant)| (token, Wake::Granted(grant))))
+        {
+            let (letters, until) = self.mail.entry(token).or_default();
+            letters.push(letter);
+            *until = last;
+        }
     }
 
     fn json(&self) -> Value {

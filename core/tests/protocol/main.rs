@@ -139,6 +139,23 @@ fn a_writer_that_becomes_a_reader() {
     holds(System::new(&[&[DOWN], &[S]], faults(1)));
 }
 
+/// Each step does as little as it can.
+fn in_small_steps(system: System) -> System {
+    System { work: 1, kinds: &[Fault::Process], ..system }
+}
+
+#[test]
+fn steps_that_leave_work() {
+    holds(in_small_steps(System::new(&[&[X], &[X], &[X]], faults(1))));
+    let system = in_small_steps(System::new(&[&[X], &[X]], faults(2)));
+    holds(System { timeouts: vec![None, Some(1)], ..system });
+}
+
+#[test]
+fn readers_that_are_let_in_one_by_one() {
+    holds(in_small_steps(System::new(&[&[X], &[S], &[S]], faults(1))));
+}
+
 #[test]
 #[ignore = "minutes, and gigabytes of memory"]
 fn further_three_writers() {
@@ -217,4 +234,16 @@ fn the_checker_finds_a_late_request_that_undoes_a_conversion() {
 #[test]
 fn the_checker_finds_readers_that_overtake_a_writer() {
     finds(System::new(&[&[X], &[X], &[S]], 0), Mutant::ReadersFirst, RULES, &["somebody was overtaken"]);
+}
+
+#[test]
+fn the_checker_finds_a_release_that_does_not_go_on() {
+    let system = in_small_steps(System::new(&[&[X], &[X], &[X], &[X]], 2));
+    finds(system, Mutant::LeavesTheRest, RULES, &["a waiter whose turn it is sleeps on"]);
+}
+
+#[test]
+fn the_checker_finds_whoever_takes_a_lock_that_others_are_next_for() {
+    let system = in_small_steps(System::new(&[&[X], &[X], &[X], &[X]], 1));
+    finds(system, Mutant::TakesUnfinished, RULES, &["somebody was overtaken"]);
 }

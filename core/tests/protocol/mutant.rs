@@ -1,7 +1,7 @@
 //! Wrong rules, which the checker must find.
 
 use cluster_lock_core::Mode;
-use cluster_lock_core::store::machine::{Effects, Machine};
+use cluster_lock_core::store::machine::{Effects, Machine, Now};
 use serde_json::Value;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,11 +20,40 @@ pub(crate) enum Mutant {
     ConvertsUnasked,
     /// Readers are let in before a writer that waits.
     ReadersFirst,
+    /// Whoever releases does not go on with what the step has left.
+    LeavesTheRest,
+    /// A lock that nobody holds is taken by whoever comes, also where a step has left work.
+    TakesUnfinished,
+}
+
+/// A queue that is not looked at.
+pub(crate) struct Hidden(Value);
+
+impl Hidden {
+    pub(crate) fn put_back(self, machine: &mut Machine) {
+        let mut changed = serde_json::to_value(&*machine).unwrap();
+        changed["queue"] = self.0;
+        *machine = serde_json::from_value(changed).unwrap();
+    }
 }
 
 impl Mutant {
     pub(crate) fn place(self, mode: Mode, place: u64) -> u64 {
         if self == Self::ReadersFirst && mode == Mode::Shared { 1 } else { place }
+    }
+
+    pub(crate) fn hidden(self, machine: &mut Machine, now: Now) -> Option<Hidden> {
+        let mut changed = serde_json::to_value(&*machine).unwrap();
+        let held = changed["writer"]["expiry_ms"].as_u64().is_some_and(|end| end > now.lease_ms);
+        if self != Self::TakesUnfinished
+            || held
+            || changed["readers"].as_object().is_some_and(|r| !r.is_empty())
+        {
+            return None;
+        }
+        let queue = std::mem::replace(&mut changed["queue"], Value::Array(Vec::new()));
+        *machine = serde_json::from_value(changed).unwrap();
+        Some(Hidden(queue))
     }
 
     pub(crate) fn released(self, machine: &Machine, token: Vec<u8>) -> Vec<u8> {

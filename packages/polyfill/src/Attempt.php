@@ -15,6 +15,8 @@ final class Attempt
         public readonly float $blockedFor,
         /** Encoded identity of one who blocks. */
         public readonly string $holder,
+        /** So many lie dead before it that one step does not get to it: it is to ask again at once. */
+        public readonly bool $isUnfinished = false,
     ) {
     }
 
@@ -26,5 +28,10 @@ final class Attempt
     public static function busy(int $place, int $blockedForMillis, string $holder): self
     {
         return new self(null, $place, max(0, $blockedForMillis) / 1000, $holder);
+    }
+
+    public static function unfinished(int $place): self
+    {
+        return new self(null, $place, 0.0, '', true);
     }
 }

@@ -10,6 +10,9 @@ final class Claim
     /** The arrival rank that an earlier attempt was given; 0 at first. */
     public int $place = 0;
 
+    /** How much later than every BEAT it may be heard of, and still counts as living, in ms. */
+    public int $slack = Store::SLACK;
+
     /** Who was first seen to be in the way. */
     public ?Identity $blocker = null;
 

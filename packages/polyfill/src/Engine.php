@@ -11,8 +11,11 @@ use Throwable;
 /** Acquire and wait, on a store. Of one process: a forked child makes its own. */
 final class Engine
 {
-    /** A waiter is heard of at least this often: the longest sleep in the store, in seconds. */
-    private const SLICE = 1.0;
+    /** For how many seconds a last try goes on while its steps are unfinished. */
+    private const LAST_TRY = 1.0;
+
+    /** Just after the blocking lease has run out is the time to find its holder dead. */
+    private const PAUSE = 0.005;
 
     /** After a wait whose connection broke: how long to hold off, at first and at most. */
     private const HOLD_OFF = [0.002, 0.5];
@@ -168,7 +171,7 @@ final class Engine
     {
         $deadline = $claim->started + $wish->timeout;
         $holdOff = self::HOLD_OFF[0];
-        $tooLate = 0;
+        [$tooLate, $distance] = [0, 0.0];
         while (!$claim->isTaken) {
             $sent = Clock::now();
             $last = $deadline <= $sent;
@@ -187,17 +190,37 @@ final class Engine
                 $why = "answers take longer than the lease of {$wish->ttl} s";
                 throw Failure::connection($this->store->server(), $why);
             }
+            $claim->place = $attempt->place;
+            if ($attempt->isUnfinished) {
+                if ($last && Clock::now() >= $deadline + self::LAST_TRY) {
+                    // It is in the queue, or has been let in just now.
+                    $this->withdraw($claim);
+
+                    return null;
+                }
+                continue;
+            }
             $claim->blocker ??= Identity::decode($attempt->holder);
             if ($last) {
                 return null;
             }
-            $claim->place = $attempt->place;
             Request::keepAlive();
             if ($claim->isTaken) {
                 return null;
             }
-            // Just after the blocking lease has run out is the time to find its holder dead.
-            $slice = min(self::SLICE, $attempt->blockedFor + 0.005, max(0.0, $deadline - Clock::now()));
+            // What is asked at the end of the sleep is there after twice the way there and back. It is heard of as often as
+            // the first in the queue, wherever it stands: the leases that this request holds are to be renewed.
+            // What takes longer than there can be slack for is no distance: who is busy must not be asked the more often.
+            $most = (Store::SLACK_MOST - Store::SLACK) / 2000;
+            $distance = max(min(Clock::now() - $sent, $most), $distance * 7 / 8);
+            $needed = Store::SLACK + (int) ($distance * 2000);
+            $slice = (Store::BEAT - max(0, $needed - $claim->slack)) / 1000;
+            $claim->slack = $needed;
+            if ($slice <= 0.0) {
+                // It was not known how far it is, and the server may take the claim for dead too early.
+                continue;
+            }
+            $slice = min($slice, $attempt->blockedFor + self::PAUSE, max(0.0, $deadline - Clock::now()));
             try {
                 $this->store->awaitGrant($claim, $slice);
                 $holdOff = self::HOLD_OFF[0];

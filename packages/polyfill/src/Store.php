@@ -7,10 +7,20 @@ namespace ClusterLock\Polyfill;
 /** Where locks live: atomic steps, each idempotent for the same token. Each throws a Failure when it fails. */
 interface Store
 {
-    /** A waiter that has not been heard of for this many milliseconds is dead: DEAD of common.lua. */
-    public const DEAD = 1800;
+    /** How often the first waiters of a queue are heard of, in ms: BEAT of common.lua. */
+    public const BEAT = 1000;
 
-    /** One try. It queues when the lock is busy, or with $giveUp leaves the queue. */
+    /** How much later is not yet too late for one at no distance, and how much at most, in ms: SLACK and SLACK_MOST. */
+    public const SLACK = 800;
+    public const SLACK_MOST = 5000;
+
+    /** How often those far behind them are heard of, in ms: FAR. */
+    public const FAR = 15_000;
+
+    /**
+     * One try. It queues when the lock is busy, or with $giveUp leaves the queue; when it is unfinished it queues in any
+     * case.
+     */
     public function attempt(Claim $claim, bool $giveUp): Attempt;
 
     /** Sleeps until the queued claim is granted the lock, or so many seconds. The next attempt tells. */

@@ -23,7 +23,7 @@ use std::time::Duration;
 use once_cell::sync::OnceCell;
 
 use super::first::First;
-use super::machine::{Effects, Now};
+use super::machine::Now;
 use super::{Attempt, Broken, Claim, IfBusy, Standing, Store, StoreStatus, Token, Wake, trial_name, try_out};
 use crate::clock::{Instant, unix_micros};
 use crate::error::{Error, Result};
@@ -61,7 +61,9 @@ impl LocalStore {
         let boot = self.boot.get_or_init(|| {
             fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
         });
-        let now = Now { lease_ms: Instant::now().as_nanos() / 1_000_000, unix_us: unix_micros() };
+        // A step reads and writes the whole record, so that to bury all the dead costs less at once than bit by bit.
+        let work = i64::MAX;
+        let now = Now { lease_ms: Instant::now().as_nanos() / 1_000_000, unix_us: unix_micros(), work };
         Ok(Records { directory: &self.directory, entered, prefix: &self.prefix, boot, now })
     }
 }
@@ -113,7 +115,7 @@ impl Store for LocalStore {
 
     fn renew(&self, name: &LockName, token: &Token, ttl: Duration) -> Result<Standing> {
         let locked = self.lock()?;
-        locked.step(name, |m, known| (m.renew(locked.now, token.as_bytes(), ttl, known), Effects::default()))
+        locked.step(name, |m, known| m.renew(locked.now, token.as_bytes(), ttl, known))
     }
 
     /// A step is carried out before its caller goes on, or not at all.

@@ -69,11 +69,17 @@ pub(super) fn deliver(dir: &OwnedFd, token: &str, grant: Grant) {
     }
 }
 
+/// Wakes a waiter, so that it asks again.
+pub(super) fn call_up(dir: &OwnedFd, token: &str) {
+    deliver(dir, token, Grant { fence: 0, lease: Duration::ZERO });
+}
+
 /// What lies in a pipe, if it is a grant: the newest.
 pub(super) fn mail(pipe: OwnedFd) -> Option<Grant> {
     let mut mail = [0u8; 128];
     let length = File::from(pipe).read(&mut mail).unwrap_or(0);
     let text = std::str::from_utf8(mail.get(..length).unwrap_or_default()).unwrap_or_default();
     let (fence, lease) = text.lines().last()?.split_once(' ')?;
-    Some(Grant { fence: fence.parse().ok()?, lease: Duration::from_millis(lease.parse().ok()?) })
+    let fence = fence.parse().ok().filter(|fence| *fence > 0)?;
+    Some(Grant { fence, lease: Duration::from_millis(lease.parse().ok()?) })
 }

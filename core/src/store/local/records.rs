@@ -95,6 +95,9 @@ impl Records<'_> {
             self.boot.clone_into(&mut record.boot);
         }
         self.write(&file, &record, known)?;
+        for token in effects.called {
+            pipes::call_up(&self.entered.dir, &token);
+        }
         for (token, grant) in effects.mail {
             pipes::deliver(&self.entered.dir, &token, grant);
         }

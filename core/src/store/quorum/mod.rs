@@ -32,6 +32,7 @@ use std::time::Duration;
 
 use redis::Value;
 
+use super::machine::SLACK;
 use super::redis::reply;
 use super::redis::script::{self, ACQUIRE, BREAK, Call, Keys, RELEASE, RENEW};
 use super::redis::survey::survey;
@@ -113,7 +114,8 @@ impl QuorumStore {
             OwnClaim::Waiting(_) => None,
         });
         let Some((mode, identity)) = held.filter(|_| !strangers.is_empty()) else { return };
-        let claim = Claim { name, token, mode, ttl, identity: &identity, place: 0, converts: 0 };
+        let claim =
+            Claim { name, token, mode, ttl, identity: &identity, place: 0, converts: 0, slack: SLACK };
         let keys = Keys::new(&self.members.prefix, name, false);
         script::with_acquire(&claim, IfBusy::GiveUp, None, |argv| {
             let call = Call::new(&ACQUIRE, &keys, argv);
@@ -130,6 +132,10 @@ impl QuorumStore {
     fn release_for(&self, purpose: Purpose, name: &LockName, token: &Token) -> Result<Standing> {
         self.claims().remove(token);
         let round = part_with(&self.members, name, token, purpose);
+        let is_unfinished = |round: &Round| round.values().any(|(_, value)| reply::is_unfinished(value));
+        if is_unfinished(&round) {
+            reply::finish(|| is_unfinished(&part_with(&self.members, name, token, purpose)));
+        }
         verdict(&self.members, &round, true)
     }
 
@@ -170,11 +176,15 @@ impl Store for QuorumStore {
         if votes.count() >= self.members.majority() {
             return self.hold(claim, &votes.granted);
         }
+        if votes.unfinished {
+            self.claims().insert(claim.token.clone(), OwnClaim::Waiting(votes.granted));
+            return Ok(Attempt::Unfinished { place });
+        }
         if if_busy == IfBusy::GiveUp && votes.busy.len() < self.members.nodes.len() {
             // Some have granted it, or may do so when they get to it.
             part_with(&self.members, claim.name, claim.token, Purpose::Apart);
         }
-        let blocked_for = votes.blocked_for(&self.members);
+        let (blocked_for, again) = (votes.blocked_for(&self.members), votes.again);
         if if_busy != IfBusy::GiveUp {
             self.claims().insert(claim.token.clone(), OwnClaim::Waiting(votes.granted));
         }
@@ -183,6 +193,7 @@ impl Store for QuorumStore {
             place,
             blocked_for,
             holder: holder.map(|(.., holder)| holder).unwrap_or_default(),
+            again,
         })
     }
 
@@ -290,7 +301,7 @@ impl Store for QuorumStore {
         if round.values().count() < majority {
             return Err(self.members.no_majority(&round));
         }
-        let broken = round.values().any(|(_, value)| *value == Value::Int(1));
+        let broken = round.values().any(|(_, value)| reply::broken(value, false) == Some(Broken::Yes));
         Ok(if broken { Broken::Yes } else { Broken::Free })
     }
 

@@ -133,7 +133,7 @@ pub(super) enum Kind<'a> {
     /// The last word on it: it goes to all servers that can be reached, if need be later, and those
     /// that have been silent for long are not waited for.
     Parting(Purpose),
-    /// A wait for mail, which ends when this is true after a signal.
+    /// A wait for mail, which ends when this is true: after a signal, or when it is looked at once a second.
     Sleep(&'a dyn Fn() -> bool),
 }
 
@@ -256,7 +256,7 @@ pub(super) fn ask(
                     let jitter = Duration::from_nanos(Instant::now().as_nanos() % 20_000_000);
                     deadline = deadline.min(Instant::now() + MAIL_APART + jitter);
                 }
-                alarm = deadline;
+                alarm = Instant::now() + poll::until_look(deadline.remaining());
             }
         }
         if deadline.has_passed() {
@@ -356,7 +356,7 @@ impl<'a> Table<'a> {
             fds.push(PollFd::from_borrowed_fd(made.as_fd(), PollFlags::IN));
         }
         match (poll::among(&mut fds, deadline.remaining()), self.kind) {
-            (Err(Errno::INTR), Kind::Sleep(interrupted)) if interrupted() => {
+            (Err(Errno::INTR) | Ok(0), Kind::Sleep(interrupted)) if interrupted() => {
                 self.round.interrupted = true;
                 return false;
             }

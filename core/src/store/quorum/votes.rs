@@ -9,6 +9,7 @@ use super::round::{Kind, Round};
 use crate::clock::{Instant, millis, unix_micros};
 use crate::error::Result;
 use crate::key::LockName;
+use crate::store::machine::BEAT;
 use crate::store::redis::reply;
 use crate::store::redis::script::{self, ACQUIRE, RENEW};
 use crate::store::{Attempt, Claim, IfBusy, Token};
@@ -26,6 +27,10 @@ pub(super) struct Votes {
     pub(super) granted: Vec<Option<u64>>,
     /// Of those that did not: arrival rank, what is left of the lease that blocks, who holds.
     pub(super) busy: Vec<(u64, Duration, Box<[u8]>)>,
+    /// In what time to ask again, at the latest.
+    pub(super) again: Duration,
+    /// Some do not know yet.
+    pub(super) unfinished: bool,
 }
 
 impl Votes {
@@ -48,12 +53,18 @@ impl Votes {
                     || failed > all - majority
             })
         });
-        let mut votes = Self { granted: vec![None; all], busy: Vec::new() };
+        let mut votes =
+            Self { granted: vec![None; all], busy: Vec::new(), again: Duration::MAX, unfinished: false };
         for (i, value) in round.values() {
             match (reply::attempt(value, claim.ttl), votes.granted.get_mut(i), members.nodes.get(i)) {
                 (Some(Attempt::Held(grant)), Some(granted), _) => *granted = Some(grant.fence),
-                (Some(Attempt::Busy { place, blocked_for, holder }), ..) => {
+                (Some(Attempt::Busy { place, blocked_for, holder, again }), ..) => {
                     votes.busy.push((place, blocked_for, holder));
+                    votes.again = votes.again.min(again);
+                }
+                (Some(Attempt::Unfinished { place }), ..) => {
+                    votes.busy.push((place, Duration::ZERO, Box::default()));
+                    votes.unfinished = true;
                 }
                 (None, _, Some(node)) => return Err(node.pool.nonsense("acquire", value)),
                 _ => {}
@@ -61,6 +72,10 @@ impl Votes {
         }
         if votes.count() + votes.busy.len() < majority {
             return Err(members.no_majority(&round));
+        }
+        if votes.count() > 0 {
+            // Its turn has come, for some.
+            votes.again = votes.again.min(BEAT);
         }
         Ok(votes)
     }

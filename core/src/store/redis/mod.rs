@@ -225,6 +225,7 @@ impl RedisStore {
 
     fn release_for(&self, purpose: Purpose, name: &LockName, token: &Token) -> Result<Standing> {
         let ran = self.run(purpose, &RELEASE, name, &[token.as_bytes()])?;
+        self.finish(purpose, name, token, &ran);
         self.settled(token, &ran.value, &ran.pool)
     }
 
@@ -260,6 +261,16 @@ impl RedisStore {
                 }
             }
             error => error,
+        }
+    }
+
+    /// Goes on with what a release or a break has left: the lock is given back, but who is next not yet let in.
+    fn finish(&self, purpose: Purpose, name: &LockName, token: &Token, ran: &Ran) {
+        if reply::is_unfinished(&ran.value) {
+            reply::finish(|| {
+                let ran = self.run(purpose, &RELEASE, name, &[token.as_bytes()]);
+                ran.is_ok_and(|ran| reply::is_unfinished(&ran.value))
+            });
         }
     }
 
@@ -410,6 +421,7 @@ impl Store for RedisStore {
 
     fn break_lock(&self, name: &LockName, meant: Option<u64>) -> Result<Broken> {
         let ran = script::with_break(meant, |argv| self.run(Purpose::Command, &BREAK, name, argv))?;
+        self.finish(Purpose::Command, name, &Token::random(), &ran);
         reply::broken(&ran.value, ran.again).ok_or_else(|| ran.pool.nonsense("break", &ran.value))
     }
 

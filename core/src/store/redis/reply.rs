@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use redis::Value;
 
-use crate::clock::{millis, seconds};
+use crate::clock::{Instant, seconds};
 use crate::error::Loss;
 use crate::key::LockName;
 use crate::report::{Holder, Identity, LockReport, Mode, Waiter};
-use crate::store::machine::WAITER_DEAD_AFTER;
+use crate::store::machine::is_heard_of;
 use crate::store::{Attempt, Broken, Grant, Standing};
 
 /// A number that is never negative.
@@ -21,21 +21,48 @@ pub(crate) fn attempt(value: &Value, ttl: Duration) -> Option<Attempt> {
     match value {
         Value::Int(fence) => Some(Attempt::Held(Grant { fence: unsigned(*fence), lease: ttl })),
         Value::Array(items) => match items.as_slice() {
-            [Value::Int(place), Value::Int(left), Value::BulkString(holder)] => Some(Attempt::Busy {
-                place: unsigned(*place),
-                blocked_for: Duration::from_millis(unsigned(*left)),
-                holder: holder.as_slice().into(),
-            }),
+            [Value::Int(place), Value::Int(-1), ..] => Some(Attempt::Unfinished { place: unsigned(*place) }),
+            [Value::Int(place), Value::Int(left), Value::BulkString(holder), Value::Int(again)] => {
+                Some(Attempt::Busy {
+                    place: unsigned(*place),
+                    blocked_for: Duration::from_millis(unsigned(*left)),
+                    holder: holder.as_slice().into(),
+                    again: Duration::from_millis(unsigned(*again)),
+                })
+            }
             _ => None,
         },
         _ => None,
     }
 }
 
+/// What `release.lua` and `break.lua` return when there is more to be done than one step may do.
+const UNFINISHED: i64 = 5;
+
+/// Whether a step has left work, with which a release is to go on, by whatever token.
+pub(crate) fn is_unfinished(value: &Value) -> bool {
+    *value == Value::Int(UNFINISHED)
+}
+
+/// For how long, and in how many steps, whoever took the first goes on with what it has left. The dead are taken out of
+/// a queue by some 200,000 a second; what is left then those do who wait, when they ask again.
+const FINISHING: (Duration, u32) = (Duration::from_secs(1), 2000);
+
+/// Takes one `step` after the other while each says that it has left work, for a second at most.
+pub(crate) fn finish(mut step: impl FnMut() -> bool) {
+    let (limit, steps) = FINISHING;
+    let end = Instant::now() + limit;
+    for _ in 0..steps {
+        if !step() || end.has_passed() {
+            return;
+        }
+    }
+}
+
 /// What `release.lua` and `renew.lua` return; `None` when it makes no sense.
 pub(crate) fn standing(value: &Value) -> Option<Standing> {
     match value {
-        Value::Int(1) => Some(Standing::Ours),
+        Value::Int(1 | UNFINISHED) => Some(Standing::Ours),
         Value::Int(2) => Some(Standing::Lost(Loss::Broken)),
         Value::Int(3) => Some(Standing::Lost(Loss::Forgotten)),
         Value::Int(4) => Some(Standing::Lost(Loss::Superseded)),
@@ -47,7 +74,7 @@ pub(crate) fn standing(value: &Value) -> Option<Standing> {
 /// `None` when it makes no sense.
 pub(crate) fn broken(value: &Value, again: bool) -> Option<Broken> {
     match value {
-        Value::Int(1) => Some(Broken::Yes),
+        Value::Int(1 | UNFINISHED) => Some(Broken::Yes),
         Value::Int(3 | 4) if again => Some(Broken::Yes),
         Value::Int(0 | 4) => Some(Broken::Free),
         Value::Int(2 | 3) => Some(Broken::Another),
@@ -55,12 +82,13 @@ pub(crate) fn broken(value: &Value, again: bool) -> Option<Broken> {
     }
 }
 
-/// What a waiter reads from its mailbox: `FENCE LEASE`, as `common.lua` puts it there.
+/// What a waiter reads from its mailbox: `FENCE LEASE`, as `common.lua` puts it there. `None`: it is to ask again.
 pub(crate) fn mail(reply: &Value) -> Option<Grant> {
     let Value::Array(items) = reply else { return None };
     let [_, Value::BulkString(mail)] = items.as_slice() else { return None };
     let (fence, lease) = std::str::from_utf8(mail).ok()?.split_once(' ')?;
-    Some(Grant { fence: fence.parse().ok()?, lease: Duration::from_millis(lease.parse().ok()?) })
+    let fence = fence.parse().ok().filter(|fence| *fence > 0)?;
+    Some(Grant { fence, lease: Duration::from_millis(lease.parse().ok()?) })
 }
 
 /// What stands in a key is not what the scripts write there.
@@ -153,13 +181,12 @@ pub(crate) fn report(name: &LockName, value: &Value) -> Result<Option<LockReport
     let waiters = items(waiting)
         .filter_map(|record| {
             let mut fields = Fields(record?);
-            let (beat, wanted, place) = (fields.number().ok()?, fields.word().ok()?, fields.number().ok()?);
-            let dead_after = millis(WAITER_DEAD_AFTER);
-            (beat.abs_diff(now) <= dead_after).then(|| Waiter {
+            let (until, wanted, place) = (fields.number().ok()?, fields.word().ok()?, fields.number().ok()?);
+            is_heard_of(until, now).then(|| Waiter {
                 identity: Identity::decode(fields.0),
                 // A place is the moment of arrival.
                 since: seconds(place),
-                mode: if wanted == "X" { Mode::Exclusive } else { Mode::Shared },
+                mode: if wanted.eq_ignore_ascii_case("x") { Mode::Exclusive } else { Mode::Shared },
             })
         })
         .collect();

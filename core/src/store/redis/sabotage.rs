@@ -16,10 +16,7 @@ const MISTAKES: [(&str, &[(&str, &str)]); 4] = [
     (
         "release",
         &[
-            (
-                "redis.call('GETRANGE', KEYS[1], 0, #mine - 1) == mine",
-                "redis.call('GETRANGE', KEYS[1], 0, 1) == 'X-'",
-            ),
+            ("string.sub(state, 1, 3 + #me) == 'X- ' .. me", "string.sub(state, 1, 2) == 'X-'"),
             (
                 "if mode == 'X' and holder == me then\n    mode, previous =",
                 "if mode == 'X' then\n    mode, previous =",
@@ -39,7 +36,13 @@ const MISTAKES: [(&str, &[(&str, &str)]); 4] = [
         ],
     ),
     // The last one to come is served first.
-    ("order", &[("redis.call('ZRANGE', QUEUE, 0, 0)", "redis.call('ZRANGE', QUEUE, -1, -1)")]),
+    (
+        "order",
+        &[
+            ("redis.call('ZRANGE', QUEUE, 0, 0)", "redis.call('ZRANGE', QUEUE, -1, -1)"),
+            ("redis.call('ZRANGE', QUEUE, 0, piece - 1)", "redis.call('ZRANGE', QUEUE, 0, piece - 1, 'REV')"),
+        ],
+    ),
 ];
 
 fn wanted() -> String {

@@ -6,6 +6,7 @@ use redis::Value;
 use crate::clock::millis;
 use crate::key::{LockName, encode_into};
 use crate::report::Mode;
+use crate::store::machine::SLACK;
 use crate::store::{Claim, IfBusy, Token};
 use crate::wire::{Connection, Fault};
 
@@ -165,9 +166,10 @@ pub(crate) fn with_acquire<T>(
     then: impl FnOnce(&[&[u8]]) -> T,
 ) -> T {
     let (mut ttl, mut keep, mut place) = (itoa::Buffer::new(), itoa::Buffer::new(), itoa::Buffer::new());
-    let (mut converts, mut wanted) = (itoa::Buffer::new(), itoa::Buffer::new());
+    let (mut slack, mut converts, mut wanted) =
+        (itoa::Buffer::new(), itoa::Buffer::new(), itoa::Buffer::new());
     let lease = millis(claim.ttl);
-    let arguments: [&[u8]; 9] = [
+    let arguments: [&[u8]; 10] = [
         claim.token.as_bytes(),
         match claim.mode {
             Mode::Exclusive => b"X",
@@ -182,14 +184,17 @@ pub(crate) fn with_acquire<T>(
         place.format(claim.place).as_bytes(),
         claim.identity,
         keep.format(lease + RETAIN_MS).as_bytes(),
+        slack.format(millis(claim.slack)).as_bytes(),
         converts.format(claim.converts).as_bytes(),
         wanted.format(fence.unwrap_or(0)).as_bytes(),
     ];
     let [converting @ .., _] = &arguments;
-    let [usual @ .., _] = converting;
+    let [far @ .., _] = converting;
+    let [usual @ .., _] = far;
     then(match (fence, claim.converts) {
         (Some(_), _) => &arguments,
-        (None, 0) => usual,
+        (None, 0) if claim.slack == SLACK => usual,
+        (None, 0) => far,
         (None, _) => converting,
     })
 }

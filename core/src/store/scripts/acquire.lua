@@ -14,22 +14,26 @@
 --          that whoever came before gets it
 --          5 place: arrival rank given by an earlier try, 0 at first   6 identity
 --          7 how long to keep the record: lease + RETAIN of common.lua, in ms
---          8 when it converts: the fencing token of what it holds
---          9 (of a quorum) the fencing token that is wanted, 16 digits, for a grant to this token;
+--          8 slack in ms: how much later than it is told to be heard of again it may be; SLACK of
+--          common.lua when it is not given
+--          9 when it converts: the fencing token of what it holds
+--          10 (of a quorum) the fencing token that is wanted, 16 digits, for a grant to this token;
 --          taken when it is greater than what would be given, and not more than 1 s ahead
 -- Returns  held: the fencing token (integer)
---          busy: {place, ms until the lease that blocks runs out, identity of one holder}
+--          busy: {place, ms until the lease that blocks runs out, identity of one holder, in how
+--          many ms to ask again}; -1 for the lease: the step has left work, ask again at once (it
+--          is queued, with G, too)
 local me, wanted = ARGV[1], ARGV[2]
 
 -- The fast path: free, and known to have no waiters. Three commands.
-local head = redis.call('GETRANGE', KEYS[1], 0, 51)
-if wanted == 'X' and string.byte(head) == 70 and #head == 52 then
+local state = redis.call('GET', KEYS[1])
+if wanted == 'X' and state and string.sub(state, 1, 2) == 'F-' and #state >= 52 then
     local clock = redis.call('TIME')
     local us = clock[1] .. string.sub('00000' .. clock[2], -6)
-    local last = string.sub(head, 37)
+    local last = string.sub(state, 37, 52)
     local token, keep = us, ARGV[7]
-    if ARGV[9] and ARGV[9] > us and ARGV[9] - us <= 1000000 then
-        token = ARGV[9]
+    if ARGV[10] and ARGV[10] > us and ARGV[10] - us <= 1000000 then
+        token = ARGV[10]
     end
     if last >= token then
         -- This server's clock was set back: the record must outlive the difference.
@@ -37,21 +41,22 @@ if wanted == 'X' and string.byte(head) == 70 and #head == 52 then
         keep = keep + math.floor((token - us) / 1000)
     end
     redis.call('SET', KEYS[1], 'X- ' .. me .. ' ' .. token .. ' ' .. us .. ' ' .. us .. ' ' .. ARGV[3]
-        .. string.sub(head, 3, 35) .. ' ' .. ARGV[6], 'PX', keep)
+        .. string.sub(state, 3, 35) .. ' ' .. ARGV[6], 'PX', keep)
     return tonumber(token)
 end
 local ttl = tonumber(ARGV[3])
 
 --#include common.lua
 
-if ARGV[9] and ARGV[9] - now_us <= 1000000 then
-    floor = tonumber(ARGV[9])
+if ARGV[10] and ARGV[10] - now_us <= 1000000 then
+    floor = tonumber(ARGV[10])
 end
+local converts = tonumber(ARGV[9] or 0)
 if ARGV[4] == 'Y' then
     if mode == 'X' and holder == me then
-        mode = 'F'
+        mode, moved = 'F', true
     elseif mode == 'S' then
-        drop_reader(me)
+        moved = drop_reader(me)
     end
 elseif mode == 'X' and holder == me then
     redis.call('DEL', MAIL .. me)
@@ -59,8 +64,9 @@ elseif mode == 'X' and holder == me then
         start, lease = now_us, ttl
         save()
         return fence
-    elseif fence > tonumber(ARGV[8] or 0) then
-        return {tonumber(ARGV[5]), expiry() - now, identity} -- late, from before a conversion
+    elseif fence > converts then
+        -- It is late, from before a conversion.
+        return {tonumber(ARGV[5]), math.max(0, expiry() - now), identity, BEAT}
     end
     local mine = grant(me, 'S', ARGV[6], ttl)
     settle()
@@ -72,34 +78,80 @@ elseif mode == 'S' and redis.call('ZSCORE', READERS, me) then
     local own, who = string.match(record or '', '^(%d+) %d+ (.*)$')
     if wanted == 'S' and record then
         redis.call('ZADD', READERS, now + ttl, me)
+        if redis.call('EXISTS', QUEUE) == 1 then
+            settle() -- a step may have left work
+        end
         save()
         return tonumber(own)
-    elseif record and tonumber(own) > tonumber(ARGV[8] or 0) then
-        return {tonumber(ARGV[5]), tonumber(redis.call('ZSCORE', READERS, me)) - now, who} -- late, too
+    elseif record and tonumber(own) > converts then
+        local left = redis.call('ZSCORE', READERS, me) - now
+        return {tonumber(ARGV[5]), math.max(0, left), who, BEAT} -- it is late, too
     end
     -- To convert; or its record was evicted, and with it its fencing token: it needs a new one.
-    drop_reader(me)
+    moved = drop_reader(me)
 end
 
-local queued = ARGV[4] ~= 'Y' and redis.call('ZSCORE', QUEUE, me)
-local place = tonumber(queued or ARGV[5])
+local queued = redis.call('ZSCORE', QUEUE, me)
 local waits = queued and redis.call('HGET', WAITERS, me)
-if waits and string.match(waits, '^%d+ (%u)') ~= wanted then
-    return {place, DEAD, ''} -- late; a wait does not change its mode
+local alive, waits_for = string.match(waits or '', '^(%d+) (%a)')
+waits_for = waits_for and string.upper(waits_for)
+local place = tonumber(ARGV[4] ~= 'Y' and queued or ARGV[5])
+if ARGV[4] ~= 'Y' and waits and waits_for ~= wanted then
+    return {place, BEAT, '', BEAT} -- late; a wait does not change its mode
 end
+local last = queued
 if place == 0 then
-    local last = redis.call('ZRANGE', QUEUE, -1, -1, 'WITHSCORES')[2]
+    last = redis.call('ZRANGE', QUEUE, -1, -1, 'WITHSCORES')[2]
     place = math.max(now_us, tonumber(last or 0) + 1)
 end
-redis.call('ZADD', QUEUE, place, me)
+-- It is heard of again, and nothing else has changed.
+local again = alive and waits_for == wanted and tonumber(queued) == place
+-- There is no queue. (Who has no right to make one is told so at the name's first lock.)
+local first = state and not last and ARGV[5] == '0'
+-- A server that is out of memory says so here: what follows it lets a script do that has begun to write.
+if first then
+    redis.call('SETRANGE', key, 0, '')
+elseif not again then
+    redis.call('ZADD', QUEUE, place, me)
+end
+local interval
 local done, mine = pcall(function()
-    redis.call('HSET', WAITERS, me, string.format('%.0f %s %.0f %s', now, wanted, place, ARGV[6]))
-    -- A grant that this waiter slept through has run out by now: it must not be believed later.
-    redis.call('DEL', MAIL .. me)
+    if first then
+        settle()
+        if work > 0 and (mode == 'F' or mode == 'S' and wanted == 'S') then
+            local mine = grant(me, wanted, ARGV[6], ttl)
+            save()
+            return mine
+        end
+        redis.call('ZADD', QUEUE, place, me)
+    end
+    local rank = redis.call('ZRANK', QUEUE, me)
+    interval = math.max(BEAT, math.min(FAR, BEAT + (rank - NEAR) * LESS_OFTEN))
+    local heard = now + interval + math.min(tonumber(ARGV[8] or SLACK), SLACK_MOST)
+    local waiting = wanted
+    if interval > LONG then
+        waiting, moved, sleepers = string.lower(wanted), moved or not sleepers, true
+    end
+    redis.call('HSET', WAITERS, me, string.format('%.0f %s %.0f %s', heard, waiting, place, ARGV[6]))
+    if not again then
+        -- A grant that this waiter slept through has run out by now: it must not be believed later.
+        redis.call('DEL', MAIL .. me)
+    end
     local mine = settle(me, ttl)
-    if not mine and ARGV[4] == 'G' then
+    if not mine and mode == 'X' and rank >= NEAR then
+        bury(math.min(work, FEW))
+    end
+    if not mine and ARGV[4] == 'G' and not unfinished then
         forget(me)
         settle()
+    elseif not moved and mode == 'X' and string.byte(state, 2) ~= 45 then
+        -- The record is what it was. Each waiter keeps the queue when a quarter of its life has passed.
+        local quarter = QUEUE_LIFE / 4
+        if not again or math.floor(alive / quarter) ~= math.floor(heard / quarter) then
+            redis.call('PEXPIRE', QUEUE, QUEUE_LIFE)
+            redis.call('PEXPIRE', WAITERS, QUEUE_LIFE)
+        end
+        return
     end
     save()
     return mine
@@ -113,10 +165,11 @@ if not done then
 end
 if mine then
     return mine
+elseif unfinished then
+    return {place, -1, '', interval}
+elseif mode == 'X' then
+    return {place, expiry() - now, identity, interval}
 end
-if mode == 'X' then
-    return {place, expiry() - now, identity}
-end
-local first = redis.call('ZRANGE', READERS, 0, 0, 'WITHSCORES')
-local record = first[1] and redis.call('HGET', INFO, first[1]) or ''
-return {place, tonumber(first[2] or now) - now, string.match(record, '^%d+ %d+ (.*)$') or ''}
+local reader = redis.call('ZRANGE', READERS, 0, 0, 'WITHSCORES')
+local record = reader[1] and redis.call('HGET', INFO, reader[1]) or ''
+return {place, math.max(0, (reader[2] or now) - now), string.match(record, '^%d+ %d+ (.*)$') or '', interval}

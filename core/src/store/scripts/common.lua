@@ -1,8 +1,10 @@
--- What all steps share: the state of one lock, and the rules by which it moves.
+-- What all steps share: the state of one lock, and the rules by which it moves. Who includes it has
+-- read the lock's record before: `state`.
 --
 -- Keys, all in the hash slot of KEYS[1] = PREFIX{NAME}:
 --   KEYS[1]          string "MW TOKEN FENCE SINCE START LEASE PREVIOUS IDENTITY"
---                      M: X exclusively held, S shared, F free.  W: + when somebody waits, else -
+--                      M: X exclusively held, S shared, F free.  W: + when somebody waits, else -;
+--                      * when some of them sleep for long, and are to be called up
 --                      TOKEN: of the exclusive holder, 32 characters
 --                      FENCE: the newest fencing token, 16 digits
 --                      SINCE, START: when it was let in and when the lease began, us, this
@@ -14,25 +16,41 @@
 --                    put numbers together from strings, because in Lua a pattern costs half as
 --                    much as a command, and formatting a number as much as one.
 --   KEYS[1]..':q'    sorted set: waiters' tokens by arrival
---   KEYS[1]..':w'    hash: waiter's token -> "HEARTBEAT MODE ARRIVAL IDENTITY"
+--   KEYS[1]..':w'    hash: waiter's token -> "UNTIL MODE ARRIVAL IDENTITY"
+--                      UNTIL: who is not heard of again by then is dead: ms, this server's clock
+--                      MODE: X, S; x, s of one who sleeps for long and is to be called up
 --   KEYS[1]..':r'    sorted set: readers' tokens by expiry
 --   KEYS[1]..':i'    hash: reader's token -> "FENCE SINCE IDENTITY"
---   KEYS[1]..':m:'.. list, one a waiter: the mailbox in which it sleeps (BLPOP)
+--   KEYS[1]..':m:'.. list, one a waiter: the mailbox in which it sleeps (BLPOP): "FENCE LEASE" when it
+--                    was let in, "0 0" when it is called up, to ask again
 --
--- Invariants: a free lock has no living waiter (each step ends with settle()), so that the fast
--- paths need not look; every key expires by itself.
+-- Invariants: a lock that says F- or X- has no waiter, so that the fast paths need not look; a free one
+-- that says otherwise has dead ones, and perhaps living ones behind them, whom the next steps let in
+-- (each ends with settle()); every key expires by itself.
+--
+-- No step does more than a bounded amount of work (WORK), whatever lies there: some 1 ms. One that
+-- leaves work says so, and is asked again. Two exceptions, which cost 10,000 readers some ms: they are
+-- all gone through once when this server's clock was set back, and removed when they are broken.
 local key = KEYS[1]
 local QUEUE, WAITERS, READERS, INFO, MAIL = key .. ':q', key .. ':w', key .. ':r', key .. ':i', key .. ':m:'
 -- RETAIN: how long an idle name remembers its last fencing token, so that tokens grow even when
 -- this server's clock is set back. GRANT: the lease of a waiter that was handed the lock and has
--- not yet confirmed. DEAD: a waiter is heard of every second, or is dead. All in ms.
-local RETAIN, GRANT, DEAD, QUEUE_LIFE = 60000, 2200, 1800, 60000
+-- not yet confirmed. QUEUE_LIFE: of a queue in which nobody is heard of. All in ms.
+local RETAIN, GRANT, QUEUE_LIFE = 60000, 2200, 60000
+-- How often a waiter is heard of, in ms: the first NEAR every BEAT, each behind them LESS_OFTEN more,
+-- at last every FAR. SLACK: how much later than that is not yet too late, when the waiter does not
+-- say so; SLACK_MOST: whatever it says. LONG: who sleeps for longer is called up when it comes among
+-- the first, because they are those who find a holder dead; less than GRANT.
+local BEAT, LESS_OFTEN, FAR, NEAR, LONG, SLACK, SLACK_MOST = 1000, 10, 15000, 16, 2000, 800, 5000
+-- How much a step does at most: so many of the dead are taken out, of queue and readers; to let
+-- somebody in counts as LETTING_IN of them. A step that finds the lock taken buries FEW, when it is
+-- of one who stands far back.
+local WORK, LETTING_IN, FEW = 256, 8, 64
 local clock = redis.call('TIME')
 local now_us = clock[1] * 1000000 + clock[2]
 local now = math.floor(now_us / 1000)
 
-local state = redis.call('GET', key)
-local NOBODY, READERS_ALL = string.rep('-', 32), string.rep('S', 32)
+local NOBODY, READERS_ALL = '--------------------------------', 'SSSSSSSSSSSSSSSSSSSSSSSSSSSSSSSS'
 local mode, holder, fence, since, start, lease, previous, identity = 'F', NOBODY, 0, 0, 0, 0, ' ' .. NOBODY, ''
 if state and string.byte(state) == 70 then
     previous, fence = string.match(state, '^F.([ !]%S+) (%d+)')
@@ -50,6 +68,9 @@ if foreign then
     end
     mode, holder, fence, since, start, lease, previous, identity = 'F', NOBODY, 0, 0, 0, 0, ' ' .. NOBODY, ''
 end
+-- Whether some sleep for long, as far as is known.
+local sleepers = not state or foreign or string.byte(state, 2) == 42
+
 -- When the exclusive holder's lease runs out, in ms.
 local function expiry()
     return math.floor(start / 1000) + lease
@@ -64,13 +85,13 @@ local function save()
         redis.call('PEXPIRE', READERS, keep)
         redis.call('PEXPIRE', INFO, keep)
     end
-    local flag = '-'
     -- Before the SET also for this reason: a server that is out of memory refuses commands that may
     -- need some, except in a script that has begun to write. Who holds a lock must be able to keep
     -- it and to let go.
+    local flag = '-'
     if redis.call('PEXPIRE', QUEUE, QUEUE_LIFE) == 1 then
         redis.call('PEXPIRE', WAITERS, QUEUE_LIFE)
-        flag = '+'
+        flag = sleepers and '*' or '+'
     end
     local record
     if mode == 'F' then
@@ -95,12 +116,6 @@ if start > now_us then
     end
     start = now_us
     save()
-end
-
-local function forget(token)
-    redis.call('DEL', MAIL .. token)
-    redis.call('HDEL', WAITERS, token)
-    return redis.call('ZREM', QUEUE, token) == 1
 end
 
 -- What a fencing token must reach, when its holder asks for that (acquire.lua).
@@ -133,37 +148,111 @@ local function drop_reader(token)
     return true
 end
 
+-- What this step may still do; whether it has changed who holds and who waits; whether it has left
+-- work, so that somebody may be let in who was not.
+local work, moved, unfinished = WORK, false, false
+
+-- What a waiter wants and its identity, if it lives.
+local function living(token)
+    local alive, wanted, who = string.match(redis.call('HGET', WAITERS, token) or '', '^(%d+) ([XSxs]) %d+ (.*)$')
+    local left = alive and alive - now
+    -- By another clock, which was set back since: whoever lives will be heard of again.
+    if left and left >= 0 and left <= FAR + SLACK_MOST then
+        return (wanted == 'X' or wanted == 'x') and 'X' or 'S', who
+    end
+end
+
+-- So many have gone from the head of the queue: calls up those who have come among the first NEAR.
+local function call_up(gone)
+    local first = math.max(0, NEAR - gone)
+    local come = redis.call('ZRANGE', QUEUE, first, NEAR - 1)
+    -- Else all that are left have been called up.
+    sleepers = #come == NEAR - first
+    for _, token in ipairs(come) do
+        local alive, wanted, rest = string.match(redis.call('HGET', WAITERS, token) or '', '^(%d+) ([xs])( .*)$')
+        if alive then
+            local left = math.min(alive - now, BEAT + SLACK_MOST)
+            redis.call('HSET', WAITERS, token, string.format('%.0f %s%s', now + left, string.upper(wanted), rest))
+            redis.call('RPUSH', MAIL .. token, '0 0')
+            redis.call('PEXPIRE', MAIL .. token, GRANT)
+        end
+    end
+end
+
+-- Takes a waiter out of the queue, if it is there.
+local function forget(token)
+    redis.call('DEL', MAIL .. token)
+    redis.call('HDEL', WAITERS, token)
+    local waited = redis.call('ZREM', QUEUE, token) == 1
+    if waited and sleepers then
+        call_up(1)
+    end
+    return waited
+end
+
+-- Takes the dead at the head of the queue out of it, `most` of them at most. They were granted
+-- nothing by mail: who is, is not in the queue any more.
+local function bury(most)
+    local piece, gone = 4, 0
+    while most > 0 do
+        piece = math.min(piece, most)
+        local heads, dead = redis.call('ZRANGE', QUEUE, 0, piece - 1), 0
+        while heads[dead + 1] and not living(heads[dead + 1]) do
+            dead = dead + 1
+        end
+        if dead > 0 then
+            redis.call('HDEL', WAITERS, unpack(heads, 1, dead))
+            redis.call('ZREM', QUEUE, unpack(heads, 1, dead))
+            work, most, gone, moved = work - dead, most - dead, gone + dead, true
+        end
+        if dead < piece then
+            break
+        end
+        piece = piece * 8
+    end
+    if gone > 0 and sleepers then
+        call_up(gone)
+    end
+end
+
 -- Frees the lock of dead holders and lets in those whose turn it is: the head of the queue, and
 -- behind a reader the readers that follow it. Whoever has not been heard of loses its turn. The
 -- lock is granted to `me` (who is here to confirm) for `ttl`, to others for GRANT, by mail.
 -- Returns my fencing token if I was let in.
 local function settle(me, ttl)
     if mode == 'X' and expiry() <= now then
-        mode = 'F'
+        mode, moved = 'F', true
     elseif mode == 'S' then
-        for _, token in ipairs(redis.call('ZRANGEBYSCORE', READERS, '-inf', now)) do
-            drop_reader(token)
+        local over = redis.call('ZRANGEBYSCORE', READERS, '-inf', now, 'LIMIT', 0, math.max(0, work))
+        if over[1] then
+            redis.call('HDEL', INFO, unpack(over))
+            redis.call('ZREM', READERS, unpack(over))
+            work, moved = work - #over, true
         end
         -- The set itself may have been evicted.
-        if mode == 'S' and redis.call('EXISTS', READERS) == 0 then
-            mode = 'F'
+        if redis.call('ZCARD', READERS) == 0 then
+            mode, moved = 'F', true
+        elseif work <= 0 then
+            unfinished = true
         end
     end
-    local mine = nil
-    while mode ~= 'X' do
+    local mine, gone = nil, 0
+    while mode ~= 'X' and not unfinished do
         local head = redis.call('ZRANGE', QUEUE, 0, 0)[1]
         if not head then
             break
         end
-        local record = redis.call('HGET', WAITERS, head)
-        local beat, wanted, who = string.match(record or '', '^(%d+) ([XS]) %d+ (.*)$')
-        -- A heartbeat from the future: the clock was set back, and whoever lives will be heard of again.
-        if not beat or math.abs(now - tonumber(beat)) > DEAD then
-            forget(head)
-        elseif wanted == 'X' and mode == 'S' then
+        local wanted, who = living(head)
+        if wanted == 'X' and mode == 'S' then
             break
+        elseif work <= 0 then
+            unfinished = true
+        elseif not wanted then
+            bury(work)
         else
-            forget(head)
+            redis.call('HDEL', WAITERS, head)
+            redis.call('ZREM', QUEUE, head)
+            work, gone, moved = work - LETTING_IN, gone + 1, true
             if head == me then
                 mine = grant(head, wanted, who, ttl)
             else
@@ -172,6 +261,9 @@ local function settle(me, ttl)
                 redis.call('PEXPIRE', MAIL .. head, GRANT)
             end
         end
+    end
+    if gone > 0 and sleepers then
+        call_up(gone)
     end
     return mine
 end

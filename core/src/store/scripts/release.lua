@@ -9,12 +9,14 @@
 -- ARGV     1 token
 -- Returns  1 it was ours and is free now   2 it had been broken   3 unknown here: data lost
 --          4 somebody else has been let in since
+--          5 this step has left work, so that somebody may wait who is next: to be sent again, with
+--          whatever token, until it answers something else. The first time it says that it was ours.
 local me = ARGV[1]
 
 -- The fast path: held by me, nobody waits. Two commands; what remains of the record's life is
 -- enough, and its holder becomes the last one that released.
-local mine = 'X- ' .. me
-if redis.call('GETRANGE', KEYS[1], 0, #mine - 1) == mine then
+local state = redis.call('GET', KEYS[1])
+if state and string.sub(state, 1, 3 + #me) == 'X- ' .. me then
     local done = redis.pcall('SETRANGE', KEYS[1], 0, 'F')
     if type(done) == 'table' then
         -- OOM: a full server must still let go. The next fencing token comes from its clock.
@@ -30,8 +32,14 @@ if mode == 'X' and holder == me then
 elseif mode == 'S' and drop_reader(me) then
     previous = ' ' .. me
 elseif not forget(me) then
-    return standing(me)
+    if mode ~= 'X' and redis.call('EXISTS', QUEUE) == 1 then
+        settle() -- a step may have left work
+    end
+    if moved then
+        save()
+    end
+    return unfinished and 5 or standing(me)
 end
 settle()
 save()
-return 1
+return unfinished and 5 or 1

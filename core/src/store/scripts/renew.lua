@@ -6,6 +6,7 @@
 --          the one given here: the next ones must be greater than that
 -- Returns  1 extended   2 it was broken   3 unknown here: data lost   4 somebody else's since
 local me, ttl = ARGV[1], tonumber(ARGV[2])
+local state = redis.call('GET', KEYS[1])
 
 --#include common.lua
 
@@ -19,6 +20,9 @@ elseif mode == 'S' and redis.call('ZSCORE', READERS, me) then
         local rest = string.match(redis.call('HGET', INFO, me) or '', '^%d+( .*)$')
         redis.call('HSET', INFO, me, ARGV[3] .. (rest or ' 0 '))
         fence = math.max(fence, tonumber(ARGV[3]))
+    end
+    if redis.call('EXISTS', QUEUE) == 1 then
+        settle() -- a step may have left work
     end
 else
     local why = standing(me)

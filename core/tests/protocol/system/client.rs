@@ -50,6 +50,13 @@ impl System {
                     mail.popped = true;
                 }
             }
+            (Request::Attempt { .. }, Answer::Unfinished { place }) => {
+                let Phase::Asking { deadline, .. } = client.phase else { unreachable!() };
+                self.ask(s, i, place, deadline);
+            }
+            (Request::Release { token }, Answer::Unfinished { .. }) => {
+                s.call(i, Line::Main, Request::Release { token });
+            }
             (Request::Renew { .. }, answer) => {
                 let Phase::Holding { end_ms, due, .. } = &mut client.phase else { unreachable!() };
                 if answer == Answer::Ours {

@@ -12,7 +12,7 @@ mod server;
 use std::time::Duration;
 
 use cluster_lock_core::store::Token;
-use cluster_lock_core::store::machine::{Machine, Now};
+use cluster_lock_core::store::machine::{Machine, Now, WORK};
 use cluster_lock_core::{Identity, LockName, Mode};
 
 use crate::mutant::Mutant;
@@ -60,6 +60,8 @@ pub(crate) struct System {
     pub(crate) renews: bool,
     pub(crate) longest_hold: u8,
     pub(crate) mutant: Option<Mutant>,
+    /// How much a step does at most: of one dead waiter, or one that is let in.
+    pub(crate) work: i64,
     pub(crate) tokens: Vec<Token>,
     pub(crate) name: LockName,
     pub(crate) identities: Vec<Box<[u8]>>,
@@ -84,6 +86,7 @@ pub(crate) struct State {
     stuck: u8,
     /// What went wrong.
     pub(crate) flaw: Option<&'static str>,
+    work: i64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -152,8 +155,16 @@ enum Request {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Answer {
-    Held { fence: u64 },
-    Busy { place: u64 },
+    Held {
+        fence: u64,
+    },
+    Busy {
+        place: u64,
+    },
+    /// There is more to be done than one step may do.
+    Unfinished {
+        place: u64,
+    },
     Ours,
     Lost,
 }
@@ -204,6 +215,7 @@ impl System {
             renews: true,
             longest_hold: 2,
             mutant: None,
+            work: WORK,
             tokens,
             name: LockName::new(b"lock").unwrap(),
             identities: (0..wants.len()).map(identity).collect(),
@@ -239,6 +251,7 @@ impl System {
             last_fence: 0,
             stuck: 0,
             flaw: None,
+            work: self.work,
         }
     }
 
@@ -501,6 +514,7 @@ impl State {
         Now {
             lease_ms: self.now_ms(),
             unix_us: 100 + u64::from(self.now) * 100 + u64::from(self.flushes) * 50,
+            work: self.work,
         }
     }
 

@@ -1,6 +1,6 @@
 //! What the server does: the product's state machine, and mailboxes.
 
-use cluster_lock_core::store::machine::{Effects, GRANT_LEASE, Now};
+use cluster_lock_core::store::machine::{Effects, GRANT_LEASE, Now, SLACK};
 use cluster_lock_core::store::{Attempt, Claim, IfBusy};
 use cluster_lock_core::{Mode, Standing};
 
@@ -21,9 +21,14 @@ impl System {
                     identity: &self.identities[owner],
                     converts: if self.mutant == Some(Mutant::ConvertsUnasked) { u64::MAX } else { converts },
                     place: self.mutant.map_or(place, |mutant| mutant.place(mode, place)),
+                    slack: SLACK,
                 };
                 let if_busy = if last { IfBusy::GiveUp } else { IfBusy::Queue };
+                let queue = self.mutant.and_then(|mutant| mutant.hidden(&mut s.machine, now));
                 let (answer, effects) = s.machine.attempt(now, &claim, if_busy);
+                if let Some(queue) = queue {
+                    queue.put_back(&mut s.machine);
+                }
                 s.known = true;
                 if self.mutant != Some(Mutant::KeepsOldMail) {
                     s.mail[owner] = s.mail[owner].take().filter(|mail| mail.popped || mail.token != token);
@@ -39,23 +44,32 @@ impl System {
                         self.queued(s, token, last);
                         Answer::Busy { place }
                     }
+                    Attempt::Unfinished { place } => {
+                        self.queued(s, token, false);
+                        Answer::Unfinished { place }
+                    }
                 }
             }
             Request::Renew { token } => {
                 let token = self.tokens[usize::from(token)].as_bytes();
-                match s.machine.renew(now, token, LEASE, s.known) {
-                    Standing::Ours => Answer::Ours,
-                    Standing::Lost(_) => Answer::Lost,
-                }
+                let (standing, effects) = s.machine.renew(now, token, LEASE, s.known);
+                let grants = self.post(s, now, effects);
+                self.granted(s, grants);
+                if standing == Standing::Ours { Answer::Ours } else { Answer::Lost }
             }
             Request::Release { token } => {
                 let token = self.tokens[usize::from(token)].as_bytes().to_vec();
                 let token = self.mutant.map_or(token.clone(), |mutant| mutant.released(&s.machine, token));
                 let (standing, effects) = s.machine.release(now, &token, s.known);
                 s.known |= standing == Standing::Ours;
+                let unfinished = effects.unfinished && self.mutant != Some(Mutant::LeavesTheRest);
                 let grants = self.post(s, now, effects);
                 self.granted(s, grants);
-                if standing == Standing::Ours { Answer::Ours } else { Answer::Lost }
+                match standing {
+                    _ if unfinished => Answer::Unfinished { place: 0 },
+                    Standing::Ours => Answer::Ours,
+                    Standing::Lost(_) => Answer::Lost,
+                }
             }
         }
     }

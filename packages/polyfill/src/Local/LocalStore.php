@@ -188,6 +188,9 @@ final class LocalStore implements Store
                 }
                 $this->directory->write($file, (string) $record);
             }
+            foreach ($machine->called as $token) {
+                $this->directory->tell($this->pipe($token), "0 0\n");
+            }
             foreach ($machine->granted as $token => $fence) {
                 // One that is dead does not read it; its grant will run out.
                 $this->directory->tell($this->pipe((string) $token), $fence . ' ' . Machine::GRANT . "\n");

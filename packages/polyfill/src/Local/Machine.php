@@ -18,12 +18,15 @@ use ClusterLock\Polyfill\Store;
  * keeps those of its "local:". Names and order of the steps follow common.lua.
  *
  * @phpstan-type Held   array{token: string, fence: int, expiry_ms: int, since_us: int, identity: string}
- * @phpstan-type Queued array{token: string, place: int, beat_ms: int, exclusive: bool, identity: string}
+ * @phpstan-type Queued array{token: string, place: int, until_ms: int, sleeps: bool, exclusive: bool, identity: string}
  */
 final class Machine
 {
     /** The lease of a waiter that was handed the lock and has not confirmed yet, in ms: GRANT of common.lua. */
     public const GRANT = 2200;
+
+    /** So many are the first of a queue. */
+    private const NEAR = 16;
 
     private int $fence = 0;
 
@@ -41,6 +44,9 @@ final class Machine
 
     /** @var array<string, int> whom this step lets in, by token, with their fencing tokens */
     public array $granted = [];
+
+    /** @var list<string> waiters that sleep for long, and have come among the first: they are to ask again */
+    public array $called = [];
 
     /** @var list<string> waiters that this step has taken out of the queue */
     public array $forgotten = [];
@@ -99,8 +105,10 @@ final class Machine
         if (isset($this->readers[$me])) {
             if (!$exclusive) {
                 $this->readers[$me]['expiry_ms'] = $expiry;
+                $fence = $this->readers[$me]['fence'];
+                $this->settle();
 
-                return Attempt::held($this->readers[$me]['fence']);
+                return Attempt::held($fence);
             }
             if ($this->readers[$me]['fence'] > $claim->converts) {
                 return $this->busy($claim->place, $this->readers[$me]);
@@ -109,7 +117,7 @@ final class Machine
         }
         $place = $this->place($claim, $exclusive);
         if ($place === null) {
-            return Attempt::busy($claim->place, Store::DEAD, '');
+            return Attempt::busy($claim->place, Store::BEAT, '');
         }
         $this->enqueue($claim, $place, $exclusive);
         $mine = $this->settle($me, Claim::millis($claim->ttl));
@@ -256,7 +264,9 @@ final class Machine
         $this->queue[] = [
             'token' => $claim->token,
             'place' => $place,
-            'beat_ms' => $this->now->leaseMs,
+            // As one of the first: it asks as often, wherever it stands.
+            'until_ms' => $this->now->leaseMs + Store::BEAT + min($claim->slack, Store::SLACK_MOST),
+            'sleeps' => false,
             'exclusive' => $exclusive,
             'identity' => $claim->identity,
         ];
@@ -319,8 +329,20 @@ final class Machine
                 }
             }
         }
+        $this->callUp();
 
         return $mine;
+    }
+
+    private function callUp(): void
+    {
+        $most = $this->now->leaseMs + Store::BEAT + Store::SLACK_MOST;
+        foreach ($this->queue as $rank => $waiter) {
+            if ($rank < self::NEAR && $waiter['sleeps']) {
+                $this->queue[$rank] = ['sleeps' => false, 'until_ms' => min($waiter['until_ms'], $most)] + $waiter;
+                $this->called[] = $waiter['token'];
+            }
+        }
     }
 
     /** Why a token that is not a holder's is not. Null: it released already. */
@@ -352,7 +374,9 @@ final class Machine
     /** @param Queued $waiter */
     private function isDead(array $waiter): bool
     {
-        return abs($waiter['beat_ms'] - $this->now->leaseMs) > Store::DEAD;
+        $left = $waiter['until_ms'] - $this->now->leaseMs;
+
+        return $left < 0 || $left > Store::FAR + Store::SLACK_MOST;
     }
 
     /** Identities are bytes, which JSON does not know: they stand there as lists of numbers. */

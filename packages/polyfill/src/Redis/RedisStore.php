@@ -35,6 +35,12 @@ final class RedisStore implements Store
 
     private const SCAN_COUNT = 1000;
 
+    /** What release.lua and break.lua answer when there is more to be done than one step may do. */
+    private const UNFINISHED = 5;
+
+    /** For how many seconds, and in how many steps, whoever took the first goes on with it. */
+    private const FINISHING = [1.0, 2000];
+
     private const UNSETTLED = '; whether it was done is not known (see cluster_lock_info())';
 
     /** The least number of microseconds since 1970 that a server's clock may show: fencing tokens and places. */
@@ -63,12 +69,16 @@ final class RedisStore implements Store
             $claim->identity,
             (string) ($lease + Scripts::RETAIN),
         ];
-        if ($claim->converts !== 0) {
-            $arguments[] = (string) $claim->converts;
+        if ($claim->slack !== self::SLACK || $claim->converts !== 0) {
+            array_push($arguments, (string) $claim->slack, (string) $claim->converts);
         }
         $reply = $this->run('acquire', $claim->name, $arguments);
+        if (is_int($reply)) {
+            return Attempt::held($reply);
+        }
+        [$place, $left, $holder] = array_values($reply);
 
-        return is_int($reply) ? Attempt::held($reply) : Attempt::busy(...array_values($reply));
+        return $left === -1 ? Attempt::unfinished($place) : Attempt::busy($place, $left, $holder);
     }
 
     public function awaitGrant(Claim $claim, float $seconds): void
@@ -89,6 +99,7 @@ final class RedisStore implements Store
     public function release(LockName $name, string $token): ?Loss
     {
         $standing = $this->run('release', $name, [$token], $wasLost);
+        $this->finish($name, $token, $standing);
 
         // The first try, whose reply was lost, released it, and others have come and gone since.
         return $standing === 4 && $wasLost ? null : Loss::ofStanding($standing);
@@ -158,9 +169,10 @@ final class RedisStore implements Store
     public function break(LockName $name, ?int $meant): bool
     {
         $broken = $this->run('break', $name, $meant === null ? [] : [(string) $meant], $wasLost);
+        $this->finish($name, Claim::newToken(), $broken);
 
         // The first try, whose reply was lost, has broken it.
-        return $broken === 1 || ($wasLost && $broken >= 3);
+        return $broken === 1 || $broken === self::UNFINISHED || ($wasLost && $broken >= 3);
     }
 
     public function forget(LockName $name): void
@@ -218,6 +230,20 @@ final class RedisStore implements Store
             return Record::report($name, $reply);
         } catch (Fault $fault) {
             return $fault->isForeignKey() ? null : throw $this->failed($this->link, $fault, $name);
+        }
+    }
+
+    /** Goes on with what a release or a break has left: the lock is given back, but who is next not yet let in. */
+    private function finish(LockName $name, string $token, int $answer): void
+    {
+        [$limit, $steps] = self::FINISHING;
+        $end = Clock::now() + $limit;
+        while ($answer === self::UNFINISHED && $steps-- > 0 && Clock::now() < $end) {
+            try {
+                $answer = $this->run('release', $name, [$token]);
+            } catch (Failure) {
+                return; // those who wait go on with it
+            }
         }
     }
 
@@ -282,17 +308,17 @@ final class RedisStore implements Store
     {
         return match ($script) {
             'acquire' => is_int($reply) ? $reply >= self::LEAST_TIME : self::isBusy($reply),
-            'release', 'renew' => is_int($reply) && $reply >= 1 && $reply <= 4,
-            'break' => is_int($reply) && $reply >= 0 && $reply <= 4,
+            'release', 'renew' => is_int($reply) && $reply >= 1 && $reply <= self::UNFINISHED,
+            'break' => is_int($reply) && $reply >= 0 && $reply <= self::UNFINISHED,
             'inspect' => is_array($reply) && count($reply) === 7,
         };
     }
 
     private static function isBusy(mixed $reply): bool
     {
-        [$place, $left, $holder] = is_array($reply) && count($reply) === 3 ? array_values($reply) : [null, null, null];
+        [$place, $left, $holder, $again] = is_array($reply) && count($reply) === 4 ? array_values($reply) : [0, '', 0, ''];
 
-        return is_int($place) && is_int($left) && is_string($holder) && ($place === 0 || $place >= self::LEAST_TIME);
+        return is_int($place) && is_int($left) && is_string($holder) && is_int($again) && ($place === 0 || $place >= self::LEAST_TIME);
     }
 
     /**

@@ -8,11 +8,13 @@ namespace ClusterLock\Polyfill\Redis;
 final class ScriptTexts
 {
     private const COMMON = <<<'LUA'
--- What all steps share: the state of one lock, and the rules by which it moves.
+-- What all steps share: the state of one lock, and the rules by which it moves. Who includes it has
+-- read the lock's record before: `state`.
 --
 -- Keys, all in the hash slot of KEYS[1] = PREFIX{NAME}:
 --   KEYS[1]          string "MW TOKEN FENCE SINCE START LEASE PREVIOUS IDENTITY"
---                      M: X exclusively held, S shared, F free.  W: + when somebody waits, else -
+--                      M: X exclusively held, S shared, F free.  W: + when somebody waits, else -;
+--                      * when some of them sleep for long, and are to be called up
 --                      TOKEN: of the exclusive holder, 32 characters
 --                      FENCE: the newest fencing token, 16 digits
 --                      SINCE, START: when it was let in and when the lease began, us, this
@@ -24,25 +26,41 @@ final class ScriptTexts
 --                    put numbers together from strings, because in Lua a pattern costs half as
 --                    much as a command, and formatting a number as much as one.
 --   KEYS[1]..':q'    sorted set: waiters' tokens by arrival
---   KEYS[1]..':w'    hash: waiter's token -> "HEARTBEAT MODE ARRIVAL IDENTITY"
+--   KEYS[1]..':w'    hash: waiter's token -> "UNTIL MODE ARRIVAL IDENTITY"
+--                      UNTIL: who is not heard of again by then is dead: ms, this server's clock
+--                      MODE: X, S; x, s of one who sleeps for long and is to be called up
 --   KEYS[1]..':r'    sorted set: readers' tokens by expiry
 --   KEYS[1]..':i'    hash: reader's token -> "FENCE SINCE IDENTITY"
---   KEYS[1]..':m:'.. list, one a waiter: the mailbox in which it sleeps (BLPOP)
+--   KEYS[1]..':m:'.. list, one a waiter: the mailbox in which it sleeps (BLPOP): "FENCE LEASE" when it
+--                    was let in, "0 0" when it is called up, to ask again
 --
--- Invariants: a free lock has no living waiter (each step ends with settle()), so that the fast
--- paths need not look; every key expires by itself.
+-- Invariants: a lock that says F- or X- has no waiter, so that the fast paths need not look; a free one
+-- that says otherwise has dead ones, and perhaps living ones behind them, whom the next steps let in
+-- (each ends with settle()); every key expires by itself.
+--
+-- No step does more than a bounded amount of work (WORK), whatever lies there: some 1 ms. One that
+-- leaves work says so, and is asked again. Two exceptions, which cost 10,000 readers some ms: they are
+-- all gone through once when this server's clock was set back, and removed when they are broken.
 local key = KEYS[1]
 local QUEUE, WAITERS, READERS, INFO, MAIL = key .. ':q', key .. ':w', key .. ':r', key .. ':i', key .. ':m:'
 -- RETAIN: how long an idle name remembers its last fencing token, so that tokens grow even when
 -- this server's clock is set back. GRANT: the lease of a waiter that was handed the lock and has
--- not yet confirmed. DEAD: a waiter is heard of every second, or is dead. All in ms.
-local RETAIN, GRANT, DEAD, QUEUE_LIFE = 60000, 2200, 1800, 60000
+-- not yet confirmed. QUEUE_LIFE: of a queue in which nobody is heard of. All in ms.
+local RETAIN, GRANT, QUEUE_LIFE = 60000, 2200, 60000
+-- How often a waiter is heard of, in ms: the first NEAR every BEAT, each behind them LESS_OFTEN more,
+-- at last every FAR. SLACK: how much later than that is not yet too late, when the waiter does not
+-- say so; SLACK_MOST: whatever it says. LONG: who sleeps for longer is called up when it comes among
+-- the first, because they are those who find a holder dead; less than GRANT.
+local BEAT, LESS_OFTEN, FAR, NEAR, LONG, SLACK, SLACK_MOST = 1000, 10, 15000, 16, 2000, 800, 5000
+-- How much a step does at most: so many of the dead are taken out, of queue and readers; to let
+-- somebody in counts as LETTING_IN of them. A step that finds the lock taken buries FEW, when it is
+-- of one who stands far back.
+local WORK, LETTING_IN, FEW = 256, 8, 64
 local clock = redis.call('TIME')
 local now_us = clock[1] * 1000000 + clock[2]
 local now = math.floor(now_us / 1000)
 
-local state = redis.call('GET', key)
-local NOBODY, READERS_ALL = string.rep('-', 32), string.rep('S', 32)
+local NOBODY, READERS_ALL = '--------------------------------', 'SSSSSSSSSSSSSSSSSSSSSSSSSSSSSSSS'
 local mode, holder, fence, since, start, lease, previous, identity = 'F', NOBODY, 0, 0, 0, 0, ' ' .. NOBODY, ''
 if state and string.byte(state) == 70 then
     previous, fence = string.match(state, '^F.([ !]%S+) (%d+)')
@@ -60,6 +78,9 @@ if foreign then
     end
     mode, holder, fence, since, start, lease, previous, identity = 'F', NOBODY, 0, 0, 0, 0, ' ' .. NOBODY, ''
 end
+-- Whether some sleep for long, as far as is known.
+local sleepers = not state or foreign or string.byte(state, 2) == 42
+
 -- When the exclusive holder's lease runs out, in ms.
 local function expiry()
     return math.floor(start / 1000) + lease
@@ -74,13 +95,13 @@ local function save()
         redis.call('PEXPIRE', READERS, keep)
         redis.call('PEXPIRE', INFO, keep)
     end
-    local flag = '-'
     -- Before the SET also for this reason: a server that is out of memory refuses commands that may
     -- need some, except in a script that has begun to write. Who holds a lock must be able to keep
     -- it and to let go.
+    local flag = '-'
     if redis.call('PEXPIRE', QUEUE, QUEUE_LIFE) == 1 then
         redis.call('PEXPIRE', WAITERS, QUEUE_LIFE)
-        flag = '+'
+        flag = sleepers and '*' or '+'
     end
     local record
     if mode == 'F' then
@@ -105,12 +126,6 @@ if start > now_us then
     end
     start = now_us
     save()
-end
-
-local function forget(token)
-    redis.call('DEL', MAIL .. token)
-    redis.call('HDEL', WAITERS, token)
-    return redis.call('ZREM', QUEUE, token) == 1
 end
 
 -- What a fencing token must reach, when its holder asks for that (acquire.lua).
@@ -143,37 +158,111 @@ local function drop_reader(token)
     return true
 end
 
+-- What this step may still do; whether it has changed who holds and who waits; whether it has left
+-- work, so that somebody may be let in who was not.
+local work, moved, unfinished = WORK, false, false
+
+-- What a waiter wants and its identity, if it lives.
+local function living(token)
+    local alive, wanted, who = string.match(redis.call('HGET', WAITERS, token) or '', '^(%d+) ([XSxs]) %d+ (.*)$')
+    local left = alive and alive - now
+    -- By another clock, which was set back since: whoever lives will be heard of again.
+    if left and left >= 0 and left <= FAR + SLACK_MOST then
+        return (wanted == 'X' or wanted == 'x') and 'X' or 'S', who
+    end
+end
+
+-- So many have gone from the head of the queue: calls up those who have come among the first NEAR.
+local function call_up(gone)
+    local first = math.max(0, NEAR - gone)
+    local come = redis.call('ZRANGE', QUEUE, first, NEAR - 1)
+    -- Else all that are left have been called up.
+    sleepers = #come == NEAR - first
+    for _, token in ipairs(come) do
+        local alive, wanted, rest = string.match(redis.call('HGET', WAITERS, token) or '', '^(%d+) ([xs])( .*)$')
+        if alive then
+            local left = math.min(alive - now, BEAT + SLACK_MOST)
+            redis.call('HSET', WAITERS, token, string.format('%.0f %s%s', now + left, string.upper(wanted), rest))
+            redis.call('RPUSH', MAIL .. token, '0 0')
+            redis.call('PEXPIRE', MAIL .. token, GRANT)
+        end
+    end
+end
+
+-- Takes a waiter out of the queue, if it is there.
+local function forget(token)
+    redis.call('DEL', MAIL .. token)
+    redis.call('HDEL', WAITERS, token)
+    local waited = redis.call('ZREM', QUEUE, token) == 1
+    if waited and sleepers then
+        call_up(1)
+    end
+    return waited
+end
+
+-- Takes the dead at the head of the queue out of it, `most` of them at most. They were granted
+-- nothing by mail: who is, is not in the queue any more.
+local function bury(most)
+    local piece, gone = 4, 0
+    while most > 0 do
+        piece = math.min(piece, most)
+        local heads, dead = redis.call('ZRANGE', QUEUE, 0, piece - 1), 0
+        while heads[dead + 1] and not living(heads[dead + 1]) do
+            dead = dead + 1
+        end
+        if dead > 0 then
+            redis.call('HDEL', WAITERS, unpack(heads, 1, dead))
+            redis.call('ZREM', QUEUE, unpack(heads, 1, dead))
+            work, most, gone, moved = work - dead, most - dead, gone + dead, true
+        end
+        if dead < piece then
+            break
+        end
+        piece = piece * 8
+    end
+    if gone > 0 and sleepers then
+        call_up(gone)
+    end
+end
+
 -- Frees the lock of dead holders and lets in those whose turn it is: the head of the queue, and
 -- behind a reader the readers that follow it. Whoever has not been heard of loses its turn. The
 -- lock is granted to `me` (who is here to confirm) for `ttl`, to others for GRANT, by mail.
 -- Returns my fencing token if I was let in.
 local function settle(me, ttl)
     if mode == 'X' and expiry() <= now then
-        mode = 'F'
+        mode, moved = 'F', true
     elseif mode == 'S' then
-        for _, token in ipairs(redis.call('ZRANGEBYSCORE', READERS, '-inf', now)) do
-            drop_reader(token)
+        local over = redis.call('ZRANGEBYSCORE', READERS, '-inf', now, 'LIMIT', 0, math.max(0, work))
+        if over[1] then
+            redis.call('HDEL', INFO, unpack(over))
+            redis.call('ZREM', READERS, unpack(over))
+            work, moved = work - #over, true
         end
         -- The set itself may have been evicted.
-        if mode == 'S' and redis.call('EXISTS', READERS) == 0 then
-            mode = 'F'
+        if redis.call('ZCARD', READERS) == 0 then
+            mode, moved = 'F', true
+        elseif work <= 0 then
+            unfinished = true
         end
     end
-    local mine = nil
-    while mode ~= 'X' do
+    local mine, gone = nil, 0
+    while mode ~= 'X' and not unfinished do
         local head = redis.call('ZRANGE', QUEUE, 0, 0)[1]
         if not head then
             break
         end
-        local record = redis.call('HGET', WAITERS, head)
-        local beat, wanted, who = string.match(record or '', '^(%d+) ([XS]) %d+ (.*)$')
-        -- A heartbeat from the future: the clock was set back, and whoever lives will be heard of again.
-        if not beat or math.abs(now - tonumber(beat)) > DEAD then
-            forget(head)
-        elseif wanted == 'X' and mode == 'S' then
+        local wanted, who = living(head)
+        if wanted == 'X' and mode == 'S' then
             break
+        elseif work <= 0 then
+            unfinished = true
+        elseif not wanted then
+            bury(work)
         else
-            forget(head)
+            redis.call('HDEL', WAITERS, head)
+            redis.call('ZREM', QUEUE, head)
+            work, gone, moved = work - LETTING_IN, gone + 1, true
             if head == me then
                 mine = grant(head, wanted, who, ttl)
             else
@@ -182,6 +271,9 @@ local function settle(me, ttl)
                 redis.call('PEXPIRE', MAIL .. head, GRANT)
             end
         end
+    end
+    if gone > 0 and sleepers then
+        call_up(gone)
     end
     return mine
 end
@@ -220,22 +312,26 @@ LUA;
 --          that whoever came before gets it
 --          5 place: arrival rank given by an earlier try, 0 at first   6 identity
 --          7 how long to keep the record: lease + RETAIN of common.lua, in ms
---          8 when it converts: the fencing token of what it holds
---          9 (of a quorum) the fencing token that is wanted, 16 digits, for a grant to this token;
+--          8 slack in ms: how much later than it is told to be heard of again it may be; SLACK of
+--          common.lua when it is not given
+--          9 when it converts: the fencing token of what it holds
+--          10 (of a quorum) the fencing token that is wanted, 16 digits, for a grant to this token;
 --          taken when it is greater than what would be given, and not more than 1 s ahead
 -- Returns  held: the fencing token (integer)
---          busy: {place, ms until the lease that blocks runs out, identity of one holder}
+--          busy: {place, ms until the lease that blocks runs out, identity of one holder, in how
+--          many ms to ask again}; -1 for the lease: the step has left work, ask again at once (it
+--          is queued, with G, too)
 local me, wanted = ARGV[1], ARGV[2]
 
 -- The fast path: free, and known to have no waiters. Three commands.
-local head = redis.call('GETRANGE', KEYS[1], 0, 51)
-if wanted == 'X' and string.byte(head) == 70 and #head == 52 then
+local state = redis.call('GET', KEYS[1])
+if wanted == 'X' and state and string.sub(state, 1, 2) == 'F-' and #state >= 52 then
     local clock = redis.call('TIME')
     local us = clock[1] .. string.sub('00000' .. clock[2], -6)
-    local last = string.sub(head, 37)
+    local last = string.sub(state, 37, 52)
     local token, keep = us, ARGV[7]
-    if ARGV[9] and ARGV[9] > us and ARGV[9] - us <= 1000000 then
-        token = ARGV[9]
+    if ARGV[10] and ARGV[10] > us and ARGV[10] - us <= 1000000 then
+        token = ARGV[10]
     end
     if last >= token then
         -- This server's clock was set back: the record must outlive the difference.
@@ -243,7 +339,7 @@ if wanted == 'X' and string.byte(head) == 70 and #head == 52 then
         keep = keep + math.floor((token - us) / 1000)
     end
     redis.call('SET', KEYS[1], 'X- ' .. me .. ' ' .. token .. ' ' .. us .. ' ' .. us .. ' ' .. ARGV[3]
-        .. string.sub(head, 3, 35) .. ' ' .. ARGV[6], 'PX', keep)
+        .. string.sub(state, 3, 35) .. ' ' .. ARGV[6], 'PX', keep)
     return tonumber(token)
 end
 local ttl = tonumber(ARGV[3])
@@ -252,14 +348,15 @@ local ttl = tonumber(ARGV[3])
 LUA . self::COMMON . <<<'LUA'
 
 
-if ARGV[9] and ARGV[9] - now_us <= 1000000 then
-    floor = tonumber(ARGV[9])
+if ARGV[10] and ARGV[10] - now_us <= 1000000 then
+    floor = tonumber(ARGV[10])
 end
+local converts = tonumber(ARGV[9] or 0)
 if ARGV[4] == 'Y' then
     if mode == 'X' and holder == me then
-        mode = 'F'
+        mode, moved = 'F', true
     elseif mode == 'S' then
-        drop_reader(me)
+        moved = drop_reader(me)
     end
 elseif mode == 'X' and holder == me then
     redis.call('DEL', MAIL .. me)
@@ -267,8 +364,9 @@ elseif mode == 'X' and holder == me then
         start, lease = now_us, ttl
         save()
         return fence
-    elseif fence > tonumber(ARGV[8] or 0) then
-        return {tonumber(ARGV[5]), expiry() - now, identity} -- late, from before a conversion
+    elseif fence > converts then
+        -- It is late, from before a conversion.
+        return {tonumber(ARGV[5]), math.max(0, expiry() - now), identity, BEAT}
     end
     local mine = grant(me, 'S', ARGV[6], ttl)
     settle()
@@ -280,34 +378,80 @@ elseif mode == 'S' and redis.call('ZSCORE', READERS, me) then
     local own, who = string.match(record or '', '^(%d+) %d+ (.*)$')
     if wanted == 'S' and record then
         redis.call('ZADD', READERS, now + ttl, me)
+        if redis.call('EXISTS', QUEUE) == 1 then
+            settle() -- a step may have left work
+        end
         save()
         return tonumber(own)
-    elseif record and tonumber(own) > tonumber(ARGV[8] or 0) then
-        return {tonumber(ARGV[5]), tonumber(redis.call('ZSCORE', READERS, me)) - now, who} -- late, too
+    elseif record and tonumber(own) > converts then
+        local left = redis.call('ZSCORE', READERS, me) - now
+        return {tonumber(ARGV[5]), math.max(0, left), who, BEAT} -- it is late, too
     end
     -- To convert; or its record was evicted, and with it its fencing token: it needs a new one.
-    drop_reader(me)
+    moved = drop_reader(me)
 end
 
-local queued = ARGV[4] ~= 'Y' and redis.call('ZSCORE', QUEUE, me)
-local place = tonumber(queued or ARGV[5])
+local queued = redis.call('ZSCORE', QUEUE, me)
 local waits = queued and redis.call('HGET', WAITERS, me)
-if waits and string.match(waits, '^%d+ (%u)') ~= wanted then
-    return {place, DEAD, ''} -- late; a wait does not change its mode
+local alive, waits_for = string.match(waits or '', '^(%d+) (%a)')
+waits_for = waits_for and string.upper(waits_for)
+local place = tonumber(ARGV[4] ~= 'Y' and queued or ARGV[5])
+if ARGV[4] ~= 'Y' and waits and waits_for ~= wanted then
+    return {place, BEAT, '', BEAT} -- late; a wait does not change its mode
 end
+local last = queued
 if place == 0 then
-    local last = redis.call('ZRANGE', QUEUE, -1, -1, 'WITHSCORES')[2]
+    last = redis.call('ZRANGE', QUEUE, -1, -1, 'WITHSCORES')[2]
     place = math.max(now_us, tonumber(last or 0) + 1)
 end
-redis.call('ZADD', QUEUE, place, me)
+-- It is heard of again, and nothing else has changed.
+local again = alive and waits_for == wanted and tonumber(queued) == place
+-- There is no queue. (Who has no right to make one is told so at the name's first lock.)
+local first = state and not last and ARGV[5] == '0'
+-- A server that is out of memory says so here: what follows it lets a script do that has begun to write.
+if first then
+    redis.call('SETRANGE', key, 0, '')
+elseif not again then
+    redis.call('ZADD', QUEUE, place, me)
+end
+local interval
 local done, mine = pcall(function()
-    redis.call('HSET', WAITERS, me, string.format('%.0f %s %.0f %s', now, wanted, place, ARGV[6]))
-    -- A grant that this waiter slept through has run out by now: it must not be believed later.
-    redis.call('DEL', MAIL .. me)
+    if first then
+        settle()
+        if work > 0 and (mode == 'F' or mode == 'S' and wanted == 'S') then
+            local mine = grant(me, wanted, ARGV[6], ttl)
+            save()
+            return mine
+        end
+        redis.call('ZADD', QUEUE, place, me)
+    end
+    local rank = redis.call('ZRANK', QUEUE, me)
+    interval = math.max(BEAT, math.min(FAR, BEAT + (rank - NEAR) * LESS_OFTEN))
+    local heard = now + interval + math.min(tonumber(ARGV[8] or SLACK), SLACK_MOST)
+    local waiting = wanted
+    if interval > LONG then
+        waiting, moved, sleepers = string.lower(wanted), moved or not sleepers, true
+    end
+    redis.call('HSET', WAITERS, me, string.format('%.0f %s %.0f %s', heard, waiting, place, ARGV[6]))
+    if not again then
+        -- A grant that this waiter slept through has run out by now: it must not be believed later.
+        redis.call('DEL', MAIL .. me)
+    end
     local mine = settle(me, ttl)
-    if not mine and ARGV[4] == 'G' then
+    if not mine and mode == 'X' and rank >= NEAR then
+        bury(math.min(work, FEW))
+    end
+    if not mine and ARGV[4] == 'G' and not unfinished then
         forget(me)
         settle()
+    elseif not moved and mode == 'X' and string.byte(state, 2) ~= 45 then
+        -- The record is what it was. Each waiter keeps the queue when a quarter of its life has passed.
+        local quarter = QUEUE_LIFE / 4
+        if not again or math.floor(alive / quarter) ~= math.floor(heard / quarter) then
+            redis.call('PEXPIRE', QUEUE, QUEUE_LIFE)
+            redis.call('PEXPIRE', WAITERS, QUEUE_LIFE)
+        end
+        return
     end
     save()
     return mine
@@ -321,15 +465,16 @@ if not done then
 end
 if mine then
     return mine
+elseif unfinished then
+    return {place, -1, '', interval}
+elseif mode == 'X' then
+    return {place, expiry() - now, identity, interval}
 end
-if mode == 'X' then
-    return {place, expiry() - now, identity}
-end
-local first = redis.call('ZRANGE', READERS, 0, 0, 'WITHSCORES')
-local record = first[1] and redis.call('HGET', INFO, first[1]) or ''
-return {place, tonumber(first[2] or now) - now, string.match(record, '^%d+ %d+ (.*)$') or ''}
+local reader = redis.call('ZRANGE', READERS, 0, 0, 'WITHSCORES')
+local record = reader[1] and redis.call('HGET', INFO, reader[1]) or ''
+return {place, math.max(0, (reader[2] or now) - now), string.match(record, '^%d+ %d+ (.*)$') or '', interval}
 
-LUA, '0588a69a4b8ab9ce41949c7363928aff40a81971'],
+LUA, '39cdadd51024f3b364a91d492d0071c52163ed8d'],
 'release' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Gives a lock back and hands it to whoever is next; or takes a waiter out of the queue.
@@ -343,12 +488,14 @@ LUA, '0588a69a4b8ab9ce41949c7363928aff40a81971'],
 -- ARGV     1 token
 -- Returns  1 it was ours and is free now   2 it had been broken   3 unknown here: data lost
 --          4 somebody else has been let in since
+--          5 this step has left work, so that somebody may wait who is next: to be sent again, with
+--          whatever token, until it answers something else. The first time it says that it was ours.
 local me = ARGV[1]
 
 -- The fast path: held by me, nobody waits. Two commands; what remains of the record's life is
 -- enough, and its holder becomes the last one that released.
-local mine = 'X- ' .. me
-if redis.call('GETRANGE', KEYS[1], 0, #mine - 1) == mine then
+local state = redis.call('GET', KEYS[1])
+if state and string.sub(state, 1, 3 + #me) == 'X- ' .. me then
     local done = redis.pcall('SETRANGE', KEYS[1], 0, 'F')
     if type(done) == 'table' then
         -- OOM: a full server must still let go. The next fencing token comes from its clock.
@@ -366,13 +513,19 @@ if mode == 'X' and holder == me then
 elseif mode == 'S' and drop_reader(me) then
     previous = ' ' .. me
 elseif not forget(me) then
-    return standing(me)
+    if mode ~= 'X' and redis.call('EXISTS', QUEUE) == 1 then
+        settle() -- a step may have left work
+    end
+    if moved then
+        save()
+    end
+    return unfinished and 5 or standing(me)
 end
 settle()
 save()
-return 1
+return unfinished and 5 or 1
 
-LUA, 'f63dde96135173b12f40465af676079d2c98ece1'],
+LUA, '0337bd14e87c7b5da2e48949cd1919ea926c2e7c'],
 'renew' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Extends a holder's lease to `ttl` from now. Never takes a lock that is not held. Works on a server
@@ -383,6 +536,7 @@ LUA, 'f63dde96135173b12f40465af676079d2c98ece1'],
 --          the one given here: the next ones must be greater than that
 -- Returns  1 extended   2 it was broken   3 unknown here: data lost   4 somebody else's since
 local me, ttl = ARGV[1], tonumber(ARGV[2])
+local state = redis.call('GET', KEYS[1])
 
 
 LUA . self::COMMON . <<<'LUA'
@@ -399,6 +553,9 @@ elseif mode == 'S' and redis.call('ZSCORE', READERS, me) then
         redis.call('HSET', INFO, me, ARGV[3] .. (rest or ' 0 '))
         fence = math.max(fence, tonumber(ARGV[3]))
     end
+    if redis.call('EXISTS', QUEUE) == 1 then
+        settle() -- a step may have left work
+    end
 else
     local why = standing(me)
     return why == 1 and 4 or why
@@ -406,7 +563,7 @@ end
 save()
 return 1
 
-LUA, '2dd9ad02a485e0c06e1a6d9bda23a8ff27d2c27f'],
+LUA, 'e18e06859829e145b797c67aa962905e61af1705'],
 'break' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- An administrator takes a lock away from whoever holds it. The next waiter is let in; the former
@@ -423,6 +580,7 @@ LUA, '2dd9ad02a485e0c06e1a6d9bda23a8ff27d2c27f'],
 -- Returns  1 somebody held it, or something was in the way   0 nobody did
 --          2 another one than meant holds it: nothing was done
 --          3 as 2, 4 as 0, and who held it before was broken: by an earlier try, if its reply was lost
+--          5 as 1, and this step has left work: a release with whatever token goes on with it
 local meant, held = tonumber(ARGV[1]), false
 for _, probe in ipairs({{'', 'GET'}, {':q', 'ZCARD'}, {':r', 'ZCARD'}, {':w', 'HGET', ''}, {':i', 'HGET', ''}}) do
     local found = not meant and redis.pcall(probe[2], KEYS[1] .. probe[1], unpack(probe, 3))
@@ -431,6 +589,8 @@ for _, probe in ipairs({{'', 'GET'}, {':q', 'ZCARD'}, {':r', 'ZCARD'}, {':w', 'H
         held = true
     end
 end
+
+local state = redis.call('GET', KEYS[1])
 
 
 LUA . self::COMMON . <<<'LUA'
@@ -452,9 +612,9 @@ settle()
 if state or mode ~= 'F' then
     save()
 end
-return held and 1 or repeated and 4 or 0
+return held and (unfinished and 5 or 1) or repeated and 4 or 0
 
-LUA, '16cce336fb43867be8e8e21bff511945ba1f0f02'],
+LUA, 'cf990569abf986cd029ab5af9cb6452c4cb8c0f8'],
 'inspect' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Who holds, who waits: of many some, and how many there are. Changes nothing.
