@@ -67,7 +67,7 @@ final class PredisDriver implements Driver
             $this->broken = true;
             // Behind the cause it names its URL, which we have told already; of TLS it says less than OpenSSL.
             $thrown = (string) preg_replace('/ \[[a-z]+:.*/s', '', $thrown);
-            $thrown = str_contains($warning, 'SSL') ? $warning : $thrown;
+            $thrown = preg_match('/SSL|certificate/', $warning) === 1 ? $warning : $thrown;
 
             throw Fault::broken(Connection::cause($thrown, Clock::now() - $started, $patience));
         }
