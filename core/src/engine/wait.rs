@@ -95,7 +95,7 @@ impl Beat {
     /// longer than there can be slack for is no distance: a server, or this process, that has too much to do must not be
     /// asked the more often.
     fn sleep(&mut self, claim: &mut Claim<'_>, took: Duration, again: Duration) -> Duration {
-        self.distance = took.min((SLACK_MOST - SLACK) / 2).max(self.distance * 7 / 8);
+        self.distance = took.min(SLACK_MOST.saturating_sub(SLACK) / 2).max(self.distance * 7 / 8);
         let needed = SLACK + Duration::from_millis(2 * millis(self.distance));
         let lacking = needed.saturating_sub(claim.slack);
         claim.slack = needed;
