@@ -320,6 +320,7 @@ fn a_release_without_an_answer_is_known_when_it_is_asked_for_again() {
         place: 0,
         converts: 0,
         slack: SLACK,
+        attempt: 0,
     };
     assert!(matches!(store.attempt(&claim, IfBusy::Queue), Ok(Attempt::Held(_))));
     // It is carried out, and no answer to it or to its repetition arrives.

@@ -9,7 +9,10 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cluster_lock_core::{Acquired, Broken, Engine, Error, Loss, Standing};
+use cluster_lock_core::store::machine::SLACK_MOST;
+use cluster_lock_core::store::{Attempt, Claim, IfBusy, Store, Token, Wake, open};
+use cluster_lock_core::{Acquired, Broken, Engine, Error, Holder, LockName, Loss, Mode, Standing};
+use fault_proxy::{Direction, Ending, Fault, Proxy};
 use support::{HANG, RedisServer, Want, config, engine, name, quorum_dsn, until, waiting};
 
 const MS: Duration = Duration::from_millis(1);
@@ -275,6 +278,138 @@ fn waiters_survive_the_death_of_a_minority_and_of_the_holder() {
     assert!(!dead.is_held());
     std::mem::forget(dead);
     assert_clean(&all[1..4]);
+}
+
+/// A server, and the way there of one client: its questions can be kept back there while its next connections lead to the
+/// server at once.
+struct Detour {
+    near: Proxy,
+    far: Proxy,
+    server: RedisServer,
+}
+
+impl Detour {
+    fn to(server: RedisServer) -> Self {
+        let far = Proxy::start(("127.0.0.1", server.port)).unwrap();
+        Self { near: Proxy::start(far.address()).unwrap(), far, server }
+    }
+
+    /// What the client asks in `ask` does not arrive, and its connections break.
+    fn keep_back<T>(&self, ask: impl FnOnce() -> T) -> T {
+        self.far.set_one_way(Direction::Up, Fault::Hold);
+        let before = self.near.carried(Direction::Up);
+        let answer = ask();
+        until("it was sent", || self.near.carried(Direction::Up) > before);
+        self.near.lead_to(("127.0.0.1", self.server.port)).unwrap();
+        self.near.end_all(Ending::Close);
+        answer
+    }
+
+    /// Now it does.
+    fn let_through(&self) {
+        let before = commands(&self.server);
+        self.far.set(Fault::Pass);
+        until("it has arrived", || commands(&self.server) > before);
+    }
+
+    fn place_of(&self, token: &Token) -> String {
+        self.server.cli(&["ZSCORE", "cluster_lock:{x}:q", std::str::from_utf8(token.as_bytes()).unwrap()])
+    }
+
+    fn holder(&self) -> Option<Holder> {
+        let holders = engine(&self.server.tcp_dsn()).info(&name("x")).unwrap()?.holders;
+        holders.into_iter().next()
+    }
+}
+
+fn claim<'a>(lock: &'a LockName, token: &'a Token, identity: &'a [u8]) -> Claim<'a> {
+    let (mode, ttl) = (Mode::Exclusive, 600 * S);
+    Claim { name: lock, token, mode, ttl, identity, place: 0, converts: 0, slack: SLACK_MOST, attempt: 0 }
+}
+
+/// A client with a connection to each server.
+fn connected_store(dsn: &str) -> Box<dyn Store> {
+    let store = open(&config(dsn)).unwrap();
+    until("all servers are connected", || {
+        let (lock, token) = (name("warm up"), Token::random());
+        store.attempt(&claim(&lock, &token, b"{}"), IfBusy::GiveUp).unwrap();
+        store.release(&lock, &token).unwrap();
+        store.status().idle == 3
+    });
+    store
+}
+
+fn place(attempt: &Attempt) -> u64 {
+    let Attempt::Busy { place, .. } = attempt else { panic!("not busy: {attempt:?}") };
+    *place
+}
+
+/// A waiter's question is on its way to one server while its next one is answered, and the lock held with that server's
+/// vote: by mail, and by an attempt. Somebody with an earlier place, who was thought dead when it was handed over, waits.
+#[test]
+fn a_question_that_is_late_does_not_take_the_lock_back() {
+    for (mode, by_mail) in
+        [(Mode::Exclusive, false), (Mode::Exclusive, true), (Mode::Shared, false), (Mode::Shared, true)]
+    {
+        let mut all = servers(2);
+        let detour = Detour::to(RedisServer::start(&[]));
+        let dsn = |port| format!("{},127.0.0.1:{port}", quorum_dsn(&all));
+        let (near, direct) = (dsn(detour.near.address().port()), dsn(detour.server.port));
+        let (holder, store) = (engine(&direct), connected_store(&near));
+        let lease = Want::default().unrenewed().get(&holder, "x");
+        until("all know the holder", || detour.holder().is_some());
+        let (lock, token) = (name("x"), Token::random());
+        let mut late = Claim { mode, ..claim(&lock, &token, br#"{"n":"late"}"#) };
+        late.place = place(&store.attempt(&late, IfBusy::Queue).unwrap());
+        until("it is in the queue there, too", || detour.place_of(&token) == late.place.to_string());
+        detour.keep_back(|| place(&store.attempt(&late, IfBusy::Queue).unwrap()));
+        all[0].stop();
+        lease.release().unwrap();
+        if by_mail {
+            let wake = store.await_grant(&late, HANG, &|| false).unwrap();
+            assert!(matches!(wake, Wake::Granted(_)), "{wake:?}");
+        } else {
+            let attempt = store.attempt(&late, IfBusy::Queue).unwrap();
+            assert!(matches!(attempt, Attempt::Held(_)), "{attempt:?}");
+        }
+        let held = detour.holder().unwrap();
+        let (rival, token) = (open(&config(&direct)).unwrap(), Token::random());
+        let early = Claim { place: late.place - 1, ..claim(&lock, &token, br#"{"n":"early"}"#) };
+        place(&rival.attempt(&early, IfBusy::Queue).unwrap());
+        detour.let_through();
+        let after = detour.holder().unwrap();
+        assert_eq!(
+            (&after.identity, after.fence),
+            (&held.identity, held.fence),
+            "{mode:?}, by mail: {by_mail}"
+        );
+        // With the vote of a server that has forgotten everything it would be one majority too many.
+        all[0].restart();
+        let attempt = rival.attempt(&early, IfBusy::Queue).unwrap();
+        assert!(matches!(attempt, Attempt::Busy { .. }), "two holders, {mode:?}, by mail: {by_mail}");
+        assert_eq!(store.renew(&lock, late.token, late.ttl).unwrap(), Standing::Ours);
+        assert_eq!(store.release(&lock, late.token).unwrap(), Standing::Ours);
+        rival.release(&lock, &token).unwrap();
+    }
+}
+
+/// What a claim asked for before it was given back does not bring it back.
+#[test]
+fn a_question_that_is_late_does_not_bring_back_who_has_released() {
+    let all = servers(2);
+    let detour = Detour::to(RedisServer::start(&[]));
+    let near = format!("{},{}", quorum_dsn(&all), detour.near.address());
+    let store = connected_store(&near);
+    let (lock, token) = (name("x"), Token::random());
+    let claim = claim(&lock, &token, b"{}");
+    let held = |attempt: &Attempt| matches!(attempt, Attempt::Held(_));
+    assert!(held(&store.attempt(&claim, IfBusy::Queue).unwrap()));
+    until("all know the holder", || detour.holder().is_some());
+    assert!(held(&detour.keep_back(|| store.attempt(&claim, IfBusy::Queue).unwrap())));
+    assert_eq!(store.release(&lock, &token).unwrap(), Standing::Ours);
+    until("it was given back there, too", || detour.holder().is_none());
+    detour.let_through();
+    assert_eq!(detour.holder(), None);
 }
 
 /// Many who come at once, over and over: no two inside, all served, tokens in order.

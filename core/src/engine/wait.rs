@@ -127,6 +127,7 @@ impl Wait {
             place: self.place,
             converts: self.converts,
             slack: SLACK,
+            attempt: 0,
         };
         let mut hold_off = HOLD_OFF.0;
         let mut failing_since = None;
@@ -245,6 +246,7 @@ mod tests {
                 place: 0,
                 converts: 0,
                 slack: SLACK,
+                attempt: 0,
             };
             assert_eq!(beat.sleep(&mut claim, took, BEAT), at_first, "{took:?}");
             assert!(claim.slack <= SLACK_MOST, "{:?}", claim.slack);

@@ -31,6 +31,9 @@ pub struct Claim<'a> {
     /// How much later than it was told to [ask again](Attempt::Busy::again) the claim may be heard of, and still
     /// counts as living: for the way there and back. [`SLACK`](super::machine::SLACK) at least.
     pub slack: Duration,
+    /// Of a quorum: the number of this attempt, which grows with every attempt of the claim. Where a newer one is known,
+    /// an older one, which was late on its way, changes nothing. 0 elsewhere: nothing is sent of it.
+    pub attempt: u64,
 }
 
 /// What to do when the lock is not free.
@@ -41,7 +44,8 @@ pub enum IfBusy {
     /// Give up: remove the claim from the queue if it is there. The last try of a time-out.
     GiveUp,
     /// Queue at exactly [`Claim::place`], even what the claim holds: of several servers that are to
-    /// agree on one holder, each then gives the lock to whoever came first.
+    /// agree on one holder, each then gives the lock to whoever came first. What this very [attempt](Claim::attempt) was
+    /// granted before stays.
     Yield,
 }
 

@@ -84,6 +84,9 @@ struct Held {
     expiry_ms: u64,
     since_us: u64,
     identity: Box<[u8]>,
+    /// [`Claim::attempt`]: the newest that is known.
+    #[serde(default, skip_serializing_if = "is_none")]
+    attempt: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -96,11 +99,20 @@ struct Queued {
     sleeps: bool,
     exclusive: bool,
     identity: Box<[u8]>,
+    /// As [`Held::attempt`].
+    #[serde(default, skip_serializing_if = "is_none")]
+    attempt: u64,
 }
 
 impl Held {
     fn is_alive(&self, now: Now) -> bool {
         self.expiry_ms > now.lease_ms
+    }
+
+    /// Whether it is given back by an attempt of its token that is not older.
+    fn yields_to(&self, claim: &Claim<'_>, if_busy: IfBusy) -> bool {
+        // What is held by the same attempt, or confirmed by it, stays: the question was put twice.
+        if_busy == IfBusy::Yield && (claim.attempt == 0 || claim.attempt > self.attempt)
     }
 }
 
@@ -151,26 +163,33 @@ impl Machine {
         let exclusive = claim.mode == Mode::Exclusive;
         let expiry_ms = now.lease_ms + millis(claim.ttl);
         let held = |fence| Attempt::Held(Grant { fence, lease: claim.ttl });
-        if if_busy == IfBusy::Yield {
-            self.writer = self.writer.take().filter(|writer| writer.token != me);
+        if self.is_overtaken(&me, claim.attempt) {
+            let place = claim.place;
+            let busy = Attempt::Busy { place, blocked_for: BEAT, holder: Box::default(), again: BEAT };
+            return (busy, effects);
+        }
+        self.writer.take_if(|writer| writer.token == me && writer.yields_to(claim, if_busy));
+        if self.readers.get(&me).is_some_and(|reader| reader.yields_to(claim, if_busy)) {
             self.readers.remove(&me);
         }
         if let Some(writer) = self.writer.as_mut().filter(|w| w.token == me) {
             if exclusive {
                 writer.expiry_ms = expiry_ms;
+                writer.attempt = writer.attempt.max(claim.attempt);
                 return (held(writer.fence), effects);
             }
             if writer.fence > claim.converts {
                 return (late(claim, writer, now), effects);
             }
             self.writer = None;
-            let fence = self.grant(now, &me, false, claim.identity, claim.ttl);
+            let fence = self.grant(now, &me, false, (claim.identity, claim.attempt), claim.ttl);
             self.settle(now, None, &mut effects);
             return (held(fence), effects);
         }
         if let Some(reader) = self.readers.get_mut(&me) {
             if !exclusive {
                 reader.expiry_ms = expiry_ms;
+                reader.attempt = reader.attempt.max(claim.attempt);
                 let fence = reader.fence;
                 self.go_on(now, &mut effects);
                 return (held(fence), effects);
@@ -205,6 +224,7 @@ impl Machine {
                 sleeps: again_ms > LONG_MS,
                 exclusive,
                 identity: claim.identity.into(),
+                attempt: claim.attempt,
             },
         );
         let mine = self.settle(now, Some((&me, claim.ttl)), &mut effects);
@@ -252,14 +272,22 @@ impl Machine {
         (Standing::Ours, effects)
     }
 
-    /// `renew.lua`.
-    pub fn renew(&mut self, now: Now, token: &[u8], ttl: Duration, known: bool) -> (Standing, Effects) {
+    /// `renew.lua`, for a holder whose newest attempt was this one (0: it was not on a quorum).
+    pub fn renew(
+        &mut self,
+        now: Now,
+        token: &[u8],
+        ttl: Duration,
+        attempt: u64,
+        known: bool,
+    ) -> (Standing, Effects) {
         let mut effects = Effects::of(now);
         let me = text(token);
         let writer = self.writer.as_mut().filter(|w| w.token == me);
         let standing = match writer.or_else(|| self.readers.get_mut(&me)) {
             Some(held) => {
                 held.expiry_ms = now.lease_ms + millis(ttl);
+                held.attempt = held.attempt.max(attempt);
                 self.go_on(now, &mut effects);
                 Standing::Ours
             }
@@ -360,14 +388,15 @@ impl Machine {
         *self = Self { fence: self.fence, ..Self::default() };
     }
 
-    fn grant(&mut self, now: Now, token: &str, exclusive: bool, identity: &[u8], ttl: Duration) -> u64 {
+    fn grant(&mut self, now: Now, token: &str, exclusive: bool, who: (&[u8], u64), ttl: Duration) -> u64 {
         self.fence = now.unix_us.max(self.fence + 1);
         let held = Held {
             token: token.to_owned(),
             fence: self.fence,
             expiry_ms: now.lease_ms + millis(ttl),
             since_us: now.unix_us,
-            identity: identity.into(),
+            identity: who.0.into(),
+            attempt: who.1,
         };
         if exclusive {
             self.writer = Some(held);
@@ -375,6 +404,15 @@ impl Machine {
             self.readers.insert(token.to_owned(), held);
         }
         self.fence
+    }
+
+    /// Whether a newer attempt of this token is known, or its release.
+    fn is_overtaken(&self, me: &str, attempt: u64) -> bool {
+        let writer = self.writer.as_ref().filter(|writer| writer.token == me);
+        let held = writer.or_else(|| self.readers.get(me)).map(|held| held.attempt);
+        let newest = held.or_else(|| self.queue.iter().find(|w| w.token == me).map(|w| w.attempt));
+        let released = matches!(&self.previous, Previous::Released(token) if token == me);
+        attempt > 0 && (released || newest.is_some_and(|newest| attempt < newest))
     }
 
     fn forget(&mut self, now: Now, token: &str, effects: &mut Effects) -> bool {
@@ -410,12 +448,13 @@ impl Machine {
             effects.work -= LETTING_IN;
             gone += 1;
             let head = self.queue.remove(0);
+            let who = (&*head.identity, head.attempt);
             match me {
                 Some((token, ttl)) if token == head.token => {
-                    mine = Some(self.grant(now, token, head.exclusive, &head.identity, ttl));
+                    mine = Some(self.grant(now, token, head.exclusive, who, ttl));
                 }
                 _ => {
-                    let fence = self.grant(now, &head.token, head.exclusive, &head.identity, GRANT_LEASE);
+                    let fence = self.grant(now, &head.token, head.exclusive, who, GRANT_LEASE);
                     effects.mail.push((head.token, Grant { fence, lease: GRANT_LEASE }));
                 }
             }
@@ -476,6 +515,12 @@ impl Machine {
             _ => Standing::Lost(Loss::Superseded),
         }
     }
+}
+
+/// No attempt of a quorum has come with it.
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde asks
+fn is_none(attempt: &u64) -> bool {
+    *attempt == 0
 }
 
 /// The answer to a request that was made before its claim's lock was converted, and arrives after that.

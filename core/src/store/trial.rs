@@ -22,8 +22,17 @@ pub(crate) fn trial_name() -> Result<LockName> {
 pub(crate) fn try_out(store: &(impl Store + ?Sized), name: &LockName) -> Result<()> {
     let token = Token::random();
     let (mode, ttl) = (Mode::Exclusive, TRIAL_LEASE);
-    let claim =
-        Claim { name, token: &token, mode, ttl, identity: b"{}", place: 0, converts: 0, slack: SLACK };
+    let claim = Claim {
+        name,
+        token: &token,
+        mode,
+        ttl,
+        identity: b"{}",
+        place: 0,
+        converts: 0,
+        slack: SLACK,
+        attempt: 0,
+    };
     let outcome = store.attempt(&claim, IfBusy::GiveUp).and_then(|_| store.release(name, &token));
     store.forget(name);
     match outcome? {

@@ -2,7 +2,8 @@
 //! same answers to the microsecond.
 //!
 //! A history has clients that come, wait, sleep through their turn, die and are replaced; commands that
-//! arrive again, at once (a lost reply) or after others came and went; an administrator; a server that
+//! arrive again, at once (a lost reply) or after others came and went, or only then, and attempts with numbers,
+//! as a quorum's; an administrator; a server that
 //! loses mail, single keys or everything; and a clock that jumps, also backwards.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use cluster_lock_core::store::machine::{Now, SLACK, WORK};
 use cluster_lock_core::store::{Attempt, Claim, IfBusy, Store, Token, Wake, open};
-use cluster_lock_core::{Identity, LockName};
+use cluster_lock_core::{Identity, LockName, Loss, Standing};
 use proptest::prelude::*;
 use reference::{Part, Reference, mode};
 use support::{RedisServer, config};
@@ -46,7 +47,13 @@ enum Step {
     Break {
         seen: Option<usize>,
     },
-    /// An earlier command arrives again: the newest for 0.
+    /// A client asks, and that does not arrive yet.
+    Late {
+        client: usize,
+        shared: bool,
+        if_busy: IfBusy,
+    },
+    /// An earlier command arrives again, or at last: the newest for 0.
     Again {
         back: usize,
     },
@@ -87,6 +94,7 @@ enum Command {
         place: u64,
         converts: u64,
         slack: Duration,
+        attempt: u64,
     },
     Release {
         token: Token,
@@ -94,6 +102,7 @@ enum Command {
     Renew {
         token: Token,
         ttl: Duration,
+        attempt: u64,
     },
     Break {
         meant: Option<u64>,
@@ -119,7 +128,9 @@ fn step() -> impl Strategy<Value = Step> {
         6 => client.clone().prop_map(|client| Step::Release { client }),
         2 => (client.clone(), ttl).prop_map(|(client, ttl)| Step::Renew { client, ttl }),
         2 => prop::option::of(client.clone()).prop_map(|seen| Step::Break { seen }),
-        3 => (0..8usize).prop_map(|back| Step::Again { back }),
+        2 => (client.clone(), any::<bool>(), prop_oneof![Just(IfBusy::Queue), Just(IfBusy::Yield)])
+            .prop_map(|(client, shared, if_busy)| Step::Late { client, shared, if_busy }),
+        4 => (0..8usize).prop_map(|back| Step::Again { back }),
         6 => client.clone().prop_map(|client| Step::ReadMail { client }),
         1 => client.clone().prop_map(|client| Step::LoseMail { client }),
         1 => client.prop_map(|client| Step::Replace { client }),
@@ -166,6 +177,10 @@ struct History<'a> {
     lock: LockName,
     key: String,
     reference: Reference,
+    /// It is on a quorum: attempts are numbered. How many there were, and each client's newest.
+    numbered: bool,
+    attempts: u64,
+    newest: [u64; CLIENTS],
     tokens: Vec<Token>,
     places: [u64; CLIENTS],
     identities: Vec<Box<[u8]>>,
@@ -192,6 +207,9 @@ impl<'a> History<'a> {
             key: format!("cluster_lock:{{{}}}", lock.encoded()),
             lock,
             reference: Reference::default(),
+            numbered: false,
+            attempts: 0,
+            newest: [0; CLIENTS],
             tokens: (0..CLIENTS).map(|_| Token::random()).collect(),
             places: [0; CLIENTS],
             identities: (0..CLIENTS).map(identity).collect(),
@@ -264,7 +282,7 @@ impl<'a> History<'a> {
     fn send(&mut self, command: &Command) {
         let (now, context) = (self.now(), self.context.clone());
         match command {
-            Command::Attempt { client, token, shared, if_busy, ttl, place, converts, slack } => {
+            Command::Attempt { client, token, shared, if_busy, ttl, place, converts, slack, attempt } => {
                 let claim = Claim {
                     name: &self.lock,
                     token,
@@ -274,6 +292,7 @@ impl<'a> History<'a> {
                     place: *place,
                     converts: *converts,
                     slack: *slack,
+                    attempt: *attempt,
                 };
                 let expected = self.reference.attempt(now, &claim, *if_busy);
                 let actual = self.lab.store.attempt(&claim, *if_busy).unwrap();
@@ -293,9 +312,14 @@ impl<'a> History<'a> {
                 let expected = self.reference.release(now, token.as_bytes());
                 assert_eq!(self.lab.store.release(&self.lock, token).unwrap(), expected, "{context}");
             }
-            Command::Renew { token, ttl } => {
-                let expected = self.reference.renew(now, token.as_bytes(), *ttl);
-                assert_eq!(self.lab.store.renew(&self.lock, token, *ttl).unwrap(), expected, "{context}");
+            Command::Renew { token, ttl, attempt } => {
+                let expected = self.reference.renew(now, token.as_bytes(), *ttl, *attempt);
+                let actual = if *attempt == 0 {
+                    self.lab.store.renew(&self.lock, token, *ttl).unwrap()
+                } else {
+                    self.renew_numbered(token, *ttl, *attempt)
+                };
+                assert_eq!(actual, expected, "{context}");
             }
             Command::Break { meant } => {
                 let expected = self.reference.break_lock(now, *meant);
@@ -310,18 +334,17 @@ impl<'a> History<'a> {
         self.now_us += 30;
         self.set_clock(self.now_us);
         let command = match *step {
-            Step::Attempt { client, shared, if_busy, ttl, slack } => Command::Attempt {
-                client,
-                token: self.tokens[client].clone(),
-                shared,
-                if_busy,
-                ttl,
-                place: self.places[client],
-                converts: self.fence_of(client),
-                slack,
-            },
+            Step::Attempt { client, shared, if_busy, ttl, slack } => {
+                self.attempt(client, shared, if_busy, ttl, slack)
+            }
+            Step::Late { client, shared, if_busy } => {
+                let late = self.attempt(client, shared, if_busy, SHORT, SLACK);
+                return self.sent.push(late);
+            }
             Step::Release { client } => Command::Release { token: self.tokens[client].clone() },
-            Step::Renew { client, ttl } => Command::Renew { token: self.tokens[client].clone(), ttl },
+            Step::Renew { client, ttl } => {
+                Command::Renew { token: self.tokens[client].clone(), ttl, attempt: self.newest[client] }
+            }
             Step::Break { seen } => Command::Break { meant: seen.map(|client| self.fence_of(client).max(1)) },
             Step::Again { back } => match self.sent.iter().rev().nth(back) {
                 Some(command) => command.clone(),
@@ -337,6 +360,7 @@ impl<'a> History<'a> {
             Step::Replace { client } => {
                 self.tokens[client] = Token::random();
                 self.places[client] = 0;
+                self.newest[client] = 0;
                 return;
             }
             Step::Crowd { count, shared } => return self.crowd(count, shared),
@@ -355,6 +379,46 @@ impl<'a> History<'a> {
         };
         self.send(&command);
         self.sent.push(command);
+    }
+
+    fn attempt(
+        &mut self,
+        client: usize,
+        shared: bool,
+        if_busy: IfBusy,
+        ttl: Duration,
+        slack: Duration,
+    ) -> Command {
+        if self.numbered {
+            self.attempts += 1;
+            self.newest[client] = self.attempts;
+        }
+        Command::Attempt {
+            client,
+            token: self.tokens[client].clone(),
+            shared,
+            if_busy,
+            ttl,
+            place: self.places[client],
+            converts: self.fence_of(client),
+            slack,
+            attempt: self.newest[client],
+        }
+    }
+
+    /// As a quorum asks each of its servers.
+    fn renew_numbered(&mut self, token: &Token, ttl: Duration, attempt: u64) -> Standing {
+        let renew = include_str!("../../src/store/scripts/renew.lua")
+            .replace("--#include common.lua", include_str!("../../src/store/scripts/common.lua"));
+        let (key, token) = (self.key.clone(), reference::text(token.as_bytes()));
+        let (ttl, attempt) = (ttl.as_millis().to_string(), attempt.to_string());
+        match self.lab.ask(&["EVAL", &renew, "1", &key, &token, &ttl, &attempt]) {
+            1 => Standing::Ours,
+            2 => Standing::Lost(Loss::Broken),
+            3 => Standing::Lost(Loss::Forgotten),
+            4 => Standing::Lost(Loss::Superseded),
+            other => panic!("{}: {other}", self.context),
+        }
     }
 
     /// As if each of them had asked.
@@ -395,6 +459,7 @@ impl<'a> History<'a> {
             place: 0,
             converts: 0,
             slack: SLACK,
+            attempt: 0,
         };
         let wake = self.lab.store.await_grant(&claim, Duration::from_secs(1), &|| false).unwrap();
         assert_eq!(wake, letter, "{}", self.context);
@@ -440,8 +505,9 @@ fn scripts_do_what_the_model_does() {
         ..ProptestConfig::default()
     });
     runner
-        .run(&prop::collection::vec(step(), 1..60), |steps| {
-            History::new(&mut lab.borrow_mut()).run(&steps);
+        .run(&(any::<bool>(), prop::collection::vec(step(), 1..60)), |(numbered, steps)| {
+            let mut lab = lab.borrow_mut();
+            History { numbered, ..History::new(&mut lab) }.run(&steps);
             Ok(())
         })
         .unwrap();
@@ -625,6 +691,7 @@ fn whoever_comes_to_a_lock_with_work_left_does_not_overtake() {
             place: 0,
             converts: 0,
             slack: SLACK,
+            attempt: 0,
         }
     };
     for _ in 0..2 {

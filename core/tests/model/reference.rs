@@ -35,6 +35,9 @@ impl Part {
 /// The longest that a waiter is believed to live, in ms: `FAR` and `SLACK_MOST` of `common.lua`.
 const LONGEST_MS: u64 = 20_000;
 
+/// So many holders, and so many waiters, are told of at most.
+const TOLD: usize = 1000;
+
 /// Of the exclusive holder. Of readers there is only the last step, as `start_us`.
 #[derive(Clone, Copy, Default)]
 struct Lease {
@@ -82,6 +85,10 @@ impl Reference {
             waiter["place"] == place && waiter["until_ms"] != 0
         });
         // A late request changes nothing, whether its token holds or waits.
+        if overtaken(&before, &me, claim.attempt) {
+            assert_eq!(self.json(), before, "an attempt that was overtaken");
+            return answer;
+        }
         let holds = before["writer"]["token"] == *me || before["readers"].get(&me).is_some();
         let waits =
             |waiter: &Value| waiter["token"] == *me && waiter["exclusive"] != (claim.mode == Mode::Exclusive);
@@ -122,9 +129,9 @@ impl Reference {
         }
     }
 
-    pub(crate) fn renew(&mut self, now: Now, token: &[u8], ttl: Duration) -> Standing {
+    pub(crate) fn renew(&mut self, now: Now, token: &[u8], ttl: Duration, attempt: u64) -> Standing {
         self.correct_clock(now);
-        let (standing, effects) = self.machine.renew(now, token, ttl, self.known);
+        let (standing, effects) = self.machine.renew(now, token, ttl, attempt, self.known);
         if standing == Standing::Ours {
             self.saved(now, &text(token));
         }
@@ -154,7 +161,7 @@ impl Reference {
         let (machine, known, lease) = (self.machine.clone(), self.known, self.lease);
         let mut seen = Self { machine, known, lease, ..Self::default() };
         seen.correct_clock(now);
-        let mut report = seen.machine.report(now, name, usize::MAX)?;
+        let mut report = seen.machine.report(now, name, TOLD)?;
         // Nothing is known of a reader whose record was evicted, except that it is there.
         report.holders.retain(|h| h.identity != Identity::default());
         report.since = report.holders.first()?.since;
@@ -174,7 +181,7 @@ impl Reference {
             return None;
         }
         let until_ms = now.lease_ms + 1800;
-        let tokens: Vec<String> = (0..count).map(|i| format!("{:016}{i:016}", now.unix_us)).collect();
+        let tokens: Vec<String> = (0..count).map(|i| format!("{:026}{i:06}", now.unix_us)).collect();
         self.edit(|machine| {
             let queue = waiters(machine);
             let last = queue.last().map_or(0, |w| w["place"].as_u64().unwrap());
@@ -226,10 +233,14 @@ impl Reference {
                 machine["queue"] = queue;
             }
             Part::Queue => waiters(machine).clear(),
-            Part::Waiters => waiters(machine).iter_mut().for_each(|waiter| waiter["until_ms"] = 0.into()),
+            Part::Waiters => waiters(machine).iter_mut().for_each(|waiter| {
+                (waiter["until_ms"], waiter["attempt"]) = (0.into(), 0.into());
+            }),
             Part::Readers => readers(machine).clear(),
             Part::Info => {
-                readers(machine).values_mut().for_each(|reader| reader["identity"] = Value::Array(vec![]));
+                readers(machine).values_mut().for_each(|reader| {
+                    (reader["identity"], reader["attempt"]) = (Value::Array(vec![]), 0.into());
+                });
             }
         });
     }
@@ -334,6 +345,15 @@ impl Reference {
         change(&mut machine);
         self.machine = serde_json::from_value(machine).unwrap();
     }
+}
+
+/// Whether a newer attempt of a quorum has been here before this one, or the release.
+fn overtaken(machine: &Value, me: &str, attempt: u64) -> bool {
+    let waiter = machine["queue"].as_array().unwrap().iter().find(|waiter| waiter["token"] == *me);
+    let writer = Some(&machine["writer"]).filter(|writer| writer["token"] == *me);
+    let known = [writer, machine["readers"].get(me), waiter];
+    let newest = known.into_iter().flatten().filter_map(|one| one["attempt"].as_u64()).max();
+    attempt > 0 && (machine["previous"]["Released"] == *me || newest.is_some_and(|newest| attempt < newest))
 }
 
 fn readers(machine: &mut Value) -> &mut serde_json::Map<String, Value> {

@@ -115,7 +115,7 @@ impl Store for LocalStore {
 
     fn renew(&self, name: &LockName, token: &Token, ttl: Duration) -> Result<Standing> {
         let locked = self.lock()?;
-        locked.step(name, |m, known| m.renew(locked.now, token.as_bytes(), ttl, known))
+        locked.step(name, |m, known| m.renew(locked.now, token.as_bytes(), ttl, 0, known))
     }
 
     /// A step is carried out before its caller goes on, or not at all.

@@ -9,7 +9,9 @@
 //! * **on one holder**: when several claims arrive at once each may get a part. Whoever has no majority
 //!   gives back what it was granted at every attempt and queues for it again, in one step
 //!   ([`IfBusy::Yield`]); the server then grants it to whoever came first. Since the queues agree,
-//!   so do the servers, after a round or two.
+//!   so do the servers, after a round or two. Such a question may be late on its way to one of them, and arrive when the
+//!   claim has been granted there what a later one asked for. So attempts are numbered ([`Claim::attempt`]), and what a
+//!   holder counts on is kept there with the number of its newest: no older one takes it back.
 //! * **on the fencing token**: a claim proposes one a little ahead of its own clock, and where clocks
 //!   agree to a few milliseconds all servers take it: one round trip. Where they differ, a second
 //!   round raises all to the greatest. A majority that knows the token has then a server in common
@@ -27,6 +29,7 @@ mod verdict;
 mod votes;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -58,28 +61,46 @@ const ROUNDS: usize = 8;
 pub struct QuorumStore {
     members: Members,
     claims: Mutex<HashMap<Token, OwnClaim>>,
+    /// How many attempts there have been, of whatever claim.
+    attempts: AtomicU64,
 }
 
 /// What this process knows of a claim of its own.
 enum OwnClaim {
-    /// It waits; these servers have granted it, which is no majority: fencing token by server.
-    Waiting(Vec<Option<u64>>),
+    /// It waits, and has made so many attempts; these servers have granted it, which is no majority: fencing token by server.
+    Waiting(u64, Vec<Option<u64>>),
     /// It holds.
-    Held(Mode, Box<[u8]>),
+    Held { mode: Mode, identity: Box<[u8]>, attempt: u64 },
+}
+
+impl OwnClaim {
+    /// [`Claim::attempt`]: that of the newest.
+    fn attempt(&self) -> u64 {
+        match self {
+            Self::Waiting(attempt, _) | Self::Held { attempt, .. } => *attempt,
+        }
+    }
 }
 
 impl QuorumStore {
     /// A store on several servers. No I/O.
     pub fn new(servers: &[Server], config: &Config) -> Self {
-        Self { members: Members::new(servers, config), claims: Mutex::default() }
+        Self { members: Members::new(servers, config), claims: Mutex::default(), attempts: AtomicU64::new(0) }
     }
 
     fn claims(&self) -> MutexGuard<'_, HashMap<Token, OwnClaim>> {
         lock(&self.claims)
     }
 
+    /// The claim's next attempt.
+    fn numbered<'a>(&self, claim: &Claim<'a>) -> Claim<'a> {
+        Claim { attempt: self.attempts.fetch_add(1, Ordering::Relaxed) + 1, ..claim.clone() }
+    }
+
     fn held(&self, claim: &Claim<'_>, fence: u64) -> Grant {
-        self.claims().insert(claim.token.clone(), OwnClaim::Held(claim.mode, claim.identity.into()));
+        let Claim { mode, attempt, .. } = *claim;
+        let held = OwnClaim::Held { mode, identity: claim.identity.into(), attempt };
+        self.claims().insert(claim.token.clone(), held);
         Grant { fence, lease: claim.ttl }
     }
 
@@ -87,9 +108,7 @@ impl QuorumStore {
     fn hold(&self, claim: &Claim<'_>, granted: &[Option<u64>]) -> Result<Attempt> {
         let fence = granted.iter().flatten().max().copied().unwrap_or_default();
         let same = granted.iter().flatten().filter(|given| **given == fence).count();
-        if same >= self.members.majority()
-            || confirm(&self.members, claim.name, claim.token, claim.ttl, fence)
-        {
+        if same >= self.members.majority() || confirm(&self.members, claim, fence) {
             return Ok(Attempt::Held(self.held(claim, fence)));
         }
         Err(self.members.error("the majority was lost while it agreed on the fencing token".to_owned()))
@@ -110,12 +129,12 @@ impl QuorumStore {
             .map(|(node, _)| node)
             .collect();
         let held = self.claims().get(token).and_then(|state| match state {
-            OwnClaim::Held(mode, identity) => Some((*mode, identity.clone())),
-            OwnClaim::Waiting(_) => None,
+            OwnClaim::Held { mode, identity, attempt } => Some((*mode, identity.clone(), *attempt)),
+            OwnClaim::Waiting(..) => None,
         });
-        let Some((mode, identity)) = held.filter(|_| !strangers.is_empty()) else { return };
-        let claim =
-            Claim { name, token, mode, ttl, identity: &identity, place: 0, converts: 0, slack: SLACK };
+        let Some((mode, identity, attempt)) = held.filter(|_| !strangers.is_empty()) else { return };
+        let identity = &*identity;
+        let claim = Claim { name, token, mode, ttl, identity, place: 0, converts: 0, slack: SLACK, attempt };
         let keys = Keys::new(&self.members.prefix, name, false);
         script::with_acquire(&claim, IfBusy::GiveUp, None, |argv| {
             let call = Call::new(&ACQUIRE, &keys, argv);
@@ -140,12 +159,13 @@ impl QuorumStore {
     }
 
     fn renew_for(&self, purpose: Purpose, name: &LockName, token: &Token, ttl: Duration) -> Result<Standing> {
-        let text = millis(ttl).to_string();
+        let attempt = self.claims().get(token).map_or(0, OwnClaim::attempt);
+        let (lease, attempt) = (millis(ttl).to_string(), attempt.to_string());
         let majority = self.members.majority();
         let round = self.members.run(
             &RENEW,
             name,
-            &[token.as_bytes(), text.as_bytes()],
+            &[token.as_bytes(), lease.as_bytes(), attempt.as_bytes()],
             Kind::Renewal(purpose),
             |round| {
                 let ours = standings(round).filter(|(standing, _)| *standing == Standing::Ours).count();
@@ -167,17 +187,19 @@ impl Store for QuorumStore {
         self.claims().remove(claim.token);
         let known = claim.place != 0;
         let first = if known && if_busy == IfBusy::Queue { IfBusy::Yield } else { if_busy };
-        let mut votes = Votes::cast(&self.members, claim, first)?;
+        let mut claim = self.numbered(claim);
+        let mut votes = Votes::cast(&self.members, &claim, first)?;
         let mut place = claim.place;
         if votes.count() < self.members.majority() && if_busy == IfBusy::Queue && !known {
             place = votes.busy.iter().map(|(place, ..)| *place).max().unwrap_or_default();
-            votes = Votes::cast(&self.members, &Claim { place, ..claim.clone() }, IfBusy::Yield)?;
+            claim = Claim { place, ..self.numbered(&claim) };
+            votes = Votes::cast(&self.members, &claim, IfBusy::Yield)?;
         }
         if votes.count() >= self.members.majority() {
-            return self.hold(claim, &votes.granted);
+            return self.hold(&claim, &votes.granted);
         }
         if votes.unfinished {
-            self.claims().insert(claim.token.clone(), OwnClaim::Waiting(votes.granted));
+            self.claims().insert(claim.token.clone(), OwnClaim::Waiting(claim.attempt, votes.granted));
             return Ok(Attempt::Unfinished { place });
         }
         if if_busy == IfBusy::GiveUp && votes.busy.len() < self.members.nodes.len() {
@@ -186,7 +208,7 @@ impl Store for QuorumStore {
         }
         let (blocked_for, again) = (votes.blocked_for(&self.members), votes.again);
         if if_busy != IfBusy::GiveUp {
-            self.claims().insert(claim.token.clone(), OwnClaim::Waiting(votes.granted));
+            self.claims().insert(claim.token.clone(), OwnClaim::Waiting(claim.attempt, votes.granted));
         }
         let holder = votes.busy.into_iter().max_by_key(|(_, left, _)| *left);
         Ok(Attempt::Busy {
@@ -206,9 +228,9 @@ impl Store for QuorumStore {
         if interrupted() {
             return Ok(Wake::Interrupted);
         }
-        let mut granted = match self.claims().get(claim.token) {
-            Some(OwnClaim::Waiting(granted)) => granted.clone(),
-            _ => vec![None; self.members.nodes.len()],
+        let (attempt, mut granted) = match self.claims().get(claim.token) {
+            Some(OwnClaim::Waiting(attempt, granted)) => (*attempt, granted.clone()),
+            _ => (0, vec![None; self.members.nodes.len()]),
         };
         let majority = self.members.majority();
         let lacking = majority.saturating_sub(granted.iter().flatten().count());
@@ -233,10 +255,9 @@ impl Store for QuorumStore {
             }
         }
         let fence = granted.iter().flatten().max().copied().unwrap_or_default();
-        if granted.iter().flatten().count() >= majority
-            && confirm(&self.members, claim.name, claim.token, claim.ttl, fence)
-        {
-            return Ok(Wake::Granted(self.held(claim, fence)));
+        let claim = Claim { attempt, ..claim.clone() };
+        if granted.iter().flatten().count() >= majority && confirm(&self.members, &claim, fence) {
+            return Ok(Wake::Granted(self.held(&claim, fence)));
         }
         Ok(Wake::Retry)
     }

@@ -8,11 +8,10 @@ use super::members::Members;
 use super::round::{Kind, Round};
 use crate::clock::{Instant, millis, unix_micros};
 use crate::error::Result;
-use crate::key::LockName;
 use crate::store::machine::BEAT;
 use crate::store::redis::reply;
 use crate::store::redis::script::{self, ACQUIRE, RENEW};
-use crate::store::{Attempt, Claim, IfBusy, Token};
+use crate::store::{Attempt, Claim, IfBusy};
 
 /// How far ahead of this machine's clock a proposed fencing token is: more than the clocks of machines
 /// that keep time differ, and a command takes.
@@ -95,14 +94,14 @@ impl Votes {
     }
 }
 
-/// Has a majority agree that `fence` was given out, and the lease begin anew. False: there is no
-/// majority that the lock is held on.
-pub(super) fn confirm(members: &Members, name: &LockName, token: &Token, ttl: Duration, fence: u64) -> bool {
-    let (ttl, fence) = (millis(ttl).to_string(), fence.to_string());
+/// Has a majority agree that `fence` was given out, and that the claim's newest attempt counts, and the lease begin anew.
+/// False: there is no majority that the lock is held on.
+pub(super) fn confirm(members: &Members, claim: &Claim<'_>, fence: u64) -> bool {
+    let (ttl, attempt, fence) = (millis(claim.ttl).to_string(), claim.attempt.to_string(), fence.to_string());
     let majority = members.majority();
-    let argv: [&[u8]; 3] = [token.as_bytes(), ttl.as_bytes(), fence.as_bytes()];
+    let argv: [&[u8]; 4] = [claim.token.as_bytes(), ttl.as_bytes(), attempt.as_bytes(), fence.as_bytes()];
     let ours = |round: &Round| round.values().filter(|(_, value)| **value == Value::Int(1)).count();
-    let round = members.run(&RENEW, name, &argv, Kind::Step, |round| {
+    let round = members.run(&RENEW, claim.name, &argv, Kind::Step, |round| {
         ours(round) >= majority || ours(round) + round.pending() < majority
     });
     ours(&round) >= majority

@@ -26,7 +26,7 @@ pub(crate) fn attempt(value: &Value, ttl: Duration) -> Option<Attempt> {
                 Some(Attempt::Busy {
                     place: unsigned(*place),
                     blocked_for: Duration::from_millis(unsigned(*left)),
-                    holder: holder.as_slice().into(),
+                    holder: bare(holder).into(),
                     again: Duration::from_millis(unsigned(*again)),
                 })
             }
@@ -112,6 +112,15 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// An identity without the number of a quorum's attempt.
+fn bare(identity: &[u8]) -> &[u8] {
+    let digits = identity.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    match identity.get(digits..) {
+        Some([b' ', bare @ ..]) if digits > 0 => bare,
+        _ => identity,
+    }
+}
+
 /// Reads what `inspect.lua` returns; `None` when nobody holds the lock.
 pub(crate) fn report(name: &LockName, value: &Value) -> Result<Option<LockReport>, NotALock> {
     let Value::Array(parts) = value else { return Err(NotALock) };
@@ -148,7 +157,7 @@ pub(crate) fn report(name: &LockName, value: &Value) -> Result<Option<LockReport
     let mode = if kind.starts_with('X') {
         if expiry > seen {
             holders.push(Holder {
-                identity: Identity::decode(fields.0),
+                identity: Identity::decode(bare(fields.0)),
                 since: seconds(since),
                 fence,
                 lease_left: left(expiry),
@@ -165,7 +174,7 @@ pub(crate) fn report(name: &LockName, value: &Value) -> Result<Option<LockReport
                 more_holders = 0;
             } else if let (Ok(fence), Ok(since)) = (fields.number(), fields.number()) {
                 holders.push(Holder {
-                    identity: Identity::decode(fields.0),
+                    identity: Identity::decode(bare(fields.0)),
                     since: seconds(since),
                     fence,
                     lease_left: left(expiry),
@@ -183,7 +192,7 @@ pub(crate) fn report(name: &LockName, value: &Value) -> Result<Option<LockReport
             let mut fields = Fields(record?);
             let (until, wanted, place) = (fields.number().ok()?, fields.word().ok()?, fields.number().ok()?);
             is_heard_of(until, now).then(|| Waiter {
-                identity: Identity::decode(fields.0),
+                identity: Identity::decode(bare(fields.0)),
                 // A place is the moment of arrival.
                 since: seconds(place),
                 mode: if wanted.eq_ignore_ascii_case("x") { Mode::Exclusive } else { Mode::Shared },

@@ -1,5 +1,7 @@
 //! The Lua scripts, and the commands that run them.
 
+use std::borrow::Cow;
+
 use once_cell::sync::Lazy;
 use redis::Value;
 
@@ -158,7 +160,8 @@ impl<'a> Call<'a> {
     }
 }
 
-/// The arguments of `acquire.lua`, for as long as `then` runs. A quorum wants a certain fencing token.
+/// The arguments of `acquire.lua`, for as long as `then` runs. A quorum wants a certain fencing token, and puts the attempt's
+/// number before the identity.
 pub(crate) fn with_acquire<T>(
     claim: &Claim<'_>,
     if_busy: IfBusy,
@@ -169,6 +172,10 @@ pub(crate) fn with_acquire<T>(
     let (mut slack, mut converts, mut wanted) =
         (itoa::Buffer::new(), itoa::Buffer::new(), itoa::Buffer::new());
     let lease = millis(claim.ttl);
+    let numbered = match claim.attempt {
+        0 => Cow::Borrowed(claim.identity),
+        attempt => Cow::Owned([attempt.to_string().as_bytes(), b" ", claim.identity].concat()),
+    };
     let arguments: [&[u8]; 10] = [
         claim.token.as_bytes(),
         match claim.mode {
@@ -182,7 +189,7 @@ pub(crate) fn with_acquire<T>(
             IfBusy::Yield => b"Y",
         },
         place.format(claim.place).as_bytes(),
-        claim.identity,
+        &numbered,
         keep.format(lease + RETAIN_MS).as_bytes(),
         slack.format(millis(claim.slack)).as_bytes(),
         converts.format(claim.converts).as_bytes(),
@@ -192,6 +199,7 @@ pub(crate) fn with_acquire<T>(
     let [far @ .., _] = converting;
     let [usual @ .., _] = far;
     then(match (fence, claim.converts) {
+        _ if claim.attempt > 0 => &arguments,
         (Some(_), _) => &arguments,
         (None, 0) if claim.slack == SLACK => usual,
         (None, 0) => far,

@@ -6,13 +6,15 @@
 -- lease (this is also how a waiter confirms a hand-off); a waiter's token keeps its place and
 -- renews its heartbeat. A holder's token with the other mode converts: down at once, up by
 -- leaving the readers and queueing; but only what it was told to, so that a request which is late
--- changes nothing.
+-- changes nothing. Nor does one of a quorum that a newer attempt with this token has overtaken, or the
+-- release.
 --
 -- KEYS[1]  the lock
 -- ARGV     1 token   2 mode X|S   3 lease in ms   4 Q queue when busy | G give up when busy
 --          | Y of a quorum: queue at exactly the place given, also what this token holds here, so
 --          that whoever came before gets it
---          5 place: arrival rank given by an earlier try, 0 at first   6 identity
+--          5 place: arrival rank given by an earlier try, 0 at first
+--          6 identity; of a quorum "ATTEMPT IDENTITY": the attempts with one token are numbered
 --          7 how long to keep the record: lease + RETAIN of common.lua, in ms
 --          8 slack in ms: how much later than it is told to be heard of again it may be; SLACK of
 --          common.lua when it is not given
@@ -27,7 +29,8 @@ local me, wanted = ARGV[1], ARGV[2]
 
 -- The fast path: free, and known to have no waiters. Three commands.
 local state = redis.call('GET', KEYS[1])
-if wanted == 'X' and state and string.sub(state, 1, 2) == 'F-' and #state >= 52 then
+if wanted == 'X' and state and string.sub(state, 1, 2) == 'F-' and #state >= 52
+    and not (ARGV[10] and string.sub(state, 4, 35) == me) then
     local clock = redis.call('TIME')
     local us = clock[1] .. string.sub('00000' .. clock[2], -6)
     local last = string.sub(state, 37, 52)
@@ -51,52 +54,68 @@ local ttl = tonumber(ARGV[3])
 if ARGV[10] and ARGV[10] - now_us <= 1000000 then
     floor = tonumber(ARGV[10])
 end
-local converts = tonumber(ARGV[9] or 0)
-if ARGV[4] == 'Y' then
-    if mode == 'X' and holder == me then
-        mode, moved = 'F', true
-    elseif mode == 'S' then
-        moved = drop_reader(me)
-    end
+local converts, yields = tonumber(ARGV[9] or 0), ARGV[4] == 'Y'
+-- Of a quorum. What is held by the same attempt, or confirmed by it, is not given back: the question was put twice.
+local attempt = ARGV[10] and number(ARGV[6]) or 0
+local late = {tonumber(ARGV[5]), BEAT, '', BEAT}
+if attempt > 0 and previous == ' ' .. me then
+    return late
 elseif mode == 'X' and holder == me then
-    redis.call('DEL', MAIL .. me)
-    if wanted == 'X' then
-        start, lease = now_us, ttl
-        save()
-        return fence
-    elseif fence > converts then
-        -- It is late, from before a conversion.
-        return {tonumber(ARGV[5]), math.max(0, expiry() - now), identity, BEAT}
-    end
-    local mine = grant(me, 'S', ARGV[6], ttl)
-    settle()
-    save()
-    return mine
-elseif mode == 'S' and redis.call('ZSCORE', READERS, me) then
-    redis.call('DEL', MAIL .. me)
-    local record = redis.call('HGET', INFO, me)
-    local own, who = string.match(record or '', '^(%d+) %d+ (.*)$')
-    if wanted == 'S' and record then
-        redis.call('ZADD', READERS, now + ttl, me)
-        if redis.call('EXISTS', QUEUE) == 1 then
-            settle() -- a step may have left work
+    local newest = attempt > 0 and number(identity) or 0
+    if attempt < newest then
+        return late
+    elseif not yields or attempt > 0 and attempt == newest then
+        redis.call('DEL', MAIL .. me)
+        if wanted == 'X' then
+            start, lease, identity = now_us, ttl, attempt > newest and ARGV[6] or identity
+            save()
+            return fence
+        elseif fence > converts then
+            -- It is late, from before a conversion.
+            return {tonumber(ARGV[5]), math.max(0, expiry() - now), identity, BEAT}
         end
+        local mine = grant(me, 'S', ARGV[6], ttl)
+        settle()
         save()
-        return tonumber(own)
-    elseif record and tonumber(own) > converts then
-        local left = redis.call('ZSCORE', READERS, me) - now
-        return {tonumber(ARGV[5]), math.max(0, left), who, BEAT} -- it is late, too
+        return mine
     end
-    -- To convert; or its record was evicted, and with it its fencing token: it needs a new one.
+    mode, moved = 'F', true
+elseif mode == 'S' and redis.call('ZSCORE', READERS, me) then
+    local record = redis.call('HGET', INFO, me)
+    local own, entered, who = string.match(record or '', '^(%d+) (%d+) (.*)$')
+    local newest = attempt > 0 and number(who) or 0
+    if attempt < newest then
+        return late
+    elseif not yields or attempt > 0 and attempt == newest then
+        redis.call('DEL', MAIL .. me)
+        if wanted == 'S' and record then
+            redis.call('ZADD', READERS, now + ttl, me)
+            if attempt > newest then
+                redis.call('HSET', INFO, me, own .. ' ' .. entered .. ' ' .. ARGV[6])
+            end
+            if redis.call('EXISTS', QUEUE) == 1 then
+                settle() -- a step may have left work
+            end
+            save()
+            return tonumber(own)
+        elseif record and tonumber(own) > converts then
+            local left = redis.call('ZSCORE', READERS, me) - now
+            return {tonumber(ARGV[5]), math.max(0, left), who, BEAT} -- it is late, too
+        end
+    end
+    -- To convert; to queue for it again; or its record was evicted, and with it its fencing token: it needs a new one.
     moved = drop_reader(me)
 end
 
 local queued = redis.call('ZSCORE', QUEUE, me)
 local waits = queued and redis.call('HGET', WAITERS, me)
-local alive, waits_for = string.match(waits or '', '^(%d+) (%a)')
+local alive, waits_for, newest = string.match(waits or '', '^(%d+) (%a) %d+ (%d*)')
+if attempt > 0 and attempt < (tonumber(newest) or 0) then
+    return late
+end
 waits_for = waits_for and string.upper(waits_for)
-local place = tonumber(ARGV[4] ~= 'Y' and queued or ARGV[5])
-if ARGV[4] ~= 'Y' and waits and waits_for ~= wanted then
+local place = tonumber(not yields and queued or ARGV[5])
+if not yields and waits and waits_for ~= wanted then
     return {place, BEAT, '', BEAT} -- late; a wait does not change its mode
 end
 local last = queued

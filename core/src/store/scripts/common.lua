@@ -11,6 +11,9 @@
 --                      server's clock; START of a shared one: the last step. LEASE: ms
 --                      PREVIOUS: token of the last release, 32 characters; ! instead of the blank
 --                      before it: not released but broken
+--                      IDENTITY: of who holds it, as the claim said it, here and below. Of a quorum
+--                      the number of an attempt and a blank come first: of the newest one with this
+--                      token that is known here
 --                    In a free one TOKEN is PREVIOUS, and what follows FENCE is void: to release is
 --                    to change one character. What the fast paths read has a fixed place, and they
 --                    put numbers together from strings, because in Lua a pattern costs half as
@@ -116,6 +119,18 @@ if start > now_us then
     end
     start = now_us
     save()
+end
+
+-- Of a quorum: the number of the attempt that an identity begins with, and the identity with that of a newer one.
+local function number(who)
+    return tonumber(string.match(who or '', '^(%d+) ') or 0)
+end
+
+local function raised(who, attempt)
+    if attempt <= number(who) then
+        return who
+    end
+    return string.format('%.0f %s', attempt, string.match(who, '^%d+ (.*)$') or who)
 end
 
 -- What a fencing token must reach, when its holder asks for that (acquire.lua).

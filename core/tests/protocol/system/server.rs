@@ -22,6 +22,7 @@ impl System {
                     converts: if self.mutant == Some(Mutant::ConvertsUnasked) { u64::MAX } else { converts },
                     place: self.mutant.map_or(place, |mutant| mutant.place(mode, place)),
                     slack: SLACK,
+                    attempt: 0,
                 };
                 let if_busy = if last { IfBusy::GiveUp } else { IfBusy::Queue };
                 let queue = self.mutant.and_then(|mutant| mutant.hidden(&mut s.machine, now));
@@ -52,7 +53,7 @@ impl System {
             }
             Request::Renew { token } => {
                 let token = self.tokens[usize::from(token)].as_bytes();
-                let (standing, effects) = s.machine.renew(now, token, LEASE, s.known);
+                let (standing, effects) = s.machine.renew(now, token, LEASE, 0, s.known);
                 let grants = self.post(s, now, effects);
                 self.granted(s, grants);
                 if standing == Standing::Ours { Answer::Ours } else { Answer::Lost }

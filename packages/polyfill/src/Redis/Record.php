@@ -10,10 +10,13 @@ use ClusterLock\Polyfill\Mode;
 use ClusterLock\Polyfill\Report;
 use ClusterLock\Polyfill\Store;
 
-/** What inspect.lua returns, read: the records are laid out in common.lua. */
+/**
+ * What inspect.lua returns, read: the records are laid out in common.lua. On a server of a quorum an identity comes behind
+ * the number of an attempt.
+ */
 final class Record
 {
-    private const STATE = '/^([XS]). \S{32} (\d+) (\d+) (\d+) (\d+)[ !]\S{32} (.*)$/sD';
+    private const STATE = '/^([XS]). \S{32} (\d+) (\d+) (\d+) (\d+)[ !]\S{32} (?:\d+ )?(.*)$/sD';
 
     /**
      * @return array<string, mixed>|null null: nobody holds it
@@ -73,7 +76,7 @@ final class Record
         $holders = [];
         foreach ($expiries as $i => $expiry) {
             $left = (int) $expiry - $now;
-            if ($left > 0 && preg_match('/^(\d+) (\d+) (.*)$/sD', (string) ($records[$i] ?? ''), $field)) {
+            if ($left > 0 && preg_match('/^(\d+) (\d+) (?:\d+ )?(.*)$/sD', (string) ($records[$i] ?? ''), $field)) {
                 $holders[] = [
                     'identity' => Identity::decode($field[3]),
                     'since' => (int) $field[2],
@@ -96,7 +99,7 @@ final class Record
         $waiters = [];
         foreach ($records as $record) {
             // The first is until when it lives; when that is too far ahead, it is by another clock.
-            $isKnown = preg_match('/^(\d+) ([XSxs]) (\d+) (.*)$/sD', (string) $record, $field) === 1;
+            $isKnown = preg_match('/^(\d+) ([XSxs]) (\d+) (?:\d+ )?(.*)$/sD', (string) $record, $field) === 1;
             $left = $isKnown ? (int) $field[1] - $now : -1;
             if ($left >= 0 && $left <= Store::FAR + Store::SLACK_MOST) {
                 $waiters[] = [

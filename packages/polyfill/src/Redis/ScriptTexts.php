@@ -21,6 +21,9 @@ final class ScriptTexts
 --                      server's clock; START of a shared one: the last step. LEASE: ms
 --                      PREVIOUS: token of the last release, 32 characters; ! instead of the blank
 --                      before it: not released but broken
+--                      IDENTITY: of who holds it, as the claim said it, here and below. Of a quorum
+--                      the number of an attempt and a blank come first: of the newest one with this
+--                      token that is known here
 --                    In a free one TOKEN is PREVIOUS, and what follows FENCE is void: to release is
 --                    to change one character. What the fast paths read has a fixed place, and they
 --                    put numbers together from strings, because in Lua a pattern costs half as
@@ -126,6 +129,18 @@ if start > now_us then
     end
     start = now_us
     save()
+end
+
+-- Of a quorum: the number of the attempt that an identity begins with, and the identity with that of a newer one.
+local function number(who)
+    return tonumber(string.match(who or '', '^(%d+) ') or 0)
+end
+
+local function raised(who, attempt)
+    if attempt <= number(who) then
+        return who
+    end
+    return string.format('%.0f %s', attempt, string.match(who, '^%d+ (.*)$') or who)
 end
 
 -- What a fencing token must reach, when its holder asks for that (acquire.lua).
@@ -304,13 +319,15 @@ LUA;
 -- lease (this is also how a waiter confirms a hand-off); a waiter's token keeps its place and
 -- renews its heartbeat. A holder's token with the other mode converts: down at once, up by
 -- leaving the readers and queueing; but only what it was told to, so that a request which is late
--- changes nothing.
+-- changes nothing. Nor does one of a quorum that a newer attempt with this token has overtaken, or the
+-- release.
 --
 -- KEYS[1]  the lock
 -- ARGV     1 token   2 mode X|S   3 lease in ms   4 Q queue when busy | G give up when busy
 --          | Y of a quorum: queue at exactly the place given, also what this token holds here, so
 --          that whoever came before gets it
---          5 place: arrival rank given by an earlier try, 0 at first   6 identity
+--          5 place: arrival rank given by an earlier try, 0 at first
+--          6 identity; of a quorum "ATTEMPT IDENTITY": the attempts with one token are numbered
 --          7 how long to keep the record: lease + RETAIN of common.lua, in ms
 --          8 slack in ms: how much later than it is told to be heard of again it may be; SLACK of
 --          common.lua when it is not given
@@ -325,7 +342,8 @@ local me, wanted = ARGV[1], ARGV[2]
 
 -- The fast path: free, and known to have no waiters. Three commands.
 local state = redis.call('GET', KEYS[1])
-if wanted == 'X' and state and string.sub(state, 1, 2) == 'F-' and #state >= 52 then
+if wanted == 'X' and state and string.sub(state, 1, 2) == 'F-' and #state >= 52
+    and not (ARGV[10] and string.sub(state, 4, 35) == me) then
     local clock = redis.call('TIME')
     local us = clock[1] .. string.sub('00000' .. clock[2], -6)
     local last = string.sub(state, 37, 52)
@@ -351,52 +369,68 @@ LUA . self::COMMON . <<<'LUA'
 if ARGV[10] and ARGV[10] - now_us <= 1000000 then
     floor = tonumber(ARGV[10])
 end
-local converts = tonumber(ARGV[9] or 0)
-if ARGV[4] == 'Y' then
-    if mode == 'X' and holder == me then
-        mode, moved = 'F', true
-    elseif mode == 'S' then
-        moved = drop_reader(me)
-    end
+local converts, yields = tonumber(ARGV[9] or 0), ARGV[4] == 'Y'
+-- Of a quorum. What is held by the same attempt, or confirmed by it, is not given back: the question was put twice.
+local attempt = ARGV[10] and number(ARGV[6]) or 0
+local late = {tonumber(ARGV[5]), BEAT, '', BEAT}
+if attempt > 0 and previous == ' ' .. me then
+    return late
 elseif mode == 'X' and holder == me then
-    redis.call('DEL', MAIL .. me)
-    if wanted == 'X' then
-        start, lease = now_us, ttl
-        save()
-        return fence
-    elseif fence > converts then
-        -- It is late, from before a conversion.
-        return {tonumber(ARGV[5]), math.max(0, expiry() - now), identity, BEAT}
-    end
-    local mine = grant(me, 'S', ARGV[6], ttl)
-    settle()
-    save()
-    return mine
-elseif mode == 'S' and redis.call('ZSCORE', READERS, me) then
-    redis.call('DEL', MAIL .. me)
-    local record = redis.call('HGET', INFO, me)
-    local own, who = string.match(record or '', '^(%d+) %d+ (.*)$')
-    if wanted == 'S' and record then
-        redis.call('ZADD', READERS, now + ttl, me)
-        if redis.call('EXISTS', QUEUE) == 1 then
-            settle() -- a step may have left work
+    local newest = attempt > 0 and number(identity) or 0
+    if attempt < newest then
+        return late
+    elseif not yields or attempt > 0 and attempt == newest then
+        redis.call('DEL', MAIL .. me)
+        if wanted == 'X' then
+            start, lease, identity = now_us, ttl, attempt > newest and ARGV[6] or identity
+            save()
+            return fence
+        elseif fence > converts then
+            -- It is late, from before a conversion.
+            return {tonumber(ARGV[5]), math.max(0, expiry() - now), identity, BEAT}
         end
+        local mine = grant(me, 'S', ARGV[6], ttl)
+        settle()
         save()
-        return tonumber(own)
-    elseif record and tonumber(own) > converts then
-        local left = redis.call('ZSCORE', READERS, me) - now
-        return {tonumber(ARGV[5]), math.max(0, left), who, BEAT} -- it is late, too
+        return mine
     end
-    -- To convert; or its record was evicted, and with it its fencing token: it needs a new one.
+    mode, moved = 'F', true
+elseif mode == 'S' and redis.call('ZSCORE', READERS, me) then
+    local record = redis.call('HGET', INFO, me)
+    local own, entered, who = string.match(record or '', '^(%d+) (%d+) (.*)$')
+    local newest = attempt > 0 and number(who) or 0
+    if attempt < newest then
+        return late
+    elseif not yields or attempt > 0 and attempt == newest then
+        redis.call('DEL', MAIL .. me)
+        if wanted == 'S' and record then
+            redis.call('ZADD', READERS, now + ttl, me)
+            if attempt > newest then
+                redis.call('HSET', INFO, me, own .. ' ' .. entered .. ' ' .. ARGV[6])
+            end
+            if redis.call('EXISTS', QUEUE) == 1 then
+                settle() -- a step may have left work
+            end
+            save()
+            return tonumber(own)
+        elseif record and tonumber(own) > converts then
+            local left = redis.call('ZSCORE', READERS, me) - now
+            return {tonumber(ARGV[5]), math.max(0, left), who, BEAT} -- it is late, too
+        end
+    end
+    -- To convert; to queue for it again; or its record was evicted, and with it its fencing token: it needs a new one.
     moved = drop_reader(me)
 end
 
 local queued = redis.call('ZSCORE', QUEUE, me)
 local waits = queued and redis.call('HGET', WAITERS, me)
-local alive, waits_for = string.match(waits or '', '^(%d+) (%a)')
+local alive, waits_for, newest = string.match(waits or '', '^(%d+) (%a) %d+ (%d*)')
+if attempt > 0 and attempt < (tonumber(newest) or 0) then
+    return late
+end
 waits_for = waits_for and string.upper(waits_for)
-local place = tonumber(ARGV[4] ~= 'Y' and queued or ARGV[5])
-if ARGV[4] ~= 'Y' and waits and waits_for ~= wanted then
+local place = tonumber(not yields and queued or ARGV[5])
+if not yields and waits and waits_for ~= wanted then
     return {place, BEAT, '', BEAT} -- late; a wait does not change its mode
 end
 local last = queued
@@ -474,7 +508,7 @@ local reader = redis.call('ZRANGE', READERS, 0, 0, 'WITHSCORES')
 local record = reader[1] and redis.call('HGET', INFO, reader[1]) or ''
 return {place, math.max(0, (reader[2] or now) - now), string.match(record, '^%d+ %d+ (.*)$') or '', interval}
 
-LUA, '39cdadd51024f3b364a91d492d0071c52163ed8d'],
+LUA, '6ef38d0deb0bd60ea6a2fbed326d4088fad3c1bc'],
 'release' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Gives a lock back and hands it to whoever is next; or takes a waiter out of the queue.
@@ -525,15 +559,16 @@ settle()
 save()
 return unfinished and 5 or 1
 
-LUA, '0337bd14e87c7b5da2e48949cd1919ea926c2e7c'],
+LUA, 'd3923b57d19acb661a221699292239a9a758da16'],
 'renew' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Extends a holder's lease to `ttl` from now. Never takes a lock that is not held. Works on a server
 -- that is out of memory, too.
 --
 -- KEYS[1]  the lock
--- ARGV     1 token   2 lease in ms   3 (of a quorum) the holder's fencing token, which is greater than
---          the one given here: the next ones must be greater than that
+-- ARGV     1 token   2 lease in ms   3 (of a quorum) the number of the newest attempt with this token:
+--          an older one must not take the lock back   4 (of a quorum) the holder's fencing token, when it
+--          is greater than the one given here: the next ones must be greater than that
 -- Returns  1 extended   2 it was broken   3 unknown here: data lost   4 somebody else's since
 local me, ttl = ARGV[1], tonumber(ARGV[2])
 local state = redis.call('GET', KEYS[1])
@@ -544,14 +579,17 @@ LUA . self::COMMON . <<<'LUA'
 
 if mode == 'X' and holder == me then
     start, lease = now_us, ttl
-    fence = math.max(fence, tonumber(ARGV[3] or 0))
+    fence = math.max(fence, tonumber(ARGV[4] or 0))
+    identity = ARGV[3] and raised(identity, tonumber(ARGV[3])) or identity
 elseif mode == 'S' and redis.call('ZSCORE', READERS, me) then
     redis.call('PEXPIRE', READERS, RETAIN) -- see save() on memory
     redis.call('ZADD', READERS, now + ttl, me)
-    if ARGV[3] then
-        local rest = string.match(redis.call('HGET', INFO, me) or '', '^%d+( .*)$')
-        redis.call('HSET', INFO, me, ARGV[3] .. (rest or ' 0 '))
-        fence = math.max(fence, tonumber(ARGV[3]))
+    local record = ARGV[3] and redis.call('HGET', INFO, me) or ''
+    local own, entered, who = string.match(record, '^(%d+) (%d+) (.*)$')
+    if ARGV[4] or own and number(who) < tonumber(ARGV[3]) then
+        own, who = ARGV[4] or own, raised(who or '', tonumber(ARGV[3]))
+        redis.call('HSET', INFO, me, own .. ' ' .. (entered or 0) .. ' ' .. who)
+        fence = math.max(fence, tonumber(own))
     end
     if redis.call('EXISTS', QUEUE) == 1 then
         settle() -- a step may have left work
@@ -563,7 +601,7 @@ end
 save()
 return 1
 
-LUA, 'e18e06859829e145b797c67aa962905e61af1705'],
+LUA, '60ba0932e115bf47b81c3ce021acf10ef8a89c44'],
 'break' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- An administrator takes a lock away from whoever holds it. The next waiter is let in; the former
@@ -614,7 +652,7 @@ if state or mode ~= 'F' then
 end
 return held and (unfinished and 5 or 1) or repeated and 4 or 0
 
-LUA, 'cf990569abf986cd029ab5af9cb6452c4cb8c0f8'],
+LUA, 'df9c7e56b001296342d2836053b3564dabe26995'],
 'inspect' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Who holds, who waits: of many some, and how many there are. Changes nothing.
