@@ -12,10 +12,15 @@
 )]
 
 mod mutant;
+mod quorum;
 mod system;
+
+use std::fmt::Debug;
+use std::hash::Hash;
 
 use cluster_lock_core::Mode;
 use mutant::Mutant;
+use quorum::Quorum;
 use stateright::{Checker, HasDiscoveries, Model, Property};
 use system::{Action, Fault, State, System, Want};
 
@@ -58,7 +63,12 @@ impl Model for System {
 }
 
 /// Checks it all, up to the first flaw that ends the search; returns that.
-fn check(system: System, ends: HasDiscoveries) -> Option<String> {
+fn check<M>(system: M, ends: HasDiscoveries, flaw: fn(&M::State) -> Option<&'static str>) -> Option<String>
+where
+    M: Model + Send + Sync + 'static,
+    M::State: Clone + Debug + Hash + PartialEq + Send + Sync,
+    M::Action: Clone + Debug + PartialEq + Send + Sync,
+{
     let name = std::thread::current().name().unwrap_or_default().to_owned();
     let began = std::time::Instant::now();
     let checker = system.checker().finish_when(ends).threads(2).spawn_dfs().join();
@@ -71,16 +81,16 @@ fn check(system: System, ends: HasDiscoveries) -> Option<String> {
     );
     let mut found = checker.discoveries();
     assert!(found.remove(END).is_some(), "no history comes to its end");
-    let flaw = found.remove(EXCLUSION).map(|path| (EXCLUSION, path)).or_else(|| found.into_iter().next());
-    flaw.map(|(property, path)| {
+    let first = found.remove(EXCLUSION).map(|path| (EXCLUSION, path)).or_else(|| found.into_iter().next());
+    first.map(|(property, path)| {
         let last = path.last_state().clone();
         let actions: Vec<String> = path.into_actions().iter().map(|a| format!("{a:?}")).collect();
-        format!("{property}: {:?} after {}\n{last:?}", last.flaw, actions.join(", "))
+        format!("{property}: {:?} after {}\n{last:?}", flaw(&last), actions.join(", "))
     })
 }
 
 fn holds(system: System) {
-    if let Some(flaw) = check(system, HasDiscoveries::AnyFailures) {
+    if let Some(flaw) = check(system, HasDiscoveries::AnyFailures, |s| s.flaw) {
         panic!("{flaw}");
     }
 }
@@ -190,7 +200,8 @@ fn further_an_administrator_and_a_network() {
 
 fn finds(system: System, mutant: Mutant, property: &'static str, flaws: &[&str]) {
     let ends = HasDiscoveries::AllOf([property].into());
-    let found = check(System { mutant: Some(mutant), ..system }, ends).expect("the checker finds nothing");
+    let found = check(System { mutant: Some(mutant), ..system }, ends, |s| s.flaw)
+        .expect("the checker finds nothing");
     assert!(flaws.iter().any(|flaw| found.contains(flaw)), "{found}");
 }
 
@@ -246,4 +257,28 @@ fn the_checker_finds_a_release_that_does_not_go_on() {
 fn the_checker_finds_whoever_takes_a_lock_that_others_are_next_for() {
     let system = in_small_steps(System::new(&[&[X], &[X], &[X], &[X]], 1));
     finds(system, Mutant::TakesUnfinished, RULES, &["somebody was overtaken"]);
+}
+
+#[test]
+fn questions_to_a_quorum_that_are_late() {
+    for held in [false, true] {
+        let flaw = check(Quorum::new([1, 3, 2], 1, held, None), HasDiscoveries::AnyFailures, |_| None);
+        assert_eq!(flaw, None);
+    }
+}
+
+#[test]
+#[ignore = "minutes, and gigabytes of memory"]
+fn further_questions_to_a_quorum_that_are_late() {
+    let flaw = check(Quorum::new([1, 4, 3], 2, true, None), HasDiscoveries::AnyFailures, |_| None);
+    assert_eq!(flaw, None);
+}
+
+#[test]
+fn the_checker_finds_a_late_question_that_takes_the_lock_back() {
+    for (held, mutant) in [(false, Mutant::LateQuestions), (true, Mutant::ConfirmsNoAttempt)] {
+        let quorum = Quorum::new([1, 3, 2], 1, held, Some(mutant));
+        let found = check(quorum, HasDiscoveries::AllOf([EXCLUSION, END].into()), |_| None);
+        assert!(found.is_some_and(|flaw| flaw.contains(EXCLUSION)), "{mutant:?}");
+    }
 }

@@ -18,7 +18,7 @@ use cluster_lock_core::{Identity, LockName, Mode};
 use crate::mutant::Mutant;
 
 pub(crate) const TICK_MS: u64 = 1000;
-const LEASE: Duration = Duration::from_secs(3);
+pub(crate) const LEASE: Duration = Duration::from_secs(3);
 const LEASE_MS: u64 = 3000;
 const MARGIN_MS: u64 = 2;
 const CONFIRM_NOW_MS: u64 = 500;
