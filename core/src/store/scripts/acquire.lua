@@ -57,7 +57,7 @@ end
 local converts, yields = tonumber(ARGV[9] or 0), ARGV[4] == 'Y'
 -- Of a quorum. What is held by the same attempt, or confirmed by it, is not given back: the question was put twice.
 local attempt = ARGV[10] and number(ARGV[6]) or 0
-local late = {tonumber(ARGV[5]), BEAT, '', BEAT}
+local late = attempt > 0 and {tonumber(ARGV[5]), BEAT, '', BEAT}
 if attempt > 0 and previous == ' ' .. me then
     return late
 elseif mode == 'X' and holder == me then
@@ -109,8 +109,8 @@ end
 
 local queued = redis.call('ZSCORE', QUEUE, me)
 local waits = queued and redis.call('HGET', WAITERS, me)
-local alive, waits_for, newest = string.match(waits or '', '^(%d+) (%a) %d+ (%d*)')
-if attempt > 0 and attempt < (tonumber(newest) or 0) then
+local alive, waits_for = string.match(waits or '', '^(%d+) (%a)')
+if attempt > 0 and attempt < number(string.match(waits or '', '^%d+ %a %d+ (.*)$')) then
     return late
 end
 waits_for = waits_for and string.upper(waits_for)

@@ -372,7 +372,7 @@ end
 local converts, yields = tonumber(ARGV[9] or 0), ARGV[4] == 'Y'
 -- Of a quorum. What is held by the same attempt, or confirmed by it, is not given back: the question was put twice.
 local attempt = ARGV[10] and number(ARGV[6]) or 0
-local late = {tonumber(ARGV[5]), BEAT, '', BEAT}
+local late = attempt > 0 and {tonumber(ARGV[5]), BEAT, '', BEAT}
 if attempt > 0 and previous == ' ' .. me then
     return late
 elseif mode == 'X' and holder == me then
@@ -424,8 +424,8 @@ end
 
 local queued = redis.call('ZSCORE', QUEUE, me)
 local waits = queued and redis.call('HGET', WAITERS, me)
-local alive, waits_for, newest = string.match(waits or '', '^(%d+) (%a) %d+ (%d*)')
-if attempt > 0 and attempt < (tonumber(newest) or 0) then
+local alive, waits_for = string.match(waits or '', '^(%d+) (%a)')
+if attempt > 0 and attempt < number(string.match(waits or '', '^%d+ %a %d+ (.*)$')) then
     return late
 end
 waits_for = waits_for and string.upper(waits_for)
@@ -508,7 +508,7 @@ local reader = redis.call('ZRANGE', READERS, 0, 0, 'WITHSCORES')
 local record = reader[1] and redis.call('HGET', INFO, reader[1]) or ''
 return {place, math.max(0, (reader[2] or now) - now), string.match(record, '^%d+ %d+ (.*)$') or '', interval}
 
-LUA, '6ef38d0deb0bd60ea6a2fbed326d4088fad3c1bc'],
+LUA, '173bf2014d235f861660c7c0aed7d0ad66428b78'],
 'release' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Gives a lock back and hands it to whoever is next; or takes a waiter out of the queue.
