@@ -53,7 +53,7 @@ pub struct Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         if let Some(wait) = self.wait.take().filter(|_| self.common.is_own()) {
-            self.common.give_up(&self.name, &wait.token, true, Duration::ZERO);
+            self.common.give_up(&self.name, &wait);
         }
     }
 }
@@ -96,11 +96,15 @@ fn go_on(common: &Arc<Common>, name: &LockName, mut wait: Wait, how: &Acquire<'_
         }
         Ok(WaitOutcome::Granted(grant)) => Ok(Some(grant)),
         Ok(WaitOutcome::TimedOut) => Ok(None),
+        Ok(WaitOutcome::Unfinished) => {
+            // It is in the queue, or has been let in just now.
+            common.give_up(name, &wait);
+            Ok(None)
+        }
         Err(error) => Err(error),
     };
-    let Wait { token, started, place, converts, blocker } = wait;
-    let waited = Instant::now().since(started);
-    if blocker.is_some() {
+    let waited = Instant::now().since(wait.started);
+    if wait.blocker.is_some() {
         count(&common.counters.contended);
         let nanos = nanos(waited);
         common.counters.wait_nanos.fetch_add(nanos, Ordering::Relaxed);
@@ -109,17 +113,17 @@ fn go_on(common: &Arc<Common>, name: &LockName, mut wait: Wait, how: &Acquire<'_
     match outcome {
         Ok(Some(granted)) => {
             count(&common.counters.acquired);
-            let lease = hold(common, name, token, how, &granted)?;
-            Ok(Acquired::Held { lease, waited, blocker })
+            let lease = hold(common, name, wait.token, how, &granted)?;
+            Ok(Acquired::Held { lease, waited, blocker: wait.blocker })
         }
         Ok(None) => {
             count(&common.counters.timed_out);
-            Ok(Acquired::TimedOut { waited, blocker })
+            Ok(Acquired::TimedOut { waited, blocker: wait.blocker })
         }
         Err(error) => {
             count(&common.counters.errors);
             // The server may know us as a waiter, or even as the holder.
-            common.give_up(name, &token, place != 0 || converts != 0, how.ttl);
+            common.give_up(name, &wait);
             Err(error)
         }
     }

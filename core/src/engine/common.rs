@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use super::counters::{Counters, count};
 use super::lanes::Lanes;
-use super::renewal::{Abandoned, Upkeep};
+use super::renewal::{Abandoned, Expected, Upkeep};
+use super::wait::Wait;
 use crate::clock::Instant;
 use crate::error::{Error, Result};
 use crate::key::LockName;
 use crate::settings::Config;
-use crate::store::{self, Store, Token};
+use crate::store::{self, Standing, Store};
 
 /// While a server is being replaced: how often to ask again, and for how long in a row at most.
 pub(super) const FAIL_OVER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
@@ -52,12 +53,21 @@ impl Common {
         self.pid == std::process::id()
     }
 
-    /// Takes a claim for `ttl` that has failed out of the server. `known`: the server has answered to it before. If that is
-    /// not answered either, the background goes on with it.
-    pub(super) fn give_up(&self, name: &LockName, token: &Token, known: bool, ttl: Duration) {
-        let unsettled = self.store.is_unsettled(token);
-        if self.store.give_up(name, token).is_err() && (known || unsettled) {
-            self.lanes.abandon(Abandoned::new(name, token, unsettled, ttl));
+    /// Takes a claim out of the server that has come to nothing. If that is not answered, or the answer is not the last
+    /// word, because the claim may arrive yet, the background goes on with it.
+    pub(super) fn give_up(&self, name: &LockName, wait: &Wait) {
+        let expected = match (self.store.is_unsettled(&wait.token), wait.converts) {
+            (false, _) => Expected::Nothing,
+            (true, 0) => Expected::Acquire,
+            (true, _) => Expected::Conversion,
+        };
+        let is_over = match self.store.give_up(name, &wait.token) {
+            Ok(Standing::Ours) => expected != Expected::Conversion,
+            Ok(Standing::Lost(_)) => expected == Expected::Nothing,
+            Err(_) => expected == Expected::Nothing && !wait.known && wait.converts == 0,
+        };
+        if !is_over {
+            self.lanes.abandon(Abandoned::new(name, &wait.token, expected, wait.ttl));
         }
     }
 

@@ -297,6 +297,7 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::renewal::Expected;
     use std::sync::mpsc::{Receiver, Sender, channel};
 
     use crate::report::Mode;
@@ -456,7 +457,7 @@ mod tests {
         let (lanes, told) = lanes(|_| Next::Done);
         let name = LockName::new(b"0").unwrap();
         let abandon = || {
-            lanes.abandon(Abandoned::new(&name, &Token::random(), true, Duration::ZERO));
+            lanes.abandon(Abandoned::new(&name, &Token::random(), Expected::Acquire, Duration::ZERO));
         };
         (0..ABANDONED + 5).for_each(|_| abandon());
         let mut released = 0;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::common::Common;
 use super::counters::count;
 use super::lease_state::LeaseState;
-use super::renewal::Abandoned;
+use super::renewal::{Abandoned, Expected};
 use crate::clock::Instant;
 use crate::error::{Error, Loss, Result};
 use crate::key::LockName;
@@ -142,12 +142,9 @@ impl Lease {
         };
         if told.is_err() {
             // It may be held by nobody for as long as its lease lasts.
-            self.common.lanes.abandon(Abandoned::new(
-                self.name(),
-                &self.state.token,
-                false,
-                self.state.ttl(),
-            ));
+            let abandoned =
+                Abandoned::new(self.name(), &self.state.token, Expected::Nothing, self.state.ttl());
+            self.common.lanes.abandon(abandoned);
         }
         let standing = match (known, told) {
             (Some(loss), _) => Standing::Lost(loss),

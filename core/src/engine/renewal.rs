@@ -10,7 +10,7 @@ use super::counters::{Counters, count};
 use super::lease_state::LeaseState;
 use super::schedule::{Entry, Next};
 use crate::clock::Instant;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::key::LockName;
 use crate::store::{Chore, Standing, Store, Token};
 
@@ -21,8 +21,11 @@ const RELEASE_AGAIN: Duration = Duration::from_millis(250);
 /// a way that was cut.
 const LATE: Duration = Duration::from_secs(60);
 
+/// Whatever lease it may have got: for no longer than this, and [`LATE`], is a token released again and again.
+const LONGEST: Duration = Duration::from_secs(600);
+
 /// Releases have this much time when they compete with renewals.
-const RELEASE_WITHIN: Duration = Duration::from_secs(1);
+const RELEASE_WITHIN: Duration = Duration::from_secs(5);
 
 /// One thing to be done, as often as it takes.
 #[derive(Clone, Debug)]
@@ -33,13 +36,23 @@ pub(super) enum Job {
     Release(Arc<Abandoned>),
 }
 
+/// What may reach the server yet of a token that nobody has any more, so that its answer to a release is not the last word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expected {
+    /// Nothing.
+    Nothing,
+    /// Its acquire: that the server does not know the token says nothing.
+    Acquire,
+    /// A conversion: that the server has let go of what was to be converted says nothing either.
+    Conversion,
+}
+
 /// A token that nobody has any more, and that the server may know.
 #[derive(Debug)]
 pub(super) struct Abandoned {
     name: LockName,
     token: Token,
-    /// The request for it may arrive yet: that the server does not know it says nothing.
-    expected: bool,
+    expected: Expected,
     since: Instant,
     /// By then whatever it got is over.
     until: Instant,
@@ -47,16 +60,21 @@ pub(super) struct Abandoned {
 
 impl Abandoned {
     /// Of a claim for `ttl`.
-    pub(super) fn new(name: &LockName, token: &Token, expected: bool, ttl: Duration) -> Self {
+    pub(super) fn new(name: &LockName, token: &Token, expected: Expected, ttl: Duration) -> Self {
         let since = Instant::now();
-        Self { name: name.clone(), token: token.clone(), expected, since, until: since + ttl + LATE }
+        let until = since + ttl.min(LONGEST) + LATE;
+        Self { name: name.clone(), token: token.clone(), expected, since, until }
     }
 
     /// When it is to be released again, after this answer.
     fn after(&self, outcome: &Result<Standing>, now: Instant) -> Next {
+        let longer = now.since(self.since).max(RELEASE_AGAIN);
         let pause = match outcome {
-            Ok(Standing::Lost(_)) if self.expected => now.since(self.since).max(RELEASE_AGAIN),
+            Ok(Standing::Lost(_)) if self.expected != Expected::Nothing => longer,
+            Ok(Standing::Ours) if self.expected == Expected::Conversion => longer,
             Ok(_) => return Next::Done,
+            // It will go on refusing, as long as nobody mends that.
+            Err(Error::Server { .. }) => longer,
             Err(_) => RELEASE_AGAIN,
         };
         if now < self.until { Next::At(now + pause) } else { Next::Done }
@@ -209,4 +227,44 @@ fn begin(job: &Job, now: Instant) -> std::result::Result<(Chore<'_>, Option<Mute
         return Err(Next::Done);
     }
     Ok((Chore::Renew { name: &lease.name, token: &lease.token, ttl: lease.ttl() }, Some(turn)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Error, Loss};
+
+    #[test]
+    fn an_answer_is_the_last_word_unless_the_request_may_come_after_it() {
+        let name = LockName::new(b"lock").unwrap();
+        let second = Duration::from_secs(1);
+        let after = |expected, outcome, waited: Duration| {
+            let abandoned = Abandoned::new(&name, &Token::random(), expected, second);
+            let now = abandoned.since + waited;
+            match abandoned.after(&outcome, now) {
+                Next::At(then) => Some(then.since(now)),
+                Next::Alone(_) | Next::Done => None,
+            }
+        };
+        let (ours, lost) = (|| Ok(Standing::Ours), || Ok(Standing::Lost(Loss::Superseded)));
+        let server = || String::from("redis://here");
+        let refused = || Err(Error::Server { server: server(), cause: "NOPERM".into() });
+        let silent = || Err(Error::Connection { server: server(), cause: "no answer".into() });
+        let (soon, again) = (Duration::from_millis(100), Some(RELEASE_AGAIN));
+        for (expected, outcome, first, later) in [
+            (Expected::Nothing, ours(), None, None),
+            (Expected::Nothing, lost(), None, None),
+            (Expected::Acquire, ours(), None, None),
+            (Expected::Acquire, lost(), again, Some(8 * second)),
+            (Expected::Conversion, ours(), again, Some(8 * second)),
+            (Expected::Conversion, lost(), again, Some(8 * second)),
+            (Expected::Nothing, silent(), again, again),
+            (Expected::Nothing, refused(), again, Some(8 * second)),
+        ] {
+            let what = format!("{expected:?} {outcome:?}");
+            assert_eq!(after(expected, outcome.clone(), soon), first, "{what}");
+            assert_eq!(after(expected, outcome.clone(), 8 * second), later, "{what}");
+            assert_eq!(after(expected, outcome, second + LATE), None, "{what}: its lease is over");
+        }
+    }
 }

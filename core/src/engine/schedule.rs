@@ -53,8 +53,8 @@ struct Queue<E> {
 enum Place {
     Asleep(usize, Instant),
     Ready(usize, Instant),
-    /// Picked, and not put back yet.
-    Away,
+    /// Picked, and not put back yet; by then it is due at the latest, if that was said meanwhile.
+    Away(Option<Instant>),
 }
 
 impl<E> Default for Queue<E> {
@@ -92,14 +92,21 @@ impl<E: Entry> Schedule<E> {
         match place {
             Place::Asleep(lane, due) => self.lanes.get_mut(&lane)?.asleep.remove(&(due, id)),
             Place::Ready(lane, deadline) => self.lanes.get_mut(&lane)?.ready.remove(&(deadline, id)),
-            Place::Away => None,
+            Place::Away(_) => None,
         }
     }
 
-    /// Has an entry that sleeps be due at another time: on which lane?
+    /// Has an entry be due at another time: on which lane does it sleep? One that has been picked is due by then when it
+    /// is put back.
     pub(super) fn move_to(&mut self, id: usize, due: Instant) -> Option<usize> {
         let place = self.places.get(&id).copied()?;
-        let Place::Asleep(lane, _) = place else { return None };
+        let lane = match place {
+            Place::Asleep(lane, _) | Place::Ready(lane, _) => lane,
+            Place::Away(_) => {
+                self.places.insert(id, Place::Away(Some(due)));
+                return None;
+            }
+        };
         let (entry, alone) = self.take(id, place)?;
         self.lay(lane, entry, due, alone);
         Some(lane)
@@ -144,7 +151,7 @@ impl<E: Entry> Schedule<E> {
             picked.push(next.remove().0);
         }
         for entry in &picked {
-            self.places.insert(entry.id(), Place::Away);
+            self.places.insert(entry.id(), Place::Away(None));
         }
         picked
     }
@@ -152,12 +159,15 @@ impl<E: Entry> Schedule<E> {
     /// Puts back what was picked, on the lane on which it is now; unless it was removed meanwhile.
     pub(super) fn put(&mut self, lane: usize, entry: E, next: Next) {
         let id = entry.id();
-        if !self.contains(id) {
-            return;
-        }
+        let latest = match self.places.get(&id) {
+            None => return,
+            Some(Place::Away(latest)) => *latest,
+            Some(_) => None,
+        };
+        let by = |due: Instant| latest.map_or(due, |latest| latest.min(due));
         match next {
-            Next::At(due) => self.lay(lane, entry, due, false),
-            Next::Alone(due) => self.lay(lane, entry, due, true),
+            Next::At(due) => self.lay(lane, entry, by(due), false),
+            Next::Alone(due) => self.lay(lane, entry, by(due), true),
             Next::Done => drop(self.places.remove(&id)),
         }
     }
@@ -269,5 +279,12 @@ mod tests {
         assert_eq!((s.first(7), s.move_to(2, at(50))), (Some(at(50)), None));
         assert_eq!(picked(&mut s, 7, 50, 1), [1]);
         assert_eq!(s.move_to(1, at(60)), None);
+        // What is found out meanwhile is known of the time before.
+        s.put(7, Fake(1, 100), Next::At(at(900)));
+        assert_eq!(s.first(7), Some(at(60)));
+        s.add(7, Fake(2, 80), at(55));
+        assert_eq!(picked(&mut s, 7, 70, 1), [2]);
+        // 1 is ready.
+        assert_eq!((s.move_to(1, at(90)), s.first(7)), (Some(7), Some(at(90))));
     }
 }

@@ -64,6 +64,10 @@ pub(super) struct Wait {
     pub(super) place: u64,
     /// [`Claim::converts`].
     pub(super) converts: u64,
+    /// The lease that was asked for last.
+    pub(super) ttl: Duration,
+    /// The server has answered, and so may know the claim.
+    pub(super) known: bool,
     pub(super) blocker: Option<Identity>,
 }
 
@@ -78,6 +82,8 @@ pub(super) struct Granted {
 pub(super) enum WaitOutcome {
     Granted(Granted),
     TimedOut,
+    /// The time is up, and the claim may be in the queue, or have been let in just now.
+    Unfinished,
     Interrupted,
 }
 
@@ -105,7 +111,8 @@ impl Beat {
 
 impl Wait {
     pub(super) fn new(token: Token, converts: u64) -> Self {
-        Self { token, started: Instant::now(), place: 0, converts, blocker: None }
+        let started = Instant::now();
+        Self { token, started, place: 0, converts, ttl: Duration::ZERO, known: false, blocker: None }
     }
 
     /// Asks for the lock, and sleeps while somebody else has it, until it is ours or the time is up. `is_prompt` says
@@ -118,6 +125,7 @@ impl Wait {
         is_prompt: &dyn Fn(Instant, Duration) -> bool,
     ) -> Result<WaitOutcome> {
         let deadline = how.timeout.map(|timeout| Instant::now() + timeout);
+        self.ttl = how.ttl;
         let mut claim = Claim {
             name,
             token: &self.token,
@@ -137,7 +145,9 @@ impl Wait {
             let sent = Instant::now();
             let last = deadline.is_some_and(|deadline| deadline <= sent);
             let if_busy = if last { IfBusy::GiveUp } else { IfBusy::Queue };
-            let (place, blocked_for, holder, again) = match store.attempt(&claim, if_busy) {
+            let attempt = store.attempt(&claim, if_busy);
+            self.known |= attempt.is_ok();
+            let (place, blocked_for, holder, again) = match attempt {
                 // This process, or the server, stood still for longer than the lease: is it still ours?
                 Ok(Attempt::Held(_)) if lease_state::end(sent, how.ttl).has_passed() => {
                     too_late += 1;
@@ -158,9 +168,7 @@ impl Wait {
                 Ok(Attempt::Unfinished { place }) => {
                     (claim.place, self.place) = (place, place);
                     if last && deadline.is_some_and(|deadline| (deadline + LAST_TRY).has_passed()) {
-                        // It is in the queue, or has been let in just now.
-                        let _ = store.release(name, &self.token);
-                        return Ok(WaitOutcome::TimedOut);
+                        return Ok(WaitOutcome::Unfinished);
                     }
                     if (how.interrupted)() {
                         return Ok(WaitOutcome::Interrupted);

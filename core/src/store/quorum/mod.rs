@@ -152,7 +152,8 @@ impl QuorumStore {
         self.claims().remove(token);
         let round = part_with(&self.members, name, token, purpose);
         let is_unfinished = |round: &Round| round.values().any(|(_, value)| reply::is_unfinished(value));
-        if is_unfinished(&round) {
+        // The background has leases to renew, and leaves that to those who wait.
+        if purpose != Purpose::Upkeep && is_unfinished(&round) {
             reply::finish(|| is_unfinished(&part_with(&self.members, name, token, purpose)));
         }
         verdict(&self.members, &round, true)

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use redis::Value;
 
 use super::RedisStore;
-use super::reply;
 use super::script::{Call, Keys, RELEASE, RENEW, Script};
 use crate::clock::{Instant, millis};
 use crate::error::{Error, Result};
@@ -130,8 +129,6 @@ impl RedisStore {
                 }
             };
             let outcome = match item.chore {
-                // Nobody is let in yet: whoever goes on with it goes alone.
-                Chore::Release { .. } if reply::is_unfinished(&answer) => return true,
                 Chore::Release { token, .. } => self.settled(token, &answer, &pool),
                 // Whether the replicas have it is not known.
                 Chore::Renew { .. } if self.replicas.is_some() && !answers.whole => return true,

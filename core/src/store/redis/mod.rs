@@ -225,7 +225,10 @@ impl RedisStore {
 
     fn release_for(&self, purpose: Purpose, name: &LockName, token: &Token) -> Result<Standing> {
         let ran = self.run(purpose, &RELEASE, name, &[token.as_bytes()])?;
-        self.finish(purpose, name, token, &ran);
+        // The background has leases to renew, and leaves that to those who wait.
+        if purpose != Purpose::Upkeep {
+            self.finish(purpose, name, token, &ran);
+        }
         self.settled(token, &ran.value, &ran.pool)
     }
 
@@ -341,7 +344,9 @@ impl Store for RedisStore {
         match (reply::attempt(&ran.value, claim.ttl), ran.short) {
             (Some(Attempt::Held(_)), Some(short)) => {
                 // Whoever is next tries it, too. Else the lock would be held by nobody until then.
-                let _ = self.give_up(claim.name, claim.token);
+                if self.give_up(claim.name, claim.token).is_err() {
+                    self.unanswered.remember(claim.token.as_bytes(), Sent::Acquire);
+                }
                 Err(self.unacknowledged(claim.name, &ran.pool, short))
             }
             (Some(attempt), _) => {
