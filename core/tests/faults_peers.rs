@@ -220,7 +220,32 @@ fn thousands_of_dead_waiters_keep_the_lock_from_nobody() {
         a.break_lock(&name("x"), None).unwrap();
         assert_eq!(Want::now().get(&b, "x").release().unwrap(), Standing::Ours);
         assert!(lease.release().is_ok());
+        // Whose lock was broken is told so, whatever there is to do.
+        let lease = Want::default().unrenewed().get(&a, "x");
+        b.break_lock(&name("x"), None).unwrap();
+        kill_waiters(&servers, "x", DEAD);
+        assert_eq!(lease.release().unwrap(), Standing::Lost(Loss::Broken));
+        assert_eq!(Want::now().get(&b, "x").release().unwrap(), Standing::Ours);
     }
+}
+
+/// Three readers and a dead one are gone at once: those who come among the first sixteen by that are all called up.
+#[test]
+fn who_sleeps_for_long_is_called_up_when_readers_and_the_dead_before_it_have_gone() {
+    const JOIN: &str = "local now = redis.call('TIME')[1] * 1000 for i = 1, #ARGV[1] do \
+        local token, wants = string.format('%032d', i), string.sub(ARGV[1], i, i) \
+        local alive = wants == 'D' and 1 or now + 10000 redis.call('ZADD', KEYS[1] .. ':q', i, token) \
+        redis.call('HSET', KEYS[1] .. ':w', token, string.format('%.0f %s %d {}', alive, wants == 'D' and 'X' or wants, i)) \
+        end redis.call('PEXPIRE', KEYS[1] .. ':q', 60000) redis.call('PEXPIRE', KEYS[1] .. ':w', 60000) \
+        redis.call('SETRANGE', KEYS[1], 1, '*')";
+    let server = RedisServer::start(&[]);
+    let e = patient(&server.unix_dsn());
+    let lease = Want::default().get(&e, "x");
+    server.cli(&["EVAL", JOIN, "1", "cluster_lock:{x}", "SSSDXXXXXXXXXXXXxx"]);
+    assert_eq!(lease.release().unwrap(), Standing::Ours);
+    let records = server.cli(&["HVALS", "cluster_lock:{x}:w"]);
+    let wants: Vec<_> = records.lines().filter_map(|record| record.split(' ').nth(1)).collect();
+    assert_eq!(wants, ["X"; 14], "{records}");
 }
 
 // ---- names -----------------------------------------------------------------------------------------------------

@@ -233,7 +233,8 @@ impl Machine {
         }
         if self.writer.is_some() && rank >= NEAR {
             let few = effects.work.min(FEW);
-            self.bury(now, few, &mut effects);
+            let gone = self.bury(now, few, &mut effects);
+            self.call_up(now, gone, &mut effects);
         }
         if if_busy == IfBusy::GiveUp && !effects.unfinished {
             self.forget(now, &me, &mut effects);
@@ -442,7 +443,7 @@ impl Machine {
                 break;
             }
             if !living {
-                self.bury(now, effects.work, effects);
+                gone += self.bury(now, effects.work, effects);
                 continue;
             }
             effects.work -= LETTING_IN;
@@ -470,13 +471,13 @@ impl Machine {
         }
     }
 
-    /// Takes the dead at the head of the queue out of it, `most` of them at most.
-    fn bury(&mut self, now: Now, most: i64, effects: &mut Effects) {
+    /// Takes the dead at the head of the queue out of it, `most` of them at most: how many?
+    fn bury(&mut self, now: Now, most: i64, effects: &mut Effects) -> usize {
         let most = usize::try_from(most).unwrap_or(0);
         let dead = self.queue.iter().take(most).take_while(|waiter| waiter.is_dead(now)).count();
         effects.forgotten.extend(self.queue.drain(..dead).map(|waiter| waiter.token));
         effects.work -= i64::try_from(dead).unwrap_or(i64::MAX);
-        self.call_up(now, dead, effects);
+        dead
     }
 
     /// So many have gone from the head of the queue: calls up those who have come among the first.

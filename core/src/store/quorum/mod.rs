@@ -42,7 +42,7 @@ use super::redis::survey::survey;
 use super::{Attempt, Broken, Chore, Claim, Grant, IfBusy, Standing, Store, StoreStatus, Token, Wake};
 use crate::clock::millis;
 use crate::dsn::Server;
-use crate::error::Result;
+use crate::error::{Loss, Result};
 use crate::key::LockName;
 use crate::report::{LockReport, Mode, ServerReport};
 use crate::settings::Config;
@@ -153,10 +153,16 @@ impl QuorumStore {
         let round = part_with(&self.members, name, token, purpose);
         let is_unfinished = |round: &Round| round.values().any(|(_, value)| reply::is_unfinished(value));
         // The background has leases to renew, and leaves that to those who wait.
-        if purpose != Purpose::Upkeep && is_unfinished(&round) {
-            reply::finish(|| is_unfinished(&part_with(&self.members, name, token, purpose)));
+        let last = if purpose != Purpose::Upkeep && is_unfinished(&round) {
+            reply::finish(|| Some(part_with(&self.members, name, token, purpose)), is_unfinished)
+        } else {
+            None
+        };
+        // That it had been broken the first answers could not say.
+        match last.map(|last| verdict(&self.members, &last, true)) {
+            Some(Ok(broken @ Standing::Lost(Loss::Broken))) => Ok(broken),
+            _ => verdict(&self.members, &round, true),
         }
-        verdict(&self.members, &round, true)
     }
 
     fn renew_for(&self, purpose: Purpose, name: &LockName, token: &Token, ttl: Duration) -> Result<Standing> {

@@ -226,8 +226,9 @@ impl RedisStore {
     fn release_for(&self, purpose: Purpose, name: &LockName, token: &Token) -> Result<Standing> {
         let ran = self.run(purpose, &RELEASE, name, &[token.as_bytes()])?;
         // The background has leases to renew, and leaves that to those who wait.
-        if purpose != Purpose::Upkeep {
-            self.finish(purpose, name, token, &ran);
+        if purpose != Purpose::Upkeep && self.finish(purpose, name, token, &ran) {
+            self.unanswered.settle(token);
+            return Ok(Standing::Lost(Loss::Broken));
         }
         self.settled(token, &ran.value, &ran.pool)
     }
@@ -268,13 +269,12 @@ impl RedisStore {
     }
 
     /// Goes on with what a release or a break has left: the lock is given back, but who is next not yet let in.
-    fn finish(&self, purpose: Purpose, name: &LockName, token: &Token, ran: &Ran) {
-        if reply::is_unfinished(&ran.value) {
-            reply::finish(|| {
-                let ran = self.run(purpose, &RELEASE, name, &[token.as_bytes()]);
-                ran.is_ok_and(|ran| reply::is_unfinished(&ran.value))
-            });
-        }
+    /// True: the last answer is that this token's lock had been broken, which the first could not say.
+    fn finish(&self, purpose: Purpose, name: &LockName, token: &Token, ran: &Ran) -> bool {
+        let step = || Some(self.run(purpose, &RELEASE, name, &[token.as_bytes()]).ok()?.value);
+        let last =
+            if reply::is_unfinished(&ran.value) { reply::finish(step, reply::is_unfinished) } else { None };
+        last.is_some_and(|value| reply::standing(&value) == Some(Standing::Lost(Loss::Broken)))
     }
 
     fn standing(what: &str, answer: &Value, pool: &Pool) -> Result<Standing> {

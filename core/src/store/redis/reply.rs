@@ -46,17 +46,25 @@ pub(crate) fn is_unfinished(value: &Value) -> bool {
 
 /// For how long, and in how many steps, whoever took the first goes on with what it has left. The dead are taken out of
 /// a queue by some 200,000 a second; what is left then those do who wait, when they ask again.
-const FINISHING: (Duration, u32) = (Duration::from_secs(1), 2000);
+const FINISHING: (Duration, usize) = (Duration::from_secs(1), 2000);
 
-/// Takes one `step` after the other while each says that it has left work, for a second at most.
-pub(crate) fn finish(mut step: impl FnMut() -> bool) {
+/// Takes one `step` after the other while each says that it has left work, for a second at most: what did the last one
+/// say that was answered?
+pub(crate) fn finish<T>(
+    mut step: impl FnMut() -> Option<T>,
+    is_unfinished: impl Fn(&T) -> bool,
+) -> Option<T> {
     let (limit, steps) = FINISHING;
     let end = Instant::now() + limit;
-    for _ in 0..steps {
-        if !step() || end.has_passed() {
-            return;
+    let mut last = None;
+    for answer in std::iter::from_fn(|| step()).take(steps) {
+        let goes_on = is_unfinished(&answer) && !end.has_passed();
+        last = Some(answer);
+        if !goes_on {
+            break;
         }
     }
+    last
 }
 
 /// What `release.lua` and `renew.lua` return; `None` when it makes no sense.

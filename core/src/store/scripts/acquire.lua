@@ -158,7 +158,10 @@ local done, mine = pcall(function()
     end
     local mine = settle(me, ttl)
     if not mine and mode == 'X' and rank >= NEAR then
-        bury(math.min(work, FEW))
+        local gone = bury(math.min(work, FEW))
+        if gone > 0 and sleepers then
+            call_up(gone)
+        end
     end
     if not mine and ARGV[4] == 'G' and not unfinished then
         forget(me)

@@ -28,7 +28,7 @@ local state = redis.call('GET', KEYS[1])
 
 held = held or foreign
 local writes = mode == 'X' and expiry() > now
-local reads = mode == 'S' and redis.call('ZRANGEBYSCORE', READERS, '(' .. now, '+inf')[1]
+local reads = mode == 'S' and redis.call('ZRANGEBYSCORE', READERS, '(' .. now, '+inf', 'LIMIT', 0, 1)[1]
 local repeated = meant and string.byte(previous) == 33
 if meant and fence ~= meant and (writes or reads) then
     return repeated and 3 or 2

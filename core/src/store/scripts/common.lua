@@ -119,6 +119,7 @@ if start > now_us then
     end
     start = now_us
     save()
+    state = redis.call('GET', key)
 end
 
 -- Of a quorum: the number of the attempt that an identity begins with, and the identity with that of a newer one.
@@ -189,7 +190,7 @@ local function call_up(gone)
             local left = math.min(alive - now, BEAT + SLACK_MOST)
             redis.call('HSET', WAITERS, token, string.format('%.0f %s%s', now + left, string.upper(wanted), rest))
             redis.call('RPUSH', MAIL .. token, '0 0')
-            redis.call('PEXPIRE', MAIL .. token, GRANT)
+            redis.call('PEXPIRE', MAIL .. token, BEAT + SLACK_MOST)
         end
     end
 end
@@ -205,8 +206,8 @@ local function forget(token)
     return waited
 end
 
--- Takes the dead at the head of the queue out of it, `most` of them at most. They were granted
--- nothing by mail: who is, is not in the queue any more.
+-- Takes the dead at the head of the queue out of it, `most` of them at most, and returns how many. They
+-- were granted nothing by mail: who is, is not in the queue any more.
 local function bury(most)
     local piece, gone = 4, 0
     while most > 0 do
@@ -225,9 +226,7 @@ local function bury(most)
         end
         piece = piece * 8
     end
-    if gone > 0 and sleepers then
-        call_up(gone)
-    end
+    return gone
 end
 
 -- Frees the lock of dead holders and lets in those whose turn it is: the head of the queue, and
@@ -263,7 +262,7 @@ local function settle(me, ttl)
         elseif work <= 0 then
             unfinished = true
         elseif not wanted then
-            bury(work)
+            gone = gone + bury(work)
         else
             redis.call('HDEL', WAITERS, head)
             redis.call('ZREM', QUEUE, head)

@@ -10,7 +10,7 @@
 -- Returns  1 it was ours and is free now   2 it had been broken   3 unknown here: data lost
 --          4 somebody else has been let in since
 --          5 this step has left work, so that somebody may wait who is next: to be sent again, with
---          whatever token, until it answers something else. The first time it says that it was ours.
+--          whatever token, until it answers something else. It was ours, unless that is 2
 local me = ARGV[1]
 
 -- The fast path: held by me, nobody waits. Two commands; what remains of the record's life is

@@ -38,6 +38,9 @@ final class RedisStore implements Store
     /** What release.lua and break.lua answer when there is more to be done than one step may do. */
     private const UNFINISHED = 5;
 
+    /** What a release answers when an administrator had broken the lock. */
+    private const BROKEN = 2;
+
     /** For how many seconds, and in how many steps, whoever took the first goes on with it. */
     private const FINISHING = [1.0, 2000];
 
@@ -99,7 +102,10 @@ final class RedisStore implements Store
     public function release(LockName $name, string $token): ?Loss
     {
         $standing = $this->run('release', $name, [$token], $wasLost);
-        $this->finish($name, $token, $standing);
+        if ($standing === self::UNFINISHED) {
+            // It was given back, or it had been broken: which of the two, the last answer says.
+            return $this->finish($name, $token, $standing) === self::BROKEN ? Loss::broken() : null;
+        }
 
         // The first try, whose reply was lost, released it, and others have come and gone since.
         return $standing === 4 && $wasLost ? null : Loss::ofStanding($standing);
@@ -233,8 +239,11 @@ final class RedisStore implements Store
         }
     }
 
-    /** Goes on with what a release or a break has left: the lock is given back, but who is next not yet let in. */
-    private function finish(LockName $name, string $token, int $answer): void
+    /**
+     * Goes on with what a release or a break has left: the lock is given back, but who is next not yet let in. Returns the
+     * last answer.
+     */
+    private function finish(LockName $name, string $token, int $answer): int
     {
         [$limit, $steps] = self::FINISHING;
         $end = Clock::now() + $limit;
@@ -242,9 +251,11 @@ final class RedisStore implements Store
             try {
                 $answer = $this->run('release', $name, [$token]);
             } catch (Failure) {
-                return; // those who wait go on with it
+                break; // those who wait go on with it
             }
         }
+
+        return $answer;
     }
 
     private function key(LockName $name): string

@@ -129,6 +129,7 @@ if start > now_us then
     end
     start = now_us
     save()
+    state = redis.call('GET', key)
 end
 
 -- Of a quorum: the number of the attempt that an identity begins with, and the identity with that of a newer one.
@@ -199,7 +200,7 @@ local function call_up(gone)
             local left = math.min(alive - now, BEAT + SLACK_MOST)
             redis.call('HSET', WAITERS, token, string.format('%.0f %s%s', now + left, string.upper(wanted), rest))
             redis.call('RPUSH', MAIL .. token, '0 0')
-            redis.call('PEXPIRE', MAIL .. token, GRANT)
+            redis.call('PEXPIRE', MAIL .. token, BEAT + SLACK_MOST)
         end
     end
 end
@@ -215,8 +216,8 @@ local function forget(token)
     return waited
 end
 
--- Takes the dead at the head of the queue out of it, `most` of them at most. They were granted
--- nothing by mail: who is, is not in the queue any more.
+-- Takes the dead at the head of the queue out of it, `most` of them at most, and returns how many. They
+-- were granted nothing by mail: who is, is not in the queue any more.
 local function bury(most)
     local piece, gone = 4, 0
     while most > 0 do
@@ -235,9 +236,7 @@ local function bury(most)
         end
         piece = piece * 8
     end
-    if gone > 0 and sleepers then
-        call_up(gone)
-    end
+    return gone
 end
 
 -- Frees the lock of dead holders and lets in those whose turn it is: the head of the queue, and
@@ -273,7 +272,7 @@ local function settle(me, ttl)
         elseif work <= 0 then
             unfinished = true
         elseif not wanted then
-            bury(work)
+            gone = gone + bury(work)
         else
             redis.call('HDEL', WAITERS, head)
             redis.call('ZREM', QUEUE, head)
@@ -473,7 +472,10 @@ local done, mine = pcall(function()
     end
     local mine = settle(me, ttl)
     if not mine and mode == 'X' and rank >= NEAR then
-        bury(math.min(work, FEW))
+        local gone = bury(math.min(work, FEW))
+        if gone > 0 and sleepers then
+            call_up(gone)
+        end
     end
     if not mine and ARGV[4] == 'G' and not unfinished then
         forget(me)
@@ -508,7 +510,7 @@ local reader = redis.call('ZRANGE', READERS, 0, 0, 'WITHSCORES')
 local record = reader[1] and redis.call('HGET', INFO, reader[1]) or ''
 return {place, math.max(0, (reader[2] or now) - now), string.match(record, '^%d+ %d+ (.*)$') or '', interval}
 
-LUA, '173bf2014d235f861660c7c0aed7d0ad66428b78'],
+LUA, 'a13a686d15a34ff714585d691b9386a9d5618908'],
 'release' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Gives a lock back and hands it to whoever is next; or takes a waiter out of the queue.
@@ -523,7 +525,7 @@ LUA, '173bf2014d235f861660c7c0aed7d0ad66428b78'],
 -- Returns  1 it was ours and is free now   2 it had been broken   3 unknown here: data lost
 --          4 somebody else has been let in since
 --          5 this step has left work, so that somebody may wait who is next: to be sent again, with
---          whatever token, until it answers something else. The first time it says that it was ours.
+--          whatever token, until it answers something else. It was ours, unless that is 2
 local me = ARGV[1]
 
 -- The fast path: held by me, nobody waits. Two commands; what remains of the record's life is
@@ -559,7 +561,7 @@ settle()
 save()
 return unfinished and 5 or 1
 
-LUA, 'd3923b57d19acb661a221699292239a9a758da16'],
+LUA, '4db7b97f7c7d8486c3721c2f853905d220a7a2e9'],
 'renew' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Extends a holder's lease to `ttl` from now. Never takes a lock that is not held. Works on a server
@@ -601,7 +603,7 @@ end
 save()
 return 1
 
-LUA, '60ba0932e115bf47b81c3ce021acf10ef8a89c44'],
+LUA, '1fac86a657500b1942a33ef5a09b6daf0df88d31'],
 'break' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- An administrator takes a lock away from whoever holds it. The next waiter is let in; the former
@@ -636,7 +638,7 @@ LUA . self::COMMON . <<<'LUA'
 
 held = held or foreign
 local writes = mode == 'X' and expiry() > now
-local reads = mode == 'S' and redis.call('ZRANGEBYSCORE', READERS, '(' .. now, '+inf')[1]
+local reads = mode == 'S' and redis.call('ZRANGEBYSCORE', READERS, '(' .. now, '+inf', 'LIMIT', 0, 1)[1]
 local repeated = meant and string.byte(previous) == 33
 if meant and fence ~= meant and (writes or reads) then
     return repeated and 3 or 2
@@ -652,7 +654,7 @@ if state or mode ~= 'F' then
 end
 return held and (unfinished and 5 or 1) or repeated and 4 or 0
 
-LUA, 'df9c7e56b001296342d2836053b3564dabe26995'],
+LUA, '87a2b486470d0b9e39d061c2feaf80909111fa36'],
 'inspect' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Who holds, who waits: of many some, and how many there are. Changes nothing.
