@@ -74,23 +74,23 @@ fn hold(config: &Config, number: usize, lines: Lines<StdinLock<'_>>) {
 }
 
 /// One that waits: an engine of its own, as if it were a process.
-fn waiter(config: &Config, began: &Sender<()>, entered: &Sender<Lease>) {
+fn waiter(config: &Config, begins: &Sender<()>, entered: &Sender<Lease>) {
     let engine = Engine::new(config).unwrap();
-    began.send(()).unwrap();
+    begins.send(()).unwrap();
     let _ = entered.send(acquire(&engine, "crowd"));
 }
 
 fn wait(config: &Config, number: usize, lines: Lines<StdinLock<'_>>) {
     let config = &Config { pool_size: 1, ..config.clone() };
     let mut holder = acquire(&Engine::new(config).unwrap(), "crowd");
-    let (begin, began) = channel();
+    let (tell, told) = channel();
     let (enter, entered): (Sender<Lease>, Receiver<Lease>) = channel();
     for _ in 0..number {
-        let (config, begin, enter) = (config.clone(), begin.clone(), enter.clone());
-        let waiter = move || waiter(&config, &begin, &enter);
+        let (config, tell, enter) = (config.clone(), tell.clone(), enter.clone());
+        let waiter = move || waiter(&config, &tell, &enter);
         thread::Builder::new().stack_size(256 << 10).spawn(waiter).unwrap();
     }
-    began.iter().take(number).for_each(drop);
+    told.iter().take(number).for_each(drop);
     say("ready");
     for line in lines {
         let mut took = Vec::new();

@@ -85,6 +85,7 @@ pub(super) fn claim(
 }
 
 fn go_on(common: &Arc<Common>, name: &LockName, mut wait: Wait, how: &Acquire<'_>) -> Result<Acquired> {
+    wait.ttl = how.ttl;
     let is_prompt = |due, left| common.lanes.is_prompt(name, due, left);
     let outcome = match wait.turn(&*common.store, name, how, &is_prompt) {
         Ok(WaitOutcome::Interrupted) => {

@@ -125,7 +125,6 @@ impl Wait {
         is_prompt: &dyn Fn(Instant, Duration) -> bool,
     ) -> Result<WaitOutcome> {
         let deadline = how.timeout.map(|timeout| Instant::now() + timeout);
-        self.ttl = how.ttl;
         let mut claim = Claim {
             name,
             token: &self.token,
@@ -137,8 +136,7 @@ impl Wait {
             slack: SLACK,
             attempt: 0,
         };
-        let mut hold_off = HOLD_OFF.0;
-        let mut failing_since = None;
+        let (mut hold_off, mut failing_since) = (HOLD_OFF.0, None);
         let (mut too_late, mut unfinished) = (0, 0);
         let mut beat = Beat::default();
         loop {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use cluster_lock_core::store::machine::{Effects, GRANT_LEASE, Machine, Now};
+use cluster_lock_core::store::machine::{BEAT, Effects, GRANT_LEASE, Machine, Now, SLACK_MOST};
 use cluster_lock_core::store::{Attempt, Claim, IfBusy, Wake};
 use cluster_lock_core::{Broken, Identity, LockName, LockReport, Mode, Standing};
 use serde_json::Value;
@@ -289,12 +289,13 @@ impl Reference {
     }
 
     fn post(&mut self, now: Now, effects: Effects) {
-        let last = now.lease_ms + u64::try_from(GRANT_LEASE.as_millis()).unwrap();
+        let ms = |time: Duration| now.lease_ms + u64::try_from(time.as_millis()).unwrap();
+        let (last_call, last_grant) = (ms(BEAT + SLACK_MOST), ms(GRANT_LEASE));
         self.grants.extend(effects.mail.iter().map(|(token, grant)| (grant.fence, token.clone())));
-        let called = effects.called.into_iter().map(|token| (token, Wake::Retry));
-        for (token, letter) in
-            called.chain(effects.mail.into_iter().map(|(token, grant)| (token, Wake::Granted(grant))))
-        {
+        let called = effects.called.into_iter().map(|token| (token, Wake::Retry, last_call));
+        let granted =
+            effects.mail.into_iter().map(|(token, grant)| (token, Wake::Granted(grant), last_grant));
+        for (token, letter, last) in called.chain(granted) {
             let (letters, until) = self.mail.entry(token).or_default();
             letters.push(letter);
             *until = last;

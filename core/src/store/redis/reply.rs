@@ -50,14 +50,11 @@ const FINISHING: (Duration, usize) = (Duration::from_secs(1), 2000);
 
 /// Takes one `step` after the other while each says that it has left work, for a second at most: what did the last one
 /// say that was answered?
-pub(crate) fn finish<T>(
-    mut step: impl FnMut() -> Option<T>,
-    is_unfinished: impl Fn(&T) -> bool,
-) -> Option<T> {
+pub(crate) fn finish<T>(step: impl FnMut() -> Option<T>, is_unfinished: impl Fn(&T) -> bool) -> Option<T> {
     let (limit, steps) = FINISHING;
     let end = Instant::now() + limit;
     let mut last = None;
-    for answer in std::iter::from_fn(|| step()).take(steps) {
+    for answer in std::iter::from_fn(step).take(steps) {
         let goes_on = is_unfinished(&answer) && !end.has_passed();
         last = Some(answer);
         if !goes_on {
