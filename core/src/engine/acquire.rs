@@ -53,7 +53,7 @@ pub struct Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         if let Some(wait) = self.wait.take().filter(|_| self.common.is_own()) {
-            self.common.give_up(&self.name, &wait);
+            wait.give_up(&self.common, &self.name);
         }
     }
 }
@@ -99,7 +99,7 @@ fn go_on(common: &Arc<Common>, name: &LockName, mut wait: Wait, how: &Acquire<'_
         Ok(WaitOutcome::TimedOut) => Ok(None),
         Ok(WaitOutcome::Unfinished) => {
             // It is in the queue, or has been let in just now.
-            common.give_up(name, &wait);
+            wait.give_up(common, name);
             Ok(None)
         }
         Err(error) => Err(error),
@@ -124,7 +124,7 @@ fn go_on(common: &Arc<Common>, name: &LockName, mut wait: Wait, how: &Acquire<'_
         Err(error) => {
             count(&common.counters.errors);
             // The server may know us as a waiter, or even as the holder.
-            common.give_up(name, &wait);
+            wait.give_up(common, name);
             Err(error)
         }
     }

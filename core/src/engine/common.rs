@@ -7,13 +7,11 @@ use std::time::Duration;
 
 use super::counters::{Counters, count};
 use super::lanes::Lanes;
-use super::renewal::{Abandoned, Expected, Upkeep};
-use super::wait::Wait;
+use super::renewal::Upkeep;
 use crate::clock::Instant;
 use crate::error::{Error, Result};
-use crate::key::LockName;
 use crate::settings::Config;
-use crate::store::{self, Standing, Store};
+use crate::store::{self, Store};
 
 /// While a server is being replaced: how often to ask again, and for how long in a row at most.
 pub(super) const FAIL_OVER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
@@ -51,24 +49,6 @@ impl Common {
     /// Whether this process made it, and not the one it was forked from.
     pub(super) fn is_own(&self) -> bool {
         self.pid == std::process::id()
-    }
-
-    /// Takes a claim out of the server that has come to nothing. If that is not answered, or the answer is not the last
-    /// word, because the claim may arrive yet, the background goes on with it.
-    pub(super) fn give_up(&self, name: &LockName, wait: &Wait) {
-        let expected = match (self.store.is_unsettled(&wait.token), wait.converts) {
-            (false, _) => Expected::Nothing,
-            (true, 0) => Expected::Acquire,
-            (true, _) => Expected::Conversion,
-        };
-        let is_over = match self.store.give_up(name, &wait.token) {
-            Ok(Standing::Ours) => expected != Expected::Conversion,
-            Ok(Standing::Lost(_)) => expected == Expected::Nothing,
-            Err(_) => expected == Expected::Nothing && !wait.known && wait.converts == 0,
-        };
-        if !is_over {
-            self.lanes.abandon(Abandoned::new(name, &wait.token, expected, wait.ttl));
-        }
     }
 
     /// Takes a step, again and again while a server is being replaced, until `deadline`.

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use super::common::FAIL_OVER;
+use super::common::{Common, FAIL_OVER};
 use super::lease_state;
+use super::renewal::{Abandoned, Expected};
 use crate::clock::{Instant, millis};
 use crate::error::{Error, Result};
 use crate::key::LockName;
 use crate::report::{Identity, Mode};
 use crate::store::machine::{BEAT, SLACK, SLACK_MOST};
-use crate::store::{Attempt, Claim, Grant, IfBusy, Store, Token, Wake};
+use crate::store::{Attempt, Claim, Grant, IfBusy, Standing, Store, Token, Wake};
 
 /// For how long a last try goes on while its steps are [unfinished](Attempt::Unfinished).
 const LAST_TRY: Duration = Duration::from_secs(1);
@@ -113,6 +114,24 @@ impl Wait {
     pub(super) fn new(token: Token, converts: u64) -> Self {
         let started = Instant::now();
         Self { token, started, place: 0, converts, ttl: Duration::ZERO, known: false, blocker: None }
+    }
+
+    /// Takes a claim out of the server that has come to nothing. If that is not answered, or the answer is not the last
+    /// word, because the claim may arrive yet, the background goes on with it.
+    pub(super) fn give_up(&self, common: &Common, name: &LockName) {
+        let expected = match (common.store.is_unsettled(&self.token), self.converts) {
+            (false, _) => Expected::Nothing,
+            (true, 0) => Expected::Acquire,
+            (true, _) => Expected::Conversion,
+        };
+        let is_over = match common.store.give_up(name, &self.token) {
+            Ok(Standing::Ours) => expected != Expected::Conversion,
+            Ok(Standing::Lost(_)) => expected == Expected::Nothing,
+            Err(_) => expected == Expected::Nothing && !self.known && self.converts == 0,
+        };
+        if !is_over {
+            common.lanes.abandon(Abandoned::new(name, &self.token, expected, self.ttl));
+        }
     }
 
     /// Asks for the lock, and sleeps while somebody else has it, until it is ours or the time is up. `is_prompt` says
