@@ -25,7 +25,7 @@ impl Fault {
         matches!(self, Self::Refused(other, _) if other == code)
     }
 
-    /// Whether the server is not the primary, or may not be it any more: [`NOT_THE_PRIMARY`]. Some servers put that into
+    /// Whether the server is not the primary, or may not be it any more: `NOT_THE_PRIMARY`. Some servers put that into
     /// the text of another error, when a command in a script was refused.
     pub fn is_of_no_primary(&self) -> bool {
         let names = |word: &str| NOT_THE_PRIMARY.contains(&word);
