@@ -234,11 +234,15 @@ pub trait Store: Send + Sync {
     /// alone is told of in any case.
     fn tend(&self, chores: &[Chore<'_>], told: &mut dyn FnMut(usize, Result<Standing>)) {
         for (number, chore) in chores.iter().enumerate() {
-            let outcome = match *chore {
-                Chore::Renew { name, token, ttl } => self.renew(name, token, ttl),
-                Chore::Release { name, token } => self.release(name, token),
-            };
-            told(number, outcome);
+            told(number, self.tend_one(*chore));
+        }
+    }
+
+    /// Carries out a chore by itself.
+    fn tend_one(&self, chore: Chore<'_>) -> Result<Standing> {
+        match chore {
+            Chore::Renew { name, token, ttl } => self.renew(name, token, ttl),
+            Chore::Release { name, token } => self.release(name, token),
         }
     }
 

@@ -176,9 +176,11 @@ impl Pool {
         &self.dialer.server().address
     }
 
-    /// Whether the next connection may say another password than the last one.
-    pub fn reads_password_anew(&self) -> bool {
-        matches!(self.dialer.server().password, Some(Password::File(_)))
+    /// Whether what was refused on one connection may be granted on the next: that leads to another server by now, or says
+    /// the password that the file has by now.
+    pub fn may_answer_otherwise(&self, fault: &Fault) -> bool {
+        let reads_password_anew = matches!(self.dialer.server().password, Some(Password::File(_)));
+        fault.is_of_no_primary() || reads_password_anew && fault.is_unauthenticated()
     }
 
     /// The server, without credentials.

@@ -677,7 +677,7 @@ fn whoever_comes_to_a_lock_with_work_left_does_not_overtake() {
         .replace("--#include common.lua", include_str!("../../src/store/scripts/common.lua"));
     // One step, by somebody who does not go on.
     let token = reference::text(history.tokens[0].as_bytes());
-    assert_eq!(history.lab.ask::<i64>(&["EVAL", &release, "1", &key, &token]), 5);
+    assert_eq!(history.lab.ask::<i64>(&["EVAL", &release, "1", &key, &token]), 11);
     let record: String = history.lab.ask(&["GET", &key]);
     assert!(record.starts_with("F*"), "{record}");
     let claim = |client: usize| {

@@ -120,8 +120,7 @@ impl Reference {
             self.mail.remove(&text(token));
             let unfinished = effects.unfinished;
             self.post(now, effects);
-            // What a step has left is gone on with; a step that did says that it was ours.
-            let standing = if unfinished { Standing::Ours } else { standing };
+            // What a step has left is gone on with.
             let told = told.get_or_insert(standing);
             if !unfinished {
                 return told.clone();
@@ -148,7 +147,7 @@ impl Reference {
         if self.known || !effects.mail.is_empty() {
             self.saved(now, "");
         }
-        let unfinished = effects.unfinished && broken == Broken::Yes;
+        let unfinished = effects.unfinished;
         self.post(now, effects);
         if unfinished {
             self.release(now, b"whoever");

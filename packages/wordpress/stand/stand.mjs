@@ -25,6 +25,15 @@ const MODULES = [
 
 const secret = () => randomBytes(12).toString('hex');
 
+/** What README lets a user of the locks do. */
+function rightsOfReadme() {
+    const line = readFileSync(join(ROOT, 'README.md'), 'utf8').match(/^ACL SETUSER cluster_lock on .* (-@all .*)$/m);
+    if (!line) {
+        throw new Error('README has no line "ACL SETUSER cluster_lock"');
+    }
+    return line[1];
+}
+
 export class Stand {
     /** Where everything is, and WordPress in it; from start() on. */
     dir = null;
@@ -166,6 +175,7 @@ export class Stand {
             SALT: secret() + secret(),
             DB_PASSWORD: secret(),
             REDIS_PASSWORD: this.passwords.redis,
+            RIGHTS: rightsOfReadme(),
             REDIS_ADMIN_PASSWORD: secret(),
         };
         for (const directory of ['conf.d', 'log', 'run', 'tmp', 'tls', 'redis']) {

@@ -42,7 +42,7 @@ use super::redis::survey::survey;
 use super::{Attempt, Broken, Chore, Claim, Grant, IfBusy, Standing, Store, StoreStatus, Token, Wake};
 use crate::clock::millis;
 use crate::dsn::Server;
-use crate::error::{Loss, Result};
+use crate::error::Result;
 use crate::key::LockName;
 use crate::report::{LockReport, Mode, ServerReport};
 use crate::settings::Config;
@@ -151,18 +151,13 @@ impl QuorumStore {
     fn release_for(&self, purpose: Purpose, name: &LockName, token: &Token) -> Result<Standing> {
         self.claims().remove(token);
         let round = part_with(&self.members, name, token, purpose);
-        let is_unfinished = |round: &Round| round.values().any(|(_, value)| reply::is_unfinished(value));
         // The background has leases to renew, and leaves that to those who wait.
-        let last = if purpose != Purpose::Upkeep && is_unfinished(&round) {
-            reply::finish(|| Some(part_with(&self.members, name, token, purpose)), is_unfinished)
-        } else {
-            None
-        };
-        // That it had been broken the first answers could not say.
-        match last.map(|last| verdict(&self.members, &last, true)) {
-            Some(Ok(broken @ Standing::Lost(Loss::Broken))) => Ok(broken),
-            _ => verdict(&self.members, &round, true),
+        if purpose != Purpose::Upkeep {
+            let is_unfinished = |round: &Round| round.values().any(|(_, value)| reply::is_unfinished(value));
+            let part = || is_unfinished(&part_with(&self.members, name, token, purpose));
+            reply::finish(is_unfinished(&round), part);
         }
+        verdict(&self.members, &round, true)
     }
 
     fn renew_for(&self, purpose: Purpose, name: &LockName, token: &Token, ttl: Duration) -> Result<Standing> {
@@ -281,13 +276,10 @@ impl Store for QuorumStore {
         self.renew_for(Purpose::Holder, name, token, ttl)
     }
 
-    fn tend(&self, chores: &[Chore<'_>], told: &mut dyn FnMut(usize, Result<Standing>)) {
-        for (number, chore) in chores.iter().enumerate() {
-            let outcome = match *chore {
-                Chore::Renew { name, token, ttl } => self.renew_for(Purpose::Upkeep, name, token, ttl),
-                Chore::Release { name, token } => self.release_for(Purpose::Upkeep, name, token),
-            };
-            told(number, outcome);
+    fn tend_one(&self, chore: Chore<'_>) -> Result<Standing> {
+        match chore {
+            Chore::Renew { name, token, ttl } => self.renew_for(Purpose::Upkeep, name, token, ttl),
+            Chore::Release { name, token } => self.release_for(Purpose::Upkeep, name, token),
         }
     }
 

@@ -411,10 +411,7 @@ impl<'a> Table<'a> {
                 }
             }
             // Its address may lead to another server by now, as that of one that was replaced; or the password has changed.
-            Some(Err(fault))
-                if fault.is_of_no_primary()
-                    || fault.is_unauthenticated() && node.pool.reads_password_anew() =>
-            {
+            Some(Err(fault)) if node.pool.may_answer_otherwise(&fault) => {
                 self.seat(i, Seat::Done);
                 self.broken(i, fault);
             }

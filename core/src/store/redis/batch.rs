@@ -12,7 +12,7 @@ use super::RedisStore;
 use super::script::{Call, Keys, RELEASE, RENEW, Script};
 use crate::clock::{Instant, millis};
 use crate::error::{Error, Result};
-use crate::store::{Chore, Standing};
+use crate::store::{Chore, Standing, Store};
 use crate::wire::{Connection, Fault, Pool, Purpose};
 
 /// A chore that is part of a batch: its number, and what is sent for it.
@@ -87,13 +87,6 @@ impl RedisStore {
                 open.clear();
             }
             told(first.number, outcome);
-        }
-    }
-
-    fn tend_one(&self, chore: Chore<'_>) -> Result<Standing> {
-        match chore {
-            Chore::Renew { name, token, ttl } => self.renew_for(Purpose::Upkeep, name, token, ttl),
-            Chore::Release { name, token } => self.release_for(Purpose::Upkeep, name, token),
         }
     }
 

@@ -174,8 +174,8 @@ impl RedisStore {
             };
             // That another server is asked in the place of one that is not the primary, or with the password that the
             // file has now, helps once or not at all.
-            let changed = fault.is_unauthenticated() && pool.reads_password_anew();
-            let once = changed || fault.is_of_no_primary();
+            let once = pool.may_answer_otherwise(&fault);
+            let changed = once && fault.is_unauthenticated();
             let last = tries > 1 && (once || tries >= TRIES || Instant::now().since(began) >= AT_ONCE);
             let next = if last {
                 Next::GiveUp
@@ -226,9 +226,8 @@ impl RedisStore {
     fn release_for(&self, purpose: Purpose, name: &LockName, token: &Token) -> Result<Standing> {
         let ran = self.run(purpose, &RELEASE, name, &[token.as_bytes()])?;
         // The background has leases to renew, and leaves that to those who wait.
-        if purpose != Purpose::Upkeep && self.finish(purpose, name, token, &ran) {
-            self.unanswered.settle(token);
-            return Ok(Standing::Lost(Loss::Broken));
+        if purpose != Purpose::Upkeep {
+            self.finish(purpose, name, token, &ran);
         }
         self.settled(token, &ran.value, &ran.pool)
     }
@@ -269,12 +268,11 @@ impl RedisStore {
     }
 
     /// Goes on with what a release or a break has left: the lock is given back, but who is next not yet let in.
-    /// True: the last answer is that this token's lock had been broken, which the first could not say.
-    fn finish(&self, purpose: Purpose, name: &LockName, token: &Token, ran: &Ran) -> bool {
-        let step = || Some(self.run(purpose, &RELEASE, name, &[token.as_bytes()]).ok()?.value);
-        let last =
-            if reply::is_unfinished(&ran.value) { reply::finish(step, reply::is_unfinished) } else { None };
-        last.is_some_and(|value| reply::standing(&value) == Some(Standing::Lost(Loss::Broken)))
+    fn finish(&self, purpose: Purpose, name: &LockName, token: &Token, ran: &Ran) {
+        reply::finish(reply::is_unfinished(&ran.value), || {
+            let ran = self.run(purpose, &RELEASE, name, &[token.as_bytes()]);
+            ran.is_ok_and(|ran| reply::is_unfinished(&ran.value))
+        });
     }
 
     fn standing(what: &str, answer: &Value, pool: &Pool) -> Result<Standing> {
@@ -371,9 +369,8 @@ impl Store for RedisStore {
                 Ok(wake) => return Ok(wake),
                 Err(refusal) => refusal,
             };
-            let passes = fault.is_of_no_primary() || fault.is_unauthenticated() && pool.reads_password_anew();
             // Once more, over a new connection, and no oftener: nobody may have asked the server in between.
-            if again || !passes {
+            if again || !pool.may_answer_otherwise(&fault) {
                 return Err(self.route.explain(&pool, fault));
             }
             again = true;
@@ -402,6 +399,13 @@ impl Store for RedisStore {
 
     fn tend(&self, chores: &[Chore<'_>], told: &mut dyn FnMut(usize, Result<Standing>)) {
         self.tend_many(chores, told);
+    }
+
+    fn tend_one(&self, chore: Chore<'_>) -> Result<Standing> {
+        match chore {
+            Chore::Renew { name, token, ttl } => self.renew_for(Purpose::Upkeep, name, token, ttl),
+            Chore::Release { name, token } => self.release_for(Purpose::Upkeep, name, token),
+        }
     }
 
     fn is_unsettled(&self, token: &Token) -> bool {

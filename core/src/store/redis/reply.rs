@@ -36,41 +36,47 @@ pub(crate) fn attempt(value: &Value, ttl: Duration) -> Option<Attempt> {
     }
 }
 
-/// What `release.lua` and `break.lua` return when there is more to be done than one step may do.
-const UNFINISHED: i64 = 5;
+/// What `release.lua` and `break.lua` add to their answer when there is more to be done than one step may do.
+const LEFT: i64 = 10;
 
-/// Whether a step has left work, with which a release is to go on, by whatever token.
+/// What a step answers, whether it has left work or not.
+fn answer(value: &Value) -> Option<i64> {
+    match value {
+        Value::Int(answer @ 0..LEFT) => Some(*answer),
+        Value::Int(answer) => Some(answer - LEFT),
+        _ => None,
+    }
+}
+
+/// Whether a release or a break has left work, with which a release is to go on, by whatever token.
 pub(crate) fn is_unfinished(value: &Value) -> bool {
-    *value == Value::Int(UNFINISHED)
+    matches!(value, Value::Int(LEFT..))
 }
 
 /// For how long, and in how many steps, whoever took the first goes on with what it has left. The dead are taken out of
 /// a queue by some 200,000 a second; what is left then those do who wait, when they ask again.
-const FINISHING: (Duration, usize) = (Duration::from_secs(1), 2000);
+const FINISHING: (Duration, u32) = (Duration::from_secs(1), 2000);
 
-/// Takes one `step` after the other while each says that it has left work, for a second at most: what did the last one
-/// say that was answered?
-pub(crate) fn finish<T>(step: impl FnMut() -> Option<T>, is_unfinished: impl Fn(&T) -> bool) -> Option<T> {
+/// Takes one `step` after the other while that before it has left work, for a second at most. `is_unfinished`: the first
+/// one has.
+pub(crate) fn finish(mut is_unfinished: bool, mut step: impl FnMut() -> bool) {
     let (limit, steps) = FINISHING;
     let end = Instant::now() + limit;
-    let mut last = None;
-    for answer in std::iter::from_fn(step).take(steps) {
-        let goes_on = is_unfinished(&answer) && !end.has_passed();
-        last = Some(answer);
-        if !goes_on {
-            break;
+    for _ in 0..steps {
+        if !is_unfinished || end.has_passed() {
+            return;
         }
+        is_unfinished = step();
     }
-    last
 }
 
 /// What `release.lua` and `renew.lua` return; `None` when it makes no sense.
 pub(crate) fn standing(value: &Value) -> Option<Standing> {
-    match value {
-        Value::Int(1 | UNFINISHED) => Some(Standing::Ours),
-        Value::Int(2) => Some(Standing::Lost(Loss::Broken)),
-        Value::Int(3) => Some(Standing::Lost(Loss::Forgotten)),
-        Value::Int(4) => Some(Standing::Lost(Loss::Superseded)),
+    match answer(value)? {
+        1 => Some(Standing::Ours),
+        2 => Some(Standing::Lost(Loss::Broken)),
+        3 => Some(Standing::Lost(Loss::Forgotten)),
+        4 => Some(Standing::Lost(Loss::Superseded)),
         _ => None,
     }
 }
@@ -78,11 +84,11 @@ pub(crate) fn standing(value: &Value) -> Option<Standing> {
 /// What `break.lua` returns, and whether a reply to an earlier try was lost, which may have been carried out;
 /// `None` when it makes no sense.
 pub(crate) fn broken(value: &Value, again: bool) -> Option<Broken> {
-    match value {
-        Value::Int(1 | UNFINISHED) => Some(Broken::Yes),
-        Value::Int(3 | 4) if again => Some(Broken::Yes),
-        Value::Int(0 | 4) => Some(Broken::Free),
-        Value::Int(2 | 3) => Some(Broken::Another),
+    match answer(value)? {
+        1 => Some(Broken::Yes),
+        3 | 4 if again => Some(Broken::Yes),
+        0 | 4 => Some(Broken::Free),
+        2 | 3 => Some(Broken::Another),
         _ => None,
     }
 }

@@ -12,7 +12,7 @@
 -- Returns  1 somebody held it, or something was in the way   0 nobody did
 --          2 another one than meant holds it: nothing was done
 --          3 as 2, 4 as 0, and who held it before was broken: by an earlier try, if its reply was lost
---          5 as 1, and this step has left work: a release with whatever token goes on with it
+--          and 10 more: this step has left work, with which a release with whatever token goes on
 local meant, held = tonumber(ARGV[1]), false
 for _, probe in ipairs({{'', 'GET'}, {':q', 'ZCARD'}, {':r', 'ZCARD'}, {':w', 'HGET', ''}, {':i', 'HGET', ''}}) do
     local found = not meant and redis.pcall(probe[2], KEYS[1] .. probe[1], unpack(probe, 3))
@@ -42,4 +42,4 @@ settle()
 if state or mode ~= 'F' then
     save()
 end
-return held and (unfinished and 5 or 1) or repeated and 4 or 0
+return (held and 1 or repeated and 4 or 0) + (unfinished and LEFT or 0)

@@ -49,6 +49,8 @@ local BEAT, LESS_OFTEN, FAR, NEAR, LONG, SLACK, SLACK_MOST = 1000, 10, 15000, 16
 -- somebody in counts as LETTING_IN of them. A step that finds the lock taken buries FEW, when it is
 -- of one who stands far back.
 local WORK, LETTING_IN, FEW = 256, 8, 64
+-- What a release or a break adds to its answer when it has left work.
+local LEFT = 10
 local clock = redis.call('TIME')
 local now_us = clock[1] * 1000000 + clock[2]
 local now = math.floor(now_us / 1000)

@@ -9,8 +9,8 @@
 -- ARGV     1 token
 -- Returns  1 it was ours and is free now   2 it had been broken   3 unknown here: data lost
 --          4 somebody else has been let in since
---          5 this step has left work, so that somebody may wait who is next: to be sent again, with
---          whatever token, until it answers something else. It was ours, unless that is 2
+--          and 10 more: this step has left work, so that somebody may wait who is next: to be sent
+--          again, with whatever token, until it says so no more
 local me = ARGV[1]
 
 -- The fast path: held by me, nobody waits. Two commands; what remains of the record's life is
@@ -38,8 +38,8 @@ elseif not forget(me) then
     if moved then
         save()
     end
-    return unfinished and 5 or standing(me)
+    return standing(me) + (unfinished and LEFT or 0)
 end
 settle()
 save()
-return unfinished and 5 or 1
+return 1 + (unfinished and LEFT or 0)

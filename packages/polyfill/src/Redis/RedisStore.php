@@ -35,11 +35,8 @@ final class RedisStore implements Store
 
     private const SCAN_COUNT = 1000;
 
-    /** What release.lua and break.lua answer when there is more to be done than one step may do. */
-    private const UNFINISHED = 5;
-
-    /** What a release answers when an administrator had broken the lock. */
-    private const BROKEN = 2;
+    /** What release.lua and break.lua add to their answer when there is more to be done than one step may do. */
+    private const LEFT = 10;
 
     /** For how many seconds, and in how many steps, whoever took the first goes on with it. */
     private const FINISHING = [1.0, 2000];
@@ -101,11 +98,7 @@ final class RedisStore implements Store
 
     public function release(LockName $name, string $token): ?Loss
     {
-        $standing = $this->run('release', $name, [$token], $wasLost);
-        if ($standing === self::UNFINISHED) {
-            // It was given back, or it had been broken: which of the two, the last answer says.
-            return $this->finish($name, $token, $standing) === self::BROKEN ? Loss::broken() : null;
-        }
+        $standing = $this->finish($name, $token, $this->run('release', $name, [$token], $wasLost));
 
         // The first try, whose reply was lost, released it, and others have come and gone since.
         return $standing === 4 && $wasLost ? null : Loss::ofStanding($standing);
@@ -175,10 +168,10 @@ final class RedisStore implements Store
     public function break(LockName $name, ?int $meant): bool
     {
         $broken = $this->run('break', $name, $meant === null ? [] : [(string) $meant], $wasLost);
-        $this->finish($name, Claim::newToken(), $broken);
+        $broken = $this->finish($name, Claim::newToken(), $broken);
 
         // The first try, whose reply was lost, has broken it.
-        return $broken === 1 || $broken === self::UNFINISHED || ($wasLost && $broken >= 3);
+        return $broken === 1 || ($wasLost && $broken >= 3);
     }
 
     public function forget(LockName $name): void
@@ -240,22 +233,23 @@ final class RedisStore implements Store
     }
 
     /**
-     * Goes on with what a release or a break has left: the lock is given back, but who is next not yet let in. Returns the
-     * last answer.
+     * Goes on with what a release or a break has left: the lock is given back, but who is next not yet let in. Returns what
+     * the first step answered, but for that.
      */
     private function finish(LockName $name, string $token, int $answer): int
     {
         [$limit, $steps] = self::FINISHING;
         $end = Clock::now() + $limit;
-        while ($answer === self::UNFINISHED && $steps-- > 0 && Clock::now() < $end) {
+        $last = $answer;
+        while ($last >= self::LEFT && $steps-- > 0 && Clock::now() < $end) {
             try {
-                $answer = $this->run('release', $name, [$token]);
+                $last = $this->run('release', $name, [$token]);
             } catch (Failure) {
                 break; // those who wait go on with it
             }
         }
 
-        return $answer;
+        return $answer % self::LEFT;
     }
 
     private function key(LockName $name): string
@@ -319,8 +313,8 @@ final class RedisStore implements Store
     {
         return match ($script) {
             'acquire' => is_int($reply) ? $reply >= self::LEAST_TIME : self::isBusy($reply),
-            'release', 'renew' => is_int($reply) && $reply >= 1 && $reply <= self::UNFINISHED,
-            'break' => is_int($reply) && $reply >= 0 && $reply <= self::UNFINISHED,
+            'release', 'renew', 'break' => is_int($reply) && $reply >= 0 && $reply < 2 * self::LEFT
+                && $reply % self::LEFT >= ($script === 'break' ? 0 : 1) && $reply % self::LEFT <= 4,
             'inspect' => is_array($reply) && count($reply) === 7,
         };
     }

@@ -59,6 +59,8 @@ local BEAT, LESS_OFTEN, FAR, NEAR, LONG, SLACK, SLACK_MOST = 1000, 10, 15000, 16
 -- somebody in counts as LETTING_IN of them. A step that finds the lock taken buries FEW, when it is
 -- of one who stands far back.
 local WORK, LETTING_IN, FEW = 256, 8, 64
+-- What a release or a break adds to its answer when it has left work.
+local LEFT = 10
 local clock = redis.call('TIME')
 local now_us = clock[1] * 1000000 + clock[2]
 local now = math.floor(now_us / 1000)
@@ -510,7 +512,7 @@ local reader = redis.call('ZRANGE', READERS, 0, 0, 'WITHSCORES')
 local record = reader[1] and redis.call('HGET', INFO, reader[1]) or ''
 return {place, math.max(0, (reader[2] or now) - now), string.match(record, '^%d+ %d+ (.*)$') or '', interval}
 
-LUA, 'a13a686d15a34ff714585d691b9386a9d5618908'],
+LUA, 'e3108c5e22cd09742c8d53ebc9b74f7a3eb06f0c'],
 'release' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Gives a lock back and hands it to whoever is next; or takes a waiter out of the queue.
@@ -524,8 +526,8 @@ LUA, 'a13a686d15a34ff714585d691b9386a9d5618908'],
 -- ARGV     1 token
 -- Returns  1 it was ours and is free now   2 it had been broken   3 unknown here: data lost
 --          4 somebody else has been let in since
---          5 this step has left work, so that somebody may wait who is next: to be sent again, with
---          whatever token, until it answers something else. It was ours, unless that is 2
+--          and 10 more: this step has left work, so that somebody may wait who is next: to be sent
+--          again, with whatever token, until it says so no more
 local me = ARGV[1]
 
 -- The fast path: held by me, nobody waits. Two commands; what remains of the record's life is
@@ -555,13 +557,13 @@ elseif not forget(me) then
     if moved then
         save()
     end
-    return unfinished and 5 or standing(me)
+    return standing(me) + (unfinished and LEFT or 0)
 end
 settle()
 save()
-return unfinished and 5 or 1
+return 1 + (unfinished and LEFT or 0)
 
-LUA, '4db7b97f7c7d8486c3721c2f853905d220a7a2e9'],
+LUA, 'a7d296d0c75ee0ef04ff09077ad8e634900883d3'],
 'renew' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Extends a holder's lease to `ttl` from now. Never takes a lock that is not held. Works on a server
@@ -603,7 +605,7 @@ end
 save()
 return 1
 
-LUA, '1fac86a657500b1942a33ef5a09b6daf0df88d31'],
+LUA, '97bb05fed82610f7278642befb50210b19b29e0d'],
 'break' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- An administrator takes a lock away from whoever holds it. The next waiter is let in; the former
@@ -620,7 +622,7 @@ LUA, '1fac86a657500b1942a33ef5a09b6daf0df88d31'],
 -- Returns  1 somebody held it, or something was in the way   0 nobody did
 --          2 another one than meant holds it: nothing was done
 --          3 as 2, 4 as 0, and who held it before was broken: by an earlier try, if its reply was lost
---          5 as 1, and this step has left work: a release with whatever token goes on with it
+--          and 10 more: this step has left work, with which a release with whatever token goes on
 local meant, held = tonumber(ARGV[1]), false
 for _, probe in ipairs({{'', 'GET'}, {':q', 'ZCARD'}, {':r', 'ZCARD'}, {':w', 'HGET', ''}, {':i', 'HGET', ''}}) do
     local found = not meant and redis.pcall(probe[2], KEYS[1] .. probe[1], unpack(probe, 3))
@@ -652,9 +654,9 @@ settle()
 if state or mode ~= 'F' then
     save()
 end
-return held and (unfinished and 5 or 1) or repeated and 4 or 0
+return (held and 1 or repeated and 4 or 0) + (unfinished and LEFT or 0)
 
-LUA, '87a2b486470d0b9e39d061c2feaf80909111fa36'],
+LUA, '362d545fb24411ca3b3c2c7695afd212d13cfc53'],
 'inspect' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Who holds, who waits: of many some, and how many there are. Changes nothing.
