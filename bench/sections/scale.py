@@ -123,7 +123,8 @@ def waiters(run: Run) -> dict:
         with stopping([]) as things:
             redis = Redis(run.tmp, f"redis-wait-{number}", SERVER_CPU)
             things.append(redis)
-            command(redis, "CONFIG", "SET", "maxclients", str(2 * number + 100))
+            # Each waiter has a connection; and a server takes no more clients than it may open files.
+            command(redis, "CONFIG", "SET", "maxclients", str(number + 1000))
             command(redis, "CONFIG", "SET", "slowlog-log-slower-than", str(SLOWLOG_US))
             command(redis, "CONFIG", "SET", "slowlog-max-len", "10000")
             crowd = Crowd(run, "wait", f"redis://127.0.0.1:{redis.port}", str(number))
