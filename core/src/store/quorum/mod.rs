@@ -326,7 +326,15 @@ impl Store for QuorumStore {
     }
 
     fn servers(&self) -> Vec<ServerReport> {
-        self.members.nodes.iter().map(|node| survey(&node.pool, &self.members.prefix)).collect()
+        self.members
+            .nodes
+            .iter()
+            .map(|node| survey(&node.pool, &self.members.prefix, self.members.grace.as_deref()))
+            .collect()
+    }
+
+    fn end_grace(&self) -> Vec<ServerReport> {
+        self.members.nodes.iter().flat_map(|node| self.members.alone(node).end_grace()).collect()
     }
 
     fn forget(&self, name: &LockName) {

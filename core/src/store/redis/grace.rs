@@ -5,9 +5,13 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use redis::Value;
+
 use crate::clock::millis;
-use crate::report::Mode;
+use crate::error::Result;
+use crate::report::{self, Mode};
 use crate::store::{Hold, Reclaim};
+use crate::wire::{Pool, Purpose};
 
 /// How long that is, and where a server keeps when it is over.
 #[derive(Debug)]
@@ -26,6 +30,27 @@ impl Grace {
         let period = period?;
         let (born, millis) = (format!("{prefix}{{}}:born"), millis(period).to_string());
         Some(Arc::new(Self { period, born, millis }))
+    }
+
+    /// How it stands, by what is kept and the server's clock, as Unix time; as `common.lua` reads it.
+    pub(super) fn stands(&self, born: &Value, now: Duration) -> report::Grace {
+        let Value::BulkString(born) = born else { return report::Grace::NotBegun };
+        let over = std::str::from_utf8(born).ok().and_then(|born| born.parse().ok());
+        match over.map(|over| Duration::from_millis(over).saturating_sub(now)) {
+            None => report::Grace::NotBegun,
+            Some(Duration::ZERO) => report::Grace::Over,
+            // It is more when the clock was set back.
+            Some(left) => report::Grace::Runs(left.min(self.period)),
+        }
+    }
+
+    /// Has a server forget that it may have forgotten anything: its grace period is over.
+    ///
+    /// # Errors
+    /// It cannot be reached, or refuses.
+    pub(crate) fn end(&self, pool: &Pool) -> Result<()> {
+        let mut connection = pool.get(Purpose::Command)?;
+        connection.call(&[b"SET", self.born.as_bytes(), b"0"]).map(drop).map_err(|fault| pool.explain(fault))
     }
 }
 

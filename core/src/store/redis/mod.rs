@@ -448,11 +448,26 @@ impl Store for RedisStore {
 
     fn servers(&self) -> Vec<ServerReport> {
         match self.route.servers() {
-            Ok(pools) => pools.iter().map(|pool| survey::survey(pool, &self.prefix)).collect(),
+            Ok(pools) => {
+                pools.iter().map(|pool| survey::survey(pool, &self.prefix, self.grace.as_deref())).collect()
+            }
             Err(error) => {
                 let server = self.route.label().to_owned();
                 vec![ServerReport { server, error: Some(error.cause()), ..ServerReport::default() }]
             }
+        }
+    }
+
+    fn end_grace(&self) -> Vec<ServerReport> {
+        let Some(grace) = &self.grace else { return Vec::new() };
+        let told = |server: &str, ended: Result<()>| ServerReport {
+            server: server.to_owned(),
+            error: ended.err().map(Error::cause),
+            ..ServerReport::default()
+        };
+        match self.route.servers() {
+            Ok(pools) => pools.iter().map(|pool| told(pool.label(), grace.end(pool))).collect(),
+            Err(error) => vec![told(self.route.label(), Err(error))],
         }
     }
 

@@ -252,7 +252,6 @@ impl System {
             stuck: 0,
             flaw: None,
             work: self.work,
-            grace_ms: 0,
         }
     }
 
