@@ -26,6 +26,8 @@ const CONFIRM_NOW_MS: u64 = 500;
 const LONGEST_STUCK: u8 = 4;
 /// In how many ticks a request may still arrive whose connection has broken.
 const ORPHAN_LIFE: u8 = 2;
+/// A grace period, in ticks: a lease.
+const GRACE: u8 = 3;
 /// The longest sleep, in ticks; whatever blocks, it blocks for a part of one.
 const SLICE: u8 = 1;
 
@@ -59,6 +61,8 @@ pub(crate) struct System {
     /// Whether leases are renewed, and for how many ticks a lock is held at most.
     pub(crate) renews: bool,
     pub(crate) longest_hold: u8,
+    /// Whether a server that has lost its data lets nobody in for a while.
+    pub(crate) grace: bool,
     pub(crate) mutant: Option<Mutant>,
     /// How much a step does at most: of one dead waiter, or one that is let in.
     pub(crate) work: i64,
@@ -73,6 +77,9 @@ pub(crate) struct State {
     pub(crate) machine: Machine,
     /// Whether the server knows the lock's name.
     known: bool,
+    /// When its grace period is over, as far as it has begun; whether what it knows is only what was put back.
+    born: Option<u8>,
+    unsure: bool,
     mail: Vec<Option<Mail>>,
     pub(crate) clients: Vec<Client>,
     /// Requests of broken connections, and until when they may arrive.
@@ -149,8 +156,8 @@ struct Call {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Request {
     Attempt { token: u8, mode: Mode, place: u64, last: bool, converts: u64 },
-    Renew { token: u8 },
-    Release { token: u8 },
+    Renew { token: u8, held: Option<(Mode, u64)> },
+    Release { token: u8, held: Option<(Mode, u64)> },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -214,6 +221,7 @@ impl System {
             kinds: &[Fault::Network, Fault::Process],
             renews: true,
             longest_hold: 2,
+            grace: false,
             mutant: None,
             work: WORK,
             tokens,
@@ -242,6 +250,9 @@ impl System {
             now: 0,
             machine: Machine::default(),
             known: false,
+            // Nobody has ever held anything.
+            born: Some(0),
+            unsure: false,
             mail: vec![None; self.wants.len()],
             clients: vec![client; self.wants.len()],
             orphans: Vec::new(),
@@ -436,24 +447,53 @@ impl System {
                 }
             }
             Action::BreakLock => {
-                let now = s.server_time();
+                let now = self.look(s);
                 self.excuse_holders(s);
+                if now.grace_ms > 0 {
+                    // Those too of whom nothing is known.
+                    s.clients.iter_mut().for_each(|client| client.excused |= client.granted.is_some());
+                }
+                (s.known, s.unsure) = (true, false);
                 let (_, effects) = s.machine.break_lock(now, None);
                 let grants = self.post(s, now, effects);
                 self.granted(s, grants);
             }
             Action::Flush => {
-                self.excuse_holders(s);
+                if !self.grace {
+                    self.excuse_holders(s);
+                }
                 for client in &mut s.clients {
-                    client.excused |= client.granted.is_some();
+                    client.excused |= client.granted.is_some() && !self.grace;
                     client.clean = false;
                 }
                 s.machine = Machine::default();
-                s.known = false;
+                (s.known, s.born, s.unsure) = (false, None, false);
                 s.flushes += 1;
                 s.mail.iter_mut().for_each(|mail| *mail = mail.take().filter(|m| m.popped));
             }
             other => unreachable!("{other:?} is no fault"),
+        }
+    }
+
+    /// The server's time, with what is left of its grace period where that matters.
+    fn look(&self, s: &mut State) -> Now {
+        let now = s.server_time();
+        if !self.grace || s.known && !s.unsure {
+            return now;
+        }
+        let over = *s.born.get_or_insert(s.now + GRACE);
+        let over = if self.mutant == Some(Mutant::NoGrace) { 0 } else { over };
+        Now { grace_ms: u64::from(over.saturating_sub(s.now)) * TICK_MS, ..now }
+    }
+
+    /// The lock's record was written, if anything is known of it.
+    fn saved(&self, s: &mut State, now: Now) {
+        let held = s.machine.report(now, &self.name, 1).is_some();
+        if now.grace_ms == 0 || held || s.machine.fence() > 0 {
+            (s.known, s.unsure) = (true, now.grace_ms > 0);
+            if self.mutant == Some(Mutant::LeftIsFree) && !held {
+                s.unsure = false;
+            }
         }
     }
 
@@ -515,6 +555,7 @@ impl State {
             lease_ms: self.now_ms(),
             unix_us: 100 + u64::from(self.now) * 100 + u64::from(self.flushes) * 50,
             work: self.work,
+            grace_ms: 0,
         }
     }
 

@@ -1,7 +1,8 @@
 //! What the server does: the product's state machine, and mailboxes.
 
+use cluster_lock_core::clock::Instant;
 use cluster_lock_core::store::machine::{Effects, GRANT_LEASE, Now, SLACK};
-use cluster_lock_core::store::{Attempt, Claim, IfBusy};
+use cluster_lock_core::store::{Attempt, Claim, IfBusy, Reclaim};
 use cluster_lock_core::{Mode, Standing};
 
 use super::{Answer, Client, Delay, LEASE, Mail, Phase, Request, State, System};
@@ -9,7 +10,7 @@ use crate::mutant::Mutant;
 
 impl System {
     pub(super) fn serve(&self, s: &mut State, request: Request) -> Answer {
-        let now = s.server_time();
+        let now = self.look(s);
         match request {
             Request::Attempt { token, mode, place, last, converts } => {
                 let owner = self.owner(token);
@@ -30,7 +31,7 @@ impl System {
                 if let Some(queue) = queue {
                     queue.put_back(&mut s.machine);
                 }
-                s.known = true;
+                self.saved(s, now);
                 if self.mutant != Some(Mutant::KeepsOldMail) {
                     s.mail[owner] = s.mail[owner].take().filter(|mail| mail.popped || mail.token != token);
                 }
@@ -51,18 +52,25 @@ impl System {
                     }
                 }
             }
-            Request::Renew { token } => {
+            Request::Renew { token, held } => {
+                let reclaim = self.reclaim(token, held);
                 let token = self.tokens[usize::from(token)].as_bytes();
-                let (standing, effects) = s.machine.renew(now, token, LEASE, 0, s.known);
+                let (standing, effects) = s.machine.renew(now, token, LEASE, 0, reclaim.as_ref(), s.known);
+                if standing == Standing::Ours {
+                    self.saved(s, now);
+                }
                 let grants = self.post(s, now, effects);
                 self.granted(s, grants);
                 if standing == Standing::Ours { Answer::Ours } else { Answer::Lost }
             }
-            Request::Release { token } => {
+            Request::Release { token, held } => {
+                let reclaim = self.reclaim(token, held);
                 let token = self.tokens[usize::from(token)].as_bytes().to_vec();
                 let token = self.mutant.map_or(token.clone(), |mutant| mutant.released(&s.machine, token));
-                let (standing, effects) = s.machine.release(now, &token, s.known);
-                s.known |= standing == Standing::Ours;
+                let (standing, effects) = s.machine.release(now, &token, reclaim.as_ref(), s.known);
+                if standing == Standing::Ours {
+                    self.saved(s, now);
+                }
                 let unfinished = effects.unfinished && self.mutant != Some(Mutant::LeavesTheRest);
                 let grants = self.post(s, now, effects);
                 self.granted(s, grants);
@@ -73,6 +81,13 @@ impl System {
                 }
             }
         }
+    }
+
+    fn reclaim(&self, token: u8, held: Option<(Mode, u64)>) -> Option<Reclaim<'_>> {
+        let (mode, fence) = held?;
+        // Whether it is over the client has looked.
+        let until = Instant::from_nanos(u64::MAX);
+        Some(Reclaim { mode, fence, identity: &self.identities[self.owner(token)], until })
     }
 
     /// Puts the mail into its boxes; returns the fencing tokens, and whose they are.
@@ -127,10 +142,11 @@ impl System {
             if s.clients[owner].granted == Some((token, fence)) {
                 continue; // told again
             }
-            if fence <= s.last_fence {
+            // What nobody waits for may be told again that was put back.
+            if fence <= s.last_fence && (!self.grace || self.waits(s, token)) {
                 s.flaw = Some("a fencing token that is not greater than all before");
             }
-            s.last_fence = fence;
+            s.last_fence = fence.max(s.last_fence);
             s.clients[owner].granted = Some((token, fence));
             if !self.waits(s, token) {
                 continue; // a late request
