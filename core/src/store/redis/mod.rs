@@ -4,7 +4,8 @@
 //! * [`reply`]: what they return.
 //! * [`route`]: on which server a lock lives; with [`sentinel`]s on the one that they name, in a
 //!   [`cluster`] on the one that has its hash slot.
-//! * `batch`: chores of the background, many in one round trip.
+//! * `batch`: chores of the background, many in one round trip; `unawaited`: releases that nobody waits for, and
+//!   `partings`: which.
 //! * `unanswered`: what may have been carried out, or be carried out yet.
 //! * `replicas`: who must have what is granted; `listing`: the locks of a server; [`survey`]: what it says of itself.
 
@@ -12,6 +13,7 @@ mod batch;
 mod cluster;
 mod inquiry;
 mod listing;
+mod partings;
 mod replicas;
 pub(crate) mod reply;
 pub(crate) mod route;
@@ -21,6 +23,7 @@ pub(crate) mod script;
 mod sentinel;
 pub(crate) mod survey;
 mod unanswered;
+mod unawaited;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +32,8 @@ use redis::Value;
 
 use super::first::First;
 use super::{
-    Attempt, Broken, Chore, Claim, IfBusy, Standing, Store, StoreStatus, Token, Wake, trial_name, try_out,
+    Attempt, Broken, Chore, Claim, IfBusy, Parting, Standing, Store, StoreStatus, Token, Wake, trial_name,
+    try_out,
 };
 use crate::clock::{Instant, millis};
 use crate::dsn::{Cluster, Sentinel, Server};
@@ -42,6 +46,7 @@ use crate::text;
 use crate::wire::Fault;
 use crate::wire::{Pool, Purpose};
 use cluster::ClusterRoute;
+use partings::Partings;
 use replicas::Replicas;
 use route::{Next, One, Route};
 use script::{ACQUIRE, BREAK, Call, Keys, RELEASE, RENEW, Script};
@@ -68,6 +73,7 @@ pub struct RedisStore {
     /// Who must have what is granted.
     replicas: Option<Replicas>,
     unanswered: Unanswered,
+    partings: Partings,
 }
 
 /// What a script returned, and where.
@@ -115,7 +121,13 @@ impl RedisStore {
     }
 
     pub(crate) fn on(route: Box<dyn Route>, prefix: &str) -> Self {
-        Self { route, prefix: prefix.to_owned(), replicas: None, unanswered: Unanswered::default() }
+        Self {
+            route,
+            prefix: prefix.to_owned(),
+            replicas: None,
+            unanswered: Unanswered::default(),
+            partings: Partings::default(),
+        }
     }
 
     fn keys(&self, name: &LockName) -> Keys {
@@ -146,13 +158,16 @@ impl RedisStore {
         let is_break = call.is_break();
         let failed = |error, again| if again && is_break { unsettled(error) } else { error };
         loop {
-            let outcome = pool.get(purpose).map(|mut loan| match replicas {
-                None => call.run(&mut loan).map(|value| (value, None)),
-                Some(replicas) => {
-                    let (value, count) = replicas.run(&mut call, &mut loan)?;
-                    Ok((value, replicas.too_few(count)))
-                }
-            });
+            let outcome = match self.behind(purpose, &pool, &call) {
+                Some(outcome) => Ok(outcome.map(|value| (value, None))),
+                None => pool.get(purpose).map(|mut loan| match replicas {
+                    None => call.run(&mut loan).map(|value| (value, None)),
+                    Some(replicas) => {
+                        let (value, count) = replicas.run(&mut call, &mut loan)?;
+                        Ok((value, replicas.too_few(count)))
+                    }
+                }),
+            };
             let fault = match outcome {
                 Ok(Ok((value, short))) => {
                     return Ok(Ran { value, pool, again, short });
@@ -381,6 +396,14 @@ impl Store for RedisStore {
         self.release_for(Purpose::Holder, name, token)
     }
 
+    fn part(&self, name: &LockName, token: &Token) -> Option<Arc<Parting>> {
+        self.part_with(name, token)
+    }
+
+    fn settle(&self, limit: Duration) {
+        self.settle_all(limit);
+    }
+
     fn give_up(&self, name: &LockName, token: &Token) -> Result<Standing> {
         self.release_for(Purpose::Command, name, token)
     }
@@ -479,6 +502,7 @@ impl Store for RedisStore {
     }
 
     fn close(&self) {
+        self.partings.clear();
         self.route.close();
     }
 }
