@@ -85,6 +85,12 @@ pub(super) fn claim(
 }
 
 fn go_on(common: &Arc<Common>, name: &LockName, mut wait: Wait, how: &Acquire<'_>) -> Result<Acquired> {
+    if let Err(refused) = common.admit(how.ttl) {
+        if wait.known || wait.converts > 0 {
+            wait.give_up(common, name);
+        }
+        return Err(refused);
+    }
     wait.ttl = how.ttl;
     let is_prompt = |due, left| common.lanes.is_prompt(name, due, left);
     let outcome = match wait.turn(&*common.store, name, how, &is_prompt) {
@@ -139,7 +145,8 @@ fn hold(
 ) -> Result<Lease> {
     let Granted { grant, sent, due } = *granted;
     let renew_until = how.max_hold.map(|limit| Instant::now() + limit);
-    let state = LeaseState::new(name.clone(), token, how.mode, grant.fence, how.ttl, renew_until);
+    let identity = common.grace.map(|_| how.identity.into());
+    let state = LeaseState::new(name.clone(), token, how.mode, grant.fence, identity, how.ttl, renew_until);
     state.extend(sent, grant.lease);
     let lease = Lease::new(common, state);
     if how.auto_renew {

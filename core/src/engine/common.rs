@@ -24,6 +24,8 @@ pub(super) struct Common {
     /// Longest time that a renewal under way can take.
     pub(super) patience: Duration,
     pub(super) command_timeout: Duration,
+    /// [`Store::grace`].
+    pub(super) grace: Option<Duration>,
     pid: u32,
     /// [`Engine::shutdown`](crate::Engine::shutdown) was called: nobody renews its leases any more.
     pub(super) ended: AtomicBool,
@@ -36,6 +38,7 @@ impl Common {
         let counters = Arc::new(Counters::default());
         let upkeep = Upkeep { store: Arc::clone(&store), counters: Arc::clone(&counters) };
         Ok(Self {
+            grace: store.grace(),
             store,
             counters,
             lanes: Lanes::new(Box::new(upkeep)),
@@ -49,6 +52,19 @@ impl Common {
     /// Whether this process made it, and not the one it was forked from.
     pub(super) fn is_own(&self) -> bool {
         self.pid == std::process::id()
+    }
+
+    /// Refuses a lease that a server might have given and forgotten, and that would still run when it lets others in.
+    pub(super) fn admit(&self, ttl: Duration) -> Result<()> {
+        match self.grace {
+            Some(grace) if ttl > grace => Err(Error::Invalid(format!(
+                "a lease of {} s is longer than the grace period of {} s (cluster_lock.ttl or $ttl, and ?grace= in \
+                 cluster_lock.dsn): a server that has lost its memory would let others in before it is over",
+                ttl.as_secs_f64(),
+                grace.as_secs_f64()
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// Takes a step, again and again while a server is being replaced, until `deadline`.

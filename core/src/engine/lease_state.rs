@@ -10,7 +10,7 @@ use crate::clock::{Instant, nanos};
 use crate::error::Loss;
 use crate::key::LockName;
 use crate::report::Mode;
-use crate::store::Token;
+use crate::store::{Hold, Reclaim, Token};
 
 /// What is taken off a lease for clocks that run at different speeds: a hundredth and 2 ms.
 pub(crate) fn margin(lease: Duration) -> Duration {
@@ -29,6 +29,8 @@ pub(crate) struct LeaseState {
     pub(crate) token: Token,
     pub(crate) mode: Mode,
     pub(crate) fence: u64,
+    /// Encoded [`crate::Identity`], for a server that may have to put the record back.
+    identity: Option<Box<[u8]>>,
     /// In nanoseconds.
     ttl: AtomicU64,
     deadline: AtomicU64,
@@ -46,6 +48,7 @@ impl LeaseState {
         token: Token,
         mode: Mode,
         fence: u64,
+        identity: Option<Box<[u8]>>,
         ttl: Duration,
         renew_until: Option<Instant>,
     ) -> Self {
@@ -54,6 +57,7 @@ impl LeaseState {
             token,
             mode,
             fence,
+            identity,
             ttl: AtomicU64::new(0),
             deadline: AtomicU64::new(0),
             renew_until,
@@ -62,6 +66,28 @@ impl LeaseState {
         };
         state.set_ttl(ttl);
         state
+    }
+
+    /// What its holder says of it, now.
+    pub(crate) fn hold(&self) -> Hold<'_> {
+        let Self { name, token, mode, fence, .. } = self;
+        let (mode, fence, until) = (*mode, *fence, self.deadline());
+        let reclaim = self.identity.as_deref().map(|identity| Reclaim { mode, fence, identity, until });
+        Hold { name, token, reclaim }
+    }
+
+    /// The server has said that it is still held, with a lease of `lease` from `sent` on. With a grace period it may have
+    /// said so by this holder's word alone, which counts only while it is not over: others have been let in since, perhaps.
+    pub(crate) fn renewed(&self, sent: Instant, lease: Duration) {
+        if self.identity.is_none() || self.loss().is_none() {
+            self.extend(sent, lease);
+        }
+    }
+
+    /// What is known of a loss when the server has said that it was held until it was given back; as
+    /// [`LeaseState::renewed`].
+    pub(crate) fn loss_after_all(&self) -> Option<Loss> {
+        self.identity.as_ref().and_then(|_| self.loss())
     }
 
     /// A lease of `lease` began at `sent`, the moment before the command left.

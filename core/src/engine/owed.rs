@@ -48,7 +48,7 @@ impl Lease {
             return self.release().map(Parted::Done);
         }
         common.lanes.let_go(state);
-        let Some(parting) = common.store.part(&state.name, &state.token) else {
+        let Some(parting) = common.store.part(&state.hold()) else {
             return self.release().map(Parted::Done);
         };
         let abandoned = Abandoned::new(&state.name, &state.token, Expected::Nothing, state.ttl());

@@ -13,7 +13,7 @@ use super::schedule::{Entry, Next};
 use crate::clock::Instant;
 use crate::error::{Error, Result};
 use crate::key::LockName;
-use crate::store::{Chore, Standing, Store, Token};
+use crate::store::{Chore, Hold, Standing, Store, Token};
 
 /// When a release that got no answer is tried again: often enough that whoever is next does not notice the wait.
 const RELEASE_AGAIN: Duration = Duration::from_millis(250);
@@ -202,7 +202,7 @@ impl Upkeep {
     fn renewed(&self, lease: &LeaseState, ttl: Duration, sent: Instant, outcome: Result<Standing>) -> Next {
         match outcome {
             Ok(Standing::Ours) => {
-                lease.extend(sent, ttl);
+                lease.renewed(sent, ttl);
                 count(&self.counters.renewals);
                 Next::At(sent + ttl / 3)
             }
@@ -224,7 +224,7 @@ fn begin(job: &Job, now: Instant) -> std::result::Result<(Chore<'_>, Option<Mute
         Job::Renew(lease) => lease,
         Job::Release(abandoned) => {
             abandoned.begun.store(true, Ordering::Release);
-            return Ok((Chore::Release { name: &abandoned.name, token: &abandoned.token }, None));
+            return Ok((Chore::Release { hold: Hold::of(&abandoned.name, &abandoned.token) }, None));
         }
     };
     let turn = match lease.renewing.try_lock() {
@@ -236,7 +236,7 @@ fn begin(job: &Job, now: Instant) -> std::result::Result<(Chore<'_>, Option<Mute
     if lease.loss().is_some() || lease.renew_until.is_some_and(|end| end <= now) {
         return Err(Next::Done);
     }
-    Ok((Chore::Renew { name: &lease.name, token: &lease.token, ttl: lease.ttl() }, Some(turn)))
+    Ok((Chore::Renew { hold: lease.hold(), ttl: lease.ttl() }, Some(turn)))
 }
 
 #[cfg(test)]

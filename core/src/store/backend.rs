@@ -6,6 +6,7 @@ use std::time::Duration;
 use once_cell::sync::OnceCell;
 
 use super::token::Token;
+use crate::clock::Instant;
 use crate::error::{Loss, Result};
 use crate::key::LockName;
 use crate::report::{LockReport, Mode, ServerReport};
@@ -96,6 +97,37 @@ pub enum Wake {
     Interrupted,
 }
 
+/// Whose turn it is, or was, as it says itself when it renews a lock or gives it back.
+#[derive(Clone, Copy, Debug)]
+pub struct Hold<'a> {
+    /// The lock.
+    pub name: &'a LockName,
+    /// Its holder's, or of a claim that has come to nothing.
+    pub token: &'a Token,
+    /// Of a holder whose record a server without its memory is to put back.
+    pub reclaim: Option<Reclaim<'a>>,
+}
+
+impl<'a> Hold<'a> {
+    /// Of whom nothing is put back.
+    pub fn of(name: &'a LockName, token: &'a Token) -> Self {
+        Self { name, token, reclaim: None }
+    }
+}
+
+/// What a record consists of that is to be put back.
+#[derive(Clone, Copy, Debug)]
+pub struct Reclaim<'a> {
+    /// How the lock is held.
+    pub mode: Mode,
+    /// The holder's fencing token.
+    pub fence: u64,
+    /// Encoded [`crate::Identity`] of the holder.
+    pub identity: &'a [u8],
+    /// When the lease is over, by the holder's clock: from then on nothing is to be put back.
+    pub until: Instant,
+}
+
 /// What the server knew of a lock when its holder released or renewed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -108,14 +140,23 @@ pub enum Standing {
 /// A release that was sent, and its answer when that has been taken in: [`Store::part`].
 #[derive(Debug)]
 pub struct Parting {
-    pub(super) name: LockName,
-    pub(super) token: Token,
+    name: LockName,
+    token: Token,
+    /// [`Hold::reclaim`], of which a release says no identity.
+    reclaim: Option<(Mode, u64, Instant)>,
     answer: OnceCell<Result<Standing>>,
 }
 
 impl Parting {
-    pub(super) fn new(name: &LockName, token: &Token) -> Self {
-        Self { name: name.clone(), token: token.clone(), answer: OnceCell::new() }
+    pub(super) fn new(hold: &Hold<'_>) -> Self {
+        let reclaim = hold.reclaim.map(|held| (held.mode, held.fence, held.until));
+        Self { name: hold.name.clone(), token: hold.token.clone(), reclaim, answer: OnceCell::new() }
+    }
+
+    pub(super) fn hold(&self) -> Hold<'_> {
+        let Self { name, token, reclaim, .. } = self;
+        let reclaim = reclaim.map(|(mode, fence, until)| Reclaim { mode, fence, identity: b"", until });
+        Hold { name, token, reclaim }
     }
 
     /// What the server has answered, as [`Store::release`] would tell it; `None`: nobody has taken
@@ -134,27 +175,23 @@ impl Parting {
 pub enum Chore<'a> {
     /// [`Store::renew`].
     Renew {
-        /// The lock.
-        name: &'a LockName,
-        /// Its holder's.
-        token: &'a Token,
+        /// The lock and its holder.
+        hold: Hold<'a>,
         /// The lease, from now.
         ttl: Duration,
     },
     /// [`Store::release`].
     Release {
-        /// The lock.
-        name: &'a LockName,
-        /// Whose turn is over.
-        token: &'a Token,
+        /// The lock, and whose turn is over.
+        hold: Hold<'a>,
     },
 }
 
 impl<'a> Chore<'a> {
-    /// The lock that it is done for.
-    pub fn name(self) -> &'a LockName {
+    /// The lock that it is done for, and for whom.
+    pub fn hold(self) -> Hold<'a> {
         match self {
-            Self::Renew { name, .. } | Self::Release { name, .. } => name,
+            Self::Renew { hold, .. } | Self::Release { hold } => hold,
         }
     }
 }
@@ -232,12 +269,12 @@ pub trait Store: Send + Sync {
 
     /// Gives the lock back and hands it to the next in the queue; or takes the claim out of the
     /// queue. One round trip; one more for every few hundred dead waiters before that next one.
-    fn release(&self, name: &LockName, token: &Token) -> Result<Standing>;
+    fn release(&self, hold: &Hold<'_>) -> Result<Standing>;
 
     /// Sends the release, and does not wait. Its answer is taken in with that to this thread's next step on the same
     /// server, or by [`Store::settle`]. One that goes wrong is sent again then: whoever has parted takes care of what comes
     /// to no answer. `None`: that cannot be done here, or not now, and the lock is to be [released](Store::release).
-    fn part(&self, _: &LockName, _: &Token) -> Option<Arc<Parting>> {
+    fn part(&self, _: &Hold<'_>) -> Option<Arc<Parting>> {
         None
     }
 
@@ -248,12 +285,18 @@ pub trait Store: Send + Sync {
     /// The same as [`Store::release`] for a claim that has failed: not while others avoid the server because it could not be reached, so that
     /// who has waited for a time-out does not wait for another.
     fn give_up(&self, name: &LockName, token: &Token) -> Result<Standing> {
-        self.release(name, token)
+        self.release(&Hold::of(name, token))
     }
 
     /// Sets the lease to `ttl` from now, if the lock is still held. One round trip, on a
     /// connection that no waiter can block.
-    fn renew(&self, name: &LockName, token: &Token, ttl: Duration) -> Result<Standing>;
+    fn renew(&self, hold: &Hold<'_>, ttl: Duration) -> Result<Standing>;
+
+    /// For how long a server that finds itself without its memory lets nobody in, while holders have their records
+    /// [put back](Hold::reclaim). No lease may be longer. `None`: it goes on as if nobody had held anything.
+    fn grace(&self) -> Option<Duration> {
+        None
+    }
 
     /// On which lane a lock is at present, from 0 to [`LANES`] less one. Chores of one lane may have to wait for each
     /// other's server; those of different lanes do not. No I/O.
@@ -279,8 +322,8 @@ pub trait Store: Send + Sync {
     /// Carries out a chore by itself.
     fn tend_one(&self, chore: Chore<'_>) -> Result<Standing> {
         match chore {
-            Chore::Renew { name, token, ttl } => self.renew(name, token, ttl),
-            Chore::Release { name, token } => self.release(name, token),
+            Chore::Renew { hold, ttl } => self.renew(&hold, ttl),
+            Chore::Release { hold } => self.release(&hold),
         }
     }
 
@@ -306,6 +349,12 @@ pub trait Store: Send + Sync {
     /// What the servers that keep the locks say of themselves. A few round trips to each, one after
     /// the other. Empty where there is no server.
     fn servers(&self) -> Vec<ServerReport> {
+        Vec::new()
+    }
+
+    /// Ends the [grace period](Self::grace) of all servers, for whoever knows that nobody holds a lock of which they have no
+    /// record. One round trip to each. What came of it, by server, in `error`; empty where there is none.
+    fn end_grace(&self) -> Vec<ServerReport> {
         Vec::new()
     }
 

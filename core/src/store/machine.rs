@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Attempt, Broken, Claim, Grant, IfBusy, Standing};
+use super::{Attempt, Broken, Claim, Grant, IfBusy, Reclaim, Standing};
 use crate::clock::{millis, seconds};
 use crate::error::Loss;
 use crate::key::LockName;
@@ -52,6 +52,8 @@ pub struct Now {
     pub unix_us: u64,
     /// [`WORK`] on a server.
     pub work: i64,
+    /// What is left of the server's grace period, where it has no record of the lock or one that was put back; else 0.
+    pub grace_ms: u64,
 }
 
 /// Whether a waiter still counts as living at `now`, who is to be heard of again `until` then, in ms. When that is
@@ -248,7 +250,7 @@ impl Machine {
         let busy = Attempt::Busy {
             place,
             blocked_for: Duration::from_millis(
-                blocking.map_or(0, |h| h.expiry_ms.saturating_sub(now.lease_ms)),
+                blocking.map_or(0, |h| h.expiry_ms.saturating_sub(now.lease_ms)).max(now.grace_ms),
             ),
             holder: blocking.map(|h| h.identity.clone()).unwrap_or_default(),
             again: Duration::from_millis(again_ms),
@@ -256,14 +258,29 @@ impl Machine {
         (busy, effects)
     }
 
-    /// `release.lua`. `known` tells whether there was a record of this lock at all.
-    pub fn release(&mut self, now: Now, token: &[u8], known: bool) -> (Standing, Effects) {
+    /// `release.lua`. `known` tells whether there was a record of this lock at all; `reclaim` is what a holder says whose
+    /// lease is not over.
+    pub fn release(
+        &mut self,
+        now: Now,
+        token: &[u8],
+        reclaim: Option<&Reclaim<'_>>,
+        known: bool,
+    ) -> (Standing, Effects) {
         let mut effects = Effects::of(now);
         let me = text(token);
         if self.writer.as_ref().is_some_and(|w| w.token == me) {
             self.writer = None;
             self.previous = Previous::Released(me);
         } else if self.readers.remove(&me).is_some() {
+            self.previous = Previous::Released(me);
+        } else if let Some(held) = reclaim.filter(|held| self.believes(now, &me, held)) {
+            self.forget(now, &me, &mut effects);
+            self.writer = None;
+            if held.mode == Mode::Exclusive {
+                self.readers.clear();
+            }
+            self.fence = self.fence.max(held.fence);
             self.previous = Previous::Released(me);
         } else if !self.forget(now, &me, &mut effects) {
             self.go_on(now, &mut effects);
@@ -273,26 +290,56 @@ impl Machine {
         (Standing::Ours, effects)
     }
 
-    /// `renew.lua`, for a holder whose newest attempt was this one (0: it was not on a quorum).
+    /// `renew.lua`, for a holder whose newest attempt was this one (0: it was not on a quorum); `reclaim` and `known` as for
+    /// [`Machine::release`].
     pub fn renew(
         &mut self,
         now: Now,
         token: &[u8],
         ttl: Duration,
         attempt: u64,
+        reclaim: Option<&Reclaim<'_>>,
         known: bool,
     ) -> (Standing, Effects) {
         let mut effects = Effects::of(now);
         let me = text(token);
-        let writer = self.writer.as_mut().filter(|w| w.token == me);
-        let standing = match writer.or_else(|| self.readers.get_mut(&me)) {
-            Some(held) => {
+        let believed = reclaim.filter(|said| self.believes(now, &me, said));
+        let may_be = |mode| reclaim.is_none_or(|held| held.mode == mode);
+        let writer = self.writer.as_mut().filter(|w| w.token == me && may_be(Mode::Exclusive));
+        let reader = self.readers.get_mut(&me).filter(|_| may_be(Mode::Shared));
+        let standing = match (writer.or(reader), believed) {
+            (Some(held), _) => {
                 held.expiry_ms = now.lease_ms + millis(ttl);
                 held.attempt = held.attempt.max(attempt);
+                if let Some(said) = reclaim.filter(|said| said.fence > held.fence) {
+                    held.fence = said.fence;
+                    self.fence = self.fence.max(said.fence);
+                }
                 self.go_on(now, &mut effects);
                 Standing::Ours
             }
-            None => match self.standing(&me, known) {
+            (None, Some(said)) => {
+                self.forget(now, &me, &mut effects);
+                let held = Held {
+                    token: me.clone(),
+                    fence: said.fence,
+                    expiry_ms: now.lease_ms + millis(ttl),
+                    since_us: said.fence.min(now.unix_us),
+                    identity: said.identity.into(),
+                    attempt,
+                };
+                self.fence = self.fence.max(said.fence);
+                (self.writer, self.readers) = match said.mode {
+                    Mode::Exclusive => (Some(held), BTreeMap::new()),
+                    Mode::Shared => {
+                        let mut readers = std::mem::take(&mut self.readers);
+                        readers.insert(me, held);
+                        (None, readers)
+                    }
+                };
+                Standing::Ours
+            }
+            (None, _) => match self.standing(&me, known) {
                 Standing::Ours => Standing::Lost(Loss::Superseded),
                 lost @ Standing::Lost(_) => lost,
             },
@@ -317,7 +364,16 @@ impl Machine {
         } else {
             broken = Broken::Free;
         }
-        self.settle(now, None, &mut effects);
+        if now.grace_ms > 0 && meant.is_none() {
+            // Whoever may hold it, of whom nothing is known, is broken with the others.
+            if !writes {
+                self.previous = Previous::BrokenReaders;
+            }
+            broken = Broken::Yes;
+            self.settle(Now { grace_ms: 0, ..now }, None, &mut effects);
+        } else {
+            self.settle(now, None, &mut effects);
+        }
         (broken, effects)
     }
 
@@ -407,6 +463,17 @@ impl Machine {
         self.fence
     }
 
+    /// Whether one counts, of whom nothing is known here, as the holder that it says it is.
+    fn believes(&self, now: Now, me: &str, held: &Reclaim<'_>) -> bool {
+        let stands = match &self.previous {
+            Previous::Nobody => false,
+            Previous::Released(token) | Previous::Broken(token) => token == me,
+            Previous::BrokenReaders => true,
+        };
+        let beside_readers = held.mode == Mode::Shared && self.writer.is_none();
+        now.grace_ms > 0 && !stands && (held.fence > self.fence || beside_readers)
+    }
+
     /// Whether a newer attempt of this token is known, or its release.
     fn is_overtaken(&self, me: &str, attempt: u64) -> bool {
         let writer = self.writer.as_ref().filter(|writer| writer.token == me);
@@ -432,7 +499,7 @@ impl Machine {
         self.drop_readers(now, effects);
         effects.unfinished |= !self.readers.is_empty() && effects.work <= 0;
         let (mut mine, mut gone) = (None, 0);
-        while self.writer.is_none() && !effects.unfinished {
+        while now.grace_ms == 0 && self.writer.is_none() && !effects.unfinished {
             let Some(head) = self.queue.first() else { break };
             let living = !head.is_dead(now);
             if living && head.exclusive && !self.readers.is_empty() {

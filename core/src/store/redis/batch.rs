@@ -9,8 +9,9 @@ use std::sync::Arc;
 use redis::Value;
 
 use super::RedisStore;
+use super::grace::Saying;
 use super::script::{Call, Keys, RELEASE, RENEW, Script};
-use crate::clock::{Instant, millis};
+use crate::clock::Instant;
 use crate::error::{Error, Result};
 use crate::store::{Chore, Standing, Store};
 use crate::wire::{Connection, Fault, Pool, Purpose};
@@ -20,7 +21,7 @@ struct Item<'a> {
     number: usize,
     chore: Chore<'a>,
     keys: Keys,
-    ttl: String,
+    saying: Saying<'a>,
 }
 
 impl<'a> Item<'a> {
@@ -32,18 +33,11 @@ impl<'a> Item<'a> {
     }
 
     fn token(&self) -> &'a [u8] {
-        match self.chore {
-            Chore::Renew { token, .. } | Chore::Release { token, .. } => token.as_bytes(),
-        }
+        self.chore.hold().token.as_bytes()
     }
 
     fn call(&self) -> Call<'_> {
-        match self.chore {
-            Chore::Renew { token, .. } => {
-                Call::new(&RENEW, &self.keys, &[token.as_bytes(), self.ttl.as_bytes()])
-            }
-            Chore::Release { token, .. } => Call::new(&RELEASE, &self.keys, &[token.as_bytes()]),
-        }
+        Call::new(self.script(), &self.keys, self.saying.words().as_slice())
     }
 }
 
@@ -62,11 +56,11 @@ impl RedisStore {
             .iter()
             .enumerate()
             .map(|(number, chore)| {
-                let ttl = match chore {
-                    Chore::Renew { ttl, .. } => millis(*ttl).to_string(),
-                    Chore::Release { .. } => String::new(),
+                let saying = match chore {
+                    Chore::Renew { hold, ttl } => Saying::renewal(hold, *ttl, None),
+                    Chore::Release { hold } => Saying::release(hold),
                 };
-                Item { number, chore: *chore, keys: self.keys(chore.name()), ttl }
+                Item { number, chore: *chore, keys: self.keys(chore.hold().name), saying }
             })
             .collect();
         // What one of them finds out alone is good for the others, which are sent together once more: there is another
@@ -122,13 +116,13 @@ impl RedisStore {
                 }
             };
             let outcome = match item.chore {
-                Chore::Release { token, .. } => self.settled(token, &answer, &pool),
+                Chore::Release { hold } => self.settled(hold.token, &answer, &pool),
                 // Whether the replicas have it is not known.
                 Chore::Renew { .. } if self.replicas.is_some() && !answers.whole => return true,
-                Chore::Renew { name, .. } => match (Self::standing("renew", &answer, &pool), &short) {
+                Chore::Renew { hold, .. } => match (Self::standing("renew", &answer, &pool), &short) {
                     (Ok(Standing::Ours), Some(short)) => {
                         let error = unacknowledged
-                            .get_or_insert_with(|| self.unacknowledged(name, &pool, short.clone()));
+                            .get_or_insert_with(|| self.unacknowledged(hold.name, &pool, short.clone()));
                         Err(error.clone())
                     }
                     (standing, _) => standing,

@@ -12,14 +12,14 @@ use std::time::Duration;
 
 use redis::Value;
 
+use super::grace::Saying;
 use super::partings::Account;
 use super::script::{Call, RELEASE};
 use super::{AT_ONCE, Ran, RedisStore};
 use crate::clock::Instant;
 use crate::error::Error;
-use crate::key::LockName;
 use crate::poll::Readiness;
-use crate::store::{Parting, Token};
+use crate::store::{Hold, Parting};
 use crate::wire::{Fault, Loan, Pool, Purpose};
 
 /// So many answers a connection owes at most.
@@ -31,11 +31,11 @@ impl RedisStore {
     /// See [`Store::part`](crate::store::Store::part). `None`, too, where the release might not be carried out as it is
     /// sent, because the server has not run the script on this connection yet, and where an acquire goes out together
     /// with the question for the replicas.
-    pub(super) fn part_with(&self, name: &LockName, token: &Token) -> Option<Arc<Parting>> {
+    pub(super) fn part_with(&self, hold: &Hold<'_>) -> Option<Arc<Parting>> {
         if self.replicas.is_some() {
             return None;
         }
-        let keys = self.keys(name);
+        let keys = self.keys(hold.name);
         let pool = self.route.server_of(keys.lock.as_bytes()).ok()?;
         let account = self.partings.take(Some(&pool));
         let mut account = account.unwrap_or_else(|| Account::new(&pool));
@@ -44,15 +44,16 @@ impl RedisStore {
             1..MOST => pool.resume(Purpose::Holder).ok().flatten(),
             _ => None,
         };
-        let argv = [token.as_bytes()];
-        let call = Call::new(&RELEASE, &keys, &argv);
+        let saying = Saying::release(hold);
+        let words = saying.words();
+        let call = Call::new(&RELEASE, &keys, words.as_slice());
         let sent = loan.filter(|loan| loan.has_run(call.bit())).and_then(|mut loan| {
             if loan.post(call.words()).is_err() {
-                self.left_unanswered(&RELEASE, token.as_bytes(), &pool);
+                self.left_unanswered(&RELEASE, hold.token.as_bytes(), &pool);
                 return None;
             }
             loan.set_aside();
-            Some(Arc::new(Parting::new(name, token)))
+            Some(Arc::new(Parting::new(hold)))
         });
         account.partings.extend(sent.clone());
         self.partings.put(account);
@@ -122,7 +123,8 @@ impl RedisStore {
         let mut trouble = (!time).then(silent);
         let (mut replies, mut all) = (replies.into_iter(), true);
         for parting in partings {
-            let Parting { name, token, .. } = &*parting;
+            let hold = parting.hold();
+            let Hold { name, token, .. } = hold;
             parting.answered(match replies.next() {
                 Some(Ok(value)) => {
                     let ran = Ran { value, pool: Arc::clone(&pool), again: false, short: None };
@@ -137,7 +139,7 @@ impl RedisStore {
                     match &trouble {
                         Some(error) => Err(error.clone()),
                         None => self
-                            .release_for(Purpose::Holder, name, token)
+                            .release_for(Purpose::Holder, &hold)
                             .inspect_err(|error| trouble = Some(error.clone())),
                     }
                 }

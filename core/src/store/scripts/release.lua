@@ -5,12 +5,14 @@
 -- that was handed the lock and does not want it any more passes it on. Works on a server that is
 -- out of memory, too.
 --
--- KEYS[1]  the lock
--- ARGV     1 token
+-- KEYS      1 the lock   2 (where servers have a grace period) see common.lua
+-- ARGV     1 token   with KEYS[2], of a holder whose lease is not over by its own clock: 2 mode X|S
+--          3 fencing token   and the last: how long a grace period is, in ms
 -- Returns  1 it was ours and is free now   2 it had been broken   3 unknown here: data lost
 --          4 somebody else has been let in since
 --          and 10 more: this step has left work, so that somebody may wait who is next: to be sent
 --          again, with whatever token, until it says so no more
+local period = KEYS[2] and tonumber(table.remove(ARGV))
 local me = ARGV[1]
 
 -- The fast path: held by me, nobody waits. Two commands; what remains of the record's life is
@@ -31,6 +33,12 @@ if mode == 'X' and holder == me then
     mode, previous = 'F', ' ' .. me
 elseif mode == 'S' and drop_reader(me) then
     previous = ' ' .. me
+elseif believed(me, ARGV[2], tonumber(ARGV[3])) then
+    forget(me)
+    if mode == 'X' or ARGV[2] == 'X' then
+        mode = 'F'
+    end
+    fence, previous = math.max(fence, tonumber(ARGV[3])), ' ' .. me
 elseif not forget(me) then
     if mode ~= 'X' and redis.call('EXISTS', QUEUE) == 1 then
         settle() -- a step may have left work

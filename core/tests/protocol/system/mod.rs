@@ -515,6 +515,7 @@ impl State {
             lease_ms: self.now_ms(),
             unix_us: 100 + u64::from(self.now) * 100 + u64::from(self.flushes) * 50,
             work: self.work,
+            grace_ms: 0,
         }
     }
 

@@ -53,7 +53,7 @@ impl System {
             }
             Request::Renew { token } => {
                 let token = self.tokens[usize::from(token)].as_bytes();
-                let (standing, effects) = s.machine.renew(now, token, LEASE, 0, s.known);
+                let (standing, effects) = s.machine.renew(now, token, LEASE, 0, None, s.known);
                 let grants = self.post(s, now, effects);
                 self.granted(s, grants);
                 if standing == Standing::Ours { Answer::Ours } else { Answer::Lost }
@@ -61,7 +61,7 @@ impl System {
             Request::Release { token } => {
                 let token = self.tokens[usize::from(token)].as_bytes().to_vec();
                 let token = self.mutant.map_or(token.clone(), |mutant| mutant.released(&s.machine, token));
-                let (standing, effects) = s.machine.release(now, &token, s.known);
+                let (standing, effects) = s.machine.release(now, &token, None, s.known);
                 s.known |= standing == Standing::Ours;
                 let unfinished = effects.unfinished && self.mutant != Some(Mutant::LeavesTheRest);
                 let grants = self.post(s, now, effects);
