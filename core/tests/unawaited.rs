@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use cluster_lock_core::{Broken, Config, Engine, Error, Lease, Loss, Owed, Parted, Standing};
 use fault_proxy::{Break, Direction, Ending, Fault, Proxy};
+use support::certificates::Certificates;
 use support::cluster::ClusterSetup;
 use support::{HANG, RedisServer, Want, assert_clean, config, name, patient, until, waiting};
 
@@ -103,6 +104,17 @@ fn it_is_free_at_once_and_the_answer_comes_with_the_next_command() {
 }
 
 #[test]
+fn the_first_on_a_connection_is_waited_for_since_the_server_may_not_have_the_script() {
+    let server = RedisServer::start(&[]);
+    let e = patient(&server.tcp_dsn());
+    for _ in 0..2 {
+        assert!(matches!(Want::now().get(&e, "x").part().unwrap(), Parted::Done(Standing::Ours)));
+    }
+    part(Want::now().get(&e, "x")).settle();
+    assert_clean(&server, &[&e]);
+}
+
+#[test]
 fn what_a_thread_does_to_a_lock_is_carried_out_in_its_order_on_one_connection() {
     let way = Way::with(|config| config.pool_size = 2);
     let created = way.far.status().created;
@@ -132,6 +144,27 @@ fn each_costs_the_server_what_it_costs_when_it_is_waited_for() {
     let stats = way.server.cli(&["INFO", "commandstats"]);
     assert!(stats.contains("cmdstat_evalsha:calls=3000,"), "{stats}");
     way.assert_clean();
+}
+
+#[test]
+fn an_encrypted_connection_owes_as_well() {
+    let certificates = Certificates::make();
+    let options = certificates.for_servers();
+    let options: Vec<_> = options.iter().flat_map(|(option, value)| [*option, value]).collect();
+    let server = RedisServer::start(&options);
+    let e = patient(&format!("rediss://127.0.0.1:{}?{}", server.port, certificates.for_clients()));
+    warm(&e, "warm");
+    for round in 0..200 {
+        let leases: Vec<_> = (0..round % 4).map(|i| Want::now().get(&e, &format!("x{i}"))).collect();
+        let owed: Vec<_> = leases.into_iter().map(part).collect();
+        if let Some(last) = owed.last().filter(|_| round % 3 == 0) {
+            thread::sleep(Duration::from_millis(round % 15));
+            last.settle();
+            assert!(owed.iter().all(|owed| answer(owed) == Standing::Ours));
+        }
+    }
+    assert_eq!((e.info(&name("x0")).unwrap(), e.status().created), (None, 1));
+    assert_clean(&server, &[&e]);
 }
 
 #[test]
@@ -278,6 +311,7 @@ fn a_server_that_does_not_answer_costs_one_time_out_and_keeps_nothing() {
 #[test]
 fn scripts_that_the_server_has_forgotten_are_sent_again() {
     let way = Way::new();
+    way.proxy.set(Fault::Delay(150 * MS));
     let lease = Want::now().ttl(FOR_EVER).get(&way.far, "x");
     way.server.cli(&["SCRIPT", "FLUSH"]);
     let owed = part(lease);
@@ -313,6 +347,24 @@ fn a_server_that_is_killed_keeps_nothing_and_one_that_comes_back_is_asked() {
         }
     }
     assert_clean(&server, &[&e]);
+}
+
+#[test]
+fn a_server_without_its_memory_takes_the_holders_word_for_it_in_its_grace_period() {
+    let server = RedisServer::start(&[]);
+    let e = patient(&format!("{}?grace=600", server.tcp_dsn()));
+    e.end_grace();
+    warm(&e, "warm");
+    for loses in ["FLUSHALL", "SCRIPT FLUSH"] {
+        let lease = Want::now().ttl(FOR_EVER).get(&e, "x");
+        server.cli(&["FLUSHALL"]);
+        server.cli(&loses.split(' ').collect::<Vec<_>>());
+        let owed = part(lease);
+        owed.settle();
+        assert_eq!(answer(&owed), Standing::Ours, "{loses}");
+        e.end_grace();
+        assert_free(&e, "x");
+    }
 }
 
 #[test]

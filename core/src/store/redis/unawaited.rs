@@ -15,7 +15,7 @@ use redis::Value;
 use super::grace::Saying;
 use super::partings::Account;
 use super::script::{Call, RELEASE};
-use super::{AT_ONCE, Ran, RedisStore};
+use super::{Ran, RedisStore};
 use crate::clock::Instant;
 use crate::error::Error;
 use crate::poll::Readiness;
@@ -40,8 +40,8 @@ impl RedisStore {
         let account = self.partings.take(Some(&pool));
         let mut account = account.unwrap_or_else(|| Account::new(&pool));
         let loan = match account.partings.len() {
-            0 if pool.has_room_aside() => pool.get(Purpose::Holder).ok(),
-            1..MOST => pool.resume(Purpose::Holder).ok().flatten(),
+            0 if pool.has_room_aside() => pool.at_hand(true),
+            1..MOST => pool.resume(Purpose::Apart).ok().flatten(),
             _ => None,
         };
         let saying = Saying::release(hold);
@@ -63,7 +63,7 @@ impl RedisStore {
     /// Runs a command behind what this thread is owed by a server, and takes that in. `None`: it is to be run as ever,
     /// because nothing is owed, or something was not answered as it should be, and is by now.
     pub(super) fn behind(&self, purpose: Purpose, pool: &Arc<Pool>, call: &Call<'_>) -> Option<Reply> {
-        if !matches!(purpose, Purpose::Command | Purpose::Holder) {
+        if !matches!(purpose, Purpose::Command | Purpose::Holder) || !call.is_idempotent() {
             return None;
         }
         let account = self.partings.take(Some(pool))?;
@@ -74,14 +74,16 @@ impl RedisStore {
         let (began, owed) = (Instant::now(), account.partings.len());
         let mut replies = Vec::with_capacity(owed + 1);
         let (mut sent, mut broken) = (false, None);
-        if let Some(mut loan) = loan.filter(|loan| loan.owed() == owed)
-            && let Ok(true) = is_usable(&mut loan, &mut replies)
-        {
-            sent = true;
-            broken = loan.post(call.words()).and_then(|()| loan.collect(&mut replies)).err();
+        if let Some(mut loan) = loan {
+            sent = loan.owed() == owed && is_there(&mut loan, &mut replies);
+            if sent {
+                broken = loan.post(call.words()).and_then(|()| loan.collect(&mut replies)).err();
+            } else {
+                loan.poison();
+            }
         }
         let own = if replies.len() > owed { replies.pop() } else { None };
-        let all = self.settle(account, replies, Instant::now().since(began) < AT_ONCE);
+        let all = self.settle(account, replies, Instant::now().since(began) < pool.command_timeout());
         match (own, broken) {
             (Some(Ok(value)), _) if all => Some(Ok(value)),
             // Whether it was carried out is not known.
@@ -95,7 +97,7 @@ impl RedisStore {
         let deadline = Instant::now() + limit;
         while let Some(account) = self.partings.take(None) {
             let mut replies = Vec::with_capacity(account.partings.len());
-            if let Ok(Some(mut loan)) = account.pool.resume(Purpose::Holder) {
+            if let Ok(Some(mut loan)) = account.pool.resume(Purpose::Apart) {
                 while loan.owed() > 0
                     && let Ok(came) = loan.gather()
                 {
@@ -149,11 +151,12 @@ impl RedisStore {
     }
 }
 
-/// Whether a connection that may have lain idle is still there; with what has arrived on it.
-fn is_usable(loan: &mut Loan<'_>, replies: &mut Vec<Reply>) -> Result<bool, Fault> {
+/// Whether a connection that may have lain idle is there yet; with what has arrived on it.
+fn is_there(loan: &mut Loan<'_>, replies: &mut Vec<Reply>) -> bool {
     if loan.is_fresh() {
-        return Ok(true);
+        return true;
     }
-    replies.extend(loan.gather()?);
-    Ok(loan.owed() > 0 || loan.is_quiet())
+    let Ok(came) = loan.gather() else { return false };
+    replies.extend(came);
+    loan.owed() > 0 || loan.is_quiet()
 }
