@@ -19,7 +19,7 @@ use ext_php_rs::types::Zval;
 use crate::arguments::Checked;
 use crate::reply::{Class, Reply, Trouble, Value};
 use crate::request::files::{Asking, Handle};
-use crate::request::{files, names, objects, writes};
+use crate::request::{files, leaving, names, objects, writes};
 use crate::settings::By;
 use crate::{hidden_dsn, info, request, settings, words};
 
@@ -239,6 +239,16 @@ extern "C" fn clk_process_end() {
 #[unsafe(no_mangle)]
 extern "C" fn clk_request_end() {
     quietly((), || request::with_used(request::Request::end));
+}
+
+/// Waits for what the request is owed of locks that it has given back. True: `out` tells something of that, and is to be asked
+/// for again.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clk_owed(out: *mut RawReply) -> bool {
+    let Some(told) = quietly(None, leaving::next_told) else { return false };
+    // SAFETY: `out` is the shim's.
+    unsafe { reply(out, || told) };
+    true
 }
 
 /// The request's objects are gone.

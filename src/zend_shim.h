@@ -82,6 +82,7 @@ typedef struct {
 void clk_process_begin(void);
 void clk_process_end(void);
 void clk_request_end(void);
+bool clk_owed(clk_reply *reply);
 void clk_request_gone(void);
 void clk_fiber_ended(uintptr_t fiber);
 bool clk_identity_known(void);

@@ -30,7 +30,7 @@ pub mod wire;
 
 pub use dsn::Dsn;
 pub use engine::registry;
-pub use engine::{Acquire, Acquired, Counters, Engine, Lease, Pending};
+pub use engine::{Acquire, Acquired, Counters, Engine, Lease, Owed, Parted, Pending};
 pub use error::{Error, Loss, Result};
 pub use file::{PathMap, nfs, replace};
 pub use key::LockName;

@@ -51,7 +51,10 @@ impl Sweep {
                     let reached = after == length || self.proxy.await_fired(fired + 1, S);
                     // It says how far the server is, and so is some bytes shorter when the machine is less busy.
                     let carried = self.proxy.carried(direction) - before;
-                    assert!(reached || carried <= after, "no break after {after} of {carried} bytes {direction:?}");
+                    assert!(
+                        reached || carried <= after,
+                        "no break after {after} of {carried} bytes {direction:?}"
+                    );
                 }
             }
             eprintln!("{direction:?}: cut after 0 to {length} bytes");

@@ -19,11 +19,13 @@ use crate::settings;
 use crate::words::{self, Blocker, about};
 
 pub(crate) mod files;
+pub(crate) mod leaving;
 pub(crate) mod names;
 pub(crate) mod objects;
 pub(crate) mod writes;
 
 use files::{FileLock, Taking};
+use leaving::Leaving;
 use names::Held;
 use objects::Object;
 use writes::Write;
@@ -145,6 +147,7 @@ pub(crate) struct Request {
     pub(crate) file_locks: Vec<FileLock>,
     /// Locks on files that are being taken.
     pub(crate) takings: HashMap<u64, Taking>,
+    leaving: Leaving,
     places: Option<Places>,
 }
 
@@ -197,7 +200,11 @@ pub(crate) fn with<T>(work: impl FnOnce(&mut Request) -> T) -> T {
             request.forget();
             request.pid = pid;
         }
-        work(request)
+        let done = work(request);
+        if !request.leaving.is_empty() {
+            request.leaving.take_in();
+        }
+        done
     })
 }
 
@@ -383,13 +390,14 @@ impl Request {
         self.takings.clear();
         self.places = None;
         for (_, held) in self.locks.drain() {
-            let _ = held.lease.release();
+            self.leaving.leave(held.lease);
         }
         for object in self.objects.values_mut() {
             if let Some(lease) = object.lease.take() {
-                let _ = lease.release();
+                self.leaving.leave(lease);
             }
         }
+        self.leaving.settle();
         self.identity = None;
     }
 
@@ -418,6 +426,7 @@ impl Request {
         }
         self.file_locks.drain(..).for_each(|lock| std::mem::forget(lock.lease));
         self.takings.drain().for_each(|(_, taking)| std::mem::forget(taking));
+        self.leaving.forget();
         self.identity = None;
     }
 }

@@ -45,6 +45,10 @@ impl Lease {
         (&self.common, self.state.token.clone())
     }
 
+    pub(super) fn inside(&self) -> (&Arc<Common>, &Arc<LeaseState>) {
+        (&self.common, &self.state)
+    }
+
     /// The lock's name.
     pub fn name(&self) -> &LockName {
         &self.state.name

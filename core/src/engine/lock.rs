@@ -97,6 +97,8 @@ impl Engine {
     }
 
     fn soon<T>(&self, step: impl FnMut(&dyn Store) -> Result<T>) -> Result<T> {
+        // What is told of locks has no more in it of those that this thread has parted with.
+        self.0.store.settle(self.0.command_timeout);
         self.0.persist(Instant::now() + self.0.command_timeout, step)
     }
 

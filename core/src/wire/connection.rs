@@ -42,6 +42,8 @@ pub struct Connection {
     owed_since: Instant,
     /// Parts of their replies.
     inbox: Vec<u8>,
+    /// See [`Connection::has_run`].
+    scripts: u32,
 }
 
 impl Connection {
@@ -60,6 +62,7 @@ impl Connection {
             owed: 0,
             owed_since: now,
             inbox: Vec::new(),
+            scripts: 0,
         }
     }
 
@@ -188,34 +191,52 @@ impl Connection {
     /// [`Fault::Broken`]; what the server refused is among the replies.
     pub fn gather(&mut self) -> Result<Vec<Result<Value, Fault>>, Fault> {
         let mut replies = Vec::new();
-        while replies.len() < self.owed {
+        self.take_in(false, &mut replies)?;
+        Ok(replies)
+    }
+
+    /// Adds to `replies` those to all that was posted; waits for them within the command time-out since the last of it.
+    ///
+    /// # Errors
+    /// As [`Connection::gather`]. Those that have come until then are in `replies`.
+    pub fn collect(&mut self, replies: &mut Vec<Result<Value, Fault>>) -> Result<(), Fault> {
+        self.io.socket().check = false;
+        self.take_in(true, replies)
+    }
+
+    fn take_in(&mut self, patient: bool, replies: &mut Vec<Result<Value, Fault>>) -> Result<(), Fault> {
+        let mut any = false;
+        while self.owed > 0 {
             // Twice as much each time, since a reply that is not there whole is looked at from its start.
             let start = self.inbox.len();
             self.inbox.resize(start + start.max(4096), 0);
-            self.io.socket().patient = false;
+            self.io.socket().patient = patient;
             let read = self.io.read(self.inbox.get_mut(start..).unwrap_or_default());
             self.io.socket().patient = true;
             self.inbox.truncate(start + read.as_ref().copied().unwrap_or(0));
             match read {
-                Ok(0) if replies.is_empty() => {
+                Ok(0) if patient || !any => {
                     self.healthy = false;
                     return Err(Fault::Broken("the server closed the connection".into()));
                 }
                 Ok(0) => break,
                 Ok(_) => {}
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock && !patient => break,
                 Err(e) => {
                     self.healthy = false;
-                    return Err(Fault::of(&e));
+                    return Err(self.explain(&e));
                 }
             }
-            self.split(&mut replies)?;
+            let before = replies.len();
+            let split = self.split(replies);
+            if replies.len() > before {
+                any = true;
+                self.owed = self.owed.saturating_sub(replies.len() - before);
+                self.owed_since = Instant::now();
+            }
+            split?;
         }
-        if !replies.is_empty() {
-            self.owed = self.owed.saturating_sub(replies.len());
-            self.owed_since = Instant::now();
-        }
-        Ok(replies)
+        Ok(())
     }
 
     /// Takes whole replies out of the inbox.
@@ -249,6 +270,16 @@ impl Connection {
     /// For how long the server has owed an answer; zero when it owes none.
     pub fn late_by(&self) -> Duration {
         if self.owed == 0 { Duration::ZERO } else { Instant::now().since(self.owed_since) }
+    }
+
+    /// The server has run on it, by their digests, the scripts with these bits.
+    pub fn has_run(&self, scripts: u32) -> bool {
+        self.scripts & scripts == scripts
+    }
+
+    /// See [`Connection::has_run`].
+    pub fn ran(&mut self, scripts: u32) {
+        self.scripts |= scripts;
     }
 
     /// Its socket, to wait for.

@@ -32,6 +32,7 @@ final class Settings
         'flock_mode' => 'gate',
         'slow_wait' => '1',
         'durable_writes' => '1',
+        'confirmed_unlocks' => '1',
         'mount_point_writes' => 'refuse',
         // Of the polyfill alone: who speaks to the server.
         'client' => '',
@@ -253,6 +254,8 @@ final class Settings
             'max_hold' => $this->maxHold = Value::limit($text) ?: INF,
             'slow_wait' => $this->slowWait = Value::limit($text) ?: INF,
             'durable_writes' => $this->durableWrites = Value::switch($text),
+            // Whoever does not insist on the answer may be given it all the same.
+            'confirmed_unlocks' => Value::switch($text),
             'mount_point_writes' => $this->mountPointWrites = Value::oneOf(strtolower($text), 'refuse', 'in_place'),
             'connect_timeout' => $this->connectTimeout = Value::seconds($text, 0.001, 3600.0),
             'command_timeout' => $this->commandTimeout = Value::seconds($text, 0.001, 3600.0),

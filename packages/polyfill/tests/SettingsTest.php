@@ -26,6 +26,7 @@ final class SettingsTest extends TestCase
         'max_hold' => [['abc', '-1', 'nan', '5 minutes'], ['0', 60, '0.5'], '/second|0/'],
         'slow_wait' => [['abc', '-1', 'nan'], ['0', '0.25', 5], '/second|0/'],
         'durable_writes' => [['maybe', '2'], [false, 'on'], '/on|off|0|1/i'],
+        'confirmed_unlocks' => [['maybe', '2'], [false, 'on'], '/on|off|0|1/i'],
         'mount_point_writes' => [['in place', '1', ''], ['refuse', 'in_place'], '/in_place/'],
         'prefix' => [['a b', 'a{b', 'a}', 'a*'], ['app:', 'a-b_c.d/', ''], '/blank|ASCII/'],
         'connect_timeout' => [['abc', '-1', '0'], ['0.5', 3], '/second/'],

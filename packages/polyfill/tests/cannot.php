@@ -24,6 +24,7 @@ if (PHP_VERSION_ID >= 80400) {
 }
 
 return $onlyHere + [
+    'PHP code waits for the answer to an unlock in any case' => ['Lock\UnconfirmedUnlockTest::*'],
     'PHP has no thread that renews leases while the request\'s own code runs' => [
         'Lock\RenewalTest::testALeaseOfOneSecondIsKeptForThree*',
         'Lock\RenewalTest::testItIsKeptWhilePhpIsBusy*',
