@@ -23,12 +23,13 @@ pub(crate) fn doing(who: &Identity) -> String {
     }
 }
 
-/// `web1 pid 4711 (fpm-fcgi) /wp-admin/options.php`
+/// `web1 pid 4711 (fpm-fcgi) /wp-admin/options.php in compile() at /srv/theme/compiler.php:142`
 pub(crate) fn who(identity: &Identity) -> String {
-    let Identity { node, pid, sapi, .. } = identity;
+    let Identity { node, pid, sapi, call, .. } = identity;
     let node = if node.is_empty() { "an unknown node" } else { node };
     let sapi = if sapi.is_empty() { String::new() } else { format!(" ({})", text::said(sapi)) };
-    format!("{} pid {pid}{sapi} {}", text::said(node), doing(identity))
+    let call = if call.is_unknown() { String::new() } else { format!(" in {call}") };
+    format!("{} pid {pid}{sapi} {}{call}", text::said(node), doing(identity))
 }
 
 /// Why nothing was broken: who holds it instead, if that is still so.

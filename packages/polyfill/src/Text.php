@@ -24,6 +24,15 @@ final class Text
         return self::cut($text, self::MAX_SAID);
     }
 
+    /** As said(), of a path that somebody else has told: of a long one the end, which tells most. */
+    public static function endOf(string $path): string
+    {
+        preg_match_all(self::CHARACTER, $path, $characters);
+        $end = array_slice($characters[0], -self::MAX_SAID);
+
+        return (count($end) < count($characters[0]) ? '…' : '') . self::said(implode('', $end));
+    }
+
     public static function path(string $path): string
     {
         return self::cut($path, self::MAX_PATH);

@@ -75,14 +75,16 @@ fn footer(app: &App) -> Line<'_> {
 
 fn locks(app: &mut App, frame: &mut Frame<'_>, area: Rect) -> Vec<LockName> {
     let wide = area.width >= 100;
-    let titles = ["NAME", "MODE", "NODE", "PID", "WHAT", "HELD", "LEASE", "WAITING", "LONGEST"];
+    let titles = ["NAME", "MODE", "NODE", "PID", "WHAT", "CALL", "HELD", "LEASE", "WAITING", "LONGEST"];
     let optional = |width| Constraint::Length(if wide { width } else { 0 });
+    let calls = area.width >= 140;
     let widths = [
         Constraint::Fill(3),
         Constraint::Length(4),
         Constraint::Fill(1),
         Constraint::Length(8),
         Constraint::Fill(if wide { 2 } else { 1 }),
+        if calls { Constraint::Fill(3) } else { Constraint::Length(0) },
         Constraint::Length(10),
         optional(7),
         Constraint::Length(7),
@@ -95,7 +97,8 @@ fn locks(app: &mut App, frame: &mut Frame<'_>, area: Rect) -> Vec<LockName> {
     let (now, chosen) = (app.now, app.place());
     let visible = app.visible(usize::from(area.height.saturating_sub(1)));
     let shown = visible.iter().map(|lock| lock.name.clone()).collect();
-    let rows: Vec<Row<'_>> = visible.iter().map(|lock| row(lock, now, wide, (room(0), room(4)))).collect();
+    let rows: Vec<Row<'_>> =
+        visible.iter().map(|lock| row(lock, now, wide, [room(0), room(4), room(5)])).collect();
     let table = Table::new(rows, widths)
         .header(Row::new(titles).bold())
         .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
@@ -104,7 +107,7 @@ fn locks(app: &mut App, frame: &mut Frame<'_>, area: Rect) -> Vec<LockName> {
     shown
 }
 
-fn row(lock: &LockReport, now: f64, wide: bool, (name, what): (usize, usize)) -> Row<'static> {
+fn row(lock: &LockReport, now: f64, wide: bool, [name, what, call]: [usize; 3]) -> Row<'static> {
     let first = lock.holders.first().map(|holder| &holder.identity);
     let more = match lock.holding() {
         0 | 1 => String::new(),
@@ -118,6 +121,11 @@ fn row(lock: &LockReport, now: f64, wide: bool, (name, what): (usize, usize)) ->
         Cell::from(first.map_or_else(String::new, |who| text::said(&who.node)) + &more),
         Cell::from(first.map_or_else(String::new, |who| who.pid.to_string())),
         Cell::from(fit(&first.map_or_else(String::new, doing), what)),
+        Cell::from(if call > 0 {
+            fit(&first.map_or_else(String::new, |who| who.call.to_string()), call)
+        } else {
+            String::new()
+        }),
         Cell::from(span(between(lock.since, now))),
         Cell::from(if wide { span(lock.ttl) } else { String::new() }),
         Cell::from(lock.waiting().to_string()),

@@ -23,8 +23,8 @@
 --          taken when it is greater than what would be given, and not more than 1 s ahead
 -- Returns  held: the fencing token (integer)
 --          busy: {place, ms until the lease that blocks runs out, identity of one holder, in how
---          many ms to ask again}; -1 for the lease: the step has left work, ask again at once (it
---          is queued, with G, too)
+--          many ms to ask again, how many stand before it}, the last not when it is late; -1 for
+--          the lease: the step has left work, ask again at once (it is queued, with G, too)
 local me, wanted = ARGV[1], ARGV[2]
 
 -- The fast path: free, and known to have no waiters. Three commands.
@@ -133,7 +133,7 @@ if first then
 elseif not again then
     redis.call('ZADD', QUEUE, place, me)
 end
-local interval
+local interval, rank
 local done, mine = pcall(function()
     if first then
         settle()
@@ -144,7 +144,7 @@ local done, mine = pcall(function()
         end
         redis.call('ZADD', QUEUE, place, me)
     end
-    local rank = redis.call('ZRANK', QUEUE, me)
+    rank = redis.call('ZRANK', QUEUE, me)
     interval = math.max(BEAT, math.min(FAR, BEAT + (rank - NEAR) * LESS_OFTEN))
     local heard = now + interval + math.min(tonumber(ARGV[8] or SLACK), SLACK_MOST)
     local waiting = wanted
@@ -190,8 +190,8 @@ if mine then
 elseif unfinished then
     return {place, -1, '', interval}
 elseif mode == 'X' then
-    return {place, expiry() - now, identity, interval}
+    return {place, expiry() - now, identity, interval, rank}
 end
 local reader = redis.call('ZRANGE', READERS, 0, 0, 'WITHSCORES')
 local record = reader[1] and redis.call('HGET', INFO, reader[1]) or ''
-return {place, math.max(0, (reader[2] or now) - now), string.match(record, '^%d+ %d+ (.*)$') or '', interval}
+return {place, math.max(0, (reader[2] or now) - now), string.match(record, '^%d+ %d+ (.*)$') or '', interval, rank}
