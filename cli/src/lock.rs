@@ -25,11 +25,17 @@ pub(crate) fn doing(who: &Identity) -> String {
 
 /// `web1 pid 4711 (fpm-fcgi) /wp-admin/options.php in compile() at /srv/theme/compiler.php:142`
 pub(crate) fn who(identity: &Identity) -> String {
-    let Identity { node, pid, sapi, call, .. } = identity;
+    let call = &identity.call;
+    let call = if call.is_unknown() { String::new() } else { format!(" in {call}") };
+    process(identity) + &call
+}
+
+/// The same without the call.
+pub(crate) fn process(identity: &Identity) -> String {
+    let Identity { node, pid, sapi, .. } = identity;
     let node = if node.is_empty() { "an unknown node" } else { node };
     let sapi = if sapi.is_empty() { String::new() } else { format!(" ({})", text::said(sapi)) };
-    let call = if call.is_unknown() { String::new() } else { format!(" in {call}") };
-    format!("{} pid {pid}{sapi} {}{call}", text::said(node), doing(identity))
+    format!("{} pid {pid}{sapi} {}", text::said(node), doing(identity))
 }
 
 /// Why nothing was broken: who holds it instead, if that is still so.

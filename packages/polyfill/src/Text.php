@@ -27,10 +27,11 @@ final class Text
     /** As said(), of a path that somebody else has told: of a long one the end, which tells most. */
     public static function endOf(string $path): string
     {
-        preg_match_all(self::CHARACTER, $path, $characters);
-        $end = array_slice($characters[0], -self::MAX_SAID);
+        // Four bytes are the longest character: what is far before the end need not be looked at.
+        preg_match_all(self::CHARACTER, substr($path, -4 * (self::MAX_SAID + 1)), $characters);
+        $end = implode('', array_slice($characters[0], -self::MAX_SAID));
 
-        return (count($end) < count($characters[0]) ? '…' : '') . self::said(implode('', $end));
+        return (strlen($end) < strlen($path) ? '…' : '') . self::said($end);
     }
 
     public static function path(string $path): string
