@@ -102,7 +102,7 @@ fn the_code_that_asks_is_named() {
         assert_eq!((&holder["function"], &holder["line"]), (&"Theme::compile".into(), &142.into()));
         assert_eq!(holder["file"], "/srv/theme/compiler.php");
     }
-    let mut wide = Terminal::wide(&on(&server.unix_dsn()), &["watch", "-n", "0.1"], 180);
+    let mut wide = Terminal::wide(&on(&server.unix_dsn()), &["watch", "-n", "0.1"], 200);
     wide.shows(words);
     wide.types("q");
     assert_eq!(wide.ends(), 0);

@@ -85,7 +85,7 @@ fn locks(app: &mut App, frame: &mut Frame<'_>, area: Rect) -> Vec<LockName> {
         Constraint::Fill(1),
         Constraint::Length(8),
         Constraint::Fill(if wide { 2 } else { 1 }),
-        if calls { Constraint::Fill(3) } else { Constraint::Length(0) },
+        if calls { Constraint::Fill(4) } else { Constraint::Length(0) },
         Constraint::Length(10),
         optional(7),
         Constraint::Length(7),
