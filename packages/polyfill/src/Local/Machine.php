@@ -275,7 +275,12 @@ final class Machine
         $turn = static fn (array $waiter): array => [$waiter['place'], $waiter['token']];
         usort($this->queue, static fn (array $a, array $b): int => $turn($a) <=> $turn($b));
 
-        return (int) array_search($claim->token, array_column($this->queue, 'token'), true);
+        $ahead = 0;
+        while ($this->queue[$ahead]['token'] !== $claim->token) {
+            $ahead++;
+        }
+
+        return $ahead;
     }
 
     private function grant(string $token, bool $exclusive, string $identity, int $millis): int
