@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use cluster_lock_core::store::StoreStatus;
 use cluster_lock_core::{
-    Broken, Counters, Engine, Grace, Holder, Identity, Lease, LockReport, ServerReport, Waiter,
+    Broken, Call, Counters, Engine, Grace, Holder, Identity, Lease, LockReport, ServerReport, Waiter,
 };
 use ext_php_rs::binary::Binary;
 use ext_php_rs::boxed::ZBox;
@@ -81,7 +81,7 @@ fn report(lock: LockReport) -> Table {
 }
 
 fn holder(holder: Holder) -> Table {
-    let Identity { node, pid, sapi, script, request_uri } = holder.identity;
+    let Identity { node, pid, sapi, script, request_uri, call } = holder.identity;
     let mut table = ZendHashTable::new();
     table.insert("node", node)?;
     table.insert("pid", i64::from(pid))?;
@@ -90,6 +90,7 @@ fn holder(holder: Holder) -> Table {
     table.insert("request_uri", request_uri)?;
     table.insert("since", holder.since)?;
     table.insert("fence", int(holder.fence))?;
+    add_call(&mut table, call)?;
     Ok(table)
 }
 
@@ -99,7 +100,15 @@ fn waiter(waiter: Waiter) -> Table {
     table.insert("pid", i64::from(waiter.identity.pid))?;
     table.insert("since", waiter.since)?;
     table.insert("mode", waiter.mode.as_str())?;
+    add_call(&mut table, waiter.identity.call)?;
     Ok(table)
+}
+
+fn add_call(table: &mut ZendHashTable, call: Call) -> Result<()> {
+    let Call { function, file, line } = call;
+    table.insert("function", function)?;
+    table.insert("file", file)?;
+    table.insert("line", i64::from(line))
 }
 
 /// `cluster_lock_break()`

@@ -4,8 +4,8 @@
  * streams that cluster_file_put_contents() may read. All decisions are in Rust.
  *
  * Layout: this file registers, and has the hooks of the life cycle. zend_functions.c,
- * zend_lock_object.c, zend_file_write.c and zend_streams.c are what PHP calls, zend_reply.c turns Rust's
- * answers into PHP's; zend_shim.h is the border to Rust, with its one rule.
+ * zend_lock_object.c, zend_file_write.c and zend_streams.c are what PHP calls, zend_call.c looks who has called them,
+ * zend_reply.c turns Rust's answers into PHP's; zend_shim.h is the border to Rust, with its one rule.
  */
 #include "zend_glue.h"
 

@@ -167,10 +167,13 @@ function cluster_lock_fence(string $name): ?int {}
  * @return array|null null: nobody holds it, or (with E_WARNING) the server cannot be reached. Else
  *     array{name: string, mode: "exclusive"|"shared", fence: int, ttl: float, since: float,
  *     holders: list<array{node: string, pid: int, sapi: string, script: string, request_uri: string,
- *     since: float, fence: int}>, waiters: list<array{node: string, pid: int, since: float, mode:
- *     string}>, more_holders: int, more_waiters: int}; ttl in seconds, since in Unix time on the
- *     server's clock, request_uri without its query string, holders by age, waiters in the order in
- *     which they will be served. Of more than 1,000 readers holders are those whose leases run
+ *     since: float, fence: int, function: string, file: string, line: int}>, waiters: list<array{node:
+ *     string, pid: int, since: float, mode: string, function: string, file: string, line: int}>,
+ *     more_holders: int, more_waiters: int}; ttl in seconds, since in Unix time on the server's clock,
+ *     request_uri without its query string; function ("Class::method", "{closure}", "" outside of
+ *     functions), file (of a path of more than 512 bytes the end, behind "…") and line of the code that
+ *     asked, "", "" and 0 when it is not known (cluster_lock.report_call); holders by age, waiters in the
+ *     order in which they will be served. Of more than 1,000 readers holders are those whose leases run
  *     longest, of more than 1,000 waiters waiters are the first: how many more there are is in
  *     more_holders and more_waiters, the dead among them included (of a quorum each server tells of
  *     so many)

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use cluster_lock_core::{Grace, Holder, Identity, LockName, LockReport, Mode, ServerReport, Waiter};
+use cluster_lock_core::{Call, Grace, Holder, Identity, LockName, LockReport, Mode, ServerReport, Waiter};
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 
@@ -77,12 +77,15 @@ pub(crate) struct Who<'a> {
     sapi: &'a str,
     script: &'a str,
     request_uri: &'a str,
+    function: &'a str,
+    file: &'a str,
+    line: u32,
 }
 
 impl<'a> From<&'a Identity> for Who<'a> {
     fn from(identity: &'a Identity) -> Self {
-        let Identity { node, pid, sapi, script, request_uri } = identity;
-        Self { node, pid: *pid, sapi, script, request_uri }
+        let Identity { node, pid, sapi, script, request_uri, call: Call { function, file, line } } = identity;
+        Self { node, pid: *pid, sapi, script, request_uri, function, file, line: *line }
     }
 }
 

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use cluster_lock_core::file::Intercept;
 use cluster_lock_core::{
-    Acquire, Acquired, Engine, Error, Identity, Lease, LockName, Loss, Mode, PathMap, Pending, Result,
-    Standing,
+    Acquire, Acquired, Call, Encoded, Engine, Error, Identity, Lease, LockName, Loss, Mode, PathMap, Pending,
+    Result, Standing,
 };
 
 use crate::php;
@@ -18,6 +18,7 @@ use crate::reply::Class;
 use crate::settings;
 use crate::words::{self, Blocker, about};
 
+pub(crate) mod call;
 pub(crate) mod files;
 pub(crate) mod leaving;
 pub(crate) mod names;
@@ -139,7 +140,7 @@ pub(crate) struct Request {
     /// Whose table it is: a forked child finds its parent's.
     pid: u32,
     last_id: u64,
-    identity: Option<Box<[u8]>>,
+    identity: Option<Encoded>,
     locks: HashMap<LockName, Held>,
     waits: HashMap<u64, Waiting>,
     pub(crate) objects: HashMap<u64, Object>,
@@ -234,8 +235,9 @@ impl Request {
             sapi: text(sapi),
             script: text(script),
             request_uri: text(path),
+            call: Call::default(),
         };
-        self.identity = Some(identity.encode());
+        self.identity = Some(Encoded::new(&identity));
     }
 
     pub(crate) fn is_identified(&self) -> bool {
@@ -280,13 +282,14 @@ impl Request {
         ask: impl FnOnce(&Acquire<'_>) -> Result<Acquired>,
     ) -> Asked {
         let (auto_renew, max_hold) = settings::with(|s| (s.values.auto_renew, s.values.max_hold));
+        let identity = self.identity.as_mut().map(|identity| call::with(|call| identity.with(call)));
         let acquired = ask(&Acquire {
             mode: wish.mode,
             timeout: wish.left(),
             ttl: wish.ttl,
             auto_renew,
             max_hold,
-            identity: self.identity.as_deref().unwrap_or_default(),
+            identity: identity.unwrap_or_default(),
             interrupted: &php::interrupted,
         });
         self.answered(wish, name, acquired)

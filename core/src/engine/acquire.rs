@@ -12,7 +12,7 @@ use super::wait::{Acquire, Granted, Wait, WaitOutcome};
 use crate::clock::{Instant, nanos};
 use crate::error::{Error, Result};
 use crate::key::LockName;
-use crate::report::Identity;
+use crate::report::Blocker;
 use crate::store::Token;
 
 /// How asking for a lock ended, when nothing failed. Who keeps leases and interrupted claims in a table says in the place
@@ -26,14 +26,14 @@ pub enum Acquired<L = Lease, P = Pending> {
         /// How long it took.
         waited: Duration,
         /// Who was first seen to be in the way, when there was a wait.
-        blocker: Option<Identity>,
+        blocker: Option<Blocker>,
     },
     /// The time is up.
     TimedOut {
         /// How long it took.
         waited: Duration,
         /// Who was first seen to be in the way.
-        blocker: Option<Identity>,
+        blocker: Option<Blocker>,
     },
     /// [`Acquire::interrupted`] said so. The claim keeps its place while the interrupt is handled:
     /// go on with [`Engine::resume`](crate::Engine::resume), or drop it.

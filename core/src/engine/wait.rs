@@ -8,7 +8,7 @@ use super::renewal::{Abandoned, Expected};
 use crate::clock::{Instant, millis};
 use crate::error::{Error, Result};
 use crate::key::LockName;
-use crate::report::{Identity, Mode};
+use crate::report::{Blocker, Identity, Mode};
 use crate::store::machine::{BEAT, SLACK, SLACK_MOST};
 use crate::store::{Attempt, Claim, Grant, IfBusy, Standing, Store, Token, Wake};
 
@@ -69,7 +69,7 @@ pub(super) struct Wait {
     pub(super) ttl: Duration,
     /// The server has answered, and so may know the claim.
     pub(super) known: bool,
-    pub(super) blocker: Option<Identity>,
+    pub(super) blocker: Option<Blocker>,
 }
 
 /// A lock that was given to a claim: its lease counts from `sent`, and its renewal is due at `due`.
@@ -164,7 +164,7 @@ impl Wait {
             let if_busy = if last { IfBusy::GiveUp } else { IfBusy::Queue };
             let attempt = store.attempt(&claim, if_busy);
             self.known |= attempt.is_ok();
-            let (place, blocked_for, holder, again) = match attempt {
+            let (place, blocked_for, holder, again, ahead) = match attempt {
                 // This process, or the server, stood still for longer than the lease: is it still ours?
                 Ok(Attempt::Held(_)) if lease_state::end(sent, how.ttl).has_passed() => {
                     too_late += 1;
@@ -179,8 +179,8 @@ impl Wait {
                 Ok(Attempt::Held(grant)) => {
                     return Ok(WaitOutcome::Granted(Granted { grant, sent, due: sent + how.ttl / 3 }));
                 }
-                Ok(Attempt::Busy { place, blocked_for, holder, again }) => {
-                    (place, blocked_for, holder, again)
+                Ok(Attempt::Busy { place, blocked_for, holder, again, ahead }) => {
+                    (place, blocked_for, holder, again, ahead)
                 }
                 Ok(Attempt::Unfinished { place }) => {
                     (claim.place, self.place) = (place, place);
@@ -209,7 +209,7 @@ impl Wait {
                 Err(error) => return Err(error),
             };
             (failing_since, unfinished) = (None, 0);
-            self.blocker.get_or_insert_with(|| Identity::decode(&holder));
+            self.blocker.get_or_insert_with(|| Blocker { holder: Identity::decode(&holder), ahead });
             if last {
                 return Ok(WaitOutcome::TimedOut);
             }

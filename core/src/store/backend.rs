@@ -68,6 +68,8 @@ pub enum Attempt {
         holder: Box<[u8]>,
         /// In what time to ask again, so that the claim counts as living: the longer, the more are before it.
         again: Duration,
+        /// How many stand before it in the queue, the dead among them included.
+        ahead: u64,
     },
     /// Not known yet: so many lie dead before the claim that one step does not get to it. It is queued, whatever
     /// was [to be done](IfBusy), and is to ask again at once.

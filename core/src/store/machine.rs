@@ -167,8 +167,8 @@ impl Machine {
         let held = |fence| Attempt::Held(Grant { fence, lease: claim.ttl });
         if self.is_overtaken(&me, claim.attempt) {
             let place = claim.place;
-            let busy = Attempt::Busy { place, blocked_for: BEAT, holder: Box::default(), again: BEAT };
-            return (busy, effects);
+            let (blocked_for, again, ahead) = (BEAT, BEAT, 0);
+            return (Attempt::Busy { place, blocked_for, holder: Box::default(), again, ahead }, effects);
         }
         self.writer.take_if(|writer| writer.token == me && writer.yields_to(claim, if_busy));
         if self.readers.get(&me).is_some_and(|reader| reader.yields_to(claim, if_busy)) {
@@ -203,11 +203,8 @@ impl Machine {
         }
         let queued = self.queue.iter().find(|w| w.token == me).filter(|_| if_busy != IfBusy::Yield);
         if let Some(queued) = queued.filter(|w| w.exclusive != exclusive) {
-            let place = queued.place;
-            return (
-                Attempt::Busy { place, blocked_for: BEAT, holder: Box::default(), again: BEAT },
-                effects,
-            );
+            let (place, blocked_for, again, ahead) = (queued.place, BEAT, BEAT, 0);
+            return (Attempt::Busy { place, blocked_for, holder: Box::default(), again, ahead }, effects);
         }
         let known = queued.map_or(claim.place, |w| w.place);
         let place =
@@ -254,6 +251,7 @@ impl Machine {
             ),
             holder: blocking.map(|h| h.identity.clone()).unwrap_or_default(),
             again: Duration::from_millis(again_ms),
+            ahead: u64::try_from(rank).unwrap_or(u64::MAX),
         };
         (busy, effects)
     }
@@ -598,6 +596,7 @@ fn late(claim: &Claim<'_>, held: &Held, now: Now) -> Attempt {
         blocked_for: Duration::from_millis(held.expiry_ms.saturating_sub(now.lease_ms)),
         holder: held.identity.clone(),
         again: BEAT,
+        ahead: 0,
     }
 }
 

@@ -17,6 +17,8 @@ final class Attempt
         public readonly string $holder,
         /** So many lie dead before it that one step does not get to it: it is to ask again at once. */
         public readonly bool $isUnfinished = false,
+        /** How many stand before it in the queue, the dead among them included. */
+        public readonly int $ahead = 0,
     ) {
     }
 
@@ -25,9 +27,9 @@ final class Attempt
         return new self($fence, 0, 0.0, '');
     }
 
-    public static function busy(int $place, int $blockedForMillis, string $holder): self
+    public static function busy(int $place, int $blockedForMillis, string $holder, int $ahead = 0): self
     {
-        return new self(null, $place, max(0, $blockedForMillis) / 1000, $holder);
+        return new self(null, $place, max(0, $blockedForMillis) / 1000, $holder, false, $ahead);
     }
 
     public static function unfinished(int $place): self

@@ -130,7 +130,7 @@ final class Engine
                 return $turn;
             }
             $again = new Claim($name, Claim::newToken(), $wish->mode, $wish->ttl, $claim->identity, 0, $claim->started);
-            $again->blocker = $claim->blocker;
+            [$again->blocker, $again->ahead] = [$claim->blocker, $claim->ahead];
             $claim = $again;
         }
     }
@@ -186,7 +186,7 @@ final class Engine
         Counters::add($lease === null ? 'timed_out' : 'acquired');
         Request::waiting($claim->token, null);
 
-        return new Turn($lease, $waited, $claim->blocker);
+        return new Turn($lease, $waited, $claim->blocker, $claim->ahead);
     }
 
     /** Null: the time is up, or the claim was taken. */
@@ -223,7 +223,10 @@ final class Engine
                 }
                 continue;
             }
-            $claim->blocker ??= Identity::decode($attempt->holder);
+            if ($claim->blocker === null) {
+                $claim->blocker = Identity::decode($attempt->holder);
+                $claim->ahead = $attempt->ahead;
+            }
             if ($last) {
                 return null;
             }

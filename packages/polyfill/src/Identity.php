@@ -18,6 +18,7 @@ final class Identity
         public readonly string $sapi,
         public readonly string $script,
         public readonly string $requestUri,
+        public readonly Call $call = new Call(),
     ) {
     }
 
@@ -37,13 +38,15 @@ final class Identity
         );
     }
 
-    public function encode(): string
+    /** With the call of one lock. */
+    public function encode(Call $call): string
     {
         $fields = ['n' => $this->node, 'p' => $this->pid];
         $rest = ['i' => $this->sapi, 's' => $this->script, 'u' => $this->requestUri];
+        $fields += array_filter($rest, static fn (string $text): bool => $text !== '');
 
         return json_encode(
-            $fields + array_filter($rest, static fn (string $text): bool => $text !== ''),
+            $fields + ($call->isUnknown() ? [] : ['c' => $call->encoded()]),
             JSON_UNESCAPED_SLASHES | JSON_UNESCAPED_UNICODE | JSON_INVALID_UTF8_SUBSTITUTE | JSON_THROW_ON_ERROR
         );
     }
@@ -60,10 +63,20 @@ final class Identity
         $fields = is_array($fields) ? $fields : [];
         $text = static fn (string $key): string => is_string($fields[$key] ?? null) ? $fields[$key] : '';
 
-        return new self($text('n'), (int) ($fields['p'] ?? 0), $text('i'), $text('s'), $text('u'));
+        return new self(
+            $text('n'),
+            (int) ($fields['p'] ?? 0),
+            $text('i'),
+            $text('s'),
+            $text('u'),
+            Call::decode($fields['c'] ?? null)
+        );
     }
 
-    /** For people: `held by node web2, pid 123 (fpm-fcgi) /srv/compile.php /compile`. */
+    /**
+     * For people: `held by node web2, pid 123 (fpm-fcgi), compile() at /srv/compiler.php:142, for /compile`; where it is
+     * not known what has called, `held by node web2, pid 123 (fpm-fcgi) /srv/compile.php /compile`.
+     */
     public function inTheWay(): string
     {
         if ($this->node === '' && $this->pid === 0) {
@@ -73,6 +86,13 @@ final class Identity
         $who = sprintf('held by node %s, pid %d', Text::said($this->node), $this->pid);
         if ($this->sapi !== '') {
             $who .= ' (' . Text::said($this->sapi) . ')';
+        }
+        if (!$this->call->isUnknown()) {
+            // The URL says more than the script that all URLs have.
+            $task = $this->requestUri === '' ? $this->script : $this->requestUri;
+            $isSaid = $task === '' || $task === $this->call->file;
+
+            return "$who, {$this->call->words()}" . ($isSaid ? '' : ', for ' . Text::said($task));
         }
         foreach ([$this->script, $this->requestUri] as $part) {
             $who .= $part === '' ? '' : ' ' . Text::said($part);

@@ -48,13 +48,13 @@ final class Report
                 'request_uri' => $holder['identity']->requestUri,
                 'since' => $holder['since'] / 1e6,
                 'fence' => $holder['fence'],
-            ], $holders),
+            ] + $holder['identity']->call->table(), $holders),
             'waiters' => array_map(static fn (array $waiter): array => [
                 'node' => $waiter['identity']->node,
                 'pid' => $waiter['identity']->pid,
                 'since' => $waiter['since'] / 1e6,
                 'mode' => $waiter['mode']->word(),
-            ], $waiters),
+            ] + $waiter['identity']->call->table(), $waiters),
             'more_holders' => $moreHolders,
             'more_waiters' => $moreWaiters,
         ];

@@ -66,6 +66,8 @@ return $onlyHere + [
         'Flock\GateTest::testALocalFileIsNeitherSyncedNorForgotten*',
         'Flock\KeyTest::testAFileThatIsNotInterceptedCanBeLockedByName',
         'Flock\SlowWaitTest::testAnInterceptedWaitIsOneLineToo',
+        'Inspect\CallTest::testALockOnAFileNamesItsCaller with data set "flock()"*',
+        'Inspect\CallTest::testALockOnAFileNamesItsCaller with data set "SplFileObject::flock()"*',
         'Flock\ChildrenTest::testTheLockEndsWithItsOwner with data set "*, flock(), *"*',
         'Flock\ChildrenTest::testTheLockEndsWithItsOwner with data set "*, cluster_flock(), replace"*',
         'Flock\ChildrenTest::testTheLockOfAKilledProcessEndsWithItsLease with data set "flock(), *"*',

@@ -189,7 +189,7 @@ fn take(
         Ok(Acquired::Held { lease, waited, blocker }) => {
             if args.verbose {
                 let behind =
-                    blocker.map_or_else(String::new, |blocker| format!(", behind {}", who(&blocker)));
+                    blocker.map_or_else(String::new, |blocker| format!(", behind {}", who(&blocker.holder)));
                 out.note(format_args!(
                     "lock \"{name}\": taken after {}{behind}, fence {}",
                     span(waited),
@@ -200,7 +200,7 @@ fn take(
         }
         Ok(Acquired::TimedOut { waited, blocker }) => {
             if args.verbose || !args.no_wait {
-                let holder = blocker.as_ref().map_or_else(|| "somebody".into(), who);
+                let holder = blocker.map_or_else(|| "somebody".into(), |blocker| who(&blocker.holder));
                 out.note(format_args!("lock \"{name}\": not free within {}: {holder} has it", span(waited)));
             }
             finish(Outcome::Code(args.conflict_exit_code), told(waited), out)
@@ -233,7 +233,7 @@ fn identity(target: &Target, args: &Args) -> Identity {
         pid: std::process::id(),
         sapi: "cluster-lock run".into(),
         script: program,
-        request_uri: String::new(),
+        ..Identity::default()
     }
 }
 

@@ -204,7 +204,7 @@ impl Store for QuorumStore {
             // Some have granted it, or may do so when they get to it.
             part_with(&self.members, &Hold::of(claim.name, claim.token), Purpose::Apart);
         }
-        let (blocked_for, again) = (votes.blocked_for(&self.members), votes.again);
+        let (blocked_for, again, ahead) = (votes.blocked_for(&self.members), votes.again, votes.ahead);
         if if_busy != IfBusy::GiveUp {
             self.claims().insert(claim.token.clone(), OwnClaim::Waiting(claim.attempt, votes.granted));
         }
@@ -214,6 +214,7 @@ impl Store for QuorumStore {
             blocked_for,
             holder: holder.map(|(.., holder)| holder).unwrap_or_default(),
             again,
+            ahead,
         })
     }
 

@@ -28,6 +28,8 @@ pub(super) struct Votes {
     pub(super) busy: Vec<(u64, Duration, Box<[u8]>)>,
     /// In what time to ask again, at the latest.
     pub(super) again: Duration,
+    /// How many stand before it, where they are most.
+    pub(super) ahead: u64,
     /// Some do not know yet.
     pub(super) unfinished: bool,
 }
@@ -52,14 +54,20 @@ impl Votes {
                     || failed > all - majority
             })
         });
-        let mut votes =
-            Self { granted: vec![None; all], busy: Vec::new(), again: Duration::MAX, unfinished: false };
+        let mut votes = Self {
+            granted: vec![None; all],
+            busy: Vec::new(),
+            again: Duration::MAX,
+            ahead: 0,
+            unfinished: false,
+        };
         for (i, value) in round.values() {
             match (reply::attempt(value, claim.ttl), votes.granted.get_mut(i), members.nodes.get(i)) {
                 (Some(Attempt::Held(grant)), Some(granted), _) => *granted = Some(grant.fence),
-                (Some(Attempt::Busy { place, blocked_for, holder, again }), ..) => {
+                (Some(Attempt::Busy { place, blocked_for, holder, again, ahead }), ..) => {
                     votes.busy.push((place, blocked_for, holder));
                     votes.again = votes.again.min(again);
+                    votes.ahead = votes.ahead.max(ahead);
                 }
                 (Some(Attempt::Unfinished { place }), ..) => {
                     votes.busy.push((place, Duration::ZERO, Box::default()));

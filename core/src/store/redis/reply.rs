@@ -22,12 +22,23 @@ pub(crate) fn attempt(value: &Value, ttl: Duration) -> Option<Attempt> {
         Value::Int(fence) => Some(Attempt::Held(Grant { fence: unsigned(*fence), lease: ttl })),
         Value::Array(items) => match items.as_slice() {
             [Value::Int(place), Value::Int(-1), ..] => Some(Attempt::Unfinished { place: unsigned(*place) }),
-            [Value::Int(place), Value::Int(left), Value::BulkString(holder), Value::Int(again)] => {
+            [
+                Value::Int(place),
+                Value::Int(left),
+                Value::BulkString(holder),
+                Value::Int(again),
+                rest @ ..,
+            ] => {
+                let ahead = match rest {
+                    [Value::Int(ahead), ..] => unsigned(*ahead),
+                    _ => 0,
+                };
                 Some(Attempt::Busy {
                     place: unsigned(*place),
                     blocked_for: Duration::from_millis(unsigned(*left)),
                     holder: bare(holder).into(),
                     again: Duration::from_millis(unsigned(*again)),
+                    ahead,
                 })
             }
             _ => None,

@@ -119,7 +119,7 @@ final class Machine
         if ($place === null) {
             return Attempt::busy($claim->place, Store::BEAT, '');
         }
-        $this->enqueue($claim, $place, $exclusive);
+        $ahead = $this->enqueue($claim, $place, $exclusive);
         $mine = $this->settle($me, Claim::millis($claim->ttl));
         if ($mine !== null) {
             return Attempt::held($mine);
@@ -129,7 +129,7 @@ final class Machine
             $this->settle();
         }
 
-        return $this->busy($place, $this->writer ?? $this->firstToLeave());
+        return $this->busy($place, $this->writer ?? $this->firstToLeave(), $ahead);
     }
 
     /** release.lua: null when it was ours. */
@@ -238,11 +238,11 @@ final class Machine
     }
 
     /** @param Held|null $blocking */
-    private function busy(int $place, ?array $blocking): Attempt
+    private function busy(int $place, ?array $blocking, int $ahead = 0): Attempt
     {
         $left = $blocking === null ? 0 : $blocking['expiry_ms'] - $this->now->leaseMs;
 
-        return Attempt::busy($place, $left, $blocking['identity'] ?? '');
+        return Attempt::busy($place, $left, $blocking['identity'] ?? '', $ahead);
     }
 
     /** Null: it is late; a wait does not change its mode. */
@@ -258,7 +258,8 @@ final class Machine
         return $claim->place ?: max($this->now->unixUs, ($last['place'] ?? 0) + 1);
     }
 
-    private function enqueue(Claim $claim, int $place, bool $exclusive): void
+    /** How many stand before it. */
+    private function enqueue(Claim $claim, int $place, bool $exclusive): int
     {
         $this->queue = array_filter($this->queue, static fn (array $w): bool => $w['token'] !== $claim->token);
         $this->queue[] = [
@@ -273,6 +274,13 @@ final class Machine
         // Places that are equal go by token, as in a sorted set.
         $turn = static fn (array $waiter): array => [$waiter['place'], $waiter['token']];
         usort($this->queue, static fn (array $a, array $b): int => $turn($a) <=> $turn($b));
+
+        $ahead = 0;
+        while ($this->queue[$ahead]['token'] !== $claim->token) {
+            $ahead++;
+        }
+
+        return $ahead;
     }
 
     private function grant(string $token, bool $exclusive, string $identity, int $millis): int

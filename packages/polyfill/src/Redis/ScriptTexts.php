@@ -374,8 +374,9 @@ LUA;
 --          the last, with KEYS[2]: how long a grace period is, in ms
 -- Returns  held: the fencing token (integer)
 --          busy: {place, ms until the lease that blocks runs out, identity of one holder, in how
---          many ms to ask again}: nobody, when the grace period is all that blocks; -1 for the lease: the step has left work, ask again at once (it
---          is queued, with G, too)
+--          many ms to ask again, how many stand before it}, the last not when it is late; nobody, when
+--          the grace period is all that blocks; -1 for the lease: the step has left work, ask again at
+--          once (it is queued, with G, too)
 local period = KEYS[2] and tonumber(table.remove(ARGV))
 local me, wanted = ARGV[1], ARGV[2]
 
@@ -487,7 +488,7 @@ if first then
 elseif not again then
     redis.call('ZADD', QUEUE, place, me)
 end
-local interval
+local interval, rank
 local done, mine = pcall(function()
     if first then
         settle()
@@ -498,7 +499,7 @@ local done, mine = pcall(function()
         end
         redis.call('ZADD', QUEUE, place, me)
     end
-    local rank = redis.call('ZRANK', QUEUE, me)
+    rank = redis.call('ZRANK', QUEUE, me)
     interval = math.max(BEAT, math.min(FAR, BEAT + (rank - NEAR) * LESS_OFTEN))
     local heard = now + interval + math.min(tonumber(ARGV[8] or SLACK), SLACK_MOST)
     local waiting = wanted
@@ -544,13 +545,13 @@ if mine then
 elseif unfinished then
     return {place, -1, '', interval}
 elseif mode == 'X' then
-    return {place, math.max(expiry() - now, grace), identity, interval}
+    return {place, math.max(expiry() - now, grace), identity, interval, rank}
 end
 local reader = mode == 'S' and redis.call('ZRANGE', READERS, 0, 0, 'WITHSCORES') or {}
 local record = reader[1] and redis.call('HGET', INFO, reader[1]) or ''
-return {place, math.max(0, (reader[2] or now) - now, grace), string.match(record, '^%d+ %d+ (.*)$') or '', interval}
+return {place, math.max(0, (reader[2] or now) - now, grace), string.match(record, '^%d+ %d+ (.*)$') or '', interval, rank}
 
-LUA, '9ff6e134c956a34b9b92cfd79a05bdd80e35fe57'],
+LUA, '1a3933f700c53057d82e00f6e21cbc2171e67442'],
 'release' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Gives a lock back and hands it to whoever is next; or takes a waiter out of the queue.
