@@ -56,7 +56,9 @@ function cluster_lock(string $name, ?float $timeout = null, int $mode = LOCK_EX,
  * @return bool true only if the lock was ours from acquire to release. false with E_WARNING: it is
  *     not held by this request; or was lost meanwhile, and how; or the server cannot be reached (the
  *     lock comes free when its lease runs out; while sentinels or a cluster are replacing the server
- *     this is tried for 10 s). Whatever the answer, this request holds it once less.
+ *     this is tried for 10 s). Whatever the answer, this request holds it once less. With
+ *     cluster_lock.confirmed_unlocks off the server's answer is not waited for: true says what this machine knows, and
+ *     what the server says is warned of later.
  */
 function cluster_unlock(string $name): bool {}
 
