@@ -229,9 +229,16 @@ impl Connection {
             }
             let before = replies.len();
             let split = self.split(replies);
-            if replies.len() > before {
+            let came = replies.len() - before;
+            if came > self.owed || came == self.owed && !self.inbox.is_empty() {
+                // Whose reply is which?
+                self.healthy = false;
+                replies.truncate(before);
+                return Err(Fault::Broken("the reply could not be read".into()));
+            }
+            if came > 0 {
                 any = true;
-                self.owed = self.owed.saturating_sub(replies.len() - before);
+                self.owed -= came;
                 self.owed_since = Instant::now();
             }
             split?;
@@ -512,6 +519,48 @@ mod tests {
         drop(theirs);
         c.post(&[b"D"]).unwrap_err();
         assert!(!c.is_healthy());
+    }
+
+    #[test]
+    fn what_was_posted_is_collected_as_far_as_it_comes_and_more_than_that_is_nobodys() {
+        let connected = || {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            let mut c = talk(&[]);
+            let socket =
+                Socket { raw: Raw::Unix(ours), deadline: Instant::now(), check: false, patient: true };
+            c.io = Io::Plain(socket);
+            c.post(&[b"A"]).unwrap();
+            c.post(&[b"B"]).unwrap();
+            (c, theirs)
+        };
+        let mut replies = Vec::new();
+        let (mut c, mut theirs) = connected();
+        let slow = thread::spawn(move || {
+            for piece in [&b":1\r\n-ERR n"[..], b"o\r", b"\n"] {
+                theirs.write_all(piece).unwrap();
+                thread::yield_now();
+            }
+            theirs
+        });
+        c.collect(&mut replies).unwrap();
+        let mut theirs = slow.join().unwrap();
+        assert!(
+            matches!(replies.as_slice(), [Ok(Value::Int(1)), Err(fault)] if fault.is("ERR")),
+            "{replies:?}"
+        );
+        assert!(c.owed() == 0 && c.is_healthy());
+        replies.clear();
+        c.post(&[b"C"]).unwrap();
+        theirs.write_all(b":3\r\n:4\r\n").unwrap();
+        let more = c.collect(&mut replies);
+        assert!(matches!(more, Err(Fault::Broken(_))) && !c.is_healthy(), "{more:?}");
+        assert!(replies.is_empty(), "{replies:?}");
+        let (mut c, mut theirs) = connected();
+        theirs.write_all(b":1\r\n").unwrap();
+        drop(theirs);
+        let broken = c.collect(&mut replies);
+        assert!(matches!(broken, Err(Fault::Broken(_))) && !c.is_healthy(), "{broken:?}");
+        assert!(matches!(replies.as_slice(), [Ok(Value::Int(1))]), "{replies:?}");
     }
 
     #[test]
