@@ -61,7 +61,7 @@ impl Drop for Pending {
 impl Pending {
     /// Goes on waiting, in the same place.
     pub(super) fn resume(mut self, how: &Acquire<'_>) -> Result<Acquired> {
-        let wait = self.wait.take().unwrap_or_else(|| Wait::new(Token::random(), 0));
+        let wait = self.wait.take().unwrap_or_else(|| Wait::new(Token::random(), 0, None));
         go_on(&self.common, &self.name, wait, how)
     }
 
@@ -79,9 +79,10 @@ pub(super) fn claim(
     name: &LockName,
     token: Token,
     converts: u64,
+    believed_until: Option<Instant>,
     how: &Acquire<'_>,
 ) -> Result<Acquired> {
-    go_on(common, name, Wait::new(token, converts), how)
+    go_on(common, name, Wait::new(token, converts, believed_until), how)
 }
 
 fn go_on(common: &Arc<Common>, name: &LockName, mut wait: Wait, how: &Acquire<'_>) -> Result<Acquired> {
@@ -170,6 +171,7 @@ impl Lease {
             return Err(Error::Lost(loss));
         }
         let (common, token) = self.hand_on();
-        claim(common, self.name(), token, self.fence(), how)
+        let until = common.grace.map(|_| self.inside().1.deadline());
+        claim(common, self.name(), token, self.fence(), until, how)
     }
 }

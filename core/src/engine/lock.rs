@@ -44,7 +44,7 @@ impl Engine {
     /// # Errors
     /// The server cannot be reached or refuses; nothing is held then, as far as it can be known.
     pub fn acquire(&self, name: &LockName, how: &Acquire<'_>) -> Result<Acquired> {
-        claim(&self.0, name, Token::random(), 0, how)
+        claim(&self.0, name, Token::random(), 0, None, how)
     }
 
     /// Goes on waiting after an interrupt, in the same place. The time-out counts from now: what is left of it.

@@ -6,7 +6,7 @@ use super::common::{Common, FAIL_OVER};
 use super::lease_state;
 use super::renewal::{Abandoned, Expected};
 use crate::clock::{Instant, millis};
-use crate::error::{Error, Result};
+use crate::error::{Error, Loss, Result};
 use crate::key::LockName;
 use crate::report::{Blocker, Identity, Mode};
 use crate::store::machine::{BEAT, SLACK, SLACK_MOST};
@@ -65,6 +65,9 @@ pub(super) struct Wait {
     pub(super) place: u64,
     /// [`Claim::converts`].
     pub(super) converts: u64,
+    /// With a grace period: when the lease is over that is to be converted. What the server knows of it by then may be by this
+    /// holder's word alone, and others have been let in since.
+    pub(super) believed_until: Option<Instant>,
     /// The lease that was asked for last.
     pub(super) ttl: Duration,
     /// The server has answered, and so may know the claim.
@@ -111,9 +114,9 @@ impl Beat {
 }
 
 impl Wait {
-    pub(super) fn new(token: Token, converts: u64) -> Self {
-        let started = Instant::now();
-        Self { token, started, place: 0, converts, ttl: Duration::ZERO, known: false, blocker: None }
+    pub(super) fn new(token: Token, converts: u64, believed_until: Option<Instant>) -> Self {
+        let (started, ttl) = (Instant::now(), Duration::ZERO);
+        Self { token, started, place: 0, converts, believed_until, ttl, known: false, blocker: None }
     }
 
     /// Takes a claim out of the server that has come to nothing. If that is not answered, or the answer is not the last
@@ -164,6 +167,12 @@ impl Wait {
             let if_busy = if last { IfBusy::GiveUp } else { IfBusy::Queue };
             let attempt = store.attempt(&claim, if_busy);
             self.known |= attempt.is_ok();
+            let attempt = match (attempt, self.believed_until) {
+                (Ok(Attempt::Held(_)), Some(until)) if claim.place == 0 && until.has_passed() => {
+                    Err(Error::Lost(Loss::Expired(Instant::now().since(until))))
+                }
+                (attempt, _) => attempt,
+            };
             let (place, blocked_for, holder, again, ahead) = match attempt {
                 // This process, or the server, stood still for longer than the lease: is it still ours?
                 Ok(Attempt::Held(_)) if lease_state::end(sent, how.ttl).has_passed() => {
