@@ -611,9 +611,8 @@ impl<'a> History<'a> {
         if let Wake::Granted(grant) = letter {
             self.places[client] = 0;
             let mailed_us = self.mailed_us[client].unwrap();
-            // On a quorum it does not count before it is confirmed.
-            if !self.numbered {
-                let mode = mode(!self.reference.writes(token.as_bytes()));
+            // On a quorum it does not count before it is confirmed. Whoever was broken meanwhile finds out later.
+            if let Some(mode) = self.reference.holds(token.as_bytes()).filter(|_| !self.numbered) {
                 self.let_in(client, mode, grant.fence, mailed_us + us(grant.lease));
             }
         }

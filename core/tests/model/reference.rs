@@ -178,12 +178,12 @@ impl Reference {
     pub(crate) fn break_lock(&mut self, now: Now, meant: Option<u64>) -> Broken {
         let mut now = self.look(now);
         self.correct_clock(now);
+        let silent = now.grace_ms > 0 && meant.is_none_or(|meant| self.machine.fence() < meant);
         let (broken, effects) = self.machine.break_lock(now, meant);
         if broken == Broken::Another {
             return broken;
         }
-        let silent = now.grace_ms > 0 && meant.is_none();
-        if silent {
+        if silent && meant.is_none() {
             now.grace_ms = 0;
         }
         if silent || self.known || !effects.mail.is_empty() {
@@ -254,9 +254,12 @@ impl Reference {
         self.mail.remove(&text(token));
     }
 
-    /// Whether it is the exclusive holder's token.
-    pub(crate) fn writes(&self, token: &[u8]) -> bool {
-        self.json()["writer"]["token"] == text(token)
+    /// How a token holds the lock, if it does.
+    pub(crate) fn holds(&self, token: &[u8]) -> Option<Mode> {
+        let (machine, token) = (self.json(), text(token));
+        let reads = machine["readers"].get(&token).is_some();
+        let writes = machine["writer"]["token"] == token;
+        writes.then_some(Mode::Exclusive).or(reads.then_some(Mode::Shared))
     }
 
     pub(crate) fn is_idle(&self) -> bool {

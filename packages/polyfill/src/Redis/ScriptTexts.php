@@ -197,8 +197,8 @@ end
 -- Whether one is believed, of whom nothing is known here, that it holds the lock with this fencing token. Who has a
 -- smaller one than another was let in before, and is over; only readers hold together. A release and a break stand.
 local function believed(token, held, own)
-    return grace > 0 and held and previous ~= ' ' .. token and previous ~= '!' .. token
-        and previous ~= '!' .. READERS_ALL and (own > fence or held == 'S' and mode ~= 'X')
+    local beside = held == 'S' and mode ~= 'X' and previous ~= '!' .. READERS_ALL
+    return grace > 0 and held and previous ~= ' ' .. token and previous ~= '!' .. token and (own > fence or beside)
 end
 
 local function drop_reader(token)
@@ -551,7 +551,7 @@ local reader = mode == 'S' and redis.call('ZRANGE', READERS, 0, 0, 'WITHSCORES')
 local record = reader[1] and redis.call('HGET', INFO, reader[1]) or ''
 return {place, math.max(0, (reader[2] or now) - now, grace), string.match(record, '^%d+ %d+ (.*)$') or '', interval, rank}
 
-LUA, '1a3933f700c53057d82e00f6e21cbc2171e67442'],
+LUA, '014fb42206573eff8eab1f5799479affa461d2ab'],
 'release' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Gives a lock back and hands it to whoever is next; or takes a waiter out of the queue.
@@ -610,7 +610,7 @@ settle()
 save()
 return 1 + (unfinished and LEFT or 0)
 
-LUA, 'db2286ef1065c8e037910323852435a0ab42a076'],
+LUA, '72dd4a2a80bb288437459cebb64b68f455ae3033'],
 'renew' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Extends a holder's lease to `ttl` from now. Never takes a lock that is not held: while a grace period runs, in
@@ -663,7 +663,7 @@ end
 save()
 return 1
 
-LUA, '70e4f81a3cf87524a360fb6bb23dbb545c6367ef'],
+LUA, '849d4513969286b6473aa85458aac4bfc05c98f3'],
 'break' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- An administrator takes a lock away from whoever holds it. The next waiter is let in; the former
@@ -675,8 +675,8 @@ LUA, '70e4f81a3cf87524a360fb6bb23dbb545c6367ef'],
 -- newest that was given out, so that nobody has been let in since. Then it can be repeated, and clears nothing
 -- that is no lock's.
 --
--- Without one it also ends this lock's part in a grace period: whoever may hold it, of whom nothing is known, is
--- broken with the others.
+-- In a grace period whoever may hold it, of whom nothing is known, is broken with the others: without a token for good,
+-- and the lock is free; with one who was given no greater one.
 --
 -- KEYS      1 the lock   2 (where servers have a grace period) see common.lua
 -- ARGV     1 (optional) the fencing token of the holder who is meant   and with KEYS[2] the last: how long a
@@ -705,7 +705,8 @@ held = held or foreign
 local writes = mode == 'X' and expiry() > now
 local reads = mode == 'S' and redis.call('ZRANGEBYSCORE', READERS, '(' .. now, '+inf', 'LIMIT', 0, 1)[1]
 local repeated = meant and string.byte(previous) == 33
-if meant and fence ~= meant and (writes or reads) then
+local silent = grace > 0 and (not meant or fence < meant)
+if meant and fence ~= meant and (writes or reads) and not silent then
     return repeated and 3 or 2
 elseif writes then
     held, mode, previous = true, 'F', '!' .. holder
@@ -713,9 +714,10 @@ elseif reads then
     held, mode, previous = true, 'F', '!' .. READERS_ALL
     redis.call('DEL', READERS, INFO)
 end
-local silent = grace > 0 and not meant
 if silent then
-    grace, held, previous = 0, true, writes and previous or '!' .. READERS_ALL
+    held, mode, fence = true, 'F', math.max(fence, meant or 0)
+    previous = writes and not meant and previous or '!' .. READERS_ALL
+    grace = meant and grace or 0
 end
 settle()
 if state or silent or mode ~= 'F' then
@@ -723,7 +725,7 @@ if state or silent or mode ~= 'F' then
 end
 return (held and 1 or repeated and 4 or 0) + (unfinished and LEFT or 0)
 
-LUA, '9e049767448e8aed006156be8f8b71c75d6276ad'],
+LUA, 'ba4dc14febf9aab9e271cfb03cad06eb67a01793'],
 'inspect' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Who holds, who waits: of many some, and how many there are. Changes nothing.
