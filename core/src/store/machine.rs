@@ -230,7 +230,7 @@ impl Machine {
         if let Some(fence) = mine {
             return (held(fence), effects);
         }
-        if self.writer.is_some() && rank >= NEAR {
+        if (self.writer.is_some() || now.grace_ms > 0) && rank >= NEAR {
             let few = effects.work.min(FEW);
             let gone = self.bury(now, few, &mut effects);
             self.call_up(now, gone, &mut effects);
@@ -350,7 +350,8 @@ impl Machine {
         let mut effects = Effects::of(now);
         let writes = self.writer.as_ref().is_some_and(|writer| writer.is_alive(now));
         let reads = self.readers.values().any(|reader| reader.is_alive(now));
-        let silent = now.grace_ms > 0 && meant.is_none_or(|meant| self.fence < meant);
+        let silent = now.grace_ms > 0
+            && meant.is_none_or(|meant| self.fence < meant && meant <= now.unix_us + 1_000_000);
         if !silent && (writes || reads) && meant.is_some_and(|meant| meant != self.fence) {
             return (Broken::Another, effects);
         }

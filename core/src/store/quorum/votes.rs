@@ -8,6 +8,7 @@ use super::members::Members;
 use super::round::{Kind, Round};
 use crate::clock::{Instant, millis, unix_micros};
 use crate::error::Result;
+use crate::report::Mode;
 use crate::store::machine::BEAT;
 use crate::store::redis::reply;
 use crate::store::redis::script::{self, ACQUIRE, RENEW};
@@ -107,7 +108,9 @@ impl Votes {
 pub(super) fn confirm(members: &Members, claim: &Claim<'_>, fence: u64) -> bool {
     let (ttl, attempt, fence) = (millis(claim.ttl).to_string(), claim.attempt.to_string(), fence.to_string());
     let majority = members.majority();
-    let argv: [&[u8]; 4] = [claim.token.as_bytes(), ttl.as_bytes(), attempt.as_bytes(), fence.as_bytes()];
+    // A server that knows it otherwise, because it has missed a conversion, or lost it, does not count.
+    let mode: &[u8] = if claim.mode == Mode::Exclusive { b"X" } else { b"S" };
+    let argv = [claim.token.as_bytes(), ttl.as_bytes(), attempt.as_bytes(), fence.as_bytes(), mode];
     let ours = |round: &Round| round.values().filter(|(_, value)| **value == Value::Int(1)).count();
     let round = members.run(&RENEW, claim.name, &argv, Kind::Step, |round| {
         ours(round) >= majority || ours(round) + round.pending() < majority

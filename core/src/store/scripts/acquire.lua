@@ -37,7 +37,7 @@ if wanted == 'X' and state and string.sub(state, 1, 2) == 'F-' and #state >= 52
     local clock = redis.call('TIME')
     local us = clock[1] .. string.sub('00000' .. clock[2], -6)
     local last = string.sub(state, 37, 52)
-    local token, keep = us, ARGV[7]
+    local token, keep = us, ARGV[7] + (period or 0)
     if ARGV[10] and ARGV[10] > us and ARGV[10] - us <= 1000000 then
         token = ARGV[10]
     end
@@ -160,7 +160,7 @@ local done, mine = pcall(function()
         redis.call('DEL', MAIL .. me)
     end
     local mine = settle(me, ttl)
-    if not mine and mode == 'X' and rank >= NEAR then
+    if not mine and (mode == 'X' or grace > 0) and rank >= NEAR then
         local gone = bury(math.min(work, FEW))
         if gone > 0 and sleepers then
             call_up(gone)

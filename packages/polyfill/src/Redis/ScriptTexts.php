@@ -52,9 +52,9 @@ final class ScriptTexts
 local key = KEYS[1]
 local QUEUE, WAITERS, READERS, INFO, MAIL = key .. ':q', key .. ':w', key .. ':r', key .. ':i', key .. ':m:'
 -- RETAIN: how long an idle name remembers its last fencing token, so that tokens grow even when
--- this server's clock is set back. GRANT: the lease of a waiter that was handed the lock and has
+-- this server's clock is set back; and, for a grace period longer, what became of whoever held it. GRANT: the lease of a waiter that was handed the lock and has
 -- not yet confirmed. QUEUE_LIFE: of a queue in which nobody is heard of. All in ms.
-local RETAIN, GRANT, QUEUE_LIFE = 60000, 2200, 60000
+local RETAIN, GRANT, QUEUE_LIFE = 60000 + (period or 0), 2200, 60000
 -- How often a waiter is heard of, in ms: the first NEAR every BEAT, each behind them LESS_OFTEN more,
 -- at last every FAR. SLACK: how much later than that is not yet too late, when the waiter does not
 -- say so; SLACK_MOST: whatever it says. LONG: who sleeps for longer is called up when it comes among
@@ -387,7 +387,7 @@ if wanted == 'X' and state and string.sub(state, 1, 2) == 'F-' and #state >= 52
     local clock = redis.call('TIME')
     local us = clock[1] .. string.sub('00000' .. clock[2], -6)
     local last = string.sub(state, 37, 52)
-    local token, keep = us, ARGV[7]
+    local token, keep = us, ARGV[7] + (period or 0)
     if ARGV[10] and ARGV[10] > us and ARGV[10] - us <= 1000000 then
         token = ARGV[10]
     end
@@ -512,7 +512,7 @@ local done, mine = pcall(function()
         redis.call('DEL', MAIL .. me)
     end
     local mine = settle(me, ttl)
-    if not mine and mode == 'X' and rank >= NEAR then
+    if not mine and (mode == 'X' or grace > 0) and rank >= NEAR then
         local gone = bury(math.min(work, FEW))
         if gone > 0 and sleepers then
             call_up(gone)
@@ -551,7 +551,7 @@ local reader = mode == 'S' and redis.call('ZRANGE', READERS, 0, 0, 'WITHSCORES')
 local record = reader[1] and redis.call('HGET', INFO, reader[1]) or ''
 return {place, math.max(0, (reader[2] or now) - now, grace), string.match(record, '^%d+ %d+ (.*)$') or '', interval, rank}
 
-LUA, '014fb42206573eff8eab1f5799479affa461d2ab'],
+LUA, 'd21cf85aab9b83349e3b42c2ff467967eeadddcc'],
 'release' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Gives a lock back and hands it to whoever is next; or takes a waiter out of the queue.
@@ -610,7 +610,7 @@ settle()
 save()
 return 1 + (unfinished and LEFT or 0)
 
-LUA, '72dd4a2a80bb288437459cebb64b68f455ae3033'],
+LUA, '4607ad42e0b7fa87e03ee06e3badd09bb28be416'],
 'renew' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Extends a holder's lease to `ttl` from now. Never takes a lock that is not held: while a grace period runs, in
@@ -620,7 +620,8 @@ LUA, '72dd4a2a80bb288437459cebb64b68f455ae3033'],
 -- KEYS      1 the lock   2 (where servers have a grace period) see common.lua
 -- ARGV     1 token   2 lease in ms   3 (of a quorum) the number of the newest attempt with this token:
 --          an older one must not take the lock back   4 (of a quorum) the holder's fencing token, when it
---          is greater than the one given here: the next ones must be greater than that
+--          is greater than the one given here: the next ones must be greater than that; and 5 the mode X|S
+--          in which it must be known here
 --          with KEYS[2], of a holder whose lease is not over by its own clock: 3 as for a quorum, else 0
 --          4 its fencing token   5 mode X|S   6 identity, as acquire.lua has it   and the last: how long a
 --          grace period is, in ms
@@ -653,7 +654,7 @@ elseif mode == 'S' and ARGV[5] ~= 'X' and redis.call('ZSCORE', READERS, me) then
     if redis.call('EXISTS', QUEUE) == 1 then
         settle() -- a step may have left work
     end
-elseif believed(me, ARGV[5], tonumber(ARGV[4])) then
+elseif ARGV[6] and believed(me, ARGV[5], tonumber(ARGV[4])) then
     forget(me)
     let_in(me, ARGV[5], tonumber(ARGV[4]), math.min(tonumber(ARGV[4]), now_us), ARGV[6], ttl)
 else
@@ -663,7 +664,7 @@ end
 save()
 return 1
 
-LUA, '849d4513969286b6473aa85458aac4bfc05c98f3'],
+LUA, 'bddc44b1be7fcfac6dde3106a755ee8c36924a3f'],
 'break' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- An administrator takes a lock away from whoever holds it. The next waiter is let in; the former
@@ -705,7 +706,8 @@ held = held or foreign
 local writes = mode == 'X' and expiry() > now
 local reads = mode == 'S' and redis.call('ZRANGEBYSCORE', READERS, '(' .. now, '+inf', 'LIMIT', 0, 1)[1]
 local repeated = meant and string.byte(previous) == 33
-local silent = grace > 0 and (not meant or fence < meant)
+-- No more than one that may have been given out: a record with a greater one would be in the way for ever.
+local silent = grace > 0 and (not meant or fence < meant and meant <= now_us + 1000000)
 if meant and fence ~= meant and (writes or reads) and not silent then
     return repeated and 3 or 2
 elseif writes then
@@ -725,7 +727,7 @@ if state or silent or mode ~= 'F' then
 end
 return (held and 1 or repeated and 4 or 0) + (unfinished and LEFT or 0)
 
-LUA, 'ba4dc14febf9aab9e271cfb03cad06eb67a01793'],
+LUA, '3cdc0165da0e486ab95117fb4b65c9527f44bd7d'],
 'inspect' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Who holds, who waits: of many some, and how many there are. Changes nothing.
