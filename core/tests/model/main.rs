@@ -440,7 +440,12 @@ impl<'a> History<'a> {
             Step::Release { client } => {
                 let said = self.said(client);
                 self.held[client] = None;
-                Command::Release { token: self.tokens[client].clone(), said }
+                let token = self.tokens[client].clone();
+                if self.graced {
+                    // A token that was released is not used again: a late release would take the lock from it.
+                    self.replace(client);
+                }
+                Command::Release { token, said }
             }
             Step::Renew { client, ttl } => Command::Renew {
                 token: self.tokens[client].clone(),
@@ -466,11 +471,7 @@ impl<'a> History<'a> {
                 return self.lab.ask(&["DEL", &mailbox]);
             }
             Step::Replace { client } => {
-                self.tokens[client] = Token::random();
-                self.places[client] = 0;
-                self.newest[client] = 0;
-                (self.held[client], self.mailed_us[client]) = (None, None);
-                self.converting[client] = false;
+                self.replace(client);
                 return;
             }
             Step::Crowd { count, shared } => return self.crowd(count, shared),
@@ -494,6 +495,14 @@ impl<'a> History<'a> {
         };
         self.send(&command, true);
         self.sent.push(command);
+    }
+
+    fn replace(&mut self, client: usize) {
+        self.tokens[client] = Token::random();
+        self.places[client] = 0;
+        self.newest[client] = 0;
+        (self.held[client], self.mailed_us[client]) = (None, None);
+        self.converting[client] = false;
     }
 
     /// The longest lease that there may be.
