@@ -113,6 +113,21 @@ impl Beat {
     }
 }
 
+fn too_slow(store: &dyn Store, ttl: Duration) -> Error {
+    let cause = format!("answers take longer than the lease of {} s", ttl.as_secs_f64());
+    Error::Connection { server: store.server().to_owned(), cause }
+}
+
+/// What an attempt has come to, if it was to convert a lease that is [believed in](Wait::believed_until) for so long.
+fn doubted(attempt: Result<Attempt>, claim: &Claim<'_>, believed_until: Option<Instant>) -> Result<Attempt> {
+    match (attempt, believed_until) {
+        (Ok(Attempt::Held(_)), Some(until)) if claim.place == 0 && until.has_passed() => {
+            Err(Error::Lost(Loss::Expired(Instant::now().since(until))))
+        }
+        (attempt, _) => attempt,
+    }
+}
+
 impl Wait {
     pub(super) fn new(token: Token, converts: u64, believed_until: Option<Instant>) -> Self {
         let (started, ttl) = (Instant::now(), Duration::ZERO);
@@ -165,14 +180,8 @@ impl Wait {
             let sent = Instant::now();
             let last = deadline.is_some_and(|deadline| deadline <= sent);
             let if_busy = if last { IfBusy::GiveUp } else { IfBusy::Queue };
-            let attempt = store.attempt(&claim, if_busy);
+            let attempt = doubted(store.attempt(&claim, if_busy), &claim, self.believed_until);
             self.known |= attempt.is_ok();
-            let attempt = match (attempt, self.believed_until) {
-                (Ok(Attempt::Held(_)), Some(until)) if claim.place == 0 && until.has_passed() => {
-                    Err(Error::Lost(Loss::Expired(Instant::now().since(until))))
-                }
-                (attempt, _) => attempt,
-            };
             let (place, blocked_for, holder, again, ahead) = match attempt {
                 // This process, or the server, stood still for longer than the lease: is it still ours?
                 Ok(Attempt::Held(_)) if lease_state::end(sent, how.ttl).has_passed() => {
@@ -180,10 +189,7 @@ impl Wait {
                     if too_late < TOO_LATE {
                         continue;
                     }
-                    return Err(Error::Connection {
-                        server: store.server().to_owned(),
-                        cause: format!("answers take longer than the lease of {} s", how.ttl.as_secs_f64()),
-                    });
+                    return Err(too_slow(store, how.ttl));
                 }
                 Ok(Attempt::Held(grant)) => {
                     return Ok(WaitOutcome::Granted(Granted { grant, sent, due: sent + how.ttl / 3 }));
@@ -211,8 +217,7 @@ impl Wait {
                     if (how.interrupted)() {
                         return Ok(WaitOutcome::Interrupted);
                     }
-                    let pause = deadline.map_or(FAIL_OVER.0, |d| FAIL_OVER.0.min(d.remaining()));
-                    std::thread::sleep(pause);
+                    std::thread::sleep(deadline.map_or(FAIL_OVER.0, |d| FAIL_OVER.0.min(d.remaining())));
                     continue;
                 }
                 Err(error) => return Err(error),
