@@ -61,7 +61,7 @@ impl Drop for Pending {
 impl Pending {
     /// Goes on waiting, in the same place.
     pub(super) fn resume(mut self, how: &Acquire<'_>) -> Result<Acquired> {
-        let wait = self.wait.take().unwrap_or_else(|| Wait::new(Token::random(), 0, None));
+        let wait = self.wait.take().unwrap_or_else(|| Wait::new(Token::random()));
         go_on(&self.common, &self.name, wait, how)
     }
 
@@ -73,19 +73,13 @@ impl Pending {
     }
 }
 
-/// Asks for a lock, to convert the one that `token` holds with the fencing token `converts`; 0: from the start.
-pub(super) fn claim(
+/// Asks for a lock, or goes on with that.
+pub(super) fn go_on(
     common: &Arc<Common>,
     name: &LockName,
-    token: Token,
-    converts: u64,
-    believed_until: Option<Instant>,
+    mut wait: Wait,
     how: &Acquire<'_>,
 ) -> Result<Acquired> {
-    go_on(common, name, Wait::new(token, converts, believed_until), how)
-}
-
-fn go_on(common: &Arc<Common>, name: &LockName, mut wait: Wait, how: &Acquire<'_>) -> Result<Acquired> {
     if let Err(refused) = common.admit(how.ttl) {
         if wait.known || wait.converts > 0 {
             wait.give_up(common, name);
@@ -171,7 +165,8 @@ impl Lease {
             return Err(Error::Lost(loss));
         }
         let (common, token) = self.hand_on();
-        let until = common.grace.map(|_| self.inside().1.deadline());
-        claim(common, self.name(), token, self.fence(), until, how)
+        let believed_until = common.grace.map(|_| self.inside().1.deadline());
+        let wait = Wait { converts: self.fence(), believed_until, ..Wait::new(token) };
+        go_on(common, self.name(), wait, how)
     }
 }

@@ -129,9 +129,18 @@ fn doubted(attempt: Result<Attempt>, claim: &Claim<'_>, believed_until: Option<I
 }
 
 impl Wait {
-    pub(super) fn new(token: Token, converts: u64, believed_until: Option<Instant>) -> Self {
-        let (started, ttl) = (Instant::now(), Duration::ZERO);
-        Self { token, started, place: 0, converts, believed_until, ttl, known: false, blocker: None }
+    /// One that begins now, and converts nothing.
+    pub(super) fn new(token: Token) -> Self {
+        Self {
+            token,
+            started: Instant::now(),
+            place: 0,
+            converts: 0,
+            believed_until: None,
+            ttl: Duration::ZERO,
+            known: false,
+            blocker: None,
+        }
     }
 
     /// Takes a claim out of the server that has come to nothing. If that is not answered, or the answer is not the last

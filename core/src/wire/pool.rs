@@ -441,9 +441,7 @@ impl Loan<'_> {
         self.pool.lock().open -= 1;
         self.connection.take().expect("a loan holds a connection")
     }
-}
 
-impl Loan<'_> {
     /// Whether it has not lain idle for long enough to be looked at before it is used.
     pub fn is_fresh(&self) -> bool {
         is_fresh(self)

@@ -688,8 +688,9 @@ fn reclaim(said: Option<Held>, identity: Option<&[u8]>) -> Option<Reclaim<'_>> {
     Some(Reclaim { mode: said.mode, fence: said.fence, identity, until: Instant::now() + GRACE })
 }
 
-#[test]
-fn scripts_do_what_the_model_does() {
+/// Random histories of less than `most` steps, in which all is lost with the weight `flush`; on servers with a
+/// grace period or without.
+fn check_histories(flush: u32, most: usize, graced: bool) {
     let cases = std::env::var("MODEL_CASES").map_or(400, |cases| cases.parse().unwrap());
     let lab = std::cell::RefCell::new(Lab::new());
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
@@ -698,31 +699,24 @@ fn scripts_do_what_the_model_does() {
         ..ProptestConfig::default()
     });
     runner
-        .run(&(any::<bool>(), prop::collection::vec(step(1), 1..60)), |(numbered, steps)| {
+        .run(&(any::<bool>(), prop::collection::vec(step(flush), 1..most)), |(numbered, steps)| {
             let mut lab = lab.borrow_mut();
-            History { numbered, ..History::new(&mut lab) }.run(&steps);
+            let history = History { numbered, ..History::new(&mut lab) };
+            if graced { history.graced() } else { history }.run(&steps);
             Ok(())
         })
         .unwrap();
 }
 
+#[test]
+fn scripts_do_what_the_model_does() {
+    check_histories(1, 60, false);
+}
+
 /// A server that loses everything, again and again, and lets nobody in for a while.
 #[test]
 fn with_a_grace_period_nobody_holds_it_beside_a_writer_whatever_is_lost() {
-    let cases = std::env::var("MODEL_CASES").map_or(400, |cases| cases.parse().unwrap());
-    let lab = std::cell::RefCell::new(Lab::new());
-    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
-        cases,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    });
-    runner
-        .run(&(any::<bool>(), prop::collection::vec(step(4), 1..80)), |(numbered, steps)| {
-            let mut lab = lab.borrow_mut();
-            History { numbered, ..History::new(&mut lab).graced() }.run(&steps);
-            Ok(())
-        })
-        .unwrap();
+    check_histories(4, 80, true);
 }
 
 const SHORT: Duration = Duration::from_millis(500);
