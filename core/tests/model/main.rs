@@ -218,6 +218,8 @@ struct History<'a> {
     /// The latest and the earliest moment so far.
     latest_us: u64,
     earliest_us: u64,
+    /// When each key expires, as of the last look.
+    ends_ms: HashMap<String, u64>,
     last_fence: u64,
     record_lost: bool,
     fences: HashMap<String, u64>,
@@ -251,6 +253,7 @@ impl<'a> History<'a> {
             now_us: BEGINNING,
             latest_us: BEGINNING,
             earliest_us: BEGINNING,
+            ends_ms: HashMap::new(),
             last_fence: 0,
             record_lost: false,
             fences: HashMap::new(),
@@ -291,10 +294,15 @@ impl<'a> History<'a> {
         for part in Part::ALL {
             let key = format!("{}{}", self.key, part.suffix());
             if self.reference.has(part) && !keys.iter().any(|(k, _)| *k == key) {
-                self.reference.expire(now, part);
+                // Much may have passed since, and a clock that was set back is not back yet.
+                let lease_ms =
+                    self.ends_ms.get(&key).map_or(now.lease_ms, |&ends_ms| now.lease_ms.min(ends_ms));
+                self.reference.expire(now, part, Now { lease_ms, ..now });
                 self.record_lost |= part == Part::Record;
             }
         }
+        let ends_ms = |left: i64| now.lease_ms + u64::try_from(left).unwrap_or(0);
+        self.ends_ms = keys.iter().map(|(key, left)| (key.clone(), ends_ms(*left))).collect();
         for token in self.tokens.clone() {
             let box_ = format!("{}:m:{}", self.key, reference::text(token.as_bytes()));
             let there = keys.iter().any(|(k, _)| *k == box_);
@@ -822,6 +830,20 @@ const fn long(client: usize, shared: bool) -> Step {
 
 const fn crowd(count: u64, shared: bool) -> Step {
     Step::Crowd { count, shared }
+}
+
+/// Their queue is forgotten long before the clock is again where it was when they came.
+#[test]
+fn who_died_before_the_clock_was_set_back_is_forgotten_meanwhile() {
+    for touch in [wants(1, false), Step::Renew { client: 0, ttl: LONG }] {
+        let _ = history(&[
+            long(0, false),
+            crowd(3, false),
+            Step::SetBack { us: 190 * SECOND },
+            touch,
+            Step::Pass { us: 185 * SECOND },
+        ]);
+    }
 }
 
 /// More than three steps bury: the one that gives the lock back, and those that go on with it.
