@@ -191,6 +191,19 @@ final class UnconfirmedUnlockTest extends TestCase
         self::assertSame('', $fpm->get(self::WARM), 'and no other');
     }
 
+    public function testAStreamThatPhpClosesAtTheEndTellsTheLogAndNotTheNextRequest(): void
+    {
+        $log = TempDir::forTest() . '/php_errors';
+        $file = TempDir::forTest() . '/file';
+        $fpm = new Fpm($this->cluster->settings(self::SETTINGS + ['log_errors' => '1', 'error_log' => $log]));
+        $lose = self::WARM . '$h = fopen($_GET["file"], "c"); cluster_flock($h, LOCK_EX) || exit("not locked");'
+            . ' cluster_lock_break("file:" . $_GET["file"]) || exit("not broken");';
+        self::assertSame('', $fpm->get($lose, ['file' => $file]), 'Its response is over by then');
+        self::assertSame('', $fpm->get(self::WARM), 'Another request is told nothing');
+
+        self::assertStringContainsString("Lock \"file:$file\": was lost before it was released", (string) @file_get_contents($log));
+    }
+
     public function testAServerThatStandsStillCostsARequestOneTimeOutAtItsEnd(): void
     {
         $server = RedisServer::own();
