@@ -112,6 +112,23 @@ fn whoever_knows_that_nothing_is_held_ends_it() {
 }
 
 #[test]
+fn what_something_else_has_written_in_its_place_is_no_trace_of_earlier_locks() {
+    let (server, a, b) = fresh();
+    let lease = want().ttl(S).get(&a, "x");
+    for foreign in [&["LPUSH", "cluster_lock:{}:born", "x"][..], &["SET", "cluster_lock:{}:born", "-"]] {
+        server.cli(&["FLUSHALL"]);
+        server.cli(foreign);
+        assert_eq!(b.servers()[0].grace, Some(Grace::NotBegun), "{foreign:?}");
+        now().refused(&b, "x");
+        now().refused(&b, "y");
+        assert!(matches!(b.servers()[0].grace, Some(Grace::Runs(_))), "{foreign:?}");
+        until_renewed(&a);
+        assert!(b.info(&name("x")).unwrap().is_some(), "{foreign:?}");
+    }
+    assert_eq!(lease.release().unwrap(), Standing::Ours);
+}
+
+#[test]
 fn without_one_nothing_is_different() {
     let server = RedisServer::start(&[]);
     let e = engine(&server.tcp_dsn());

@@ -75,7 +75,8 @@ local now = math.floor(now_us / 1000)
 -- also when the only holder that is known has left: what it said may have been late, and another one be silent.
 local grace = 0
 if KEYS[2] and (not state or string.byte(state, 2) == 63) then
-    local over = tonumber(redis.call('GET', KEYS[2]))
+    -- What something else has written there says no more than nothing, and is overwritten: no number, or no string.
+    local over = tonumber(redis.pcall('GET', KEYS[2]))
     if not over or over > now + period then
         over = now + period
         -- A server that is out of memory begins at each step.
@@ -551,7 +552,7 @@ local reader = mode == 'S' and redis.call('ZRANGE', READERS, 0, 0, 'WITHSCORES')
 local record = reader[1] and redis.call('HGET', INFO, reader[1]) or ''
 return {place, math.max(0, (reader[2] or now) - now, grace), string.match(record, '^%d+ %d+ (.*)$') or '', interval, rank}
 
-LUA, 'd21cf85aab9b83349e3b42c2ff467967eeadddcc'],
+LUA, 'd6fa453e34958f8c11277c22f633a3c5f971e98f'],
 'release' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Gives a lock back and hands it to whoever is next; or takes a waiter out of the queue.
@@ -610,7 +611,7 @@ settle()
 save()
 return 1 + (unfinished and LEFT or 0)
 
-LUA, '4607ad42e0b7fa87e03ee06e3badd09bb28be416'],
+LUA, '7811c4d3a64533eab1fb5ed37fb5d84e48d09802'],
 'renew' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Extends a holder's lease to `ttl` from now. Never takes a lock that is not held: while a grace period runs, in
@@ -664,7 +665,7 @@ end
 save()
 return 1
 
-LUA, 'bddc44b1be7fcfac6dde3106a755ee8c36924a3f'],
+LUA, '9ebb643a025d671f4246bd54e291a995ccf44bdc'],
 'break' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- An administrator takes a lock away from whoever holds it. The next waiter is let in; the former
@@ -727,7 +728,7 @@ if state or silent or mode ~= 'F' then
 end
 return (held and 1 or repeated and 4 or 0) + (unfinished and LEFT or 0)
 
-LUA, '3cdc0165da0e486ab95117fb4b65c9527f44bd7d'],
+LUA, '114db3342ed4c496ded6bfd4575ccee8841b2d0c'],
 'inspect' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Who holds, who waits: of many some, and how many there are. Changes nothing.
