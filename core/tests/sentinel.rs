@@ -123,6 +123,34 @@ fn a_release_that_is_not_waited_for_arrives_at_the_new_primary() {
     assert_eq!(Want::default().get(&e, "x").release().unwrap(), Standing::Ours);
 }
 
+/// Who has given a lock back to a primary that is none any more is not in its own way on the next one.
+#[test]
+fn what_a_thread_does_is_done_in_its_order_also_where_another_primary_comes_between() {
+    let setup = SentinelSetup::start(1);
+    let mut config = config(&setup.dsn());
+    // Whoever asks the old one hears nothing.
+    (config.connect_timeout, config.command_timeout) = (HANG, HANG);
+    let e = Engine::new(&config).unwrap();
+    for _ in 0..2 {
+        drop(Want::default().get(&e, "warm"));
+    }
+    let leases = ["x", "y"].map(|lock| Want::default().ttl(FOR_EVER).get(&e, lock));
+    let old = setup.primary();
+    assert_eq!(setup.servers[old].cli(&["WAIT", "1", "60000"]), "1");
+    let frozen = Frozen::new(setup.servers[old].pid());
+    let owed = leases.map(|lease| match lease.part().unwrap() {
+        Parted::Owed(owed) => owed,
+        Parted::Done(standing) => panic!("it was waited for: {standing:?}"),
+    });
+    setup.await_switch(old);
+    assert_ne!(setup.primary(), old);
+    for lock in ["x", "y"] {
+        assert_eq!(Want::now().get(&e, lock).release().unwrap(), Standing::Ours);
+    }
+    assert!(owed.iter().all(|owed| matches!(owed.answer(), Some(Ok(Standing::Ours)))), "{owed:?}");
+    drop(frozen);
+}
+
 #[test]
 fn a_primary_without_its_memory_lets_nobody_in_and_holders_are_put_back_also_by_a_fail_over() {
     let setup = SentinelSetup::start(1);
