@@ -59,7 +59,7 @@ local RETAIN, GRANT, QUEUE_LIFE = 60000 + (period or 0), 2200, 60000
 -- at last every FAR. SLACK: how much later than that is not yet too late, when the waiter does not
 -- say so; SLACK_MOST: whatever it says. LONG: who sleeps for longer is called up when it comes among
 -- the first, because they are those who find a holder dead; less than GRANT.
-local BEAT, LESS_OFTEN, FAR, NEAR, LONG, SLACK, SLACK_MOST = 1000, 10, 15000, 16, 2000, 800, 5000
+local BEAT, LESS_OFTEN, FAR, NEAR, LONG, SLACK, SLACK_MOST = 1000, 20, 30000, 16, 2000, 800, 5000
 -- How much a step does at most: so many of the dead are taken out, of queue and readers; to let
 -- somebody in counts as LETTING_IN of them. A step that finds the lock taken buries FEW, when it is
 -- of one who stands far back.
@@ -551,7 +551,7 @@ local reader = mode == 'S' and redis.call('ZRANGE', READERS, 0, 0, 'WITHSCORES')
 local record = reader[1] and redis.call('HGET', INFO, reader[1]) or ''
 return {place, math.max(0, (reader[2] or now) - now, grace), string.match(record, '^%d+ %d+ (.*)$') or '', interval, rank}
 
-LUA, 'd21cf85aab9b83349e3b42c2ff467967eeadddcc'],
+LUA, '1e588cdaa551013588ad2657c4135866a5cec77b'],
 'release' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Gives a lock back and hands it to whoever is next; or takes a waiter out of the queue.
@@ -610,7 +610,7 @@ settle()
 save()
 return 1 + (unfinished and LEFT or 0)
 
-LUA, '4607ad42e0b7fa87e03ee06e3badd09bb28be416'],
+LUA, '62e92ccf1684bfc95123efe740086d1d201ca858'],
 'renew' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Extends a holder's lease to `ttl` from now. Never takes a lock that is not held: while a grace period runs, in
@@ -664,7 +664,7 @@ end
 save()
 return 1
 
-LUA, 'bddc44b1be7fcfac6dde3106a755ee8c36924a3f'],
+LUA, '2b4c184a56e64f345ba83c9cb53ed7b90d173a71'],
 'break' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- An administrator takes a lock away from whoever holds it. The next waiter is let in; the former
@@ -727,7 +727,7 @@ if state or silent or mode ~= 'F' then
 end
 return (held and 1 or repeated and 4 or 0) + (unfinished and LEFT or 0)
 
-LUA, '3cdc0165da0e486ab95117fb4b65c9527f44bd7d'],
+LUA, 'f55af1087589804bfc9941cf691437722dd38871'],
 'inspect' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Who holds, who waits: of many some, and how many there are. Changes nothing.
