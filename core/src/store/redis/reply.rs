@@ -81,10 +81,18 @@ pub(crate) fn finish(mut is_unfinished: bool, mut step: impl FnMut() -> bool) {
     }
 }
 
+/// What `renew.lua` returns when the lock may be held by its holder's word alone.
+const BY_WORD: i64 = 5;
+
+/// Whether a lease was renewed by its holder's word alone, perhaps.
+pub(crate) fn is_by_word(value: &Value) -> bool {
+    answer(value) == Some(BY_WORD)
+}
+
 /// What `release.lua` and `renew.lua` return; `None` when it makes no sense.
 pub(crate) fn standing(value: &Value) -> Option<Standing> {
     match answer(value)? {
-        1 => Some(Standing::Ours),
+        1 | BY_WORD => Some(Standing::Ours),
         2 => Some(Standing::Lost(Loss::Broken)),
         3 => Some(Standing::Lost(Loss::Forgotten)),
         4 => Some(Standing::Lost(Loss::Superseded)),

@@ -65,7 +65,8 @@ local now = math.floor(now_us / 1000)
 -- also when the only holder that is known has left: what it said may have been late, and another one be silent.
 local grace = 0
 if KEYS[2] and (not state or string.byte(state, 2) == 63) then
-    local over = tonumber(redis.call('GET', KEYS[2]))
+    -- What something else has written there says no more than nothing, and is overwritten: no number, or no string.
+    local over = tonumber(redis.pcall('GET', KEYS[2]))
     if not over or over > now + period then
         over = now + period
         -- A server that is out of memory begins at each step.

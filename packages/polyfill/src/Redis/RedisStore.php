@@ -39,6 +39,9 @@ final class RedisStore implements Store
     /** What release.lua and break.lua add to their answer when there is more to be done than one step may do. */
     private const LEFT = 10;
 
+    /** What renew.lua returns when the lock may be held by our word alone. */
+    private const BY_WORD = 5;
+
     /** For how many seconds, and in how many steps, whoever took the first goes on with it. */
     private const FINISHING = [1.0, 2000];
 
@@ -127,7 +130,13 @@ final class RedisStore implements Store
             array_push($arguments, '0', (string) $lease->fence, $lease->mode->value, $lease->identity);
         }
 
-        return Loss::ofStanding($this->run('renew', $lease->name, $arguments));
+        $standing = $this->run('renew', $lease->name, $arguments);
+        if ($standing === self::BY_WORD) {
+            // Which counts while the lease is not over: others have been let in since, perhaps.
+            return $lease->loss();
+        }
+
+        return Loss::ofStanding($standing);
     }
 
     public function info(LockName $name): ?array
@@ -337,7 +346,8 @@ final class RedisStore implements Store
         return match ($script) {
             'acquire' => is_int($reply) ? $reply >= self::LEAST_TIME : self::isBusy($reply),
             'release', 'renew', 'break' => is_int($reply) && $reply >= 0 && $reply < 2 * self::LEFT
-                && $reply % self::LEFT >= ($script === 'break' ? 0 : 1) && $reply % self::LEFT <= 4,
+                && $reply % self::LEFT >= ($script === 'break' ? 0 : 1)
+                && $reply % self::LEFT <= ($script === 'renew' ? self::BY_WORD : 4),
             'inspect' => is_array($reply) && count($reply) === 7,
         };
     }

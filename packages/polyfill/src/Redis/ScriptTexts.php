@@ -75,7 +75,8 @@ local now = math.floor(now_us / 1000)
 -- also when the only holder that is known has left: what it said may have been late, and another one be silent.
 local grace = 0
 if KEYS[2] and (not state or string.byte(state, 2) == 63) then
-    local over = tonumber(redis.call('GET', KEYS[2]))
+    -- What something else has written there says no more than nothing, and is overwritten: no number, or no string.
+    local over = tonumber(redis.pcall('GET', KEYS[2]))
     if not over or over > now + period then
         over = now + period
         -- A server that is out of memory begins at each step.
@@ -551,7 +552,7 @@ local reader = mode == 'S' and redis.call('ZRANGE', READERS, 0, 0, 'WITHSCORES')
 local record = reader[1] and redis.call('HGET', INFO, reader[1]) or ''
 return {place, math.max(0, (reader[2] or now) - now, grace), string.match(record, '^%d+ %d+ (.*)$') or '', interval, rank}
 
-LUA, '1e588cdaa551013588ad2657c4135866a5cec77b'],
+LUA, '54695a031308bb1c7f7bda55b20c78dcbcdd762f'],
 'release' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Gives a lock back and hands it to whoever is next; or takes a waiter out of the queue.
@@ -610,7 +611,7 @@ settle()
 save()
 return 1 + (unfinished and LEFT or 0)
 
-LUA, '62e92ccf1684bfc95123efe740086d1d201ca858'],
+LUA, '904e1826eff5e61f83a81cd852cdf09045ec8567'],
 'renew' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Extends a holder's lease to `ttl` from now. Never takes a lock that is not held: while a grace period runs, in
@@ -626,6 +627,8 @@ LUA, '62e92ccf1684bfc95123efe740086d1d201ca858'],
 --          4 its fencing token   5 mode X|S   6 identity, as acquire.lua has it   and the last: how long a
 --          grace period is, in ms
 -- Returns  1 extended   2 it was broken   3 unknown here: data lost   4 somebody else's since
+--          5 extended, by the holder's word alone: it was put back, or may have been; which counts only
+--          while the lease that it had is not over
 local period = KEYS[2] and tonumber(table.remove(ARGV))
 local me, ttl = ARGV[1], tonumber(ARGV[2])
 local state = redis.call('GET', KEYS[1])
@@ -634,6 +637,7 @@ local state = redis.call('GET', KEYS[1])
 LUA . self::COMMON . <<<'LUA'
 
 
+local extended = state and string.byte(state, 2) == 63 and 5 or 1
 -- How it is held, when that is said: what is known here may be from before a conversion, from which a late renewal has put
 -- it back.
 if mode == 'X' and holder == me and ARGV[5] ~= 'S' then
@@ -657,14 +661,15 @@ elseif mode == 'S' and ARGV[5] ~= 'X' and redis.call('ZSCORE', READERS, me) then
 elseif ARGV[6] and believed(me, ARGV[5], tonumber(ARGV[4])) then
     forget(me)
     let_in(me, ARGV[5], tonumber(ARGV[4]), math.min(tonumber(ARGV[4]), now_us), ARGV[6], ttl)
+    extended = 5
 else
     local why = standing(me)
     return why == 1 and 4 or why
 end
 save()
-return 1
+return extended
 
-LUA, '2b4c184a56e64f345ba83c9cb53ed7b90d173a71'],
+LUA, 'abf85e33903347983122a7f69656c49a9e34ff7a'],
 'break' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- An administrator takes a lock away from whoever holds it. The next waiter is let in; the former
@@ -727,7 +732,7 @@ if state or silent or mode ~= 'F' then
 end
 return (held and 1 or repeated and 4 or 0) + (unfinished and LEFT or 0)
 
-LUA, 'f55af1087589804bfc9941cf691437722dd38871'],
+LUA, '5f15531b7a974dcc880c519cb5ece8af24b69918'],
 'inspect' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Who holds, who waits: of many some, and how many there are. Changes nothing.
