@@ -49,7 +49,7 @@ local RETAIN, GRANT, QUEUE_LIFE = 60000 + (period or 0), 2200, 60000
 -- at last every FAR. SLACK: how much later than that is not yet too late, when the waiter does not
 -- say so; SLACK_MOST: whatever it says. LONG: who sleeps for longer is called up when it comes among
 -- the first, because they are those who find a holder dead; less than GRANT.
-local BEAT, LESS_OFTEN, FAR, NEAR, LONG, SLACK, SLACK_MOST = 1000, 10, 15000, 16, 2000, 800, 5000
+local BEAT, LESS_OFTEN, FAR, NEAR, LONG, SLACK, SLACK_MOST = 1000, 20, 30000, 16, 2000, 800, 5000
 -- How much a step does at most: so many of the dead are taken out, of queue and readers; to let
 -- somebody in counts as LETTING_IN of them. A step that finds the lock taken buries FEW, when it is
 -- of one who stands far back.

@@ -59,7 +59,7 @@ local RETAIN, GRANT, QUEUE_LIFE = 60000 + (period or 0), 2200, 60000
 -- at last every FAR. SLACK: how much later than that is not yet too late, when the waiter does not
 -- say so; SLACK_MOST: whatever it says. LONG: who sleeps for longer is called up when it comes among
 -- the first, because they are those who find a holder dead; less than GRANT.
-local BEAT, LESS_OFTEN, FAR, NEAR, LONG, SLACK, SLACK_MOST = 1000, 10, 15000, 16, 2000, 800, 5000
+local BEAT, LESS_OFTEN, FAR, NEAR, LONG, SLACK, SLACK_MOST = 1000, 20, 30000, 16, 2000, 800, 5000
 -- How much a step does at most: so many of the dead are taken out, of queue and readers; to let
 -- somebody in counts as LETTING_IN of them. A step that finds the lock taken buries FEW, when it is
 -- of one who stands far back.
@@ -552,7 +552,7 @@ local reader = mode == 'S' and redis.call('ZRANGE', READERS, 0, 0, 'WITHSCORES')
 local record = reader[1] and redis.call('HGET', INFO, reader[1]) or ''
 return {place, math.max(0, (reader[2] or now) - now, grace), string.match(record, '^%d+ %d+ (.*)$') or '', interval, rank}
 
-LUA, 'd6fa453e34958f8c11277c22f633a3c5f971e98f'],
+LUA, '54695a031308bb1c7f7bda55b20c78dcbcdd762f'],
 'release' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Gives a lock back and hands it to whoever is next; or takes a waiter out of the queue.
@@ -611,7 +611,7 @@ settle()
 save()
 return 1 + (unfinished and LEFT or 0)
 
-LUA, '7811c4d3a64533eab1fb5ed37fb5d84e48d09802'],
+LUA, '904e1826eff5e61f83a81cd852cdf09045ec8567'],
 'renew' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Extends a holder's lease to `ttl` from now. Never takes a lock that is not held: while a grace period runs, in
@@ -669,7 +669,7 @@ end
 save()
 return extended
 
-LUA, '83a94003e965dcc20000402edb53e81f9cd79eb2'],
+LUA, 'abf85e33903347983122a7f69656c49a9e34ff7a'],
 'break' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- An administrator takes a lock away from whoever holds it. The next waiter is let in; the former
@@ -732,7 +732,7 @@ if state or silent or mode ~= 'F' then
 end
 return (held and 1 or repeated and 4 or 0) + (unfinished and LEFT or 0)
 
-LUA, '114db3342ed4c496ded6bfd4575ccee8841b2d0c'],
+LUA, '5f15531b7a974dcc880c519cb5ece8af24b69918'],
 'inspect' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Who holds, who waits: of many some, and how many there are. Changes nothing.
