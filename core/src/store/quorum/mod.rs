@@ -33,8 +33,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use redis::Value;
-
 use super::machine::SLACK;
 use super::redis::grace::Saying;
 use super::redis::reply;
@@ -118,7 +116,8 @@ impl QuorumStore {
     /// not answered yet. Where it is free it is taken, so that another server may fail. Nobody waits for what comes of that.
     fn heal(&self, name: &LockName, token: &Token, ttl: Duration, round: &Round) {
         let knows = |answer: &Option<Response>| match answer {
-            Some(Response { said, .. }) => said.as_ref().map_or(true, |value| *value == Value::Int(1)),
+            Some(Response { said: Ok(value), .. }) => reply::standing(value) == Some(Standing::Ours),
+            Some(Response { said: Err(_), .. }) => true,
             None => false,
         };
         let nodes = self.members.nodes.iter().zip(&round.answers);
