@@ -81,10 +81,18 @@ pub(crate) fn finish(mut is_unfinished: bool, mut step: impl FnMut() -> bool) {
     }
 }
 
+/// What `release.lua` returns when it was a waiter's.
+const WAITED: i64 = 5;
+
+/// Whether it was no holder's but a waiter's release.
+pub(crate) fn waited(value: &Value) -> bool {
+    answer(value) == Some(WAITED)
+}
+
 /// What `release.lua` and `renew.lua` return; `None` when it makes no sense.
 pub(crate) fn standing(value: &Value) -> Option<Standing> {
     match answer(value)? {
-        1 => Some(Standing::Ours),
+        1 | WAITED => Some(Standing::Ours),
         2 => Some(Standing::Lost(Loss::Broken)),
         3 => Some(Standing::Lost(Loss::Forgotten)),
         4 => Some(Standing::Lost(Loss::Superseded)),
