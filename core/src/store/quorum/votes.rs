@@ -6,13 +6,14 @@ use redis::Value;
 
 use super::members::Members;
 use super::round::{Kind, Round};
+use super::verdict::standings;
 use crate::clock::{Instant, millis, unix_micros};
 use crate::error::Result;
 use crate::report::Mode;
 use crate::store::machine::BEAT;
 use crate::store::redis::reply;
 use crate::store::redis::script::{self, ACQUIRE, RENEW};
-use crate::store::{Attempt, Claim, IfBusy};
+use crate::store::{Attempt, Claim, IfBusy, Standing};
 
 /// How far ahead of this machine's clock a proposed fencing token is: more than the clocks of machines
 /// that keep time differ, and a command takes.
@@ -88,10 +89,21 @@ impl Votes {
         Ok(votes)
     }
 
+    /// How many say that it is held by this one.
+    fn naming(&self, holder: &[u8]) -> usize {
+        self.busy.iter().filter(|(_, _, other)| **other == *holder).count()
+    }
+
+    /// Whom most say that it is held by: what one of them has given somebody else is no majority.
+    pub(super) fn most_named(&self) -> Box<[u8]> {
+        let most = self.busy.iter().max_by_key(|(_, left, holder)| (self.naming(holder), *left));
+        most.map(|(.., holder)| holder.clone()).unwrap_or_default()
+    }
+
     /// When a claim that is busy should ask again at the latest.
     pub(super) fn blocked_for(&self, members: &Members) -> Duration {
-        let same = |holder: &[u8]| self.busy.iter().filter(|(_, _, other)| **other == *holder).count();
-        if !self.busy.iter().any(|(_, _, holder)| same(holder) >= members.majority()) && self.count() > 0 {
+        let agreed = |holder: &[u8]| self.naming(holder) >= members.majority();
+        if !self.busy.iter().any(|(_, _, holder)| agreed(holder)) && self.count() > 0 {
             let (least, most) = UNDECIDED;
             return Duration::from_millis(least + Instant::now().as_nanos() / 1000 % (most - least));
         }
@@ -111,7 +123,7 @@ pub(super) fn confirm(members: &Members, claim: &Claim<'_>, fence: u64) -> bool 
     // A server that knows it otherwise, because it has missed a conversion, or lost it, does not count.
     let mode: &[u8] = if claim.mode == Mode::Exclusive { b"X" } else { b"S" };
     let argv = [claim.token.as_bytes(), ttl.as_bytes(), attempt.as_bytes(), fence.as_bytes(), mode];
-    let ours = |round: &Round| round.values().filter(|(_, value)| **value == Value::Int(1)).count();
+    let ours = |round: &Round| standings(round).filter(|(standing, _)| *standing == Standing::Ours).count();
     let round = members.run(&RENEW, claim.name, &argv, Kind::Step, |round| {
         ours(round) >= majority || ours(round) + round.pending() < majority
     });

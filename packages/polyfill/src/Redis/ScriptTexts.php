@@ -566,11 +566,11 @@ LUA, '54695a031308bb1c7f7bda55b20c78dcbcdd762f'],
 -- ARGV     1 token   with KEYS[2], of a holder whose lease is not over by its own clock: 2 mode X|S
 --          3 fencing token   and the last: how long a grace period is, in ms
 -- Returns  1 it was ours and is free now   2 it had been broken   3 unknown here: data lost
---          4 somebody else has been let in since
+--          4 somebody else has been let in since   6 it waited, and does so no more
 --          and 10 more: this step has left work, so that somebody may wait who is next: to be sent
 --          again, with whatever token, until it says so no more
 local period = KEYS[2] and tonumber(table.remove(ARGV))
-local me = ARGV[1]
+local me, said = ARGV[1], 1
 
 -- The fast path: held by me, nobody waits. Two commands; what remains of the record's life is
 -- enough, and its holder becomes the last one that released.
@@ -598,7 +598,9 @@ elseif believed(me, ARGV[2], tonumber(ARGV[3])) then
         mode = 'F'
     end
     fence, previous = math.max(fence, tonumber(ARGV[3])), ' ' .. me
-elseif not forget(me) then
+elseif forget(me) then
+    said = 6
+else
     if mode ~= 'X' and redis.call('EXISTS', QUEUE) == 1 then
         settle() -- a step may have left work
     end
@@ -609,9 +611,9 @@ elseif not forget(me) then
 end
 settle()
 save()
-return 1 + (unfinished and LEFT or 0)
+return said + (unfinished and LEFT or 0)
 
-LUA, '904e1826eff5e61f83a81cd852cdf09045ec8567'],
+LUA, 'e2e616b51bb0aa5c8bed92b38f1197c7ab096049'],
 'renew' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Extends a holder's lease to `ttl` from now. Never takes a lock that is not held: while a grace period runs, in
