@@ -129,6 +129,24 @@ fn what_something_else_has_written_in_its_place_is_no_trace_of_earlier_locks() {
     assert_eq!(lease.release().unwrap(), Standing::Ours);
 }
 
+#[test]
+fn a_voter_that_believes_the_holder_is_asked_for_nothing_else() {
+    let (mut servers, a, _b) = three(GRACE);
+    let lease = want().ttl(S).get(&a, "x");
+    for server in &mut servers[..2] {
+        lose(server, false);
+    }
+    until_renewed(&a);
+    servers[0].cli(&["CONFIG", "RESETSTAT"]);
+    let before = renewed(&a);
+    until("it is renewed some times", || renewed(&a) >= before + 6);
+    let stats = servers[0].cli(&["INFO", "commandstats"]);
+    let calls = stats.split_once("cmdstat_evalsha:calls=").unwrap().1.split(',').next().unwrap();
+    // One that was under way when it began to be counted, and one when it was read.
+    assert!(calls.parse::<u64>().unwrap() <= renewed(&a) - before + 2, "{stats}");
+    assert_eq!(lease.release().unwrap(), Standing::Ours);
+}
+
 /// Renews a lease for longer, and is answered when it is over.
 fn renewed_late(loses_data: bool) -> Result<Standing, Error> {
     let server = RedisServer::start(&[]);
