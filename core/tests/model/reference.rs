@@ -33,7 +33,7 @@ impl Part {
 }
 
 /// The longest that a waiter is believed to live, in ms: `FAR` and `SLACK_MOST` of `common.lua`.
-const LONGEST_MS: u64 = 35_000;
+const LONGEST_MS: u64 = 40_000;
 
 /// So many holders, and so many waiters, are told of at most.
 const TOLD: usize = 1000;

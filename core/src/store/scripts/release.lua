@@ -33,22 +33,25 @@ if mode == 'X' and holder == me then
     mode, previous = 'F', ' ' .. me
 elseif mode == 'S' and drop_reader(me) then
     previous = ' ' .. me
-elseif believed(me, ARGV[2], tonumber(ARGV[3])) then
-    forget(me)
-    if mode == 'X' or ARGV[2] == 'X' then
-        mode = 'F'
-    end
-    fence, previous = math.max(fence, tonumber(ARGV[3])), ' ' .. me
-elseif forget(me) then
-    said = 6
 else
-    if mode ~= 'X' and redis.call('EXISTS', QUEUE) == 1 then
-        settle() -- a step may have left work
+    local why = standing(me, ARGV[2], tonumber(ARGV[3]))
+    local waited = forget(me)
+    if why == 0 then
+        if mode == 'X' or ARGV[2] == 'X' then
+            mode = 'F'
+        end
+        fence, previous = math.max(fence, tonumber(ARGV[3])), ' ' .. me
+    elseif waited then
+        said = 6
+    else
+        if mode ~= 'X' and redis.call('EXISTS', QUEUE) == 1 then
+            settle() -- a step may have left work
+        end
+        if moved then
+            save()
+        end
+        return why + (unfinished and LEFT or 0)
     end
-    if moved then
-        save()
-    end
-    return standing(me) + (unfinished and LEFT or 0)
 end
 settle()
 save()
