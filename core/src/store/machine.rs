@@ -208,8 +208,9 @@ impl Machine {
             );
         }
         let known = queued.map_or(claim.place, |w| w.place);
-        let place =
-            if known == 0 { now.unix_us.max(self.queue.last().map_or(0, |w| w.place) + 1) } else { known };
+        // Ranks and fencing tokens are one order: who comes later has more than whoever was let in before.
+        let last = self.queue.last().map_or(0, |w| w.place);
+        let place = if known == 0 { now.unix_us.max(last + 1).max(self.fence + 1) } else { known };
         self.queue.retain(|w| w.token != me);
         // Places that are equal go by token, as in a sorted set.
         let rank = self.queue.partition_point(|w| (w.place, &w.token) < (place, &me));

@@ -563,6 +563,17 @@ fn what_is_left_of_a_lease_is_at_most_the_lease_after_the_clock_was_set_back() {
     }
 }
 
+/// Ranks and fencing tokens are one order, whatever the server's clock says.
+#[test]
+fn who_comes_after_a_grant_has_a_greater_rank_than_its_fencing_token() {
+    let mut lab = Lab::new();
+    let mut history = History::new(&mut lab);
+    history.run_through(&[wants(0, false), Step::SetBack { us: 3600 * SECOND }, wants(1, false)]);
+    let Some(Attempt::Busy { place, .. }) = history.last_answer else { panic!("{:?}", history.last_answer) };
+    assert!(place > history.last_fence, "{place} after {}", history.last_fence);
+    history.run(&[]);
+}
+
 #[test]
 fn a_dead_waiter_does_not_either() {
     let steps = [

@@ -121,7 +121,7 @@ end
 local last = queued
 if place == 0 then
     last = redis.call('ZRANGE', QUEUE, -1, -1, 'WITHSCORES')[2]
-    place = math.max(now_us, tonumber(last or 0) + 1)
+    place = math.max(now_us, tonumber(last or 0) + 1, fence + 1)
 end
 -- It is heard of again, and nothing else has changed.
 local again = alive and waits_for == wanted and tonumber(queued) == place

@@ -18,7 +18,8 @@
 --                    to change one character. What the fast paths read has a fixed place, and they
 --                    put numbers together from strings, because in Lua a pattern costs half as
 --                    much as a command, and formatting a number as much as one.
---   KEYS[1]..':q'    sorted set: waiters' tokens by arrival
+--   KEYS[1]..':q'    sorted set: waiters' tokens by arrival: its moment, us, but greater than that of whoever came
+--                    before, and than FENCE, whatever this server's clock says: ranks and fencing tokens are one order
 --   KEYS[1]..':w'    hash: waiter's token -> "UNTIL MODE ARRIVAL IDENTITY"
 --                      UNTIL: who is not heard of again by then is dead: ms, this server's clock
 --                      MODE: X, S; x, s of one who sleeps for long and is to be called up

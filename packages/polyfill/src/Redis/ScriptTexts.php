@@ -28,7 +28,8 @@ final class ScriptTexts
 --                    to change one character. What the fast paths read has a fixed place, and they
 --                    put numbers together from strings, because in Lua a pattern costs half as
 --                    much as a command, and formatting a number as much as one.
---   KEYS[1]..':q'    sorted set: waiters' tokens by arrival
+--   KEYS[1]..':q'    sorted set: waiters' tokens by arrival: its moment, us, but greater than that of whoever came
+--                    before, and than FENCE, whatever this server's clock says: ranks and fencing tokens are one order
 --   KEYS[1]..':w'    hash: waiter's token -> "UNTIL MODE ARRIVAL IDENTITY"
 --                      UNTIL: who is not heard of again by then is dead: ms, this server's clock
 --                      MODE: X, S; x, s of one who sleeps for long and is to be called up
@@ -437,7 +438,7 @@ end
 local last = queued
 if place == 0 then
     last = redis.call('ZRANGE', QUEUE, -1, -1, 'WITHSCORES')[2]
-    place = math.max(now_us, tonumber(last or 0) + 1)
+    place = math.max(now_us, tonumber(last or 0) + 1, fence + 1)
 end
 -- It is heard of again, and nothing else has changed.
 local again = alive and waits_for == wanted and tonumber(queued) == place
@@ -512,7 +513,7 @@ local reader = redis.call('ZRANGE', READERS, 0, 0, 'WITHSCORES')
 local record = reader[1] and redis.call('HGET', INFO, reader[1]) or ''
 return {place, math.max(0, (reader[2] or now) - now), string.match(record, '^%d+ %d+ (.*)$') or '', interval}
 
-LUA, 'e3108c5e22cd09742c8d53ebc9b74f7a3eb06f0c'],
+LUA, 'fed8e3dfcf5533d17d7afcdaf3758fb15d841808'],
 'release' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Gives a lock back and hands it to whoever is next; or takes a waiter out of the queue.
@@ -563,7 +564,7 @@ settle()
 save()
 return 1 + (unfinished and LEFT or 0)
 
-LUA, 'a7d296d0c75ee0ef04ff09077ad8e634900883d3'],
+LUA, '01cd10f3ce7cf1f4ac5dccffefe2b19a80d273ac'],
 'renew' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Extends a holder's lease to `ttl` from now. Never takes a lock that is not held. Works on a server
@@ -605,7 +606,7 @@ end
 save()
 return 1
 
-LUA, '97bb05fed82610f7278642befb50210b19b29e0d'],
+LUA, '587aa82bf39016ac19ddb31040fdc08580338ad1'],
 'break' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- An administrator takes a lock away from whoever holds it. The next waiter is let in; the former
@@ -656,7 +657,7 @@ if state or mode ~= 'F' then
 end
 return (held and 1 or repeated and 4 or 0) + (unfinished and LEFT or 0)
 
-LUA, '362d545fb24411ca3b3c2c7695afd212d13cfc53'],
+LUA, '145c6c4ea042a9782e18f0b0e8766f5e302446ab'],
 'inspect' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Who holds, who waits: of many some, and how many there are. Changes nothing.
