@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use cluster_lock_core::store::machine::SLACK;
-use cluster_lock_core::store::{Attempt, Claim, IfBusy, RedisStore, Store, Token};
+use cluster_lock_core::store::{Attempt, Claim, Hold, IfBusy, RedisStore, Store, Token};
 use cluster_lock_core::{Acquired, Broken, Config, Dsn, Engine, Error, Loss, Mode, Standing};
 use fault_proxy::{Break, Direction, Ending, Fault, Proxy, Side};
 use support::{HANG, RedisServer, Want, assert_clean, assert_tells, config, name, patient, until, waiting};
@@ -325,15 +325,15 @@ fn a_release_without_an_answer_is_known_when_it_is_asked_for_again() {
     assert!(matches!(store.attempt(&claim, IfBusy::Queue), Ok(Attempt::Held(_))));
     // It is carried out, and no answer to it or to its repetition arrives.
     net.prepare(Direction::Down, 0, Ending::Close, Fault::Hold);
-    store.release(&lock, &token).unwrap_err();
+    store.release(&Hold::of(&lock, &token)).unwrap_err();
     until("it was carried out", || net.near.info(&lock).unwrap().is_none());
     for _ in 0..2 {
         drop(Want::now().get(&net.near, "x"));
     }
     net.proxy.set(Fault::Pass);
-    assert_eq!(store.release(&lock, &token).unwrap(), Standing::Ours);
+    assert_eq!(store.release(&Hold::of(&lock, &token)).unwrap(), Standing::Ours);
     // Once settled it is not believed again.
-    assert_eq!(store.release(&lock, &token).unwrap(), Standing::Lost(Loss::Superseded));
+    assert_eq!(store.release(&Hold::of(&lock, &token)).unwrap(), Standing::Lost(Loss::Superseded));
     store.close();
     net.assert_clean();
 }

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cluster_lock_core::store::machine::SLACK;
-use cluster_lock_core::store::{Attempt, Claim, IfBusy, RedisStore, Store, Token};
+use cluster_lock_core::store::{Attempt, Claim, Hold, IfBusy, RedisStore, Store, Token};
 use cluster_lock_core::{Acquired, Dsn, Engine, Error, LockError, LockName, Loss, Mode, Standing};
 use fault_proxy::{Break, Direction, Ending, Fault, Proxy};
 use support::{RedisServer, Want, assert_clean, config, name, patient, until, waiting};
@@ -120,10 +120,10 @@ fn a_grant_that_comes_with_the_time_out_is_kept() {
     let claim = |token| claim(&lock, token);
     assert!(matches!(s.attempt(&claim(&a), IfBusy::Queue), Ok(Attempt::Held(_))));
     assert!(matches!(s.attempt(&claim(&b), IfBusy::Queue), Ok(Attempt::Busy { .. })));
-    assert_eq!(s.release(&lock, &a).unwrap(), Standing::Ours);
+    assert_eq!(s.release(&Hold::of(&lock, &a)).unwrap(), Standing::Ours);
     // b's time is up before it has read its mail: the last try finds that it holds the lock.
     assert!(matches!(s.attempt(&claim(&b), IfBusy::GiveUp), Ok(Attempt::Held(_))));
-    assert_eq!(s.release(&lock, &b).unwrap(), Standing::Ours);
+    assert_eq!(s.release(&Hold::of(&lock, &b)).unwrap(), Standing::Ours);
     assert_eq!(server.keys(), ["cluster_lock:{x}"]);
 }
 
@@ -135,11 +135,11 @@ fn a_repeated_release_is_no_error_even_when_the_next_holder_is_in() {
     let (a, b) = (Token::random(), Token::random());
     let claim = |token| claim(&lock, token);
     s.attempt(&claim(&a), IfBusy::Queue).unwrap();
-    assert_eq!(s.release(&lock, &a).unwrap(), Standing::Ours);
-    assert_eq!(s.release(&lock, &a).unwrap(), Standing::Ours);
+    assert_eq!(s.release(&Hold::of(&lock, &a)).unwrap(), Standing::Ours);
+    assert_eq!(s.release(&Hold::of(&lock, &a)).unwrap(), Standing::Ours);
     s.attempt(&claim(&b), IfBusy::Queue).unwrap();
-    assert_eq!(s.release(&lock, &a).unwrap(), Standing::Ours);
-    assert_eq!(s.renew(&lock, &b, S).unwrap(), Standing::Ours);
+    assert_eq!(s.release(&Hold::of(&lock, &a)).unwrap(), Standing::Ours);
+    assert_eq!(s.renew(&Hold::of(&lock, &b), S).unwrap(), Standing::Ours);
 }
 
 // ---- many ------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cluster_lock_core::store::machine::SLACK_MOST;
-use cluster_lock_core::store::{Attempt, Claim, IfBusy, Store, Token, Wake, open};
+use cluster_lock_core::store::{Attempt, Claim, Hold, IfBusy, Store, Token, Wake, open};
 use cluster_lock_core::{Acquired, Broken, Engine, Error, Holder, LockName, Loss, Mode, Standing};
 use fault_proxy::{Direction, Ending, Fault, Proxy};
 use support::{HANG, RedisServer, Want, config, engine, name, quorum_dsn, until, waiting};
@@ -333,7 +333,7 @@ fn connected_store(dsn: &str) -> Box<dyn Store> {
     until("all servers are connected", || {
         let (lock, token) = (name("warm up"), Token::random());
         store.attempt(&claim(&lock, &token, b"{}"), IfBusy::GiveUp).unwrap();
-        store.release(&lock, &token).unwrap();
+        store.release(&Hold::of(&lock, &token)).unwrap();
         store.status().idle == 3
     });
     store
@@ -387,9 +387,9 @@ fn a_question_that_is_late_does_not_take_the_lock_back() {
         all[0].restart();
         let attempt = rival.attempt(&early, IfBusy::Queue).unwrap();
         assert!(matches!(attempt, Attempt::Busy { .. }), "two holders, {mode:?}, by mail: {by_mail}");
-        assert_eq!(store.renew(&lock, late.token, late.ttl).unwrap(), Standing::Ours);
-        assert_eq!(store.release(&lock, late.token).unwrap(), Standing::Ours);
-        rival.release(&lock, &token).unwrap();
+        assert_eq!(store.renew(&Hold::of(&lock, late.token), late.ttl).unwrap(), Standing::Ours);
+        assert_eq!(store.release(&Hold::of(&lock, late.token)).unwrap(), Standing::Ours);
+        rival.release(&Hold::of(&lock, &token)).unwrap();
     }
 }
 
@@ -406,7 +406,7 @@ fn a_question_that_is_late_does_not_bring_back_who_has_released() {
     assert!(held(&store.attempt(&claim, IfBusy::Queue).unwrap()));
     until("all know the holder", || detour.holder().is_some());
     assert!(held(&detour.keep_back(|| store.attempt(&claim, IfBusy::Queue).unwrap())));
-    assert_eq!(store.release(&lock, &token).unwrap(), Standing::Ours);
+    assert_eq!(store.release(&Hold::of(&lock, &token)).unwrap(), Standing::Ours);
     until("it was given back there, too", || detour.holder().is_none());
     detour.let_through();
     assert_eq!(detour.holder(), None);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use arbitrary::Arbitrary;
 use cluster_lock_core::store::machine::SLACK;
-use cluster_lock_core::store::{Claim, IfBusy, Token, open};
+use cluster_lock_core::store::{Claim, Hold, IfBusy, Token, open};
 use cluster_lock_core::{Config, Dsn, LockName, Mode};
 use libfuzzer_sys::fuzz_target;
 
@@ -99,8 +99,8 @@ fuzz_target!(|input: (u8, Vec<Part<'_>>)| {
         1 => drop(store.list(b"", 10)),
         2 => drop(store.attempt(&claim, IfBusy::Queue)),
         3 => drop(store.await_grant(&claim, Duration::from_millis(1), &|| false)),
-        4 => drop(store.release(&name, &token)),
-        5 => drop(store.renew(&name, &token, Duration::from_secs(1))),
+        4 => drop(store.release(&Hold::of(&name, &token))),
+        5 => drop(store.renew(&Hold::of(&name, &token), Duration::from_secs(1))),
         6 => drop(store.break_lock(&name, None)),
         7 => drop(store.break_lock(&name, Some(1))),
         _ => drop(store.examine()),

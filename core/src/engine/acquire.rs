@@ -139,7 +139,8 @@ fn hold(
 ) -> Result<Lease> {
     let Granted { grant, sent, due } = *granted;
     let renew_until = how.max_hold.map(|limit| Instant::now() + limit);
-    let state = LeaseState::new(name.clone(), token, how.mode, grant.fence, how.ttl, renew_until);
+    let identity = common.grace.map(|_| how.identity.into());
+    let state = LeaseState::new(name.clone(), token, how.mode, grant.fence, identity, how.ttl, renew_until);
     state.extend(sent, grant.lease);
     let lease = Lease::new(common, state);
     if how.auto_renew {

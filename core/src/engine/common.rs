@@ -24,6 +24,8 @@ pub(super) struct Common {
     /// Longest time that a renewal under way can take.
     pub(super) patience: Duration,
     pub(super) command_timeout: Duration,
+    /// [`Store::grace`].
+    pub(super) grace: Option<Duration>,
     pid: u32,
     /// [`Engine::shutdown`](crate::Engine::shutdown) was called: nobody renews its leases any more.
     pub(super) ended: AtomicBool,
@@ -36,6 +38,7 @@ impl Common {
         let counters = Arc::new(Counters::default());
         let upkeep = Upkeep { store: Arc::clone(&store), counters: Arc::clone(&counters) };
         Ok(Self {
+            grace: store.grace(),
             store,
             counters,
             lanes: Lanes::new(Box::new(upkeep)),

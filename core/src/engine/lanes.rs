@@ -339,7 +339,7 @@ mod tests {
     fn lease(name: &str) -> Arc<LeaseState> {
         let name = LockName::new(name.as_bytes()).unwrap();
         let ttl = Duration::from_millis(200);
-        Arc::new(LeaseState::new(name, Token::random(), Mode::Exclusive, 1, ttl, None))
+        Arc::new(LeaseState::new(name, Token::random(), Mode::Exclusive, 1, None, ttl, None))
     }
 
     #[test]

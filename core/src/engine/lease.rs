@@ -89,7 +89,7 @@ impl Lease {
             }
             let sent = Instant::now();
             self.state.shorten(sent, ttl);
-            match store.renew(self.name(), &self.state.token, ttl)? {
+            match store.renew(&self.state.hold(), ttl)? {
                 Standing::Ours => {
                     self.state.set_ttl(ttl);
                     self.state.extend(sent, ttl);
@@ -136,8 +136,7 @@ impl Lease {
             // Beyond the end of the lease, too: the server knows whether that was needed.
             known => {
                 let limit = if known.is_none() { LET_GO } else { Duration::ZERO };
-                self.common
-                    .persist(Instant::now() + limit, |store| store.release(self.name(), &self.state.token))
+                self.common.persist(Instant::now() + limit, |store| store.release(&self.state.hold()))
             }
         };
         if told.is_err() {

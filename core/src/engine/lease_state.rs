@@ -10,7 +10,7 @@ use crate::clock::{Instant, nanos};
 use crate::error::Loss;
 use crate::key::LockName;
 use crate::report::Mode;
-use crate::store::Token;
+use crate::store::{Hold, Reclaim, Token};
 
 /// What is taken off a lease for clocks that run at different speeds: a hundredth and 2 ms.
 pub(crate) fn margin(lease: Duration) -> Duration {
@@ -29,6 +29,8 @@ pub(crate) struct LeaseState {
     pub(crate) token: Token,
     pub(crate) mode: Mode,
     pub(crate) fence: u64,
+    /// Encoded [`crate::Identity`], for a server that may have to put the record back.
+    identity: Option<Box<[u8]>>,
     /// In nanoseconds.
     ttl: AtomicU64,
     deadline: AtomicU64,
@@ -46,6 +48,7 @@ impl LeaseState {
         token: Token,
         mode: Mode,
         fence: u64,
+        identity: Option<Box<[u8]>>,
         ttl: Duration,
         renew_until: Option<Instant>,
     ) -> Self {
@@ -54,6 +57,7 @@ impl LeaseState {
             token,
             mode,
             fence,
+            identity,
             ttl: AtomicU64::new(0),
             deadline: AtomicU64::new(0),
             renew_until,
@@ -62,6 +66,14 @@ impl LeaseState {
         };
         state.set_ttl(ttl);
         state
+    }
+
+    /// What its holder says of it, now.
+    pub(crate) fn hold(&self) -> Hold<'_> {
+        let Self { name, token, mode, fence, .. } = self;
+        let (mode, fence, until) = (*mode, *fence, self.deadline());
+        let reclaim = self.identity.as_deref().map(|identity| Reclaim { mode, fence, identity, until });
+        Hold { name, token, reclaim }
     }
 
     /// A lease of `lease` began at `sent`, the moment before the command left.

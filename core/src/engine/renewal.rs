@@ -12,7 +12,7 @@ use super::schedule::{Entry, Next};
 use crate::clock::Instant;
 use crate::error::{Error, Result};
 use crate::key::LockName;
-use crate::store::{Chore, Standing, Store, Token};
+use crate::store::{Chore, Hold, Standing, Store, Token};
 
 /// When a release that got no answer is tried again: often enough that whoever is next does not notice the wait.
 const RELEASE_AGAIN: Duration = Duration::from_millis(250);
@@ -214,7 +214,7 @@ fn begin(job: &Job, now: Instant) -> std::result::Result<(Chore<'_>, Option<Mute
     let lease = match job {
         Job::Renew(lease) => lease,
         Job::Release(abandoned) => {
-            return Ok((Chore::Release { name: &abandoned.name, token: &abandoned.token }, None));
+            return Ok((Chore::Release { hold: Hold::of(&abandoned.name, &abandoned.token) }, None));
         }
     };
     let turn = match lease.renewing.try_lock() {
@@ -226,7 +226,7 @@ fn begin(job: &Job, now: Instant) -> std::result::Result<(Chore<'_>, Option<Mute
     if lease.loss().is_some() || lease.renew_until.is_some_and(|end| end <= now) {
         return Err(Next::Done);
     }
-    Ok((Chore::Renew { name: &lease.name, token: &lease.token, ttl: lease.ttl() }, Some(turn)))
+    Ok((Chore::Renew { hold: lease.hold(), ttl: lease.ttl() }, Some(turn)))
 }
 
 #[cfg(test)]

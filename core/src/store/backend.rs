@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::token::Token;
+use crate::clock::Instant;
 use crate::error::{Loss, Result};
 use crate::key::LockName;
 use crate::report::{LockReport, Mode, ServerReport};
@@ -93,6 +94,37 @@ pub enum Wake {
     Interrupted,
 }
 
+/// Whose turn it is, or was, as it says itself when it renews a lock or gives it back.
+#[derive(Clone, Copy, Debug)]
+pub struct Hold<'a> {
+    /// The lock.
+    pub name: &'a LockName,
+    /// Its holder's, or of a claim that has come to nothing.
+    pub token: &'a Token,
+    /// Of a holder whose record a server without its memory is to put back.
+    pub reclaim: Option<Reclaim<'a>>,
+}
+
+impl<'a> Hold<'a> {
+    /// Of whom nothing is put back.
+    pub fn of(name: &'a LockName, token: &'a Token) -> Self {
+        Self { name, token, reclaim: None }
+    }
+}
+
+/// What a record consists of that is to be put back.
+#[derive(Clone, Copy, Debug)]
+pub struct Reclaim<'a> {
+    /// How the lock is held.
+    pub mode: Mode,
+    /// The holder's fencing token.
+    pub fence: u64,
+    /// Encoded [`crate::Identity`] of the holder.
+    pub identity: &'a [u8],
+    /// When the lease is over, by the holder's clock: from then on nothing is to be put back.
+    pub until: Instant,
+}
+
 /// What the server knew of a lock when its holder released or renewed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -107,27 +139,23 @@ pub enum Standing {
 pub enum Chore<'a> {
     /// [`Store::renew`].
     Renew {
-        /// The lock.
-        name: &'a LockName,
-        /// Its holder's.
-        token: &'a Token,
+        /// The lock and its holder.
+        hold: Hold<'a>,
         /// The lease, from now.
         ttl: Duration,
     },
     /// [`Store::release`].
     Release {
-        /// The lock.
-        name: &'a LockName,
-        /// Whose turn is over.
-        token: &'a Token,
+        /// The lock, and whose turn is over.
+        hold: Hold<'a>,
     },
 }
 
 impl<'a> Chore<'a> {
-    /// The lock that it is done for.
-    pub fn name(self) -> &'a LockName {
+    /// The lock that it is done for, and for whom.
+    pub fn hold(self) -> Hold<'a> {
         match self {
-            Self::Renew { name, .. } | Self::Release { name, .. } => name,
+            Self::Renew { hold, .. } | Self::Release { hold } => hold,
         }
     }
 }
@@ -205,17 +233,23 @@ pub trait Store: Send + Sync {
 
     /// Gives the lock back and hands it to the next in the queue; or takes the claim out of the
     /// queue. One round trip; one more for every few hundred dead waiters before that next one.
-    fn release(&self, name: &LockName, token: &Token) -> Result<Standing>;
+    fn release(&self, hold: &Hold<'_>) -> Result<Standing>;
 
     /// The same for a claim that has failed: not while others avoid the server because it could not be reached, so that
     /// who has waited for a time-out does not wait for another.
     fn give_up(&self, name: &LockName, token: &Token) -> Result<Standing> {
-        self.release(name, token)
+        self.release(&Hold::of(name, token))
     }
 
     /// Sets the lease to `ttl` from now, if the lock is still held. One round trip, on a
     /// connection that no waiter can block.
-    fn renew(&self, name: &LockName, token: &Token, ttl: Duration) -> Result<Standing>;
+    fn renew(&self, hold: &Hold<'_>, ttl: Duration) -> Result<Standing>;
+
+    /// For how long a server that finds itself without its memory lets nobody in, while holders have their records
+    /// [put back](Hold::reclaim). No lease may be longer. `None`: it goes on as if nobody had held anything.
+    fn grace(&self) -> Option<Duration> {
+        None
+    }
 
     /// On which lane a lock is at present, from 0 to [`LANES`] less one. Chores of one lane may have to wait for each
     /// other's server; those of different lanes do not. No I/O.
@@ -241,8 +275,8 @@ pub trait Store: Send + Sync {
     /// Carries out a chore by itself.
     fn tend_one(&self, chore: Chore<'_>) -> Result<Standing> {
         match chore {
-            Chore::Renew { name, token, ttl } => self.renew(name, token, ttl),
-            Chore::Release { name, token } => self.release(name, token),
+            Chore::Renew { hold, ttl } => self.renew(&hold, ttl),
+            Chore::Release { hold } => self.release(&hold),
         }
     }
 

@@ -20,7 +20,9 @@ use crate::dsn::Dsn;
 use crate::error::Result;
 use crate::settings::Config;
 
-pub use backend::{Attempt, Broken, Chore, Claim, Grant, IfBusy, LANES, Standing, Store, StoreStatus, Wake};
+pub use backend::{
+    Attempt, Broken, Chore, Claim, Grant, Hold, IfBusy, LANES, Reclaim, Standing, Store, StoreStatus, Wake,
+};
 pub use local::LocalStore;
 pub use quorum::QuorumStore;
 pub use redis::RedisStore;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::backend::{Claim, IfBusy, Standing, Store};
+use super::backend::{Claim, Hold, IfBusy, Standing, Store};
 use super::machine::SLACK;
 use super::token::Token;
 use crate::error::{Error, Result};
@@ -33,7 +33,7 @@ pub(crate) fn try_out(store: &(impl Store + ?Sized), name: &LockName) -> Result<
         slack: SLACK,
         attempt: 0,
     };
-    let outcome = store.attempt(&claim, IfBusy::GiveUp).and_then(|_| store.release(name, &token));
+    let outcome = store.attempt(&claim, IfBusy::GiveUp).and_then(|_| store.release(&Hold::of(name, &token)));
     store.forget(name);
     match outcome? {
         Standing::Ours => Ok(()),

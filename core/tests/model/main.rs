@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use cluster_lock_core::store::machine::{Now, SLACK, WORK};
-use cluster_lock_core::store::{Attempt, Claim, IfBusy, Store, Token, Wake, open};
+use cluster_lock_core::store::{Attempt, Claim, Hold, IfBusy, Store, Token, Wake, open};
 use cluster_lock_core::{Identity, LockName, Loss, Standing};
 use proptest::prelude::*;
 use reference::{Part, Reference, mode};
@@ -310,12 +310,16 @@ impl<'a> History<'a> {
             }
             Command::Release { token } => {
                 let expected = self.reference.release(now, token.as_bytes());
-                assert_eq!(self.lab.store.release(&self.lock, token).unwrap(), expected, "{context}");
+                assert_eq!(
+                    self.lab.store.release(&Hold::of(&self.lock, token)).unwrap(),
+                    expected,
+                    "{context}"
+                );
             }
             Command::Renew { token, ttl, attempt } => {
                 let expected = self.reference.renew(now, token.as_bytes(), *ttl, *attempt);
                 let actual = if *attempt == 0 {
-                    self.lab.store.renew(&self.lock, token, *ttl).unwrap()
+                    self.lab.store.renew(&Hold::of(&self.lock, token), *ttl).unwrap()
                 } else {
                     self.renew_numbered(token, *ttl, *attempt)
                 };

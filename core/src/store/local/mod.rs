@@ -24,7 +24,9 @@ use once_cell::sync::OnceCell;
 
 use super::first::First;
 use super::machine::Now;
-use super::{Attempt, Broken, Claim, IfBusy, Standing, Store, StoreStatus, Token, Wake, trial_name, try_out};
+use super::{
+    Attempt, Broken, Claim, Hold, IfBusy, Standing, Store, StoreStatus, Token, Wake, trial_name, try_out,
+};
 use crate::clock::{Instant, unix_micros};
 use crate::error::{Error, Result};
 use crate::key::LockName;
@@ -106,16 +108,18 @@ impl Store for LocalStore {
         Ok(grant.map_or(Wake::Retry, Wake::Granted))
     }
 
-    fn release(&self, name: &LockName, token: &Token) -> Result<Standing> {
+    fn release(&self, hold: &Hold<'_>) -> Result<Standing> {
         let locked = self.lock()?;
-        let standing = locked.step(name, |m, known| m.release(locked.now, token.as_bytes(), known))?;
-        self.pipes.close(&self.directory, token);
+        let token = hold.token.as_bytes();
+        let standing = locked.step(hold.name, |m, known| m.release(locked.now, token, known))?;
+        self.pipes.close(&self.directory, hold.token);
         Ok(standing)
     }
 
-    fn renew(&self, name: &LockName, token: &Token, ttl: Duration) -> Result<Standing> {
+    fn renew(&self, hold: &Hold<'_>, ttl: Duration) -> Result<Standing> {
         let locked = self.lock()?;
-        locked.step(name, |m, known| m.renew(locked.now, token.as_bytes(), ttl, 0, known))
+        let token = hold.token.as_bytes();
+        locked.step(hold.name, |m, known| m.renew(locked.now, token, ttl, 0, known))
     }
 
     /// A step is carried out before its caller goes on, or not at all.

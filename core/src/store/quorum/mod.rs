@@ -39,7 +39,7 @@ use super::machine::SLACK;
 use super::redis::reply;
 use super::redis::script::{self, ACQUIRE, BREAK, Call, Keys, RELEASE, RENEW};
 use super::redis::survey::survey;
-use super::{Attempt, Broken, Chore, Claim, Grant, IfBusy, Standing, Store, StoreStatus, Token, Wake};
+use super::{Attempt, Broken, Chore, Claim, Grant, Hold, IfBusy, Standing, Store, StoreStatus, Token, Wake};
 use crate::clock::millis;
 use crate::dsn::Server;
 use crate::error::Result;
@@ -148,7 +148,8 @@ impl QuorumStore {
         }
     }
 
-    fn release_for(&self, purpose: Purpose, name: &LockName, token: &Token) -> Result<Standing> {
+    fn release_for(&self, purpose: Purpose, hold: &Hold<'_>) -> Result<Standing> {
+        let Hold { name, token, .. } = *hold;
         self.claims().remove(token);
         let round = part_with(&self.members, name, token, purpose);
         // The background has leases to renew, and leaves that to those who wait.
@@ -160,7 +161,8 @@ impl QuorumStore {
         verdict(&self.members, &round, true)
     }
 
-    fn renew_for(&self, purpose: Purpose, name: &LockName, token: &Token, ttl: Duration) -> Result<Standing> {
+    fn renew_for(&self, purpose: Purpose, hold: &Hold<'_>, ttl: Duration) -> Result<Standing> {
+        let Hold { name, token, .. } = *hold;
         let attempt = self.claims().get(token).map_or(0, OwnClaim::attempt);
         let (lease, attempt) = (millis(ttl).to_string(), attempt.to_string());
         let majority = self.members.majority();
@@ -264,22 +266,22 @@ impl Store for QuorumStore {
         Ok(Wake::Retry)
     }
 
-    fn release(&self, name: &LockName, token: &Token) -> Result<Standing> {
-        self.release_for(Purpose::Holder, name, token)
+    fn release(&self, hold: &Hold<'_>) -> Result<Standing> {
+        self.release_for(Purpose::Holder, hold)
     }
 
     fn give_up(&self, name: &LockName, token: &Token) -> Result<Standing> {
-        self.release_for(Purpose::Apart, name, token)
+        self.release_for(Purpose::Apart, &Hold::of(name, token))
     }
 
-    fn renew(&self, name: &LockName, token: &Token, ttl: Duration) -> Result<Standing> {
-        self.renew_for(Purpose::Holder, name, token, ttl)
+    fn renew(&self, hold: &Hold<'_>, ttl: Duration) -> Result<Standing> {
+        self.renew_for(Purpose::Holder, hold, ttl)
     }
 
     fn tend_one(&self, chore: Chore<'_>) -> Result<Standing> {
         match chore {
-            Chore::Renew { name, token, ttl } => self.renew_for(Purpose::Upkeep, name, token, ttl),
-            Chore::Release { name, token } => self.release_for(Purpose::Upkeep, name, token),
+            Chore::Renew { hold, ttl } => self.renew_for(Purpose::Upkeep, &hold, ttl),
+            Chore::Release { hold } => self.release_for(Purpose::Upkeep, &hold),
         }
     }
 

@@ -32,17 +32,13 @@ impl<'a> Item<'a> {
     }
 
     fn token(&self) -> &'a [u8] {
-        match self.chore {
-            Chore::Renew { token, .. } | Chore::Release { token, .. } => token.as_bytes(),
-        }
+        self.chore.hold().token.as_bytes()
     }
 
     fn call(&self) -> Call<'_> {
         match self.chore {
-            Chore::Renew { token, .. } => {
-                Call::new(&RENEW, &self.keys, &[token.as_bytes(), self.ttl.as_bytes()])
-            }
-            Chore::Release { token, .. } => Call::new(&RELEASE, &self.keys, &[token.as_bytes()]),
+            Chore::Renew { .. } => Call::new(&RENEW, &self.keys, &[self.token(), self.ttl.as_bytes()]),
+            Chore::Release { .. } => Call::new(&RELEASE, &self.keys, &[self.token()]),
         }
     }
 }
@@ -66,7 +62,7 @@ impl RedisStore {
                     Chore::Renew { ttl, .. } => millis(*ttl).to_string(),
                     Chore::Release { .. } => String::new(),
                 };
-                Item { number, chore: *chore, keys: self.keys(chore.name()), ttl }
+                Item { number, chore: *chore, keys: self.keys(chore.hold().name), ttl }
             })
             .collect();
         // What one of them finds out alone is good for the others, which are sent together once more: there is another
@@ -122,13 +118,13 @@ impl RedisStore {
                 }
             };
             let outcome = match item.chore {
-                Chore::Release { token, .. } => self.settled(token, &answer, &pool),
+                Chore::Release { hold } => self.settled(hold.token, &answer, &pool),
                 // Whether the replicas have it is not known.
                 Chore::Renew { .. } if self.replicas.is_some() && !answers.whole => return true,
-                Chore::Renew { name, .. } => match (Self::standing("renew", &answer, &pool), &short) {
+                Chore::Renew { hold, .. } => match (Self::standing("renew", &answer, &pool), &short) {
                     (Ok(Standing::Ours), Some(short)) => {
                         let error = unacknowledged
-                            .get_or_insert_with(|| self.unacknowledged(name, &pool, short.clone()));
+                            .get_or_insert_with(|| self.unacknowledged(hold.name, &pool, short.clone()));
                         Err(error.clone())
                     }
                     (standing, _) => standing,

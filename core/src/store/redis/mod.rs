@@ -29,7 +29,8 @@ use redis::Value;
 
 use super::first::First;
 use super::{
-    Attempt, Broken, Chore, Claim, IfBusy, Standing, Store, StoreStatus, Token, Wake, trial_name, try_out,
+    Attempt, Broken, Chore, Claim, Hold, IfBusy, Standing, Store, StoreStatus, Token, Wake, trial_name,
+    try_out,
 };
 use crate::clock::{Instant, millis};
 use crate::dsn::{Cluster, Sentinel, Server};
@@ -223,7 +224,8 @@ impl RedisStore {
         }
     }
 
-    fn release_for(&self, purpose: Purpose, name: &LockName, token: &Token) -> Result<Standing> {
+    fn release_for(&self, purpose: Purpose, hold: &Hold<'_>) -> Result<Standing> {
+        let Hold { name, token, .. } = *hold;
         let ran = self.run(purpose, &RELEASE, name, &[token.as_bytes()])?;
         // The background has leases to renew, and leaves that to those who wait.
         if purpose != Purpose::Upkeep {
@@ -232,7 +234,8 @@ impl RedisStore {
         self.settled(token, &ran.value, &ran.pool)
     }
 
-    fn renew_for(&self, purpose: Purpose, name: &LockName, token: &Token, ttl: Duration) -> Result<Standing> {
+    fn renew_for(&self, purpose: Purpose, hold: &Hold<'_>, ttl: Duration) -> Result<Standing> {
+        let Hold { name, token, .. } = *hold;
         let ttl = millis(ttl).to_string();
         let argv = [token.as_bytes(), ttl.as_bytes()];
         let ran = self.run_for(self.replicas.as_ref(), purpose, &RENEW, name, &argv)?;
@@ -377,16 +380,16 @@ impl Store for RedisStore {
         }
     }
 
-    fn release(&self, name: &LockName, token: &Token) -> Result<Standing> {
-        self.release_for(Purpose::Holder, name, token)
+    fn release(&self, hold: &Hold<'_>) -> Result<Standing> {
+        self.release_for(Purpose::Holder, hold)
     }
 
     fn give_up(&self, name: &LockName, token: &Token) -> Result<Standing> {
-        self.release_for(Purpose::Command, name, token)
+        self.release_for(Purpose::Command, &Hold::of(name, token))
     }
 
-    fn renew(&self, name: &LockName, token: &Token, ttl: Duration) -> Result<Standing> {
-        self.renew_for(Purpose::Holder, name, token, ttl)
+    fn renew(&self, hold: &Hold<'_>, ttl: Duration) -> Result<Standing> {
+        self.renew_for(Purpose::Holder, hold, ttl)
     }
 
     fn lane_of(&self, name: &LockName) -> usize {
@@ -403,8 +406,8 @@ impl Store for RedisStore {
 
     fn tend_one(&self, chore: Chore<'_>) -> Result<Standing> {
         match chore {
-            Chore::Renew { name, token, ttl } => self.renew_for(Purpose::Upkeep, name, token, ttl),
-            Chore::Release { name, token } => self.release_for(Purpose::Upkeep, name, token),
+            Chore::Renew { hold, ttl } => self.renew_for(Purpose::Upkeep, &hold, ttl),
+            Chore::Release { hold } => self.release_for(Purpose::Upkeep, &hold),
         }
     }
 
