@@ -77,12 +77,13 @@ pub(crate) struct Who<'a> {
     sapi: &'a str,
     script: &'a str,
     request_uri: &'a str,
+    run: bool,
 }
 
 impl<'a> From<&'a Identity> for Who<'a> {
     fn from(identity: &'a Identity) -> Self {
-        let Identity { node, pid, sapi, script, request_uri } = identity;
-        Self { node, pid: *pid, sapi, script, request_uri }
+        let Identity { node, pid, sapi, script, request_uri, run } = identity;
+        Self { node, pid: *pid, sapi, script, request_uri, run: *run }
     }
 }
 

@@ -44,6 +44,7 @@ fn acquire(engine: &Engine, name: &str) -> Lease {
     let identity = Identity { node: "bench".into(), pid: std::process::id(), ..Identity::default() }.encode();
     let how = Acquire {
         mode: Mode::Exclusive,
+        run: false,
         timeout: None,
         ttl: Duration::from_secs(10),
         auto_renew: true,

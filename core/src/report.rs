@@ -45,12 +45,20 @@ pub struct Identity {
     /// The request's path; empty on the command line.
     #[serde(rename = "u", default, skip_serializing_if = "String::is_empty")]
     pub request_uri: String,
+    /// It wants, or has, the lock for a run ([`Acquire::run`](crate::Acquire::run)).
+    #[serde(rename = "o", default, skip_serializing_if = "std::ops::Not::not")]
+    pub run: bool,
 }
 
 impl Identity {
     /// The form that travels with every acquire. Made once per request.
     pub fn encode(&self) -> Box<[u8]> {
         serde_json::to_vec(self).unwrap_or_default().into()
+    }
+
+    /// An encoded identity, of who wants the lock for a run.
+    pub(crate) fn for_run(encoded: &[u8]) -> Box<[u8]> {
+        Self { run: true, ..Self::decode(encoded) }.encode()
     }
 
     /// The inverse of [`Identity::encode`]; what cannot be read comes back empty.

@@ -324,7 +324,18 @@ impl Detour {
 
 fn claim<'a>(lock: &'a LockName, token: &'a Token, identity: &'a [u8]) -> Claim<'a> {
     let (mode, ttl) = (Mode::Exclusive, 600 * S);
-    Claim { name: lock, token, mode, ttl, identity, place: 0, converts: 0, slack: SLACK_MOST, attempt: 0 }
+    Claim {
+        name: lock,
+        token,
+        mode,
+        ttl,
+        identity,
+        run: false,
+        place: 0,
+        converts: 0,
+        slack: SLACK_MOST,
+        attempt: 0,
+    }
 }
 
 /// A client with a connection to each server.

@@ -13,12 +13,14 @@ use crate::{request, settings};
 
 /// What `cluster_lock()` holds.
 pub(super) struct Held {
-    id: u64,
+    pub(super) id: u64,
     /// Whose it is: each fiber is its own, and what is not in a fiber is the request.
-    fiber: Fiber,
+    pub(super) fiber: Fiber,
     pub(super) lease: Lease,
     /// Unlocks needed.
-    depth: u32,
+    pub(super) depth: u32,
+    /// A run of this request is under way in it.
+    pub(super) runs: bool,
 }
 
 /// `cluster_lock()`
@@ -32,7 +34,9 @@ pub(crate) fn lock(name: &[u8], timeout: Option<f64>, mode: i64, ttl: Option<f64
     let answer = match outcome {
         Ok(Acquired::Held { lease: id, .. }) => warn_lost(Reply::from(true).id(id), &name, lost.as_ref()),
         Ok(Acquired::Interrupted(wait)) => Reply::again(wait),
-        Ok(Acquired::TimedOut { .. }) => warn_lost(false.into(), &name, lost.as_ref()),
+        Ok(Acquired::Covered { .. } | Acquired::TimedOut { .. }) => {
+            warn_lost(false.into(), &name, lost.as_ref())
+        }
         Err(error) => Reply::failed(about(&name, error)),
     };
     Ok(answer.log(log))
@@ -64,7 +68,7 @@ pub(crate) fn enter(name: &[u8], timeout: Option<f64>, ttl: Option<f64>, resume:
     let Asked { outcome, lost, log } = request::with(|request| request.lock(&name, &wish, resume));
     let answer = match outcome {
         Ok(Acquired::Held { lease: id, .. }) => warn_lost(Reply::from(true).id(id), &name, lost.as_ref()),
-        Ok(Acquired::TimedOut { waited, blocker }) => {
+        Ok(Acquired::Covered { waited, blocker, .. } | Acquired::TimedOut { waited, blocker }) => {
             let blocker = blocker.map(Blocker::Holder);
             Reply::throw(Class::Timeout, words::timed_out(&name, waited, blocker.as_ref()))
         }
@@ -110,7 +114,7 @@ impl Request {
                         Some(pending) => self.ask(wish, name, |how| Engine::resume(pending, how)),
                         None => self.claim(wish, name, None),
                     };
-                    return self.keep(name, depth, id, asked);
+                    return self.keep(name, depth, id, wish, asked);
                 }
                 // A signal handler has locked the name meanwhile, and keeps it: this nests in that, and so do the holds
                 // that were being converted.
@@ -147,7 +151,7 @@ impl Request {
 
     fn lock_anew(&mut self, name: &LockName, wish: &Wish) -> Asked<u64> {
         let asked = self.claim(wish, name, None);
-        self.keep(name, 1, None, asked)
+        self.keep(name, 1, None, wish, asked)
     }
 
     /// Shared to exclusive. Like flock(2): what was held is gone when it fails.
@@ -159,18 +163,27 @@ impl Request {
             return self.lock_anew(name, wish);
         };
         let asked = self.ask(wish, name, |how| lease.convert(how));
-        self.keep(name, depth.saturating_add(1), Some(id), asked)
+        self.keep(name, depth.saturating_add(1), Some(id), wish, asked)
     }
 
     /// Puts what was acquired into the table. `id`: it goes on being the same hold for those that
     /// know it by its number, a `cluster_synchronized()` around us.
-    fn keep(&mut self, name: &LockName, depth: u32, id: Option<u64>, asked: Asked) -> Asked<u64> {
+    fn keep(
+        &mut self,
+        name: &LockName,
+        depth: u32,
+        id: Option<u64>,
+        wish: &Wish,
+        asked: Asked,
+    ) -> Asked<u64> {
         let outcome = asked.outcome.map(|acquired| match acquired {
             Acquired::Held { lease, waited, blocker } => {
                 let id = id.unwrap_or_else(|| self.new_id());
-                self.locks.insert(name.clone(), Held { id, fiber: php::fiber(), lease, depth });
+                let held = Held { id, fiber: php::fiber(), lease, depth, runs: wish.run };
+                self.locks.insert(name.clone(), held);
                 Acquired::Held { lease: id, waited, blocker }
             }
+            Acquired::Covered { fence, waited, blocker } => Acquired::Covered { fence, waited, blocker },
             Acquired::TimedOut { waited, blocker } => Acquired::TimedOut { waited, blocker },
             Acquired::Interrupted(wait) => {
                 if let Some(waiting) = self.waits.get_mut(&wait) {

@@ -88,6 +88,7 @@ fn who_is_not_told_of_is_counted() {
             place: 0,
             converts: 0,
             slack: SLACK,
+            run: false,
             attempt: 0,
         };
         store.attempt(&claim, IfBusy::GiveUp).unwrap();

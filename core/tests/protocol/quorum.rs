@@ -162,6 +162,7 @@ impl Quorum {
                     place,
                     converts: 0,
                     slack: SLACK,
+                    run: false,
                     attempt: if unnumbered { 0 } else { attempt.into() },
                 };
                 // Mail of before is lost: the attempt itself says what has been granted.
@@ -172,6 +173,7 @@ impl Quorum {
                     (Attempt::Busy { place, .. } | Attempt::Unfinished { place }, effects) => {
                         (Said::No { place }, effects)
                     }
+                    (Attempt::Covered { .. }, _) => unreachable!("nobody wants it for a run"),
                 }
             }
             What::Confirm { attempt } => {
@@ -182,7 +184,7 @@ impl Quorum {
                 (if standing == Standing::Ours { Said::Yes } else { Said::No { place: 0 } }, effects)
             }
             What::Release => {
-                let (_, effects) = server.machine.release(now, self.tokens[i].as_bytes(), true);
+                let (_, effects) = server.machine.release(now, self.tokens[i].as_bytes(), None, true);
                 (Said::Yes, effects)
             }
         };

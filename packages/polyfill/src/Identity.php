@@ -18,11 +18,13 @@ final class Identity
         public readonly string $sapi,
         public readonly string $script,
         public readonly string $requestUri,
+        /** It wants, or has, the lock for a run. */
+        public readonly bool $run = false,
     ) {
     }
 
     /** This request. The query string may hold secrets, and says little about who holds a lock. */
-    public static function own(): self
+    public static function own(bool $run = false): self
     {
         $server = $_SERVER;
         $uri = explode('?', (string) ($server['REQUEST_URI'] ?? ''), 2)[0];
@@ -34,6 +36,7 @@ final class Identity
             PHP_SAPI,
             substr($script, 0, self::MOST),
             PHP_SAPI === 'cli' ? '' : substr($uri, 0, self::MOST),
+            $run,
         );
     }
 
@@ -43,7 +46,7 @@ final class Identity
         $rest = ['i' => $this->sapi, 's' => $this->script, 'u' => $this->requestUri];
 
         return json_encode(
-            $fields + array_filter($rest, static fn (string $text): bool => $text !== ''),
+            $fields + array_filter($rest, static fn (string $text): bool => $text !== '') + ($this->run ? ['o' => true] : []),
             JSON_UNESCAPED_SLASHES | JSON_UNESCAPED_UNICODE | JSON_INVALID_UTF8_SUBSTITUTE | JSON_THROW_ON_ERROR
         );
     }
@@ -60,7 +63,7 @@ final class Identity
         $fields = is_array($fields) ? $fields : [];
         $text = static fn (string $key): string => is_string($fields[$key] ?? null) ? $fields[$key] : '';
 
-        return new self($text('n'), (int) ($fields['p'] ?? 0), $text('i'), $text('s'), $text('u'));
+        return new self($text('n'), (int) ($fields['p'] ?? 0), $text('i'), $text('s'), $text('u'), ($fields['o'] ?? false) === true);
     }
 
     /** For people: `held by node web2, pid 123 (fpm-fcgi) /srv/compile.php /compile`. */

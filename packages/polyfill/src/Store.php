@@ -29,6 +29,12 @@ interface Store
     /** Gives the lock back, or takes the claim out of the queue. Null: it was ours. */
     public function release(LockName $name, string $token): ?Loss;
 
+    /**
+     * Gives the lock back when the run of its holder is complete, who was given $fence. Null: it counts, or a later one that is
+     * complete does.
+     */
+    public function complete(LockName $name, string $token, int $fence): ?Loss;
+
     /** Sets the lease to $ttl from now, if the lock is still held. Null: it is. */
     public function renew(LockName $name, string $token, float $ttl): ?Loss;
 

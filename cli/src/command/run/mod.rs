@@ -168,6 +168,7 @@ fn take(
     let interrupted = || signals.first().is_some();
     let how = Acquire {
         mode: if args.shared { Mode::Shared } else { Mode::Exclusive },
+        run: false,
         timeout: if args.no_wait { Some(Duration::ZERO) } else { args.timeout },
         ttl: args.ttl,
         auto_renew: true,
@@ -198,7 +199,7 @@ fn take(
             }
             hold(args, lease, signals, out, told(waited))
         }
-        Ok(Acquired::TimedOut { waited, blocker }) => {
+        Ok(Acquired::Covered { waited, blocker, .. } | Acquired::TimedOut { waited, blocker }) => {
             if args.verbose || !args.no_wait {
                 let holder = blocker.as_ref().map_or_else(|| "somebody".into(), who);
                 out.note(format_args!("lock \"{name}\": not free within {}: {holder} has it", span(waited)));
@@ -233,7 +234,7 @@ fn identity(target: &Target, args: &Args) -> Identity {
         pid: std::process::id(),
         sapi: "cluster-lock run".into(),
         script: program,
-        request_uri: String::new(),
+        ..Identity::default()
     }
 }
 

@@ -43,6 +43,18 @@ pub(super) fn verdict(members: &Members, round: &Round, released: bool) -> Resul
     }
 }
 
+/// What a majority says of a run that is complete: the same, that it counts, or that a later one does.
+pub(super) fn end_of_run(members: &Members, round: &Round) -> Result<Standing> {
+    let said = |what: i64| round.values().filter(|(_, value)| reply::answer(value) == Some(what)).count();
+    if said(reply::COUNTS).max(said(reply::LATER)) >= members.majority() {
+        return Ok(Standing::Ours);
+    }
+    match verdict(members, round, false)? {
+        Standing::Ours => Ok(Standing::Lost(Loss::Superseded)),
+        lost @ Standing::Lost(_) => Ok(lost),
+    }
+}
+
 /// Takes a claim out of all servers, as far as they can be reached, for that purpose.
 pub(super) fn part_with(members: &Members, name: &LockName, token: &Token, purpose: Purpose) -> Round {
     let majority = members.majority();

@@ -179,6 +179,7 @@ pub(crate) fn with_acquire<T>(
     let arguments: [&[u8]; 10] = [
         claim.token.as_bytes(),
         match claim.mode {
+            Mode::Exclusive if claim.run => b"O",
             Mode::Exclusive => b"X",
             Mode::Shared => b"S",
         },

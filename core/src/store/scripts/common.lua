@@ -4,7 +4,8 @@
 -- Keys, all in the hash slot of KEYS[1] = PREFIX{NAME}:
 --   KEYS[1]          string "MW TOKEN FENCE SINCE START LEASE PREVIOUS IDENTITY"
 --                      M: X exclusively held, S shared, F free.  W: + when somebody waits, else -;
---                      * when some of them sleep for long, and are to be called up
+--                      * when some of them sleep for long, and are to be called up; o, O in place of
+--                      +, * when some of them wait for a run
 --                      TOKEN: of the exclusive holder, 32 characters
 --                      FENCE: the newest fencing token, 16 digits
 --                      SINCE, START: when it was let in and when the lease began, us, this
@@ -22,11 +23,21 @@
 --                    before, and than FENCE, whatever this server's clock says: ranks and fencing tokens are one order
 --   KEYS[1]..':w'    hash: waiter's token -> "UNTIL MODE ARRIVAL IDENTITY"
 --                      UNTIL: who is not heard of again by then is dead: ms, this server's clock
---                      MODE: X, S; x, s of one who sleeps for long and is to be called up
+--                      MODE: X, S, O (exclusively, for a run); x, s, o of one who sleeps for long
+--                      and is to be called up
 --   KEYS[1]..':r'    sorted set: readers' tokens by expiry
 --   KEYS[1]..':i'    hash: reader's token -> "FENCE SINCE IDENTITY"
 --   KEYS[1]..':m:'.. list, one a waiter: the mailbox in which it sleeps (BLPOP): "FENCE LEASE" when it
---                    was let in, "0 0" when it is called up, to ask again
+--                    was let in, "0 0" when it is called up, to ask again, "FENCE 0" when the run of the
+--                    holder with that fencing token covers it
+--   KEYS[1]..':o'    sorted set: those of :q who wait for a run, by arrival; it lives as long
+--   KEYS[1]..':d'    string: the fencing token of the newest run that is complete, for RUN_LIFE
+--
+-- A run is what a holder does for all who want it done: when it is complete it covers those who came
+-- before its holder was let in, and they leave the queue. Since ranks and fencing tokens are one order
+-- these are those with a smaller rank than its fencing token, whatever this server's clock says:
+--   sound     a rank is greater than FENCE and :d, so than those of all who were let in before;
+--   complete  the fencing token of who is let in for a run is greater than all ranks in :o, and :d.
 --
 -- Invariants: a lock that says F- or X- has no waiter, so that the fast paths need not look; a free one
 -- that says otherwise has dead ones, and perhaps living ones behind them, whom the next steps let in
@@ -37,18 +48,20 @@
 -- all gone through once when this server's clock was set back, and removed when they are broken.
 local key = KEYS[1]
 local QUEUE, WAITERS, READERS, INFO, MAIL = key .. ':q', key .. ':w', key .. ':r', key .. ':i', key .. ':m:'
+local RUNNERS, RUN = key .. ':o', key .. ':d'
 -- RETAIN: how long an idle name remembers its last fencing token, so that tokens grow even when
 -- this server's clock is set back. GRANT: the lease of a waiter that was handed the lock and has
--- not yet confirmed. QUEUE_LIFE: of a queue in which nobody is heard of. All in ms.
-local RETAIN, GRANT, QUEUE_LIFE = 60000, 2200, 60000
+-- not yet confirmed. QUEUE_LIFE: of a queue in which nobody is heard of. RUN_LIFE: for how long it is
+-- known that a run is complete; who waits asks more often. RUN_MAIL: of the letter that says so. All in ms.
+local RETAIN, GRANT, QUEUE_LIFE, RUN_LIFE, RUN_MAIL = 60000, 2200, 60000, 60000, 10000
 -- How often a waiter is heard of, in ms: the first NEAR every BEAT, each behind them LESS_OFTEN more,
 -- at last every FAR. SLACK: how much later than that is not yet too late, when the waiter does not
 -- say so; SLACK_MOST: whatever it says. LONG: who sleeps for longer is called up when it comes among
 -- the first, because they are those who find a holder dead; less than GRANT.
 local BEAT, LESS_OFTEN, FAR, NEAR, LONG, SLACK, SLACK_MOST = 1000, 10, 15000, 16, 2000, 800, 5000
--- How much a step does at most: so many of the dead are taken out, of queue and readers; to let
--- somebody in counts as LETTING_IN of them. A step that finds the lock taken buries FEW, when it is
--- of one who stands far back.
+-- How much a step does at most: so many of the dead are taken out, of queue and readers, or are told
+-- that a run covers them; to let somebody in counts as LETTING_IN of them. A step that finds the lock
+-- taken buries FEW, when it is of one who stands far back.
 local WORK, LETTING_IN, FEW = 256, 8, 64
 -- What a release or a break adds to its answer when it has left work.
 local LEFT = 10
@@ -74,8 +87,9 @@ if foreign then
     end
     mode, holder, fence, since, start, lease, previous, identity = 'F', NOBODY, 0, 0, 0, 0, ' ' .. NOBODY, ''
 end
--- Whether some sleep for long, as far as is known.
-local sleepers = not state or foreign or string.byte(state, 2) == 42
+-- Whether some sleep for long, and some wait for a run, as far as is known.
+local flag = state and not foreign and string.byte(state, 2)
+local sleepers, runners = not flag or flag == 42 or flag == 79, not flag or flag == 111 or flag == 79
 
 -- When the exclusive holder's lease runs out, in ms.
 local function expiry()
@@ -98,6 +112,9 @@ local function save()
     if redis.call('PEXPIRE', QUEUE, QUEUE_LIFE) == 1 then
         redis.call('PEXPIRE', WAITERS, QUEUE_LIFE)
         flag = sleepers and '*' or '+'
+        if runners and redis.call('PEXPIRE', RUNNERS, QUEUE_LIFE) == 1 then
+            flag = sleepers and 'O' or 'o'
+        end
     end
     local record
     if mode == 'F' then
@@ -137,12 +154,22 @@ local function raised(who, attempt)
     return string.format('%.0f %s', attempt, string.match(who, '^%d+ (.*)$') or who)
 end
 
+-- The newest run that is complete; 0: none is known.
+local function run_done()
+    local run = tonumber(redis.call('GET', RUN) or '')
+    return run and run < 1e16 and run or 0
+end
+
 -- What a fencing token must reach, when its holder asks for that (acquire.lua).
 local floor = 0
 
 local function grant(token, wanted, who, ttl)
     fence = math.max(fence + 1, now_us, floor)
-    if wanted == 'X' then
+    if wanted == 'O' then
+        local last = redis.call('ZRANGE', RUNNERS, -1, -1, 'WITHSCORES')[2]
+        fence = math.max(fence, tonumber(last or 0) + 1, run_done() + 1)
+    end
+    if wanted ~= 'S' then
         mode, holder, since, start, lease, identity = 'X', token, now_us, now_us, ttl, who
     else
         if mode ~= 'S' then
@@ -168,16 +195,18 @@ local function drop_reader(token)
 end
 
 -- What this step may still do; whether it has changed who holds and who waits; whether it has left
--- work, so that somebody may be let in who was not.
-local work, moved, unfinished = WORK, false, false
+-- work, so that somebody may be let in who was not; whether there are some left to be told that a run
+-- covers them.
+local work, moved, unfinished, left_over = WORK, false, false, false
 
--- What a waiter wants and its identity, if it lives.
+-- What a waiter wants, its identity and its rank, if it lives.
 local function living(token)
-    local alive, wanted, who = string.match(redis.call('HGET', WAITERS, token) or '', '^(%d+) ([XSxs]) %d+ (.*)$')
+    local alive, wanted, place, who =
+        string.match(redis.call('HGET', WAITERS, token) or '', '^(%d+) ([XSOxso]) (%d+) (.*)$')
     local left = alive and alive - now
     -- By another clock, which was set back since: whoever lives will be heard of again.
     if left and left >= 0 and left <= FAR + SLACK_MOST then
-        return (wanted == 'X' or wanted == 'x') and 'X' or 'S', who
+        return string.upper(wanted), who, tonumber(place)
     end
 end
 
@@ -188,7 +217,7 @@ local function call_up(gone)
     -- Else all that are left have been called up.
     sleepers = #come == NEAR - first
     for _, token in ipairs(come) do
-        local alive, wanted, rest = string.match(redis.call('HGET', WAITERS, token) or '', '^(%d+) ([xs])( .*)$')
+        local alive, wanted, rest = string.match(redis.call('HGET', WAITERS, token) or '', '^(%d+) ([xso])( .*)$')
         if alive then
             local left = math.min(alive - now, BEAT + SLACK_MOST)
             redis.call('HSET', WAITERS, token, string.format('%.0f %s%s', now + left, string.upper(wanted), rest))
@@ -202,6 +231,9 @@ end
 local function forget(token)
     redis.call('DEL', MAIL .. token)
     redis.call('HDEL', WAITERS, token)
+    if runners then
+        redis.call('ZREM', RUNNERS, token)
+    end
     local waited = redis.call('ZREM', QUEUE, token) == 1
     if waited and sleepers then
         call_up(1)
@@ -222,6 +254,9 @@ local function bury(most)
         if dead > 0 then
             redis.call('HDEL', WAITERS, unpack(heads, 1, dead))
             redis.call('ZREM', QUEUE, unpack(heads, 1, dead))
+            if runners then
+                redis.call('ZREM', RUNNERS, unpack(heads, 1, dead))
+            end
             work, most, gone, moved = work - dead, most - dead, gone + dead, true
         end
         if dead < piece then
@@ -230,6 +265,32 @@ local function bury(most)
         piece = piece * 8
     end
     return gone
+end
+
+-- Takes those out of the queue whom the newest run covers, the first of them, and tells them. What is left of the
+-- work suffices to let somebody in. Returns the run, and how many.
+local function cover()
+    local run, most = run_done(), math.max(1, work - LETTING_IN)
+    if run == 0 or work <= 0 then
+        return run, 0
+    end
+    local below = string.format('(%.0f', run)
+    local covered = redis.call('ZRANGEBYSCORE', RUNNERS, '-inf', below, 'LIMIT', 0, most + 1)
+    left_over = covered[most + 1] and true or false
+    covered[most + 1] = nil
+    if not covered[1] then
+        return run, 0
+    end
+    redis.call('HDEL', WAITERS, unpack(covered))
+    redis.call('ZREM', QUEUE, unpack(covered))
+    redis.call('ZREM', RUNNERS, unpack(covered))
+    local letter = string.format('%.0f 0', run)
+    for _, token in ipairs(covered) do
+        redis.call('RPUSH', MAIL .. token, letter)
+        redis.call('PEXPIRE', MAIL .. token, RUN_MAIL)
+    end
+    work, moved = work - #covered, true
+    return run, #covered
 end
 
 -- Frees the lock of dead holders and lets in those whose turn it is: the head of the queue, and
@@ -253,14 +314,19 @@ local function settle(me, ttl)
             unfinished = true
         end
     end
-    local mine, gone = nil, 0
+    local mine, run, gone = nil, 0, 0
+    if runners then
+        run, gone = cover()
+    end
     while mode ~= 'X' and not unfinished do
         local head = redis.call('ZRANGE', QUEUE, 0, 0)[1]
         if not head then
             break
         end
-        local wanted, who = living(head)
-        if wanted == 'X' and mode == 'S' then
+        local wanted, who, place = living(head)
+        if wanted == 'O' and place < run then
+            unfinished = true -- it is one of those who are left
+        elseif wanted and wanted ~= 'S' and mode == 'S' then
             break
         elseif work <= 0 then
             unfinished = true
@@ -269,6 +335,9 @@ local function settle(me, ttl)
         else
             redis.call('HDEL', WAITERS, head)
             redis.call('ZREM', QUEUE, head)
+            if wanted == 'O' then
+                redis.call('ZREM', RUNNERS, head)
+            end
             work, gone, moved = work - LETTING_IN, gone + 1, true
             if head == me then
                 mine = grant(head, wanted, who, ttl)

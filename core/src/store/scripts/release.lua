@@ -1,22 +1,29 @@
--- Gives a lock back and hands it to whoever is next; or takes a waiter out of the queue.
+-- Gives a lock back and hands it to whoever is next; or takes a waiter out of the queue. Or says that the run of
+-- its holder is complete: then those whom it covers (common.lua) are told, and leave the queue.
 --
 -- Guarantees: only the holder's own token frees the lock; exactly one waiter is woken when it is
 -- exclusive, all leading readers when they are; repeating a release is not an error; a waiter
 -- that was handed the lock and does not want it any more passes it on. Works on a server that is
--- out of memory, too.
+-- out of memory, too. A run counts only when its holder still has the lock, by the same fencing token.
 --
 -- KEYS[1]  the lock
--- ARGV     1 token
+-- ARGV     1 token   2 (of a complete run) the fencing token that its holder was given
 -- Returns  1 it was ours and is free now   2 it had been broken   3 unknown here: data lost
 --          4 somebody else has been let in since
+--          of a run: 1 it counts   5 it does not, but a later one is complete   else it does not
 --          and 10 more: this step has left work, so that somebody may wait who is next: to be sent
 --          again, with whatever token, until it says so no more
-local me = ARGV[1]
+local me, run = ARGV[1], ARGV[2] and tonumber(ARGV[2])
 
--- The fast path: held by me, nobody waits. Two commands; what remains of the record's life is
+-- The fast path: held by me, nobody waits. Two commands, for a run four; what remains of the record's life is
 -- enough, and its holder becomes the last one that released.
 local state = redis.call('GET', KEYS[1])
-if state and string.sub(state, 1, 3 + #me) == 'X- ' .. me then
+if state and string.sub(state, 1, 3 + #me) == 'X- ' .. me
+    and (not run or run == tonumber(string.sub(state, 37, 52))) then
+    if run then
+        redis.call('PEXPIRE', KEYS[1] .. ':d', 60000) -- see save() of common.lua on memory
+        redis.call('SET', KEYS[1] .. ':d', string.format('%016.0f', run), 'PX', 60000)
+    end
     local done = redis.pcall('SETRANGE', KEYS[1], 0, 'F')
     if type(done) == 'table' then
         -- OOM: a full server must still let go. The next fencing token comes from its clock.
@@ -27,19 +34,35 @@ end
 
 --#include common.lua
 
+-- What the end of a run is told, where any other release is told this.
+local function told(answer)
+    local newest = run and run_done()
+    if not run then
+        return answer
+    elseif newest >= run then
+        return newest == run and 1 or 5
+    end
+    -- That it was released says nothing of the run.
+    return answer == 1 and 4 or answer
+end
+
 if mode == 'X' and holder == me then
     mode, previous = 'F', ' ' .. me
+    if run == fence then
+        redis.call('PEXPIRE', RUN, RUN_LIFE)
+        redis.call('SET', RUN, string.format('%016.0f', run), 'PX', RUN_LIFE)
+    end
 elseif mode == 'S' and drop_reader(me) then
     previous = ' ' .. me
 elseif not forget(me) then
-    if mode ~= 'X' and redis.call('EXISTS', QUEUE) == 1 then
+    if (mode ~= 'X' or runners) and redis.call('EXISTS', QUEUE) == 1 then
         settle() -- a step may have left work
     end
     if moved then
         save()
     end
-    return standing(me) + (unfinished and LEFT or 0)
+    return told(standing(me)) + ((unfinished or left_over) and LEFT or 0)
 end
 settle()
 save()
-return 1 + (unfinished and LEFT or 0)
+return told(1) + ((unfinished or left_over) and LEFT or 0)

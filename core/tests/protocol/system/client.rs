@@ -50,12 +50,13 @@ impl System {
                     mail.popped = true;
                 }
             }
+            (Request::Attempt { .. }, Answer::Covered { run }) => self.covered(s, i, run),
             (Request::Attempt { .. }, Answer::Unfinished { place }) => {
                 let Phase::Asking { deadline, .. } = client.phase else { unreachable!() };
                 self.ask(s, i, place, deadline);
             }
-            (Request::Release { token }, Answer::Unfinished { .. }) => {
-                s.call(i, Line::Main, Request::Release { token });
+            (Request::Release { token, .. }, Answer::Unfinished { .. }) => {
+                s.call(i, Line::Main, Request::Release { token, run: None });
             }
             (Request::Renew { .. }, answer) => {
                 let Phase::Holding { end_ms, due, .. } = &mut client.phase else { unreachable!() };
@@ -85,7 +86,7 @@ impl System {
                 // The server may know us as a waiter, or even as the holder.
                 s.clients[i].phase = Phase::Releasing;
                 s.clients[i].arrived = None;
-                s.call(i, Line::Main, Request::Release { token });
+                s.call(i, Line::Main, Request::Release { token, run: None });
             }
             Request::Renew { .. } => {
                 if let Phase::Holding { due, .. } = &mut s.clients[i].phase {
@@ -98,6 +99,9 @@ impl System {
 
     pub(super) fn read_mail(&self, s: &mut State, i: usize) {
         let mail = s.mail[i].take().unwrap();
+        if mail.covers {
+            return self.covered(s, i, mail.fence);
+        }
         let (now, now_ms) = (s.now, s.now_ms());
         let Phase::Queued { sent, .. } = s.clients[i].phase else { unreachable!() };
         let from = if self.mutant == Some(Mutant::LeaseFromReceipt) { now } else { sent };
@@ -123,11 +127,21 @@ impl System {
         }
     }
 
-    pub(super) fn release(&self, s: &mut State, i: usize) {
-        let token = self.token(i, s.clients[i].round);
+    pub(super) fn release(&self, s: &mut State, i: usize, complete: bool) {
+        let client = &s.clients[i];
+        let token = self.token(i, client.round);
+        let complete = complete && self.want(i, client).run && s.believes(client);
+        let run = complete.then_some(client.fence);
         s.clients[i].phase = Phase::Releasing;
         s.abandon_renewal(i);
-        s.call(i, Line::Main, Request::Release { token });
+        s.call(i, Line::Main, Request::Release { token, run });
+    }
+
+    fn covered(&self, s: &mut State, i: usize, run: u64) {
+        if run <= s.clients[i].called {
+            s.flaw = Some("covered by a run that began before the call");
+        }
+        self.next_round(s, i);
     }
 
     pub(super) fn next_round(&self, s: &mut State, i: usize) {

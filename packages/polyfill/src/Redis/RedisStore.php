@@ -38,6 +38,9 @@ final class RedisStore implements Store
     /** What release.lua and break.lua add to their answer when there is more to be done than one step may do. */
     private const LEFT = 10;
 
+    /** What release.lua answers to the end of a run that does not count, when a later one does. */
+    private const LATER = 5;
+
     /** For how many seconds, and in how many steps, whoever took the first goes on with it. */
     private const FINISHING = [1.0, 2000];
 
@@ -62,7 +65,7 @@ final class RedisStore implements Store
         $lease = Claim::millis($claim->ttl);
         $arguments = [
             $claim->token,
-            $claim->mode->value,
+            $claim->run ? 'O' : $claim->mode->value,
             (string) $lease,
             $giveUp ? 'G' : 'Q',
             (string) $claim->place,
@@ -75,6 +78,9 @@ final class RedisStore implements Store
         $reply = $this->run('acquire', $claim->name, $arguments);
         if (is_int($reply)) {
             return Attempt::held($reply);
+        }
+        if (self::isCovered($reply)) {
+            return Attempt::covered();
         }
         [$place, $left, $holder] = array_values($reply);
 
@@ -102,6 +108,13 @@ final class RedisStore implements Store
 
         // The first try, whose reply was lost, released it, and others have come and gone since.
         return $standing === 4 && $wasLost ? null : Loss::ofStanding($standing);
+    }
+
+    public function complete(LockName $name, string $token, int $fence): ?Loss
+    {
+        $standing = $this->finish($name, $token, $this->run('release', $name, [$token, (string) $fence]));
+
+        return $standing === self::LATER ? null : Loss::ofStanding($standing);
     }
 
     public function renew(LockName $name, string $token, float $ttl): ?Loss
@@ -312,11 +325,18 @@ final class RedisStore implements Store
     private static function isWhole(string $script, mixed $reply): bool
     {
         return match ($script) {
-            'acquire' => is_int($reply) ? $reply >= self::LEAST_TIME : self::isBusy($reply),
+            'acquire' => is_int($reply) ? $reply >= self::LEAST_TIME : self::isBusy($reply) || self::isCovered($reply),
             'release', 'renew', 'break' => is_int($reply) && $reply >= 0 && $reply < 2 * self::LEFT
-                && $reply % self::LEFT >= ($script === 'break' ? 0 : 1) && $reply % self::LEFT <= 4,
+                && $reply % self::LEFT >= ($script === 'break' ? 0 : 1)
+                && $reply % self::LEFT <= ($script === 'release' ? self::LATER : 4),
             'inspect' => is_array($reply) && count($reply) === 7,
         };
+    }
+
+    /** By a run: its fencing token comes before this word. */
+    private static function isCovered(mixed $reply): bool
+    {
+        return is_array($reply) && count($reply) === 2 && is_int($reply[0] ?? null) && ($reply[1] ?? null) === 'run';
     }
 
     private static function isBusy(mixed $reply): bool

@@ -14,7 +14,8 @@ final class ScriptTexts
 -- Keys, all in the hash slot of KEYS[1] = PREFIX{NAME}:
 --   KEYS[1]          string "MW TOKEN FENCE SINCE START LEASE PREVIOUS IDENTITY"
 --                      M: X exclusively held, S shared, F free.  W: + when somebody waits, else -;
---                      * when some of them sleep for long, and are to be called up
+--                      * when some of them sleep for long, and are to be called up; o, O in place of
+--                      +, * when some of them wait for a run
 --                      TOKEN: of the exclusive holder, 32 characters
 --                      FENCE: the newest fencing token, 16 digits
 --                      SINCE, START: when it was let in and when the lease began, us, this
@@ -32,11 +33,21 @@ final class ScriptTexts
 --                    before, and than FENCE, whatever this server's clock says: ranks and fencing tokens are one order
 --   KEYS[1]..':w'    hash: waiter's token -> "UNTIL MODE ARRIVAL IDENTITY"
 --                      UNTIL: who is not heard of again by then is dead: ms, this server's clock
---                      MODE: X, S; x, s of one who sleeps for long and is to be called up
+--                      MODE: X, S, O (exclusively, for a run); x, s, o of one who sleeps for long
+--                      and is to be called up
 --   KEYS[1]..':r'    sorted set: readers' tokens by expiry
 --   KEYS[1]..':i'    hash: reader's token -> "FENCE SINCE IDENTITY"
 --   KEYS[1]..':m:'.. list, one a waiter: the mailbox in which it sleeps (BLPOP): "FENCE LEASE" when it
---                    was let in, "0 0" when it is called up, to ask again
+--                    was let in, "0 0" when it is called up, to ask again, "FENCE 0" when the run of the
+--                    holder with that fencing token covers it
+--   KEYS[1]..':o'    sorted set: those of :q who wait for a run, by arrival; it lives as long
+--   KEYS[1]..':d'    string: the fencing token of the newest run that is complete, for RUN_LIFE
+--
+-- A run is what a holder does for all who want it done: when it is complete it covers those who came
+-- before its holder was let in, and they leave the queue. Since ranks and fencing tokens are one order
+-- these are those with a smaller rank than its fencing token, whatever this server's clock says:
+--   sound     a rank is greater than FENCE and :d, so than those of all who were let in before;
+--   complete  the fencing token of who is let in for a run is greater than all ranks in :o, and :d.
 --
 -- Invariants: a lock that says F- or X- has no waiter, so that the fast paths need not look; a free one
 -- that says otherwise has dead ones, and perhaps living ones behind them, whom the next steps let in
@@ -47,18 +58,20 @@ final class ScriptTexts
 -- all gone through once when this server's clock was set back, and removed when they are broken.
 local key = KEYS[1]
 local QUEUE, WAITERS, READERS, INFO, MAIL = key .. ':q', key .. ':w', key .. ':r', key .. ':i', key .. ':m:'
+local RUNNERS, RUN = key .. ':o', key .. ':d'
 -- RETAIN: how long an idle name remembers its last fencing token, so that tokens grow even when
 -- this server's clock is set back. GRANT: the lease of a waiter that was handed the lock and has
--- not yet confirmed. QUEUE_LIFE: of a queue in which nobody is heard of. All in ms.
-local RETAIN, GRANT, QUEUE_LIFE = 60000, 2200, 60000
+-- not yet confirmed. QUEUE_LIFE: of a queue in which nobody is heard of. RUN_LIFE: for how long it is
+-- known that a run is complete; who waits asks more often. RUN_MAIL: of the letter that says so. All in ms.
+local RETAIN, GRANT, QUEUE_LIFE, RUN_LIFE, RUN_MAIL = 60000, 2200, 60000, 60000, 10000
 -- How often a waiter is heard of, in ms: the first NEAR every BEAT, each behind them LESS_OFTEN more,
 -- at last every FAR. SLACK: how much later than that is not yet too late, when the waiter does not
 -- say so; SLACK_MOST: whatever it says. LONG: who sleeps for longer is called up when it comes among
 -- the first, because they are those who find a holder dead; less than GRANT.
 local BEAT, LESS_OFTEN, FAR, NEAR, LONG, SLACK, SLACK_MOST = 1000, 10, 15000, 16, 2000, 800, 5000
--- How much a step does at most: so many of the dead are taken out, of queue and readers; to let
--- somebody in counts as LETTING_IN of them. A step that finds the lock taken buries FEW, when it is
--- of one who stands far back.
+-- How much a step does at most: so many of the dead are taken out, of queue and readers, or are told
+-- that a run covers them; to let somebody in counts as LETTING_IN of them. A step that finds the lock
+-- taken buries FEW, when it is of one who stands far back.
 local WORK, LETTING_IN, FEW = 256, 8, 64
 -- What a release or a break adds to its answer when it has left work.
 local LEFT = 10
@@ -84,8 +97,9 @@ if foreign then
     end
     mode, holder, fence, since, start, lease, previous, identity = 'F', NOBODY, 0, 0, 0, 0, ' ' .. NOBODY, ''
 end
--- Whether some sleep for long, as far as is known.
-local sleepers = not state or foreign or string.byte(state, 2) == 42
+-- Whether some sleep for long, and some wait for a run, as far as is known.
+local flag = state and not foreign and string.byte(state, 2)
+local sleepers, runners = not flag or flag == 42 or flag == 79, not flag or flag == 111 or flag == 79
 
 -- When the exclusive holder's lease runs out, in ms.
 local function expiry()
@@ -108,6 +122,9 @@ local function save()
     if redis.call('PEXPIRE', QUEUE, QUEUE_LIFE) == 1 then
         redis.call('PEXPIRE', WAITERS, QUEUE_LIFE)
         flag = sleepers and '*' or '+'
+        if runners and redis.call('PEXPIRE', RUNNERS, QUEUE_LIFE) == 1 then
+            flag = sleepers and 'O' or 'o'
+        end
     end
     local record
     if mode == 'F' then
@@ -147,12 +164,22 @@ local function raised(who, attempt)
     return string.format('%.0f %s', attempt, string.match(who, '^%d+ (.*)$') or who)
 end
 
+-- The newest run that is complete; 0: none is known.
+local function run_done()
+    local run = tonumber(redis.call('GET', RUN) or '')
+    return run and run < 1e16 and run or 0
+end
+
 -- What a fencing token must reach, when its holder asks for that (acquire.lua).
 local floor = 0
 
 local function grant(token, wanted, who, ttl)
     fence = math.max(fence + 1, now_us, floor)
-    if wanted == 'X' then
+    if wanted == 'O' then
+        local last = redis.call('ZRANGE', RUNNERS, -1, -1, 'WITHSCORES')[2]
+        fence = math.max(fence, tonumber(last or 0) + 1, run_done() + 1)
+    end
+    if wanted ~= 'S' then
         mode, holder, since, start, lease, identity = 'X', token, now_us, now_us, ttl, who
     else
         if mode ~= 'S' then
@@ -178,16 +205,18 @@ local function drop_reader(token)
 end
 
 -- What this step may still do; whether it has changed who holds and who waits; whether it has left
--- work, so that somebody may be let in who was not.
-local work, moved, unfinished = WORK, false, false
+-- work, so that somebody may be let in who was not; whether there are some left to be told that a run
+-- covers them.
+local work, moved, unfinished, left_over = WORK, false, false, false
 
--- What a waiter wants and its identity, if it lives.
+-- What a waiter wants, its identity and its rank, if it lives.
 local function living(token)
-    local alive, wanted, who = string.match(redis.call('HGET', WAITERS, token) or '', '^(%d+) ([XSxs]) %d+ (.*)$')
+    local alive, wanted, place, who =
+        string.match(redis.call('HGET', WAITERS, token) or '', '^(%d+) ([XSOxso]) (%d+) (.*)$')
     local left = alive and alive - now
     -- By another clock, which was set back since: whoever lives will be heard of again.
     if left and left >= 0 and left <= FAR + SLACK_MOST then
-        return (wanted == 'X' or wanted == 'x') and 'X' or 'S', who
+        return string.upper(wanted), who, tonumber(place)
     end
 end
 
@@ -198,7 +227,7 @@ local function call_up(gone)
     -- Else all that are left have been called up.
     sleepers = #come == NEAR - first
     for _, token in ipairs(come) do
-        local alive, wanted, rest = string.match(redis.call('HGET', WAITERS, token) or '', '^(%d+) ([xs])( .*)$')
+        local alive, wanted, rest = string.match(redis.call('HGET', WAITERS, token) or '', '^(%d+) ([xso])( .*)$')
         if alive then
             local left = math.min(alive - now, BEAT + SLACK_MOST)
             redis.call('HSET', WAITERS, token, string.format('%.0f %s%s', now + left, string.upper(wanted), rest))
@@ -212,6 +241,9 @@ end
 local function forget(token)
     redis.call('DEL', MAIL .. token)
     redis.call('HDEL', WAITERS, token)
+    if runners then
+        redis.call('ZREM', RUNNERS, token)
+    end
     local waited = redis.call('ZREM', QUEUE, token) == 1
     if waited and sleepers then
         call_up(1)
@@ -232,6 +264,9 @@ local function bury(most)
         if dead > 0 then
             redis.call('HDEL', WAITERS, unpack(heads, 1, dead))
             redis.call('ZREM', QUEUE, unpack(heads, 1, dead))
+            if runners then
+                redis.call('ZREM', RUNNERS, unpack(heads, 1, dead))
+            end
             work, most, gone, moved = work - dead, most - dead, gone + dead, true
         end
         if dead < piece then
@@ -240,6 +275,32 @@ local function bury(most)
         piece = piece * 8
     end
     return gone
+end
+
+-- Takes those out of the queue whom the newest run covers, the first of them, and tells them. What is left of the
+-- work suffices to let somebody in. Returns the run, and how many.
+local function cover()
+    local run, most = run_done(), math.max(1, work - LETTING_IN)
+    if run == 0 or work <= 0 then
+        return run, 0
+    end
+    local below = string.format('(%.0f', run)
+    local covered = redis.call('ZRANGEBYSCORE', RUNNERS, '-inf', below, 'LIMIT', 0, most + 1)
+    left_over = covered[most + 1] and true or false
+    covered[most + 1] = nil
+    if not covered[1] then
+        return run, 0
+    end
+    redis.call('HDEL', WAITERS, unpack(covered))
+    redis.call('ZREM', QUEUE, unpack(covered))
+    redis.call('ZREM', RUNNERS, unpack(covered))
+    local letter = string.format('%.0f 0', run)
+    for _, token in ipairs(covered) do
+        redis.call('RPUSH', MAIL .. token, letter)
+        redis.call('PEXPIRE', MAIL .. token, RUN_MAIL)
+    end
+    work, moved = work - #covered, true
+    return run, #covered
 end
 
 -- Frees the lock of dead holders and lets in those whose turn it is: the head of the queue, and
@@ -263,14 +324,19 @@ local function settle(me, ttl)
             unfinished = true
         end
     end
-    local mine, gone = nil, 0
+    local mine, run, gone = nil, 0, 0
+    if runners then
+        run, gone = cover()
+    end
     while mode ~= 'X' and not unfinished do
         local head = redis.call('ZRANGE', QUEUE, 0, 0)[1]
         if not head then
             break
         end
-        local wanted, who = living(head)
-        if wanted == 'X' and mode == 'S' then
+        local wanted, who, place = living(head)
+        if wanted == 'O' and place < run then
+            unfinished = true -- it is one of those who are left
+        elseif wanted and wanted ~= 'S' and mode == 'S' then
             break
         elseif work <= 0 then
             unfinished = true
@@ -279,6 +345,9 @@ local function settle(me, ttl)
         else
             redis.call('HDEL', WAITERS, head)
             redis.call('ZREM', QUEUE, head)
+            if wanted == 'O' then
+                redis.call('ZREM', RUNNERS, head)
+            end
             work, gone, moved = work - LETTING_IN, gone + 1, true
             if head == me then
                 mine = grant(head, wanted, who, ttl)
@@ -322,10 +391,11 @@ LUA;
 -- renews its heartbeat. A holder's token with the other mode converts: down at once, up by
 -- leaving the readers and queueing; but only what it was told to, so that a request which is late
 -- changes nothing. Nor does one of a quorum that a newer attempt with this token has overtaken, or the
--- release.
+-- release. Who wants it for a run is told, in place of waiting, when a run is complete that covers it
+-- (common.lua): never one whose holder was let in before this token had its rank.
 --
 -- KEYS[1]  the lock
--- ARGV     1 token   2 mode X|S   3 lease in ms   4 Q queue when busy | G give up when busy
+-- ARGV     1 token   2 mode X|S, or O: as X, for a run   3 lease in ms   4 Q queue when busy | G give up when busy
 --          | Y of a quorum: queue at exactly the place given, also what this token holds here, so
 --          that whoever came before gets it
 --          5 place: arrival rank given by an earlier try, 0 at first
@@ -340,11 +410,12 @@ LUA;
 --          busy: {place, ms until the lease that blocks runs out, identity of one holder, in how
 --          many ms to ask again}; -1 for the lease: the step has left work, ask again at once (it
 --          is queued, with G, too)
+--          covered by a run, and not queued any more: {its fencing token, 'run'}
 local me, wanted = ARGV[1], ARGV[2]
 
 -- The fast path: free, and known to have no waiters. Three commands.
 local state = redis.call('GET', KEYS[1])
-if wanted == 'X' and state and string.sub(state, 1, 2) == 'F-' and #state >= 52
+if (wanted == 'X' or wanted == 'O' and ARGV[5] == '0') and state and string.sub(state, 1, 2) == 'F-' and #state >= 52
     and not (ARGV[10] and string.sub(state, 4, 35) == me) then
     local clock = redis.call('TIME')
     local us = clock[1] .. string.sub('00000' .. clock[2], -6)
@@ -352,6 +423,13 @@ if wanted == 'X' and state and string.sub(state, 1, 2) == 'F-' and #state >= 52
     local token, keep = us, ARGV[7]
     if ARGV[10] and ARGV[10] > us and ARGV[10] - us <= 1000000 then
         token = ARGV[10]
+    end
+    if wanted == 'O' then
+        -- The record of the last one who was let in for a run may have been evicted.
+        local run = tonumber(redis.call('GET', KEYS[1] .. ':d') or '')
+        if run and run < 1e16 and run > tonumber(last) then
+            last = string.format('%016.0f', run)
+        end
     end
     if last >= token then
         -- This server's clock was set back: the record must outlive the difference.
@@ -383,7 +461,7 @@ elseif mode == 'X' and holder == me then
         return late
     elseif not yields or attempt > 0 and attempt == newest then
         redis.call('DEL', MAIL .. me)
-        if wanted == 'X' then
+        if wanted ~= 'S' then
             start, lease, identity = now_us, ttl, attempt > newest and ARGV[6] or identity
             save()
             return fence
@@ -435,10 +513,26 @@ local place = tonumber(not yields and queued or ARGV[5])
 if not yields and waits and waits_for ~= wanted then
     return {place, BEAT, '', BEAT} -- late; a wait does not change its mode
 end
-local last = queued
+local last, run = queued, wanted == 'O' and run_done() or 0
 if place == 0 then
     last = redis.call('ZRANGE', QUEUE, -1, -1, 'WITHSCORES')[2]
-    place = math.max(now_us, tonumber(last or 0) + 1, fence + 1)
+    place = math.max(now_us, tonumber(last or 0) + 1, fence + 1, run + 1)
+    runners = runners and (state or last)
+elseif run > place then
+    if forget(me) or moved then
+        settle()
+        save()
+    end
+    return {run, 'run'}
+end
+if wanted == 'O' and not runners then
+    runners, moved = true, true
+end
+local function join()
+    redis.call('ZADD', QUEUE, place, me)
+    if wanted == 'O' then
+        redis.call('ZADD', RUNNERS, place, me)
+    end
 end
 -- It is heard of again, and nothing else has changed.
 local again = alive and waits_for == wanted and tonumber(queued) == place
@@ -448,7 +542,7 @@ local first = state and not last and ARGV[5] == '0'
 if first then
     redis.call('SETRANGE', key, 0, '')
 elseif not again then
-    redis.call('ZADD', QUEUE, place, me)
+    join()
 end
 local interval
 local done, mine = pcall(function()
@@ -459,7 +553,7 @@ local done, mine = pcall(function()
             save()
             return mine
         end
-        redis.call('ZADD', QUEUE, place, me)
+        join()
     end
     local rank = redis.call('ZRANK', QUEUE, me)
     interval = math.max(BEAT, math.min(FAR, BEAT + (rank - NEAR) * LESS_OFTEN))
@@ -489,6 +583,9 @@ local done, mine = pcall(function()
         if not again or math.floor(alive / quarter) ~= math.floor(heard / quarter) then
             redis.call('PEXPIRE', QUEUE, QUEUE_LIFE)
             redis.call('PEXPIRE', WAITERS, QUEUE_LIFE)
+            if runners then
+                redis.call('PEXPIRE', RUNNERS, QUEUE_LIFE)
+            end
         end
         return
     end
@@ -497,7 +594,7 @@ local done, mine = pcall(function()
 end)
 if not done then
     -- A command that this user may not give: what the others have made by now must not stay for ever.
-    for _, made in ipairs({QUEUE, WAITERS, READERS, INFO}) do
+    for _, made in ipairs({QUEUE, WAITERS, RUNNERS, READERS, INFO}) do
         redis.call('PEXPIRE', made, QUEUE_LIFE)
     end
     error(mine, 0)
@@ -513,28 +610,35 @@ local reader = redis.call('ZRANGE', READERS, 0, 0, 'WITHSCORES')
 local record = reader[1] and redis.call('HGET', INFO, reader[1]) or ''
 return {place, math.max(0, (reader[2] or now) - now), string.match(record, '^%d+ %d+ (.*)$') or '', interval}
 
-LUA, 'fed8e3dfcf5533d17d7afcdaf3758fb15d841808'],
+LUA, 'f182c56139dc2227f04e79a4e630eb39f381f6de'],
 'release' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
--- Gives a lock back and hands it to whoever is next; or takes a waiter out of the queue.
+-- Gives a lock back and hands it to whoever is next; or takes a waiter out of the queue. Or says that the run of
+-- its holder is complete: then those whom it covers (common.lua) are told, and leave the queue.
 --
 -- Guarantees: only the holder's own token frees the lock; exactly one waiter is woken when it is
 -- exclusive, all leading readers when they are; repeating a release is not an error; a waiter
 -- that was handed the lock and does not want it any more passes it on. Works on a server that is
--- out of memory, too.
+-- out of memory, too. A run counts only when its holder still has the lock, by the same fencing token.
 --
 -- KEYS[1]  the lock
--- ARGV     1 token
+-- ARGV     1 token   2 (of a complete run) the fencing token that its holder was given
 -- Returns  1 it was ours and is free now   2 it had been broken   3 unknown here: data lost
 --          4 somebody else has been let in since
+--          of a run: 1 it counts   5 it does not, but a later one is complete   else it does not
 --          and 10 more: this step has left work, so that somebody may wait who is next: to be sent
 --          again, with whatever token, until it says so no more
-local me = ARGV[1]
+local me, run = ARGV[1], ARGV[2] and tonumber(ARGV[2])
 
--- The fast path: held by me, nobody waits. Two commands; what remains of the record's life is
+-- The fast path: held by me, nobody waits. Two commands, for a run four; what remains of the record's life is
 -- enough, and its holder becomes the last one that released.
 local state = redis.call('GET', KEYS[1])
-if state and string.sub(state, 1, 3 + #me) == 'X- ' .. me then
+if state and string.sub(state, 1, 3 + #me) == 'X- ' .. me
+    and (not run or run == tonumber(string.sub(state, 37, 52))) then
+    if run then
+        redis.call('PEXPIRE', KEYS[1] .. ':d', 60000) -- see save() of common.lua on memory
+        redis.call('SET', KEYS[1] .. ':d', string.format('%016.0f', run), 'PX', 60000)
+    end
     local done = redis.pcall('SETRANGE', KEYS[1], 0, 'F')
     if type(done) == 'table' then
         -- OOM: a full server must still let go. The next fencing token comes from its clock.
@@ -547,24 +651,40 @@ end
 LUA . self::COMMON . <<<'LUA'
 
 
+-- What the end of a run is told, where any other release is told this.
+local function told(answer)
+    local newest = run and run_done()
+    if not run then
+        return answer
+    elseif newest >= run then
+        return newest == run and 1 or 5
+    end
+    -- That it was released says nothing of the run.
+    return answer == 1 and 4 or answer
+end
+
 if mode == 'X' and holder == me then
     mode, previous = 'F', ' ' .. me
+    if run == fence then
+        redis.call('PEXPIRE', RUN, RUN_LIFE)
+        redis.call('SET', RUN, string.format('%016.0f', run), 'PX', RUN_LIFE)
+    end
 elseif mode == 'S' and drop_reader(me) then
     previous = ' ' .. me
 elseif not forget(me) then
-    if mode ~= 'X' and redis.call('EXISTS', QUEUE) == 1 then
+    if (mode ~= 'X' or runners) and redis.call('EXISTS', QUEUE) == 1 then
         settle() -- a step may have left work
     end
     if moved then
         save()
     end
-    return standing(me) + (unfinished and LEFT or 0)
+    return told(standing(me)) + ((unfinished or left_over) and LEFT or 0)
 end
 settle()
 save()
-return 1 + (unfinished and LEFT or 0)
+return told(1) + ((unfinished or left_over) and LEFT or 0)
 
-LUA, '01cd10f3ce7cf1f4ac5dccffefe2b19a80d273ac'],
+LUA, 'a686e9af0c8c8c1a597afed468bb7f4bf8f4f9f6'],
 'renew' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Extends a holder's lease to `ttl` from now. Never takes a lock that is not held. Works on a server
@@ -606,7 +726,7 @@ end
 save()
 return 1
 
-LUA, '587aa82bf39016ac19ddb31040fdc08580338ad1'],
+LUA, '729b2e624f465a3b297213fb424ace9b45b8384c'],
 'break' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- An administrator takes a lock away from whoever holds it. The next waiter is let in; the former
@@ -625,7 +745,8 @@ LUA, '587aa82bf39016ac19ddb31040fdc08580338ad1'],
 --          3 as 2, 4 as 0, and who held it before was broken: by an earlier try, if its reply was lost
 --          and 10 more: this step has left work, with which a release with whatever token goes on
 local meant, held = tonumber(ARGV[1]), false
-for _, probe in ipairs({{'', 'GET'}, {':q', 'ZCARD'}, {':r', 'ZCARD'}, {':w', 'HGET', ''}, {':i', 'HGET', ''}}) do
+for _, probe in ipairs({{'', 'GET'}, {':q', 'ZCARD'}, {':r', 'ZCARD'}, {':w', 'HGET', ''}, {':i', 'HGET', ''}, {':o', 'ZCARD'},
+    {':d', 'GET'}}) do
     local found = not meant and redis.pcall(probe[2], KEYS[1] .. probe[1], unpack(probe, 3))
     if type(found) == 'table' and string.find(found.err or '', 'WRONGTYPE', 1, true) then
         redis.call('DEL', KEYS[1] .. probe[1])
@@ -655,9 +776,9 @@ settle()
 if state or mode ~= 'F' then
     save()
 end
-return (held and 1 or repeated and 4 or 0) + (unfinished and LEFT or 0)
+return (held and 1 or repeated and 4 or 0) + ((unfinished or left_over) and LEFT or 0)
 
-LUA, '145c6c4ea042a9782e18f0b0e8766f5e302446ab'],
+LUA, '28facde42d2bc2f016e447dfca221ee395a0dc83'],
 'inspect' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Who holds, who waits: of many some, and how many there are. Changes nothing.
