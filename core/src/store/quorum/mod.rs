@@ -351,10 +351,11 @@ impl Store for QuorumStore {
     fn complete(&self, hold: &Hold<'_>, fence: u64) -> Result<Standing> {
         let Hold { name, token, .. } = *hold;
         self.claims().remove(token);
-        let (fence, majority) = (fence.to_string(), self.members.majority());
-        let argv: [&[u8]; 2] = [token.as_bytes(), fence.as_bytes()];
-        let round = self.members.run(&RELEASE, name, &argv, Kind::Parting(Purpose::Holder), |round| {
-            standings(round).filter(|(standing, _)| *standing == Standing::Ours).count() >= majority
+        let majority = self.members.majority();
+        let round = script::with_end_of_run(token, fence, |argv| {
+            self.members.run(&RELEASE, name, argv, Kind::Parting(Purpose::Holder), |round| {
+                standings(round).filter(|(standing, _)| *standing == Standing::Ours).count() >= majority
+            })
         });
         self.finish(Purpose::Holder, name, token, &round);
         end_of_run(&self.members, &round)

@@ -388,9 +388,8 @@ impl Store for RedisStore {
 
     fn complete(&self, hold: &Hold<'_>, fence: u64) -> Result<Standing> {
         let Hold { name, token, .. } = *hold;
-        let argv = [token.as_bytes(), itoa::Buffer::new().format(fence).as_bytes()].map(<[u8]>::to_vec);
-        let argv = argv.each_ref().map(Vec::as_slice);
-        let ran = self.run(Purpose::Holder, &RELEASE, name, &argv)?;
+        let ran =
+            script::with_end_of_run(token, fence, |argv| self.run(Purpose::Holder, &RELEASE, name, argv))?;
         self.finish(Purpose::Holder, name, token, &ran);
         // That others have come and gone since does not tell whether it counts: a repetition is told that.
         self.unanswered.settle(token);

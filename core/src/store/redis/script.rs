@@ -208,6 +208,11 @@ pub(crate) fn with_acquire<T>(
     })
 }
 
+/// The arguments of `release.lua` at the end of a run that is complete, for as long as `then` runs.
+pub(crate) fn with_end_of_run<T>(token: &Token, fence: u64, then: impl FnOnce(&[&[u8]]) -> T) -> T {
+    then(&[token.as_bytes(), b"O", itoa::Buffer::new().format(fence).as_bytes()])
+}
+
 /// The arguments of `break.lua`, for as long as `then` runs.
 pub(crate) fn with_break<T>(meant: Option<u64>, then: impl FnOnce(&[&[u8]]) -> T) -> T {
     let mut fence = itoa::Buffer::new();

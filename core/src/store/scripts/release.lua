@@ -7,13 +7,13 @@
 -- out of memory, too. A run counts only when its holder still has the lock, by the same fencing token.
 --
 -- KEYS[1]  the lock
--- ARGV     1 token   2 (of a complete run) the fencing token that its holder was given
+-- ARGV     1 token   of a run that is complete: 2 O   3 the fencing token that its holder was given
 -- Returns  1 it was ours and is free now   2 it had been broken   3 unknown here: data lost
 --          4 somebody else has been let in since
 --          of a run: 1 it counts   5 it does not, but a later one is complete   else it does not
 --          and 10 more: this step has left work, so that somebody may wait who is next: to be sent
 --          again, with whatever token, until it says so no more
-local me, run = ARGV[1], ARGV[2] and tonumber(ARGV[2])
+local me, run = ARGV[1], ARGV[2] == 'O' and tonumber(ARGV[3])
 
 -- The fast path: held by me, nobody waits. Two commands, for a run four; what remains of the record's life is
 -- enough, and its holder becomes the last one that released.

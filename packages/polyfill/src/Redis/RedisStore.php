@@ -112,7 +112,7 @@ final class RedisStore implements Store
 
     public function complete(LockName $name, string $token, int $fence): ?Loss
     {
-        $standing = $this->finish($name, $token, $this->run('release', $name, [$token, (string) $fence]));
+        $standing = $this->finish($name, $token, $this->run('release', $name, [$token, 'O', (string) $fence]));
 
         return $standing === self::LATER ? null : Loss::ofStanding($standing);
     }

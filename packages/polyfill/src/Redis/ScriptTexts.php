@@ -622,13 +622,13 @@ LUA, 'f182c56139dc2227f04e79a4e630eb39f381f6de'],
 -- out of memory, too. A run counts only when its holder still has the lock, by the same fencing token.
 --
 -- KEYS[1]  the lock
--- ARGV     1 token   2 (of a complete run) the fencing token that its holder was given
+-- ARGV     1 token   of a run that is complete: 2 O   3 the fencing token that its holder was given
 -- Returns  1 it was ours and is free now   2 it had been broken   3 unknown here: data lost
 --          4 somebody else has been let in since
 --          of a run: 1 it counts   5 it does not, but a later one is complete   else it does not
 --          and 10 more: this step has left work, so that somebody may wait who is next: to be sent
 --          again, with whatever token, until it says so no more
-local me, run = ARGV[1], ARGV[2] and tonumber(ARGV[2])
+local me, run = ARGV[1], ARGV[2] == 'O' and tonumber(ARGV[3])
 
 -- The fast path: held by me, nobody waits. Two commands, for a run four; what remains of the record's life is
 -- enough, and its holder becomes the last one that released.
@@ -684,7 +684,7 @@ settle()
 save()
 return told(1) + ((unfinished or left_over) and LEFT or 0)
 
-LUA, 'a686e9af0c8c8c1a597afed468bb7f4bf8f4f9f6'],
+LUA, 'c60279465ad32f58685865d8e0c03290f30c4d1e'],
 'renew' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Extends a holder's lease to `ttl` from now. Never takes a lock that is not held. Works on a server
