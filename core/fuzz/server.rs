@@ -29,7 +29,7 @@ static PATH: LazyLock<PathBuf> = LazyLock::new(|| {
 });
 
 pub fn address() -> Server {
-    Server { address: Address::Unix(PATH.clone()), tls: None, user: None, password: None, database: 0 }
+    Server { address: Address::Unix(PATH.clone()), tls: None, user: None, password: None, database: 0, grace: None }
 }
 
 pub fn will_say(says: Vec<u8>) {

@@ -34,6 +34,6 @@ pub use engine::{Acquire, Acquired, Counters, Engine, Lease, Pending};
 pub use error::{Error, Loss, Result};
 pub use file::{PathMap, nfs, replace};
 pub use key::LockName;
-pub use report::{Holder, Identity, LockError, LockReport, Mode, ServerReport, Waiter};
+pub use report::{Grace, Holder, Identity, LockError, LockReport, Mode, ServerReport, Waiter};
 pub use settings::Config;
 pub use store::{Broken, Standing};

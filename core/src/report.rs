@@ -167,6 +167,39 @@ pub struct ServerReport {
     pub sampled_keys: Option<u64>,
     /// Of these, those that do not start with the prefix: somebody else uses this database, too.
     pub foreign_keys: Option<u64>,
+    /// How its grace period stands; also `None` when the DSN asks for none.
+    pub grace: Option<Grace>,
+}
+
+/// How it stands with the grace period of a server, in which it lets nobody in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grace {
+    /// It begins when the server is first asked for a lock of which it has no record.
+    NotBegun,
+    /// So much is left of it.
+    Runs(Duration),
+    /// It is over, until the server loses its memory.
+    Over,
+}
+
+impl Grace {
+    /// The word used in reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotBegun => "not begun",
+            Self::Runs(_) => "runs",
+            Self::Over => "over",
+        }
+    }
+
+    /// What is left of it; zero when it is over. `None`: all of it, from its beginning on.
+    pub fn left(self) -> Option<Duration> {
+        match self {
+            Self::NotBegun => None,
+            Self::Runs(left) => Some(left),
+            Self::Over => Some(Duration::ZERO),
+        }
+    }
 }
 
 /// An [`Error`] together with the lock it concerns, for messages.

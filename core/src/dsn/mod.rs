@@ -4,6 +4,7 @@ mod parse;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::text;
 
@@ -59,6 +60,8 @@ pub struct Server {
     pub password: Option<Password>,
     /// Database number.
     pub database: u32,
+    /// For how long it lets nobody in when it finds itself without its memory; the same for all servers and on all nodes.
+    pub grace: Option<Duration>,
 }
 
 /// Where a server listens.
@@ -141,6 +144,16 @@ impl Dsn {
             Self::Cluster(_) => "cluster",
             Self::Quorum(_) => "quorum",
             Self::Local(_) => "local",
+        }
+    }
+
+    /// For how long a server lets nobody in when it finds itself without its memory; no lease may be longer.
+    pub fn grace(&self) -> Option<Duration> {
+        match self {
+            Self::Redis(server) => server.grace,
+            Self::Sentinel(sentinel) => sentinel.primary.grace,
+            Self::Quorum(servers) => servers.first()?.grace,
+            Self::Cluster(_) | Self::Local(_) => None,
         }
     }
 

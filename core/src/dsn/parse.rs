@@ -1,6 +1,8 @@
 //! The text of a DSN, read.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 use url::Url;
@@ -13,6 +15,9 @@ const ALLOWED: &str = "redis://[user[:password]@]host[:port][/db], redis+unix://
                        redis+quorum://host[:port],…[/db], each also with rediss (TLS), valkey or valkeys in place \
                        of redis; local: or local:///dir";
 
+/// How long a grace period may be, in seconds: longer than a hand-over's lease, and not longer than a site can be without.
+const GRACE: RangeInclusive<u64> = 5..=3600;
+
 /// What `?…` may say.
 #[derive(Default)]
 struct Query {
@@ -20,6 +25,7 @@ struct Query {
     tls: Option<Tls>,
     password_file: Option<PathBuf>,
     wait: Option<u32>,
+    grace: Option<Duration>,
     sentinel_user: Option<String>,
     sentinel_password: Option<Secret>,
     sentinel_password_file: Option<PathBuf>,
@@ -121,6 +127,7 @@ fn parts(text: &str, tls: bool, port: u16, kind: &str) -> Result<Parts> {
             user,
             password,
             database: 0,
+            grace: options.grace,
         });
         found = Some((url, options));
     }
@@ -197,6 +204,7 @@ fn sentinel(text: &str, tls: bool) -> Result<Dsn> {
         user: options.sentinel_user.clone(),
         password: password.clone(),
         database: 0,
+        grace: None,
         ..server
     };
     Ok(Dsn::Sentinel(Sentinel {
@@ -225,6 +233,7 @@ fn unix(text: &str) -> Result<Server> {
         user,
         password,
         database: options.database.unwrap_or(0),
+        grace: options.grace,
     })
 }
 
@@ -283,6 +292,14 @@ fn options(url: &Url, tls: bool, kind: &str) -> Result<Query> {
                 options.wait = Some(wait.ok_or_else(|| bad("?wait= takes a number of replicas"))?);
             }
             ("wait", _) => return Err(bad("?wait= goes with redis+sentinel:// and redis+cluster:// only")),
+            ("grace", _) if kind == "cluster" => {
+                return Err(bad("?grace= does not go with redis+cluster://"));
+            }
+            ("grace", _) => {
+                let seconds = value.parse().ok().filter(|seconds| GRACE.contains(seconds));
+                let seconds = seconds.ok_or_else(|| bad("?grace= takes 5 to 3600 seconds"))?;
+                options.grace = Some(Duration::from_secs(seconds));
+            }
             ("sentinel_user", _) if kind == "sentinel" => {
                 options.sentinel_user = non_empty(value.into_owned());
             }
@@ -295,7 +312,7 @@ fn options(url: &Url, tls: bool, kind: &str) -> Result<Query> {
             _ => {
                 return Err(bad(
                     "it has an unknown option; known are db, password_file, ca, cert, key, tls_name, wait, \
-                     sentinel_user, sentinel_password, sentinel_password_file",
+                     grace, sentinel_user, sentinel_password, sentinel_password_file",
                 ));
             }
         }
@@ -309,6 +326,9 @@ fn options(url: &Url, tls: bool, kind: &str) -> Result<Query> {
 }
 
 fn local(text: &str) -> Result<Dsn> {
+    if text.contains("?grace=") {
+        return Err(bad("?grace= does not go with local:, where no server can lose its memory"));
+    }
     match text.strip_prefix("local:").unwrap_or_default() {
         "" | "//" => Ok(Dsn::Local(None)),
         rest => match rest.strip_prefix("//") {

@@ -95,6 +95,12 @@ pub(super) fn claim(
 }
 
 fn go_on(common: &Arc<Common>, name: &LockName, mut wait: Wait, how: &Acquire<'_>) -> Result<Acquired> {
+    if let Err(refused) = common.admit(how.ttl) {
+        if wait.known || wait.converts > 0 {
+            wait.give_up(common, name);
+        }
+        return Err(refused);
+    }
     wait.ttl = how.ttl;
     let is_prompt = |due, left| common.lanes.is_prompt(name, due, left);
     let outcome = match wait.turn(&*common.store, name, how, &is_prompt) {

@@ -54,6 +54,19 @@ impl Common {
         self.pid == std::process::id()
     }
 
+    /// Refuses a lease that a server might have given and forgotten, and that would still run when it lets others in.
+    pub(super) fn admit(&self, ttl: Duration) -> Result<()> {
+        match self.grace {
+            Some(grace) if ttl > grace => Err(Error::Invalid(format!(
+                "a lease of {} s is longer than the grace period of {} s (cluster_lock.ttl or $ttl, and ?grace= in \
+                 cluster_lock.dsn): a server that has lost its memory would let others in before it is over",
+                ttl.as_secs_f64(),
+                grace.as_secs_f64()
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Takes a step, again and again while a server is being replaced, until `deadline`.
     pub(super) fn persist<T>(
         &self,

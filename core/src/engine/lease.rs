@@ -81,9 +81,11 @@ impl Lease {
     /// Sets the lease to `ttl` from now, and later renewals to `ttl`. One round trip.
     ///
     /// # Errors
+    /// [`Error::Invalid`] for a lease that is longer than the servers' grace period;
     /// [`Error::Lost`] when the lock is no longer ours, or the answer came after the new lease had run
     /// out; or the server cannot be reached, and the lease is what it was (or `ttl`, if that is less).
     pub fn refresh(&self, ttl: Duration) -> Result<()> {
+        self.common.admit(ttl)?;
         self.common.persist(Instant::now() + self.remaining().min(LET_GO), |store| {
             let _one_at_a_time = lock(&self.state.renewing);
             if let Some(loss) = self.state.loss() {
@@ -94,7 +96,7 @@ impl Lease {
             match store.renew(&self.state.hold(), ttl)? {
                 Standing::Ours => {
                     self.state.set_ttl(ttl);
-                    self.state.extend(sent, ttl);
+                    self.state.renewed(sent, ttl);
                     self.common.lanes.reset(&self.state, sent + ttl / 3);
                     // An answer that was long on its way says what was.
                     self.state.loss().map_or(Ok(()), |loss| Err(self.lost(loss)))
@@ -170,7 +172,10 @@ impl Lease {
         }
         let standing = match (known, told) {
             (Some(loss), _) => Standing::Lost(loss),
-            (None, told) => told?,
+            (None, told) => match (told?, self.state.loss_after_all()) {
+                (Standing::Ours, Some(loss)) => Standing::Lost(loss),
+                (told, _) => told,
+            },
         };
         if matches!(standing, Standing::Lost(_)) {
             count(&self.common.counters.lost);

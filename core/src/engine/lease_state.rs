@@ -76,6 +76,20 @@ impl LeaseState {
         Hold { name, token, reclaim }
     }
 
+    /// The server has said that it is still held, with a lease of `lease` from `sent` on. With a grace period it may have
+    /// said so by this holder's word alone, which counts only while it is not over: others have been let in since, perhaps.
+    pub(crate) fn renewed(&self, sent: Instant, lease: Duration) {
+        if self.identity.is_none() || self.loss().is_none() {
+            self.extend(sent, lease);
+        }
+    }
+
+    /// What is known of a loss when the server has said that it was held until it was given back; as
+    /// [`LeaseState::renewed`].
+    pub(crate) fn loss_after_all(&self) -> Option<Loss> {
+        self.identity.as_ref().and_then(|_| self.loss())
+    }
+
     /// A lease of `lease` began at `sent`, the moment before the command left.
     pub(crate) fn extend(&self, sent: Instant, lease: Duration) {
         self.deadline.store(end(sent, lease).as_nanos(), Ordering::Release);

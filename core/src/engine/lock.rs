@@ -126,6 +126,13 @@ impl Engine {
         self.soon(|store| store::try_out(store, &store::trial_name()?))
     }
 
+    /// Ends the grace period of all servers ([`Dsn::grace`](crate::Dsn::grace)), for whoever knows that nobody holds a lock
+    /// of which they have no record: before the first lock of an installation, say. One round trip to each. What came of
+    /// it, by server, in `error`; empty where there is no grace period.
+    pub fn end_grace(&self) -> Vec<ServerReport> {
+        self.0.store.end_grace()
+    }
+
     /// The state of the store, without asking the server.
     pub fn status(&self) -> StoreStatus {
         self.0.store.status()

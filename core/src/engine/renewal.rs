@@ -193,7 +193,7 @@ impl Upkeep {
     fn renewed(&self, lease: &LeaseState, ttl: Duration, sent: Instant, outcome: Result<Standing>) -> Next {
         match outcome {
             Ok(Standing::Ours) => {
-                lease.extend(sent, ttl);
+                lease.renewed(sent, ttl);
                 count(&self.counters.renewals);
                 Next::At(sent + ttl / 3)
             }

@@ -336,6 +336,12 @@ pub trait Store: Send + Sync {
         Vec::new()
     }
 
+    /// Ends the [grace period](Self::grace) of all servers, for whoever knows that nobody holds a lock of which they have no
+    /// record. One round trip to each. What came of it, by server, in `error`; empty where there is none.
+    fn end_grace(&self) -> Vec<ServerReport> {
+        Vec::new()
+    }
+
     /// Removes what is remembered of a name that nobody holds or will ever use again, as far as that can be done.
     fn forget(&self, name: &LockName);
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Attempt, Broken, Claim, Grant, IfBusy, Standing};
+use super::{Attempt, Broken, Claim, Grant, IfBusy, Reclaim, Standing};
 use crate::clock::{millis, seconds};
 use crate::error::Loss;
 use crate::key::LockName;
@@ -58,6 +58,8 @@ pub struct Now {
     pub unix_us: u64,
     /// [`WORK`] on a server.
     pub work: i64,
+    /// What is left of the server's grace period, where it has no record of the lock or one that was put back; else 0.
+    pub grace_ms: u64,
 }
 
 /// Whether a waiter still counts as living at `now`, who is to be heard of again `until` then, in ms. When that is
@@ -222,6 +224,11 @@ impl Machine {
             );
         }
         let known = queued.map_or(claim.place, |w| w.place);
+        if claim.run && known == 0 && now.grace_ms > 0 && !yielded {
+            // A record that is put back may have a fencing token that is greater than its rank.
+            let blocked_for = Duration::from_millis(now.grace_ms);
+            return (Attempt::Busy { place: 0, blocked_for, holder: Box::default(), again: BEAT }, effects);
+        }
         let place = if known == 0 { self.next_place(now, claim) } else { known };
         if claim.run && self.run > place {
             if self.forget(now, &me, &mut effects) || yielded {
@@ -268,7 +275,7 @@ impl Machine {
         let busy = Attempt::Busy {
             place,
             blocked_for: Duration::from_millis(
-                blocking.map_or(0, |h| h.expiry_ms.saturating_sub(now.lease_ms)),
+                blocking.map_or(0, |h| h.expiry_ms.saturating_sub(now.lease_ms)).max(now.grace_ms),
             ),
             holder: blocking.map(|h| h.identity.clone()).unwrap_or_default(),
             again: Duration::from_millis(again_ms),
@@ -292,8 +299,15 @@ impl Machine {
     }
 
     /// `release.lua`. `run`: the holder's run is complete, which was given this fencing token. `known` tells whether there
-    /// was a record of this lock at all.
-    pub fn release(&mut self, now: Now, token: &[u8], run: Option<u64>, known: bool) -> (Standing, Effects) {
+    /// was a record of this lock at all; `reclaim` is what a holder says whose lease is not over.
+    pub fn release(
+        &mut self,
+        now: Now,
+        token: &[u8],
+        mut run: Option<u64>,
+        reclaim: Option<&Reclaim<'_>>,
+        known: bool,
+    ) -> (Standing, Effects) {
         let mut effects = Effects::of(now);
         let me = text(token);
         if let Some(writer) = self.writer.take_if(|w| w.token == me) {
@@ -303,6 +317,16 @@ impl Machine {
             self.previous = Previous::Released(me);
         } else if self.readers.remove(&me).is_some() {
             self.previous = Previous::Released(me);
+        } else if let Some(held) = reclaim.filter(|held| self.believes(now, &me, held)) {
+            self.forget(now, &me, &mut effects);
+            self.writer = None;
+            if held.mode == Mode::Exclusive {
+                self.readers.clear();
+            }
+            self.fence = self.fence.max(held.fence);
+            self.previous = Previous::Released(me);
+            // Of a run those who came since may not know; its holder does.
+            run = None;
         } else if !self.forget(now, &me, &mut effects) {
             let is_left = self.writer.is_none() || self.queue.iter().any(|w| w.run);
             if is_left && !self.queue.is_empty() {
@@ -325,26 +349,56 @@ impl Machine {
         }
     }
 
-    /// `renew.lua`, for a holder whose newest attempt was this one (0: it was not on a quorum).
+    /// `renew.lua`, for a holder whose newest attempt was this one (0: it was not on a quorum); `reclaim` and `known` as for
+    /// [`Machine::release`].
     pub fn renew(
         &mut self,
         now: Now,
         token: &[u8],
         ttl: Duration,
         attempt: u64,
+        reclaim: Option<&Reclaim<'_>>,
         known: bool,
     ) -> (Standing, Effects) {
         let mut effects = Effects::of(now);
         let me = text(token);
-        let writer = self.writer.as_mut().filter(|w| w.token == me);
-        let standing = match writer.or_else(|| self.readers.get_mut(&me)) {
-            Some(held) => {
+        let believed = reclaim.filter(|said| self.believes(now, &me, said));
+        let may_be = |mode| reclaim.is_none_or(|held| held.mode == mode);
+        let writer = self.writer.as_mut().filter(|w| w.token == me && may_be(Mode::Exclusive));
+        let reader = self.readers.get_mut(&me).filter(|_| may_be(Mode::Shared));
+        let standing = match (writer.or(reader), believed) {
+            (Some(held), _) => {
                 held.expiry_ms = now.lease_ms + millis(ttl);
                 held.attempt = held.attempt.max(attempt);
+                if let Some(said) = reclaim.filter(|said| said.fence > held.fence) {
+                    held.fence = said.fence;
+                    self.fence = self.fence.max(said.fence);
+                }
                 self.go_on(now, &mut effects);
                 Standing::Ours
             }
-            None => match self.standing(&me, known) {
+            (None, Some(said)) => {
+                self.forget(now, &me, &mut effects);
+                let held = Held {
+                    token: me.clone(),
+                    fence: said.fence,
+                    expiry_ms: now.lease_ms + millis(ttl),
+                    since_us: said.fence.min(now.unix_us),
+                    identity: said.identity.into(),
+                    attempt,
+                };
+                self.fence = self.fence.max(said.fence);
+                (self.writer, self.readers) = match said.mode {
+                    Mode::Exclusive => (Some(held), BTreeMap::new()),
+                    Mode::Shared => {
+                        let mut readers = std::mem::take(&mut self.readers);
+                        readers.insert(me, held);
+                        (None, readers)
+                    }
+                };
+                Standing::Ours
+            }
+            (None, _) => match self.standing(&me, known) {
                 Standing::Ours => Standing::Lost(Loss::Superseded),
                 lost @ Standing::Lost(_) => lost,
             },
@@ -369,7 +423,16 @@ impl Machine {
         } else {
             broken = Broken::Free;
         }
-        self.settle(now, None, &mut effects);
+        if now.grace_ms > 0 && meant.is_none() {
+            // Whoever may hold it, of whom nothing is known, is broken with the others.
+            if !writes {
+                self.previous = Previous::BrokenReaders;
+            }
+            broken = Broken::Yes;
+            self.settle(Now { grace_ms: 0, ..now }, None, &mut effects);
+        } else {
+            self.settle(now, None, &mut effects);
+        }
         (broken, effects)
     }
 
@@ -473,6 +536,17 @@ impl Machine {
         self.fence
     }
 
+    /// Whether one counts, of whom nothing is known here, as the holder that it says it is.
+    fn believes(&self, now: Now, me: &str, held: &Reclaim<'_>) -> bool {
+        let stands = match &self.previous {
+            Previous::Nobody => false,
+            Previous::Released(token) | Previous::Broken(token) => token == me,
+            Previous::BrokenReaders => true,
+        };
+        let beside_readers = held.mode == Mode::Shared && self.writer.is_none();
+        now.grace_ms > 0 && !stands && (held.fence > self.fence || beside_readers)
+    }
+
     /// Whether a newer attempt of this token is known, or its release.
     fn is_overtaken(&self, me: &str, attempt: u64) -> bool {
         let writer = self.writer.as_ref().filter(|writer| writer.token == me);
@@ -498,7 +572,7 @@ impl Machine {
         self.drop_readers(now, effects);
         effects.unfinished |= !self.readers.is_empty() && effects.work <= 0;
         let (mut mine, mut gone) = (None, self.cover(effects));
-        while self.writer.is_none() && !effects.unfinished {
+        while now.grace_ms == 0 && self.writer.is_none() && !effects.unfinished {
             let Some(head) = self.queue.first() else { break };
             let living = !head.is_dead(now);
             if living && head.run && head.place < self.run {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::backend::{Claim, Hold, IfBusy, Standing, Store};
+use super::backend::{Attempt, Claim, Hold, IfBusy, Standing, Store};
 use super::machine::SLACK;
 use super::token::Token;
 use crate::error::{Error, Result};
@@ -34,7 +34,16 @@ pub(crate) fn try_out(store: &(impl Store + ?Sized), name: &LockName) -> Result<
         run: false,
         attempt: 0,
     };
-    let outcome = store.attempt(&claim, IfBusy::GiveUp).and_then(|_| store.release(&Hold::of(name, &token)));
+    let outcome = store.attempt(&claim, IfBusy::GiveUp).and_then(|attempt| match attempt {
+        Attempt::Busy { blocked_for, .. } if store.grace().is_some() => Err(Error::Server {
+            server: store.server().to_owned(),
+            cause: format!(
+                "it may have lost its memory, and lets nobody in for {:.1} s more (?grace= in cluster_lock.dsn)",
+                blocked_for.as_secs_f64()
+            ),
+        }),
+        _ => store.release(&Hold::of(name, &token)),
+    });
     store.forget(name);
     match outcome? {
         Standing::Ours => Ok(()),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use cluster_lock_core::store::machine::{BEAT, Effects, GRANT_LEASE, Machine, Now, SLACK_MOST};
-use cluster_lock_core::store::{Attempt, Claim, IfBusy, Wake};
+use cluster_lock_core::store::{Attempt, Claim, IfBusy, Reclaim, Wake};
 use cluster_lock_core::{Broken, Identity, LockName, LockReport, Mode, Standing};
 use serde_json::Value;
 
@@ -75,6 +75,10 @@ pub(crate) enum Kind {
 pub(crate) struct Reference {
     machine: Machine,
     known: bool,
+    /// How long a grace period is, in ms; 0: there is none. When this server's is over; whether the record was put back in it.
+    pub(crate) period_ms: u64,
+    born_ms: Option<u64>,
+    unsure: bool,
     lease: Lease,
     /// Unread mail: what was granted, or that it is to ask again, and the last ms in which it can be read.
     mail: BTreeMap<String, (Vec<Wake>, u64)>,
@@ -85,7 +89,19 @@ pub(crate) struct Reference {
 }
 
 impl Reference {
+    /// What is left of the grace period, if it matters; it begins when it does first.
+    fn look(&mut self, now: Now) -> Now {
+        if self.period_ms == 0 || self.known && !self.unsure {
+            return now;
+        }
+        let last = now.lease_ms + self.period_ms;
+        let over = self.born_ms.filter(|over| *over <= last).unwrap_or(last);
+        self.born_ms = Some(over);
+        Now { grace_ms: over.saturating_sub(now.lease_ms), ..now }
+    }
+
     pub(crate) fn attempt(&mut self, now: Now, claim: &Claim<'_>, if_busy: IfBusy) -> Attempt {
+        let now = self.look(now);
         let me = text(claim.token.as_bytes());
         if self.anonymous_readers().contains(&me) {
             // A reader whose record was evicted has no fencing token to be told again: it is let in anew.
@@ -124,8 +140,12 @@ impl Reference {
             |waiter: &Value| waiter["token"] == *me && waiter["exclusive"] != (claim.mode == Mode::Exclusive);
         let other = holds || before["queue"].as_array().unwrap().iter().any(waits);
         let unchanged = self.json() == before;
-        let late = other && matches!(answer, Attempt::Busy { .. }) && unchanged
-            || matches!(answer, Attempt::Covered { .. }) && unchanged;
+        let is_told_only = match answer {
+            Attempt::Busy { place, .. } => other || place == 0,
+            Attempt::Covered { .. } => true,
+            Attempt::Held(_) | Attempt::Unfinished { .. } => false,
+        };
+        let late = unchanged && is_told_only;
         if !late {
             self.saved(now, &me);
         }
@@ -139,13 +159,19 @@ impl Reference {
         answer
     }
 
-    pub(crate) fn release(&mut self, now: Now, token: &[u8], run: Option<u64>) -> Standing {
+    pub(crate) fn release(
+        &mut self,
+        now: Now,
+        token: &[u8],
+        mut run: Option<u64>,
+        reclaim: Option<&Reclaim<'_>>,
+    ) -> Standing {
         let mut told = None;
-        let mut run = run;
         loop {
+            let now = self.look(now);
             self.correct_clock(now);
             let before = self.json();
-            let (standing, effects) = self.machine.release(now, token, run.take(), self.known);
+            let (standing, effects) = self.machine.release(now, token, run.take(), reclaim, self.known);
             if self.json() != before {
                 self.saved(now, &text(token));
             }
@@ -161,10 +187,30 @@ impl Reference {
         }
     }
 
-    pub(crate) fn renew(&mut self, now: Now, token: &[u8], ttl: Duration, attempt: u64) -> Standing {
+    pub(crate) fn renew(
+        &mut self,
+        now: Now,
+        token: &[u8],
+        ttl: Duration,
+        attempt: u64,
+        reclaim: Option<&Reclaim<'_>>,
+    ) -> Standing {
+        let (now, me) = (self.look(now), text(token));
         self.correct_clock(now);
+        if let Some(held) = reclaim.filter(|held| held.mode == Mode::Shared)
+            && self.anonymous_readers().contains(&me)
+        {
+            // It says all that was evicted.
+            self.edit(|machine| {
+                let reader = &mut readers(machine)[&me];
+                (reader["identity"], reader["since_us"]) = (held.identity.into(), 0.into());
+                reader["fence"] = held.fence.into();
+                let fence = machine["fence"].as_u64().unwrap().max(held.fence);
+                machine["fence"] = fence.into();
+            });
+        }
         let before = self.json();
-        let (standing, effects) = self.machine.renew(now, token, ttl, attempt, self.known);
+        let (standing, effects) = self.machine.renew(now, token, ttl, attempt, reclaim, self.known);
         if standing == Standing::Ours {
             self.saved(now, &text(token));
         }
@@ -173,19 +219,24 @@ impl Reference {
     }
 
     pub(crate) fn break_lock(&mut self, now: Now, meant: Option<u64>) -> Broken {
+        let mut now = self.look(now);
         self.correct_clock(now);
         let before = self.json();
         let (broken, effects) = self.machine.break_lock(now, meant);
         if broken == Broken::Another {
             return broken;
         }
-        if self.known || !effects.mail.is_empty() {
+        let silent = now.grace_ms > 0 && meant.is_none();
+        if silent {
+            now.grace_ms = 0;
+        }
+        if silent || self.known || !effects.mail.is_empty() {
             self.saved(now, "");
         }
         let unfinished = effects.unfinished || effects.left_over;
         self.post(now, &before, effects);
         if unfinished {
-            self.release(now, b"whoever", None);
+            self.release(now, b"whoever", None, None);
         }
         broken
     }
@@ -261,17 +312,22 @@ impl Reference {
         runners.map(|w| (w["token"].as_str().unwrap().to_owned(), w["place"].as_u64().unwrap())).collect()
     }
 
+    /// Whether it is the exclusive holder's token.
+    pub(crate) fn writes(&self, token: &[u8]) -> bool {
+        self.json()["writer"]["token"] == text(token)
+    }
+
     pub(crate) fn is_idle(&self) -> bool {
         self.machine.is_idle()
     }
 
     pub(crate) fn flush(&mut self) {
-        *self = Self::default();
+        *self = Self { period_ms: self.period_ms, ..Self::default() };
     }
 
     pub(crate) fn evict(&mut self, part: Part) {
         if part == Part::Record {
-            self.known = false;
+            (self.known, self.unsure) = (false, false);
         }
         self.edit(|machine| match part {
             Part::Record => {
@@ -304,15 +360,18 @@ impl Reference {
         let number = |value: &Value, field: &str| value[field].as_u64().unwrap();
         let over = |held: &Value| held.is_null() || number(held, "expiry_ms") <= now.lease_ms;
         let readers_over = machine["readers"].as_object().unwrap().values().all(over);
+        // One may have waited through a clock that was set back, and then through all of a grace period.
         let queue_dead = machine["queue"].as_array().unwrap().iter().all(|w| {
             number(w, "until_ms") < now.lease_ms || number(w, "until_ms") > now.lease_ms + LONGEST_MS
         });
         match part {
             Part::Record => {
+                let queue_dead = queue_dead || self.period_ms > 0;
                 assert!(over(&machine["writer"]) && readers_over && queue_dead, "expired in use: {machine}");
                 assert!(number(&machine, "fence") < now.unix_us, "the next fencing token would be smaller");
                 self.known = false;
             }
+            Part::Queue | Part::Waiters if self.period_ms > 0 => {}
             Part::Queue | Part::Waiters => assert!(queue_dead, "a waiter expired: {machine}"),
             Part::Runners | Part::Run => {}
             Part::Readers | Part::Info => assert!(readers_over, "a reader expired: {machine}"),
@@ -371,9 +430,13 @@ impl Reference {
 
     /// The record was written by a command of `me`.
     fn saved(&mut self, now: Now, me: &str) {
-        self.known = true;
         let machine = self.json();
         let writer = &machine["writer"];
+        let free = writer.is_null() && machine["readers"].as_object().unwrap().is_empty();
+        if now.grace_ms > 0 && free && machine["fence"] == 0 {
+            return; // nothing is known
+        }
+        (self.known, self.unsure) = (true, now.grace_ms > 0);
         let Some(expiry_ms) = writer["expiry_ms"].as_u64() else {
             self.lease.start_us = now.unix_us;
             return;
@@ -402,6 +465,9 @@ impl Reference {
         });
         self.lease.start_us = now.unix_us;
         self.lease.expiry_ms = now.lease_ms + lease.length_ms;
+        if self.has(Part::Readers) || self.json()["writer"].is_object() {
+            self.unsure = now.grace_ms > 0;
+        }
     }
 
     fn edit(&mut self, change: impl FnOnce(&mut Value)) {

@@ -148,7 +148,7 @@ impl Quorum {
     }
 
     fn serve(&self, s: &mut State, i: usize, at: usize, question: Question) {
-        let now = Now { lease_ms: 1, unix_us: 100, work: WORK };
+        let now = Now { lease_ms: 1, unix_us: 100, work: WORK, grace_ms: 0 };
         let server = &mut s.servers[at];
         let unnumbered = self.mutant == Some(Mutant::LateQuestions);
         let (said, effects) = match question.what {
@@ -180,11 +180,11 @@ impl Quorum {
                 let none = unnumbered || self.mutant == Some(Mutant::ConfirmsNoAttempt);
                 let attempt = if none { 0 } else { attempt.into() };
                 let token = self.tokens[i].as_bytes();
-                let (standing, effects) = server.machine.renew(now, token, LEASE, attempt, true);
+                let (standing, effects) = server.machine.renew(now, token, LEASE, attempt, None, true);
                 (if standing == Standing::Ours { Said::Yes } else { Said::No { place: 0 } }, effects)
             }
             What::Release => {
-                let (_, effects) = server.machine.release(now, self.tokens[i].as_bytes(), None, true);
+                let (_, effects) = server.machine.release(now, self.tokens[i].as_bytes(), None, None, true);
                 (Said::Yes, effects)
             }
         };

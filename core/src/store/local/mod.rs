@@ -65,7 +65,8 @@ impl LocalStore {
         });
         // A step reads and writes the whole record, so that to bury all the dead costs less at once than bit by bit.
         let work = i64::MAX;
-        let now = Now { lease_ms: Instant::now().as_nanos() / 1_000_000, unix_us: unix_micros(), work };
+        let lease_ms = Instant::now().as_nanos() / 1_000_000;
+        let now = Now { lease_ms, unix_us: unix_micros(), work, grace_ms: 0 };
         Ok(Records { directory: &self.directory, entered, prefix: &self.prefix, boot, now })
     }
 }
@@ -111,7 +112,7 @@ impl Store for LocalStore {
     fn release(&self, hold: &Hold<'_>) -> Result<Standing> {
         let locked = self.lock()?;
         let token = hold.token.as_bytes();
-        let standing = locked.step(hold.name, |m, known| m.release(locked.now, token, None, known))?;
+        let standing = locked.step(hold.name, |m, known| m.release(locked.now, token, None, None, known))?;
         self.pipes.close(&self.directory, hold.token);
         Ok(standing)
     }
@@ -119,13 +120,13 @@ impl Store for LocalStore {
     fn complete(&self, hold: &Hold<'_>, fence: u64) -> Result<Standing> {
         let locked = self.lock()?;
         let token = hold.token.as_bytes();
-        locked.step(hold.name, |m, known| m.release(locked.now, token, Some(fence), known))
+        locked.step(hold.name, |m, known| m.release(locked.now, token, Some(fence), None, known))
     }
 
     fn renew(&self, hold: &Hold<'_>, ttl: Duration) -> Result<Standing> {
         let locked = self.lock()?;
         let token = hold.token.as_bytes();
-        locked.step(hold.name, |m, known| m.renew(locked.now, token, ttl, 0, known))
+        locked.step(hold.name, |m, known| m.renew(locked.now, token, ttl, 0, None, known))
     }
 
     /// A step is carried out before its caller goes on, or not at all.

@@ -10,7 +10,7 @@ use crate::key::LockName;
 use crate::report::{LockReport, Mode};
 use crate::store::Broken;
 use crate::store::redis::reply;
-use crate::store::redis::script::{self, BREAK, Call, Keys};
+use crate::store::redis::script::{self, BREAK, Call};
 use crate::wire::Purpose;
 
 /// Takes the lock from its holder if that is the one who was given this fencing token, or came before.
@@ -34,7 +34,7 @@ pub(super) fn break_holder(members: &Members, name: &LockName, meant: u64) -> Re
             by_fence.entry(report.fence).or_default().push(node);
         }
     }
-    let keys = Keys::new(&members.prefix, name, false);
+    let keys = members.keys(name);
     let (mut broken, mut other, mut trouble) = (0, false, None);
     for (fence, nodes) in by_fence {
         let round = script::with_break(Some(fence), |argv| {

@@ -1,5 +1,6 @@
 //! The servers of a quorum, and what a majority of them is.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::round::{Kind, Node, Round, ask};
@@ -9,6 +10,7 @@ use crate::key::LockName;
 use crate::report::{LockReport, TOLD};
 use crate::settings::Config;
 use crate::store::redis::RedisStore;
+use crate::store::redis::grace::Grace;
 use crate::store::redis::reply;
 use crate::store::redis::route::One;
 use crate::store::redis::script::{Call, INSPECT, Keys, Script};
@@ -17,6 +19,7 @@ use crate::wire::Pool;
 pub(super) struct Members {
     pub(super) nodes: Vec<Node>,
     pub(super) prefix: String,
+    pub(super) grace: Option<Arc<Grace>>,
     pub(super) label: String,
     /// The longest wait for their answers.
     pub(super) limit: Duration,
@@ -27,9 +30,14 @@ impl Members {
         Self {
             nodes: servers.iter().map(|server| Node::new(Pool::new(server.clone(), config))).collect(),
             prefix: config.prefix.clone(),
+            grace: Grace::of(servers.first().and_then(|server| server.grace), &config.prefix),
             label: Dsn::Quorum(servers.to_vec()).redacted(),
             limit: config.command_timeout,
         }
+    }
+
+    pub(super) fn keys(&self, name: &LockName) -> Keys {
+        Keys::new(&self.prefix, name, false, self.grace.as_ref())
     }
 
     pub(super) fn all(&self) -> Vec<&Node> {
@@ -38,7 +46,7 @@ impl Members {
 
     /// The locks of one server, as if there were no others.
     pub(super) fn alone(&self, node: &Node) -> RedisStore {
-        RedisStore::on(Box::new(One::sharing(&node.pool)), &self.prefix)
+        RedisStore::on(Box::new(One::sharing(&node.pool)), &self.prefix, self.grace.clone())
     }
 
     pub(super) fn majority(&self) -> usize {
@@ -58,7 +66,7 @@ impl Members {
         kind: Kind<'_>,
         enough: impl Fn(&Round) -> bool,
     ) -> Round {
-        let keys = Keys::new(&self.prefix, name, false);
+        let keys = self.keys(name);
         ask(&self.all(), &Call::new(script, &keys, argv), kind, self.limit, enough)
     }
 

@@ -36,11 +36,11 @@ use std::time::Duration;
 use redis::Value;
 
 use super::machine::{BEAT, SLACK};
+use super::redis::grace::Saying;
 use super::redis::reply;
-use super::redis::script::{self, ACQUIRE, BREAK, Call, Keys, RELEASE, RENEW};
+use super::redis::script::{self, ACQUIRE, BREAK, Call, RELEASE, RENEW};
 use super::redis::survey::survey;
 use super::{Attempt, Broken, Chore, Claim, Grant, Hold, IfBusy, Standing, Store, StoreStatus, Token, Wake};
-use crate::clock::millis;
 use crate::dsn::Server;
 use crate::error::Result;
 use crate::key::LockName;
@@ -159,7 +159,7 @@ impl QuorumStore {
             slack: SLACK,
             attempt,
         };
-        let keys = Keys::new(&self.members.prefix, name, false);
+        let keys = self.members.keys(name);
         script::with_acquire(&claim, IfBusy::GiveUp, None, |argv| {
             let call = Call::new(&ACQUIRE, &keys, argv);
             ask(&strangers, &call, Kind::Step, self.members.limit, |round| round.pending() == 0);
@@ -176,25 +176,24 @@ impl QuorumStore {
     fn covered(&self, claim: &Claim<'_>, fence: u64, covered: &[Option<u64>]) -> Attempt {
         self.claims().remove(claim.token);
         if covered.contains(&None) {
-            part_with(&self.members, claim.name, claim.token, Purpose::Apart);
+            part_with(&self.members, &Hold::of(claim.name, claim.token), Purpose::Apart);
         }
         Attempt::Covered { fence }
     }
 
     /// Goes on with what a step of some servers has left.
-    fn finish(&self, purpose: Purpose, name: &LockName, token: &Token, round: &Round) {
+    fn finish(&self, purpose: Purpose, hold: &Hold<'_>, round: &Round) {
         let is_unfinished = |round: &Round| round.values().any(|(_, value)| reply::is_unfinished(value));
-        let part = || is_unfinished(&part_with(&self.members, name, token, purpose));
+        let part = || is_unfinished(&part_with(&self.members, hold, purpose));
         reply::finish(is_unfinished(round), part);
     }
 
     fn release_for(&self, purpose: Purpose, hold: &Hold<'_>) -> Result<Standing> {
-        let Hold { name, token, .. } = *hold;
-        self.claims().remove(token);
-        let round = part_with(&self.members, name, token, purpose);
+        self.claims().remove(hold.token);
+        let round = part_with(&self.members, hold, purpose);
         // The background has leases to renew, and leaves that to those who wait.
         if purpose != Purpose::Upkeep {
-            self.finish(purpose, name, token, &round);
+            self.finish(purpose, hold, &round);
         }
         verdict(&self.members, &round, true)
     }
@@ -202,18 +201,13 @@ impl QuorumStore {
     fn renew_for(&self, purpose: Purpose, hold: &Hold<'_>, ttl: Duration) -> Result<Standing> {
         let Hold { name, token, .. } = *hold;
         let attempt = self.claims().get(token).map_or(0, OwnClaim::attempt);
-        let (lease, attempt) = (millis(ttl).to_string(), attempt.to_string());
         let majority = self.members.majority();
-        let round = self.members.run(
-            &RENEW,
-            name,
-            &[token.as_bytes(), lease.as_bytes(), attempt.as_bytes()],
-            Kind::Renewal(purpose),
-            |round| {
+        let round = Saying::renewal(hold, ttl, Some(attempt)).with(|argv| {
+            self.members.run(&RENEW, name, argv, Kind::Renewal(purpose), |round| {
                 let ours = standings(round).filter(|(standing, _)| *standing == Standing::Ours).count();
                 ours >= majority || ours + round.pending() < majority
-            },
-        );
+            })
+        });
         let standing = verdict(&self.members, &round, false)?;
         match standing {
             Standing::Ours => self.heal(name, token, ttl, &round),
@@ -260,7 +254,7 @@ impl Store for QuorumStore {
         }
         if if_busy == IfBusy::GiveUp && votes.busy.len() < self.members.nodes.len() {
             // Some have granted it, or may do so when they get to it.
-            part_with(&self.members, claim.name, claim.token, Purpose::Apart);
+            part_with(&self.members, &Hold::of(claim.name, claim.token), Purpose::Apart);
         }
         let (mut blocked_for, mut again) = (votes.blocked_for(&self.members), votes.again);
         if let Some(run) = votes.covered.iter().flatten().max() {
@@ -300,7 +294,7 @@ impl Store for QuorumStore {
         };
         let majority = self.members.majority();
         let lacking = majority.saturating_sub(granted.iter().flatten().count());
-        let mailbox = Keys::new(&self.members.prefix, claim.name, false).mailbox(claim.token);
+        let mailbox = self.members.keys(claim.name).mailbox(claim.token);
         let seconds = format!("{:.3}", slice.as_secs_f64().max(0.001));
         let call = Call::plain(&[b"BLPOP", &mailbox, seconds.as_bytes()]);
         let letters = |round: &Round| {
@@ -357,7 +351,7 @@ impl Store for QuorumStore {
                 standings(round).filter(|(standing, _)| *standing == Standing::Ours).count() >= majority
             })
         });
-        self.finish(Purpose::Holder, name, token, &round);
+        self.finish(Purpose::Holder, hold, &round);
         end_of_run(&self.members, &round)
     }
 
@@ -374,6 +368,10 @@ impl Store for QuorumStore {
             Chore::Renew { hold, ttl } => self.renew_for(Purpose::Upkeep, &hold, ttl),
             Chore::Release { hold } => self.release_for(Purpose::Upkeep, &hold),
         }
+    }
+
+    fn grace(&self) -> Option<Duration> {
+        self.members.grace.as_ref().map(|grace| grace.period)
     }
 
     /// A round is as quick as the servers are near, and those of different lanes go on beside each other.
@@ -419,7 +417,15 @@ impl Store for QuorumStore {
     }
 
     fn servers(&self) -> Vec<ServerReport> {
-        self.members.nodes.iter().map(|node| survey(&node.pool, &self.members.prefix)).collect()
+        self.members
+            .nodes
+            .iter()
+            .map(|node| survey(&node.pool, &self.members.prefix, self.members.grace.as_deref()))
+            .collect()
+    }
+
+    fn end_grace(&self) -> Vec<ServerReport> {
+        self.members.nodes.iter().flat_map(|node| self.members.alone(node).end_grace()).collect()
     }
 
     fn forget(&self, name: &LockName) {

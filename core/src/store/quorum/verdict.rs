@@ -3,10 +3,10 @@
 use super::members::Members;
 use super::round::{Kind, Round};
 use crate::error::{Loss, Result};
-use crate::key::LockName;
+use crate::store::redis::grace::Saying;
 use crate::store::redis::reply;
 use crate::store::redis::script::RELEASE;
-use crate::store::{Standing, Token};
+use crate::store::{Hold, Standing};
 use crate::wire::Purpose;
 
 /// What the servers say of a token, and whether they were asked twice.
@@ -56,9 +56,11 @@ pub(super) fn end_of_run(members: &Members, round: &Round) -> Result<Standing> {
 }
 
 /// Takes a claim out of all servers, as far as they can be reached, for that purpose.
-pub(super) fn part_with(members: &Members, name: &LockName, token: &Token, purpose: Purpose) -> Round {
+pub(super) fn part_with(members: &Members, hold: &Hold<'_>, purpose: Purpose) -> Round {
     let majority = members.majority();
-    members.run(&RELEASE, name, &[token.as_bytes()], Kind::Parting(purpose), |round| {
-        standings(round).filter(|(standing, _)| *standing == Standing::Ours).count() >= majority
+    Saying::release(hold).with(|argv| {
+        members.run(&RELEASE, hold.name, argv, Kind::Parting(purpose), |round| {
+            standings(round).filter(|(standing, _)| *standing == Standing::Ours).count() >= majority
+        })
     })
 }

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use redis::Value;
 
 use super::RedisStore;
+use super::grace::Saying;
 use super::script::{Call, Keys, RELEASE, RENEW, Script};
-use crate::clock::{Instant, millis};
+use crate::clock::Instant;
 use crate::error::{Error, Result};
 use crate::store::{Chore, Standing, Store};
 use crate::wire::{Connection, Fault, Pool, Purpose};
@@ -20,7 +21,7 @@ struct Item<'a> {
     number: usize,
     chore: Chore<'a>,
     keys: Keys,
-    ttl: String,
+    saying: Saying<'a>,
 }
 
 impl<'a> Item<'a> {
@@ -36,10 +37,7 @@ impl<'a> Item<'a> {
     }
 
     fn call(&self) -> Call<'_> {
-        match self.chore {
-            Chore::Renew { .. } => Call::new(&RENEW, &self.keys, &[self.token(), self.ttl.as_bytes()]),
-            Chore::Release { .. } => Call::new(&RELEASE, &self.keys, &[self.token()]),
-        }
+        Call::new(self.script(), &self.keys, self.saying.words().as_slice())
     }
 }
 
@@ -58,11 +56,11 @@ impl RedisStore {
             .iter()
             .enumerate()
             .map(|(number, chore)| {
-                let ttl = match chore {
-                    Chore::Renew { ttl, .. } => millis(*ttl).to_string(),
-                    Chore::Release { .. } => String::new(),
+                let saying = match chore {
+                    Chore::Renew { hold, ttl } => Saying::renewal(hold, *ttl, None),
+                    Chore::Release { hold } => Saying::release(hold),
                 };
-                Item { number, chore: *chore, keys: self.keys(chore.hold().name), ttl }
+                Item { number, chore: *chore, keys: self.keys(chore.hold().name), saying }
             })
             .collect();
         // What one of them finds out alone is good for the others, which are sent together once more: there is another

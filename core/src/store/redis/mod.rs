@@ -10,6 +10,7 @@
 
 mod batch;
 mod cluster;
+pub(crate) mod grace;
 mod inquiry;
 mod listing;
 mod replicas;
@@ -32,7 +33,7 @@ use super::{
     Attempt, Broken, Chore, Claim, Hold, IfBusy, Standing, Store, StoreStatus, Token, Wake, trial_name,
     try_out,
 };
-use crate::clock::{Instant, millis};
+use crate::clock::Instant;
 use crate::dsn::{Cluster, Sentinel, Server};
 use crate::error::{Error, Loss, Result};
 use crate::key::LockName;
@@ -43,6 +44,7 @@ use crate::text;
 use crate::wire::Fault;
 use crate::wire::{Pool, Purpose};
 use cluster::ClusterRoute;
+use grace::{Grace, Saying};
 use replicas::Replicas;
 use route::{Next, One, Route};
 use script::{ACQUIRE, BREAK, Call, Keys, RELEASE, RENEW, Script};
@@ -66,6 +68,7 @@ const TRIAL_NAMES: u32 = 2000;
 pub struct RedisStore {
     route: Box<dyn Route>,
     prefix: String,
+    grace: Option<Arc<Grace>>,
     /// Who must have what is granted.
     replicas: Option<Replicas>,
     unanswered: Unanswered,
@@ -95,12 +98,14 @@ fn unsettled(error: Error) -> Error {
 impl RedisStore {
     /// A store on a server. No I/O.
     pub fn new(server: Server, config: &Config) -> Self {
-        Self::on(Box::new(One::new(server, config)), &config.prefix)
+        let grace = Grace::of(server.grace, &config.prefix);
+        Self::on(Box::new(One::new(server, config)), &config.prefix, grace)
     }
 
     /// A store on the primary that sentinels name. No I/O.
     pub fn watched(dsn: &Sentinel, config: &Config) -> Self {
-        let store = Self::on(Box::new(SentinelRoute::new(dsn, config)), &config.prefix);
+        let grace = Grace::of(dsn.primary.grace, &config.prefix);
+        let store = Self::on(Box::new(SentinelRoute::new(dsn, config)), &config.prefix, grace);
         Self { replicas: Replicas::new(dsn.wait, config), ..store }
     }
 
@@ -111,16 +116,17 @@ impl RedisStore {
     pub fn sharded(dsn: &Cluster, config: &Config) -> Result<Self> {
         let route = ClusterRoute::new(dsn, config);
         let route = route.ok_or_else(|| Error::Config("cluster_lock.dsn names no server".into()))?;
-        let store = Self::on(Box::new(route), &config.prefix);
+        let store = Self::on(Box::new(route), &config.prefix, None);
         Ok(Self { replicas: Replicas::new(dsn.wait, config), ..store })
     }
 
-    pub(crate) fn on(route: Box<dyn Route>, prefix: &str) -> Self {
-        Self { route, prefix: prefix.to_owned(), replicas: None, unanswered: Unanswered::default() }
+    pub(crate) fn on(route: Box<dyn Route>, prefix: &str, grace: Option<Arc<Grace>>) -> Self {
+        let (prefix, unanswered) = (prefix.to_owned(), Unanswered::default());
+        Self { route, prefix, grace, replicas: None, unanswered }
     }
 
     fn keys(&self, name: &LockName) -> Keys {
-        Keys::new(&self.prefix, name, self.route.moves_slots())
+        Keys::new(&self.prefix, name, self.route.moves_slots(), self.grace.as_ref())
     }
 
     /// Runs a script on a lock. When the connection breaks the outcome is unknown; the script is run
@@ -226,7 +232,7 @@ impl RedisStore {
 
     fn release_for(&self, purpose: Purpose, hold: &Hold<'_>) -> Result<Standing> {
         let Hold { name, token, .. } = *hold;
-        let ran = self.run(purpose, &RELEASE, name, &[token.as_bytes()])?;
+        let ran = Saying::release(hold).with(|argv| self.run(purpose, &RELEASE, name, argv))?;
         // The background has leases to renew, and leaves that to those who wait.
         if purpose != Purpose::Upkeep {
             self.finish(purpose, name, token, &ran);
@@ -235,10 +241,9 @@ impl RedisStore {
     }
 
     fn renew_for(&self, purpose: Purpose, hold: &Hold<'_>, ttl: Duration) -> Result<Standing> {
-        let Hold { name, token, .. } = *hold;
-        let ttl = millis(ttl).to_string();
-        let argv = [token.as_bytes(), ttl.as_bytes()];
-        let ran = self.run_for(self.replicas.as_ref(), purpose, &RENEW, name, &argv)?;
+        let name = hold.name;
+        let ran = Saying::renewal(hold, ttl, None)
+            .with(|argv| self.run_for(self.replicas.as_ref(), purpose, &RENEW, name, argv))?;
         match (Self::standing("renew", &ran.value, &ran.pool)?, ran.short) {
             (Standing::Ours, Some(short)) => Err(self.unacknowledged(name, &ran.pool, short)),
             (standing, _) => Ok(standing),
@@ -404,6 +409,10 @@ impl Store for RedisStore {
         self.renew_for(Purpose::Holder, hold, ttl)
     }
 
+    fn grace(&self) -> Option<Duration> {
+        self.grace.as_ref().map(|grace| grace.period)
+    }
+
     fn lane_of(&self, name: &LockName) -> usize {
         if self.route.moves_slots() { self.route.lane_of(self.keys(name).lock.as_bytes()) } else { 0 }
     }
@@ -451,11 +460,26 @@ impl Store for RedisStore {
 
     fn servers(&self) -> Vec<ServerReport> {
         match self.route.servers() {
-            Ok(pools) => pools.iter().map(|pool| survey::survey(pool, &self.prefix)).collect(),
+            Ok(pools) => {
+                pools.iter().map(|pool| survey::survey(pool, &self.prefix, self.grace.as_deref())).collect()
+            }
             Err(error) => {
                 let server = self.route.label().to_owned();
                 vec![ServerReport { server, error: Some(error.cause()), ..ServerReport::default() }]
             }
+        }
+    }
+
+    fn end_grace(&self) -> Vec<ServerReport> {
+        let Some(grace) = &self.grace else { return Vec::new() };
+        let told = |server: &str, ended: Result<()>| ServerReport {
+            server: server.to_owned(),
+            error: ended.err().map(Error::cause),
+            ..ServerReport::default()
+        };
+        match self.route.servers() {
+            Ok(pools) => pools.iter().map(|pool| told(pool.label(), grace.end(pool))).collect(),
+            Err(error) => vec![told(self.route.label(), Err(error))],
         }
     }
 

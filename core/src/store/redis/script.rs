@@ -1,10 +1,12 @@
 //! The Lua scripts, and the commands that run them.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use once_cell::sync::Lazy;
 use redis::Value;
 
+use super::grace::Grace;
 use crate::clock::millis;
 use crate::key::{LockName, encode_into};
 use crate::report::Mode;
@@ -56,7 +58,7 @@ const HEAD: &str = include_str!("../scripts/head.lua");
 
 const BREAK_BIT: u32 = 8;
 
-/// So many words has a call without arguments.
+/// So many words come before the second key, or the arguments.
 const LOCK_ALONE: usize = 4;
 
 macro_rules! script {
@@ -76,16 +78,18 @@ pub(crate) struct Keys {
     pub(crate) lock: String,
     /// The slot may be moved to another server.
     movable: bool,
+    grace: Option<Arc<Grace>>,
 }
 
 impl Keys {
-    pub(crate) fn new(prefix: &str, name: &LockName, movable: bool) -> Self {
+    /// `movable`: the slot may be moved to another server.
+    pub(crate) fn new(prefix: &str, name: &LockName, movable: bool, grace: Option<&Arc<Grace>>) -> Self {
         let mut lock = String::with_capacity(prefix.len() + name.as_bytes().len() + 8);
         lock.push_str(prefix);
         lock.push('{');
         encode_into(&mut lock, name.as_bytes());
         lock.push('}');
-        Self { lock, movable }
+        Self { lock, movable, grace: grace.cloned() }
     }
 
     /// The list in which a waiter sleeps.
@@ -104,21 +108,29 @@ pub(crate) struct Call<'a> {
     script: Option<&'a Text>,
     /// `EVALSHA digest number-of-keys key… argument…`
     words: Vec<&'a [u8]>,
+    /// It has no argument of its own.
+    alone: bool,
 }
 
 impl<'a> Call<'a> {
     /// On one lock.
     pub(crate) fn new(script: &'a Script, keys: &'a Keys, arguments: &[&'a [u8]]) -> Self {
         let script = if keys.movable { &script.guarded } else { &script.plain };
-        let mut words = Vec::with_capacity(LOCK_ALONE + arguments.len());
+        let mut words = Vec::with_capacity(LOCK_ALONE + 2 + arguments.len());
         words.extend([b"EVALSHA", script.sha1.as_bytes(), b"1", keys.lock.as_bytes()]);
         words.extend(arguments);
-        Self { script: Some(script), words }
+        let alone = arguments.is_empty();
+        if let (Some(grace), Some(number)) = (&keys.grace, words.get_mut(2)) {
+            *number = b"2";
+            words.insert(LOCK_ALONE, grace.born.as_bytes());
+            words.push(grace.millis.as_bytes());
+        }
+        Self { script: Some(script), words, alone }
     }
 
     /// A command that is no script.
     pub(crate) fn plain(words: &[&'a [u8]]) -> Self {
-        Self { script: None, words: words.to_vec() }
+        Self { script: None, words: words.to_vec(), alone: false }
     }
 
     /// The bit of its script; 0 for a plain command.
@@ -129,7 +141,7 @@ impl<'a> Call<'a> {
     /// Whether a second run, by the same caller, does what the first one did. A second break that means
     /// nobody in particular would take the lock from whoever was let in by the first.
     pub(crate) fn is_idempotent(&self) -> bool {
-        !self.is_break() || self.words.len() > LOCK_ALONE
+        !self.is_break() || !self.alone
     }
 
     pub(crate) fn is_break(&self) -> bool {

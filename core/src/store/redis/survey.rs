@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redis::Value;
 
+use super::grace::Grace;
 use crate::clock::Instant;
 use crate::error::Error;
 use crate::report::ServerReport;
@@ -18,10 +19,10 @@ const PINGS: usize = 3;
 const SAMPLE: &[u8] = b"1000";
 
 /// Asks a server about itself: four round trips, of commands that change nothing.
-pub(crate) fn survey(pool: &Pool, prefix: &str) -> ServerReport {
+pub(crate) fn survey(pool: &Pool, prefix: &str, grace: Option<&Grace>) -> ServerReport {
     let mut report = ServerReport { server: pool.label().to_owned(), ..ServerReport::default() };
     let asked = pool.get(Purpose::Command).and_then(|mut loan| {
-        ask(&mut loan, prefix, &mut report).map_err(|fault| {
+        ask(&mut loan, prefix, grace, &mut report).map_err(|fault| {
             // Answers may be on their way yet.
             loan.poison();
             pool.explain(fault)
@@ -34,7 +35,13 @@ pub(crate) fn survey(pool: &Pool, prefix: &str) -> ServerReport {
     report
 }
 
-fn ask(loan: &mut Loan<'_>, prefix: &str, report: &mut ServerReport) -> Result<(), Fault> {
+fn ask(
+    loan: &mut Loan<'_>,
+    prefix: &str,
+    grace: Option<&Grace>,
+    report: &mut ServerReport,
+) -> Result<(), Fault> {
+    let mut clock = None;
     for _ in 0..PINGS {
         // TIME, because who may lock may ask for it.
         let (before, began) = (SystemTime::now(), Instant::now());
@@ -45,12 +52,20 @@ fn ask(loan: &mut Loan<'_>, prefix: &str, report: &mut ServerReport) -> Result<(
             let here = before.duration_since(UNIX_EPOCH).unwrap_or_default() + took / 2;
             report.clock_ahead = time(&answer).map(|there| there.as_secs_f64() - here.as_secs_f64());
         }
+        clock = time(&answer);
     }
     loan.begin();
     loan.add(&[b"INFO"]);
     loan.add(&[b"SCAN", b"0", b"COUNT", SAMPLE]);
+    if let Some(grace) = grace {
+        loan.add(&[b"GET", grace.born.as_bytes()]);
+    }
     loan.send()?;
     let (info, keys) = (permitted(loan.receive())?, permitted(loan.receive())?);
+    if let Some(grace) = grace {
+        let born = permitted(loan.receive())?;
+        report.grace = born.zip(clock).map(|(born, clock)| grace.stands(&born, clock));
+    }
     if let Some(text) = info.as_ref().and_then(text) {
         read(&text, report);
     }

@@ -10,7 +10,7 @@
 -- release. Who wants it for a run is told, in place of waiting, when a run is complete that covers it
 -- (common.lua): never one whose holder was let in before this token had its rank.
 --
--- KEYS[1]  the lock
+-- KEYS      1 the lock   2 (where servers have a grace period) see common.lua
 -- ARGV     1 token   2 mode X|S, or O: as X, for a run   3 lease in ms   4 Q queue when busy | G give up when busy
 --          | Y of a quorum: queue at exactly the place given, also what this token holds here, so
 --          that whoever came before gets it
@@ -22,11 +22,13 @@
 --          9 when it converts: the fencing token of what it holds
 --          10 (of a quorum) the fencing token that is wanted, 16 digits, for a grant to this token;
 --          taken when it is greater than what would be given, and not more than 1 s ahead
+--          the last, with KEYS[2]: how long a grace period is, in ms
 -- Returns  held: the fencing token (integer)
 --          busy: {place, ms until the lease that blocks runs out, identity of one holder, in how
---          many ms to ask again}; -1 for the lease: the step has left work, ask again at once (it
---          is queued, with G, too)
+--          many ms to ask again}: nobody, when the grace period is all that blocks; -1 for the lease: the
+--          step has left work, ask again at once (it is queued, with G, too)
 --          covered by a run, and not queued any more: {its fencing token, 'run'}
+local period = KEYS[2] and tonumber(table.remove(ARGV))
 local me, wanted = ARGV[1], ARGV[2]
 
 -- The fast path: free, and known to have no waiters. Three commands.
@@ -127,6 +129,10 @@ local place = tonumber(not yields and queued or ARGV[5])
 if not yields and waits and waits_for ~= wanted then
     return {place, BEAT, '', BEAT} -- late; a wait does not change its mode
 end
+if wanted == 'O' and place == 0 and grace > 0 and not moved then
+    -- A record that is put back may have a fencing token that is greater than its rank.
+    return {0, grace, '', BEAT}
+end
 local last, run = queued, wanted == 'O' and run_done() or 0
 if place == 0 then
     last = redis.call('ZRANGE', QUEUE, -1, -1, 'WITHSCORES')[2]
@@ -162,7 +168,7 @@ local interval
 local done, mine = pcall(function()
     if first then
         settle()
-        if work > 0 and (mode == 'F' or mode == 'S' and wanted == 'S') then
+        if work > 0 and grace == 0 and (mode == 'F' or mode == 'S' and wanted == 'S') then
             local mine = grant(me, wanted, ARGV[6], ttl)
             save()
             return mine
@@ -191,7 +197,7 @@ local done, mine = pcall(function()
     if not mine and ARGV[4] == 'G' and not unfinished then
         forget(me)
         settle()
-    elseif not moved and mode == 'X' and string.byte(state, 2) ~= 45 then
+    elseif not moved and mode == 'X' and string.byte(state, 2) ~= 45 and string.byte(state, 2) ~= 63 then
         -- The record is what it was. Each waiter keeps the queue when a quarter of its life has passed.
         local quarter = QUEUE_LIFE / 4
         if not again or math.floor(alive / quarter) ~= math.floor(heard / quarter) then
@@ -218,8 +224,8 @@ if mine then
 elseif unfinished then
     return {place, -1, '', interval}
 elseif mode == 'X' then
-    return {place, expiry() - now, identity, interval}
+    return {place, math.max(expiry() - now, grace), identity, interval}
 end
-local reader = redis.call('ZRANGE', READERS, 0, 0, 'WITHSCORES')
+local reader = mode == 'S' and redis.call('ZRANGE', READERS, 0, 0, 'WITHSCORES') or {}
 local record = reader[1] and redis.call('HGET', INFO, reader[1]) or ''
-return {place, math.max(0, (reader[2] or now) - now), string.match(record, '^%d+ %d+ (.*)$') or '', interval}
+return {place, math.max(0, (reader[2] or now) - now, grace), string.match(record, '^%d+ %d+ (.*)$') or '', interval}

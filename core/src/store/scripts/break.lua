@@ -7,12 +7,17 @@
 -- newest that was given out, so that nobody has been let in since. Then it can be repeated, and clears nothing
 -- that is no lock's.
 --
--- KEYS[1]  the lock
--- ARGV     1 (optional) the fencing token of the holder who is meant
+-- Without one it also ends this lock's part in a grace period: whoever may hold it, of whom nothing is known, is
+-- broken with the others.
+--
+-- KEYS      1 the lock   2 (where servers have a grace period) see common.lua
+-- ARGV     1 (optional) the fencing token of the holder who is meant   and with KEYS[2] the last: how long a
+--          grace period is, in ms
 -- Returns  1 somebody held it, or something was in the way   0 nobody did
 --          2 another one than meant holds it: nothing was done
 --          3 as 2, 4 as 0, and who held it before was broken: by an earlier try, if its reply was lost
 --          and 10 more: this step has left work, with which a release with whatever token goes on
+local period = KEYS[2] and tonumber(table.remove(ARGV))
 local meant, held = tonumber(ARGV[1]), false
 for _, probe in ipairs({{'', 'GET'}, {':q', 'ZCARD'}, {':r', 'ZCARD'}, {':w', 'HGET', ''}, {':i', 'HGET', ''}, {':o', 'ZCARD'},
     {':d', 'GET'}}) do
@@ -39,8 +44,12 @@ elseif reads then
     held, mode, previous = true, 'F', '!' .. READERS_ALL
     redis.call('DEL', READERS, INFO)
 end
+local silent = grace > 0 and not meant
+if silent then
+    grace, held, previous = 0, true, writes and previous or '!' .. READERS_ALL
+end
 settle()
-if state or mode ~= 'F' then
+if state or silent or mode ~= 'F' then
     save()
 end
 return (held and 1 or repeated and 4 or 0) + ((unfinished or left_over) and LEFT or 0)

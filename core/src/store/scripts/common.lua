@@ -1,11 +1,13 @@
 -- What all steps share: the state of one lock, and the rules by which it moves. Who includes it has
--- read the lock's record before: `state`.
+-- read the lock's record before: `state`; and, where there is KEYS[2], taken the last argument off:
+-- `period`.
 --
 -- Keys, all in the hash slot of KEYS[1] = PREFIX{NAME}:
 --   KEYS[1]          string "MW TOKEN FENCE SINCE START LEASE PREVIOUS IDENTITY"
 --                      M: X exclusively held, S shared, F free.  W: + when somebody waits, else -;
 --                      * when some of them sleep for long, and are to be called up; o, O in place of
---                      +, * when some of them wait for a run
+--                      +, * when some of them wait for a run; ? as O, and by this server's memory alone it
+--                      is not known that nobody else holds it (`grace`)
 --                      TOKEN: of the exclusive holder, 32 characters
 --                      FENCE: the newest fencing token, 16 digits
 --                      SINCE, START: when it was let in and when the lease began, us, this
@@ -32,6 +34,9 @@
 --                    holder with that fencing token covers it
 --   KEYS[1]..':o'    sorted set: those of :q who wait for a run, by arrival; it lives as long
 --   KEYS[1]..':d'    string: the fencing token of the newest run that is complete, for RUN_LIFE
+--   KEYS[2]          where servers have a grace period, for all their locks: PREFIX{}:born, string, when that of
+--                    this one is over, ms, this server's clock. Without expiry: where it is missing, all else
+--                    is. `period`: how long one is, ms; no lease is longer
 --
 -- A run is what a holder does for all who want it done: when it is complete it covers those who came
 -- before its holder was let in, and they leave the queue. Since ranks and fencing tokens are one order
@@ -41,7 +46,7 @@
 --
 -- Invariants: a lock that says F- or X- has no waiter, so that the fast paths need not look; a free one
 -- that says otherwise has dead ones, and perhaps living ones behind them, whom the next steps let in
--- (each ends with settle()); every key expires by itself.
+-- (each ends with settle()); every key but KEYS[2] expires by itself.
 --
 -- No step does more than a bounded amount of work (WORK), whatever lies there: some 1 ms. One that
 -- leaves work says so, and is asked again. Two exceptions, which cost 10,000 readers some ms: they are
@@ -69,6 +74,20 @@ local clock = redis.call('TIME')
 local now_us = clock[1] * 1000000 + clock[2]
 local now = math.floor(now_us / 1000)
 
+-- What is left of this server's grace period, in ms, where it matters: it has no record of the lock, or one that was
+-- put back. Whoever held the lock may do so still, and says it when it renews. Nobody is let in until that is over,
+-- also when the only holder that is known has left: what it said may have been late, and another one be silent.
+local grace = 0
+if KEYS[2] and (not state or string.byte(state, 2) == 63) then
+    local over = tonumber(redis.call('GET', KEYS[2]))
+    if not over or over > now + period then
+        over = now + period
+        -- A server that is out of memory begins at each step.
+        redis.pcall('SET', KEYS[2], string.format('%.0f', over))
+    end
+    grace = math.max(0, over - now)
+end
+
 local NOBODY, READERS_ALL = '--------------------------------', 'SSSSSSSSSSSSSSSSSSSSSSSSSSSSSSSS'
 local mode, holder, fence, since, start, lease, previous, identity = 'F', NOBODY, 0, 0, 0, 0, ' ' .. NOBODY, ''
 if state and string.byte(state) == 70 then
@@ -88,8 +107,8 @@ if foreign then
     mode, holder, fence, since, start, lease, previous, identity = 'F', NOBODY, 0, 0, 0, 0, ' ' .. NOBODY, ''
 end
 -- Whether some sleep for long, and some wait for a run, as far as is known.
-local flag = state and not foreign and string.byte(state, 2)
-local sleepers, runners = not flag or flag == 42 or flag == 79, not flag or flag == 111 or flag == 79
+local flag = state and not foreign and string.byte(state, 2) or 63
+local sleepers, runners = flag == 42 or flag == 79 or flag == 63, flag == 111 or flag == 79 or flag == 63
 
 -- When the exclusive holder's lease runs out, in ms.
 local function expiry()
@@ -115,6 +134,12 @@ local function save()
         if runners and redis.call('PEXPIRE', RUNNERS, QUEUE_LIFE) == 1 then
             flag = sleepers and 'O' or 'o'
         end
+    end
+    if grace > 0 then
+        if mode == 'F' and fence == 0 then
+            return -- nothing is known
+        end
+        flag = '?'
     end
     local record
     if mode == 'F' then
@@ -163,14 +188,10 @@ end
 -- What a fencing token must reach, when its holder asks for that (acquire.lua).
 local floor = 0
 
-local function grant(token, wanted, who, ttl)
-    fence = math.max(fence + 1, now_us, floor)
-    if wanted == 'O' then
-        local last = redis.call('ZRANGE', RUNNERS, -1, -1, 'WITHSCORES')[2]
-        fence = math.max(fence, tonumber(last or 0) + 1, run_done() + 1)
-    end
+local function let_in(token, wanted, own, entered, who, ttl)
+    fence = math.max(fence, own)
     if wanted ~= 'S' then
-        mode, holder, since, start, lease, identity = 'X', token, now_us, now_us, ttl, who
+        mode, holder, since, start, lease, identity = 'X', token, entered, now_us, ttl, who
     else
         if mode ~= 'S' then
             -- Readers whose lock was forgotten (its record alone was evicted) must not come back.
@@ -178,9 +199,25 @@ local function grant(token, wanted, who, ttl)
         end
         mode = 'S'
         redis.call('ZADD', READERS, now + ttl, token)
-        redis.call('HSET', INFO, token, string.format('%.0f %.0f %s', fence, now_us, who))
+        redis.call('HSET', INFO, token, string.format('%.0f %.0f %s', own, entered, who))
     end
+end
+
+local function grant(token, wanted, who, ttl)
+    local own = math.max(fence + 1, now_us, floor)
+    if wanted == 'O' then
+        local last = redis.call('ZRANGE', RUNNERS, -1, -1, 'WITHSCORES')[2]
+        own = math.max(own, tonumber(last or 0) + 1, run_done() + 1)
+    end
+    let_in(token, wanted, own, now_us, who, ttl)
     return fence
+end
+
+-- Whether one is believed, of whom nothing is known here, that it holds the lock with this fencing token. Who has a
+-- smaller one than another was let in before, and is over; only readers hold together. A release and a break stand.
+local function believed(token, held, own)
+    return grace > 0 and held and previous ~= ' ' .. token and previous ~= '!' .. token
+        and previous ~= '!' .. READERS_ALL and (own > fence or held == 'S' and mode ~= 'X')
 end
 
 local function drop_reader(token)
@@ -318,7 +355,7 @@ local function settle(me, ttl)
     if runners then
         run, gone = cover()
     end
-    while mode ~= 'X' and not unfinished do
+    while grace == 0 and mode ~= 'X' and not unfinished do
         local head = redis.call('ZRANGE', QUEUE, 0, 0)[1]
         if not head then
             break

@@ -6,13 +6,16 @@
 -- that was handed the lock and does not want it any more passes it on. Works on a server that is
 -- out of memory, too. A run counts only when its holder still has the lock, by the same fencing token.
 --
--- KEYS[1]  the lock
+-- KEYS      1 the lock   2 (where servers have a grace period) see common.lua
 -- ARGV     1 token   of a run that is complete: 2 O   3 the fencing token that its holder was given
+--          with KEYS[2], of a holder whose lease is not over by its own clock: 2 mode X|S|O   3 fencing
+--          token   and the last: how long a grace period is, in ms
 -- Returns  1 it was ours and is free now   2 it had been broken   3 unknown here: data lost
 --          4 somebody else has been let in since
 --          of a run: 1 it counts   5 it does not, but a later one is complete   else it does not
 --          and 10 more: this step has left work, so that somebody may wait who is next: to be sent
 --          again, with whatever token, until it says so no more
+local period = KEYS[2] and tonumber(table.remove(ARGV))
 local me, run = ARGV[1], ARGV[2] == 'O' and tonumber(ARGV[3])
 
 -- The fast path: held by me, nobody waits. Two commands, for a run four; what remains of the record's life is
@@ -54,6 +57,14 @@ if mode == 'X' and holder == me then
     end
 elseif mode == 'S' and drop_reader(me) then
     previous = ' ' .. me
+elseif believed(me, ARGV[2], tonumber(ARGV[3])) then
+    forget(me)
+    if mode == 'X' or ARGV[2] ~= 'S' then
+        mode = 'F'
+    end
+    fence, previous = math.max(fence, tonumber(ARGV[3])), ' ' .. me
+    -- Of a run those who came since may not know; its holder does.
+    run = false
 elseif not forget(me) then
     if (mode ~= 'X' or runners) and redis.call('EXISTS', QUEUE) == 1 then
         settle() -- a step may have left work

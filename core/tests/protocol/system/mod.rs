@@ -563,6 +563,7 @@ impl State {
             unix_us: 1000 + u64::from(self.now) * 100 + u64::from(self.flushes) * 50
                 - u64::from(self.set_back) * 250,
             work: self.work,
+            grace_ms: 0,
         }
     }
 

@@ -81,7 +81,7 @@ impl System {
             }
             Request::Renew { token } => {
                 let token = self.tokens[usize::from(token)].as_bytes();
-                let (standing, effects) = s.machine.renew(now, token, LEASE, 0, s.known);
+                let (standing, effects) = s.machine.renew(now, token, LEASE, 0, None, s.known);
                 let grants = self.post(s, now, effects);
                 self.granted(s, grants);
                 if standing == Standing::Ours { Answer::Ours } else { Answer::Lost }
@@ -94,7 +94,7 @@ impl System {
                 if let Some(mutant) = self.mutant {
                     mutant.complete(&mut s.machine, run);
                 }
-                let (standing, effects) = s.machine.release(now, &token, run, s.known);
+                let (standing, effects) = s.machine.release(now, &token, run, None, s.known);
                 s.known |= standing == Standing::Ours;
                 if run.is_some_and(|run| {
                     counts.is_none() && s.machine.run() == run && !s.complete.contains(&run)

@@ -9,13 +9,15 @@ final class ScriptTexts
 {
     private const COMMON = <<<'LUA'
 -- What all steps share: the state of one lock, and the rules by which it moves. Who includes it has
--- read the lock's record before: `state`.
+-- read the lock's record before: `state`; and, where there is KEYS[2], taken the last argument off:
+-- `period`.
 --
 -- Keys, all in the hash slot of KEYS[1] = PREFIX{NAME}:
 --   KEYS[1]          string "MW TOKEN FENCE SINCE START LEASE PREVIOUS IDENTITY"
 --                      M: X exclusively held, S shared, F free.  W: + when somebody waits, else -;
 --                      * when some of them sleep for long, and are to be called up; o, O in place of
---                      +, * when some of them wait for a run
+--                      +, * when some of them wait for a run; ? as O, and by this server's memory alone it
+--                      is not known that nobody else holds it (`grace`)
 --                      TOKEN: of the exclusive holder, 32 characters
 --                      FENCE: the newest fencing token, 16 digits
 --                      SINCE, START: when it was let in and when the lease began, us, this
@@ -42,6 +44,9 @@ final class ScriptTexts
 --                    holder with that fencing token covers it
 --   KEYS[1]..':o'    sorted set: those of :q who wait for a run, by arrival; it lives as long
 --   KEYS[1]..':d'    string: the fencing token of the newest run that is complete, for RUN_LIFE
+--   KEYS[2]          where servers have a grace period, for all their locks: PREFIX{}:born, string, when that of
+--                    this one is over, ms, this server's clock. Without expiry: where it is missing, all else
+--                    is. `period`: how long one is, ms; no lease is longer
 --
 -- A run is what a holder does for all who want it done: when it is complete it covers those who came
 -- before its holder was let in, and they leave the queue. Since ranks and fencing tokens are one order
@@ -51,7 +56,7 @@ final class ScriptTexts
 --
 -- Invariants: a lock that says F- or X- has no waiter, so that the fast paths need not look; a free one
 -- that says otherwise has dead ones, and perhaps living ones behind them, whom the next steps let in
--- (each ends with settle()); every key expires by itself.
+-- (each ends with settle()); every key but KEYS[2] expires by itself.
 --
 -- No step does more than a bounded amount of work (WORK), whatever lies there: some 1 ms. One that
 -- leaves work says so, and is asked again. Two exceptions, which cost 10,000 readers some ms: they are
@@ -79,6 +84,20 @@ local clock = redis.call('TIME')
 local now_us = clock[1] * 1000000 + clock[2]
 local now = math.floor(now_us / 1000)
 
+-- What is left of this server's grace period, in ms, where it matters: it has no record of the lock, or one that was
+-- put back. Whoever held the lock may do so still, and says it when it renews. Nobody is let in until that is over,
+-- also when the only holder that is known has left: what it said may have been late, and another one be silent.
+local grace = 0
+if KEYS[2] and (not state or string.byte(state, 2) == 63) then
+    local over = tonumber(redis.call('GET', KEYS[2]))
+    if not over or over > now + period then
+        over = now + period
+        -- A server that is out of memory begins at each step.
+        redis.pcall('SET', KEYS[2], string.format('%.0f', over))
+    end
+    grace = math.max(0, over - now)
+end
+
 local NOBODY, READERS_ALL = '--------------------------------', 'SSSSSSSSSSSSSSSSSSSSSSSSSSSSSSSS'
 local mode, holder, fence, since, start, lease, previous, identity = 'F', NOBODY, 0, 0, 0, 0, ' ' .. NOBODY, ''
 if state and string.byte(state) == 70 then
@@ -98,8 +117,8 @@ if foreign then
     mode, holder, fence, since, start, lease, previous, identity = 'F', NOBODY, 0, 0, 0, 0, ' ' .. NOBODY, ''
 end
 -- Whether some sleep for long, and some wait for a run, as far as is known.
-local flag = state and not foreign and string.byte(state, 2)
-local sleepers, runners = not flag or flag == 42 or flag == 79, not flag or flag == 111 or flag == 79
+local flag = state and not foreign and string.byte(state, 2) or 63
+local sleepers, runners = flag == 42 or flag == 79 or flag == 63, flag == 111 or flag == 79 or flag == 63
 
 -- When the exclusive holder's lease runs out, in ms.
 local function expiry()
@@ -125,6 +144,12 @@ local function save()
         if runners and redis.call('PEXPIRE', RUNNERS, QUEUE_LIFE) == 1 then
             flag = sleepers and 'O' or 'o'
         end
+    end
+    if grace > 0 then
+        if mode == 'F' and fence == 0 then
+            return -- nothing is known
+        end
+        flag = '?'
     end
     local record
     if mode == 'F' then
@@ -173,14 +198,10 @@ end
 -- What a fencing token must reach, when its holder asks for that (acquire.lua).
 local floor = 0
 
-local function grant(token, wanted, who, ttl)
-    fence = math.max(fence + 1, now_us, floor)
-    if wanted == 'O' then
-        local last = redis.call('ZRANGE', RUNNERS, -1, -1, 'WITHSCORES')[2]
-        fence = math.max(fence, tonumber(last or 0) + 1, run_done() + 1)
-    end
+local function let_in(token, wanted, own, entered, who, ttl)
+    fence = math.max(fence, own)
     if wanted ~= 'S' then
-        mode, holder, since, start, lease, identity = 'X', token, now_us, now_us, ttl, who
+        mode, holder, since, start, lease, identity = 'X', token, entered, now_us, ttl, who
     else
         if mode ~= 'S' then
             -- Readers whose lock was forgotten (its record alone was evicted) must not come back.
@@ -188,9 +209,25 @@ local function grant(token, wanted, who, ttl)
         end
         mode = 'S'
         redis.call('ZADD', READERS, now + ttl, token)
-        redis.call('HSET', INFO, token, string.format('%.0f %.0f %s', fence, now_us, who))
+        redis.call('HSET', INFO, token, string.format('%.0f %.0f %s', own, entered, who))
     end
+end
+
+local function grant(token, wanted, who, ttl)
+    local own = math.max(fence + 1, now_us, floor)
+    if wanted == 'O' then
+        local last = redis.call('ZRANGE', RUNNERS, -1, -1, 'WITHSCORES')[2]
+        own = math.max(own, tonumber(last or 0) + 1, run_done() + 1)
+    end
+    let_in(token, wanted, own, now_us, who, ttl)
     return fence
+end
+
+-- Whether one is believed, of whom nothing is known here, that it holds the lock with this fencing token. Who has a
+-- smaller one than another was let in before, and is over; only readers hold together. A release and a break stand.
+local function believed(token, held, own)
+    return grace > 0 and held and previous ~= ' ' .. token and previous ~= '!' .. token
+        and previous ~= '!' .. READERS_ALL and (own > fence or held == 'S' and mode ~= 'X')
 end
 
 local function drop_reader(token)
@@ -328,7 +365,7 @@ local function settle(me, ttl)
     if runners then
         run, gone = cover()
     end
-    while mode ~= 'X' and not unfinished do
+    while grace == 0 and mode ~= 'X' and not unfinished do
         local head = redis.call('ZRANGE', QUEUE, 0, 0)[1]
         if not head then
             break
@@ -394,7 +431,7 @@ LUA;
 -- release. Who wants it for a run is told, in place of waiting, when a run is complete that covers it
 -- (common.lua): never one whose holder was let in before this token had its rank.
 --
--- KEYS[1]  the lock
+-- KEYS      1 the lock   2 (where servers have a grace period) see common.lua
 -- ARGV     1 token   2 mode X|S, or O: as X, for a run   3 lease in ms   4 Q queue when busy | G give up when busy
 --          | Y of a quorum: queue at exactly the place given, also what this token holds here, so
 --          that whoever came before gets it
@@ -406,11 +443,13 @@ LUA;
 --          9 when it converts: the fencing token of what it holds
 --          10 (of a quorum) the fencing token that is wanted, 16 digits, for a grant to this token;
 --          taken when it is greater than what would be given, and not more than 1 s ahead
+--          the last, with KEYS[2]: how long a grace period is, in ms
 -- Returns  held: the fencing token (integer)
 --          busy: {place, ms until the lease that blocks runs out, identity of one holder, in how
---          many ms to ask again}; -1 for the lease: the step has left work, ask again at once (it
---          is queued, with G, too)
+--          many ms to ask again}: nobody, when the grace period is all that blocks; -1 for the lease: the
+--          step has left work, ask again at once (it is queued, with G, too)
 --          covered by a run, and not queued any more: {its fencing token, 'run'}
+local period = KEYS[2] and tonumber(table.remove(ARGV))
 local me, wanted = ARGV[1], ARGV[2]
 
 -- The fast path: free, and known to have no waiters. Three commands.
@@ -513,6 +552,10 @@ local place = tonumber(not yields and queued or ARGV[5])
 if not yields and waits and waits_for ~= wanted then
     return {place, BEAT, '', BEAT} -- late; a wait does not change its mode
 end
+if wanted == 'O' and place == 0 and grace > 0 and not moved then
+    -- A record that is put back may have a fencing token that is greater than its rank.
+    return {0, grace, '', BEAT}
+end
 local last, run = queued, wanted == 'O' and run_done() or 0
 if place == 0 then
     last = redis.call('ZRANGE', QUEUE, -1, -1, 'WITHSCORES')[2]
@@ -548,7 +591,7 @@ local interval
 local done, mine = pcall(function()
     if first then
         settle()
-        if work > 0 and (mode == 'F' or mode == 'S' and wanted == 'S') then
+        if work > 0 and grace == 0 and (mode == 'F' or mode == 'S' and wanted == 'S') then
             local mine = grant(me, wanted, ARGV[6], ttl)
             save()
             return mine
@@ -577,7 +620,7 @@ local done, mine = pcall(function()
     if not mine and ARGV[4] == 'G' and not unfinished then
         forget(me)
         settle()
-    elseif not moved and mode == 'X' and string.byte(state, 2) ~= 45 then
+    elseif not moved and mode == 'X' and string.byte(state, 2) ~= 45 and string.byte(state, 2) ~= 63 then
         -- The record is what it was. Each waiter keeps the queue when a quarter of its life has passed.
         local quarter = QUEUE_LIFE / 4
         if not again or math.floor(alive / quarter) ~= math.floor(heard / quarter) then
@@ -604,13 +647,13 @@ if mine then
 elseif unfinished then
     return {place, -1, '', interval}
 elseif mode == 'X' then
-    return {place, expiry() - now, identity, interval}
+    return {place, math.max(expiry() - now, grace), identity, interval}
 end
-local reader = redis.call('ZRANGE', READERS, 0, 0, 'WITHSCORES')
+local reader = mode == 'S' and redis.call('ZRANGE', READERS, 0, 0, 'WITHSCORES') or {}
 local record = reader[1] and redis.call('HGET', INFO, reader[1]) or ''
-return {place, math.max(0, (reader[2] or now) - now), string.match(record, '^%d+ %d+ (.*)$') or '', interval}
+return {place, math.max(0, (reader[2] or now) - now, grace), string.match(record, '^%d+ %d+ (.*)$') or '', interval}
 
-LUA, 'f182c56139dc2227f04e79a4e630eb39f381f6de'],
+LUA, '1f7c7064d83c206a8ba276e58fbb78626991bba9'],
 'release' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Gives a lock back and hands it to whoever is next; or takes a waiter out of the queue. Or says that the run of
@@ -621,13 +664,16 @@ LUA, 'f182c56139dc2227f04e79a4e630eb39f381f6de'],
 -- that was handed the lock and does not want it any more passes it on. Works on a server that is
 -- out of memory, too. A run counts only when its holder still has the lock, by the same fencing token.
 --
--- KEYS[1]  the lock
+-- KEYS      1 the lock   2 (where servers have a grace period) see common.lua
 -- ARGV     1 token   of a run that is complete: 2 O   3 the fencing token that its holder was given
+--          with KEYS[2], of a holder whose lease is not over by its own clock: 2 mode X|S|O   3 fencing
+--          token   and the last: how long a grace period is, in ms
 -- Returns  1 it was ours and is free now   2 it had been broken   3 unknown here: data lost
 --          4 somebody else has been let in since
 --          of a run: 1 it counts   5 it does not, but a later one is complete   else it does not
 --          and 10 more: this step has left work, so that somebody may wait who is next: to be sent
 --          again, with whatever token, until it says so no more
+local period = KEYS[2] and tonumber(table.remove(ARGV))
 local me, run = ARGV[1], ARGV[2] == 'O' and tonumber(ARGV[3])
 
 -- The fast path: held by me, nobody waits. Two commands, for a run four; what remains of the record's life is
@@ -671,6 +717,14 @@ if mode == 'X' and holder == me then
     end
 elseif mode == 'S' and drop_reader(me) then
     previous = ' ' .. me
+elseif believed(me, ARGV[2], tonumber(ARGV[3])) then
+    forget(me)
+    if mode == 'X' or ARGV[2] ~= 'S' then
+        mode = 'F'
+    end
+    fence, previous = math.max(fence, tonumber(ARGV[3])), ' ' .. me
+    -- Of a run those who came since may not know; its holder does.
+    run = false
 elseif not forget(me) then
     if (mode ~= 'X' or runners) and redis.call('EXISTS', QUEUE) == 1 then
         settle() -- a step may have left work
@@ -684,17 +738,22 @@ settle()
 save()
 return told(1) + ((unfinished or left_over) and LEFT or 0)
 
-LUA, 'c60279465ad32f58685865d8e0c03290f30c4d1e'],
+LUA, '8e087f7758db9f714a5a97468e52d185ebf8ccaa'],
 'renew' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
--- Extends a holder's lease to `ttl` from now. Never takes a lock that is not held. Works on a server
--- that is out of memory, too.
+-- Extends a holder's lease to `ttl` from now. Never takes a lock that is not held: while a grace period runs, in
+-- which nobody is let in, the record of a holder is put back that is unknown here. Works on a server that is out of
+-- memory, too.
 --
--- KEYS[1]  the lock
+-- KEYS      1 the lock   2 (where servers have a grace period) see common.lua
 -- ARGV     1 token   2 lease in ms   3 (of a quorum) the number of the newest attempt with this token:
 --          an older one must not take the lock back   4 (of a quorum) the holder's fencing token, when it
 --          is greater than the one given here: the next ones must be greater than that
+--          with KEYS[2], of a holder whose lease is not over by its own clock: 3 as for a quorum, else 0
+--          4 its fencing token   5 mode X|S   6 identity, as acquire.lua has it   and the last: how long a
+--          grace period is, in ms
 -- Returns  1 extended   2 it was broken   3 unknown here: data lost   4 somebody else's since
+local period = KEYS[2] and tonumber(table.remove(ARGV))
 local me, ttl = ARGV[1], tonumber(ARGV[2])
 local state = redis.call('GET', KEYS[1])
 
@@ -702,23 +761,29 @@ local state = redis.call('GET', KEYS[1])
 LUA . self::COMMON . <<<'LUA'
 
 
-if mode == 'X' and holder == me then
+-- How it is held, when that is said: what is known here may be from before a conversion, from which a late renewal has put
+-- it back.
+if mode == 'X' and holder == me and ARGV[5] ~= 'S' then
     start, lease = now_us, ttl
     fence = math.max(fence, tonumber(ARGV[4] or 0))
     identity = ARGV[3] and raised(identity, tonumber(ARGV[3])) or identity
-elseif mode == 'S' and redis.call('ZSCORE', READERS, me) then
+elseif mode == 'S' and ARGV[5] ~= 'X' and redis.call('ZSCORE', READERS, me) then
     redis.call('PEXPIRE', READERS, RETAIN) -- see save() on memory
     redis.call('ZADD', READERS, now + ttl, me)
     local record = ARGV[3] and redis.call('HGET', INFO, me) or ''
     local own, entered, who = string.match(record, '^(%d+) (%d+) (.*)$')
-    if ARGV[4] or own and number(who) < tonumber(ARGV[3]) then
-        own, who = ARGV[4] or own, raised(who or '', tonumber(ARGV[3]))
-        redis.call('HSET', INFO, me, own .. ' ' .. (entered or 0) .. ' ' .. who)
-        fence = math.max(fence, tonumber(own))
+    local newest = math.max(tonumber(own or 0), tonumber(ARGV[4] or 0))
+    if newest > tonumber(own or 0) or own and number(who) < tonumber(ARGV[3]) then
+        who = raised(who or ARGV[6] or '', tonumber(ARGV[3]))
+        redis.call('HSET', INFO, me, string.format('%.0f %.0f %s', newest, entered or 0, who))
+        fence = math.max(fence, newest)
     end
     if redis.call('EXISTS', QUEUE) == 1 then
         settle() -- a step may have left work
     end
+elseif believed(me, ARGV[5], tonumber(ARGV[4])) then
+    forget(me)
+    let_in(me, ARGV[5], tonumber(ARGV[4]), math.min(tonumber(ARGV[4]), now_us), ARGV[6], ttl)
 else
     local why = standing(me)
     return why == 1 and 4 or why
@@ -726,7 +791,7 @@ end
 save()
 return 1
 
-LUA, '729b2e624f465a3b297213fb424ace9b45b8384c'],
+LUA, '3848ec2c5b130d2593ccb252e0a9e4ab1d06a5bc'],
 'break' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- An administrator takes a lock away from whoever holds it. The next waiter is let in; the former
@@ -738,12 +803,17 @@ LUA, '729b2e624f465a3b297213fb424ace9b45b8384c'],
 -- newest that was given out, so that nobody has been let in since. Then it can be repeated, and clears nothing
 -- that is no lock's.
 --
--- KEYS[1]  the lock
--- ARGV     1 (optional) the fencing token of the holder who is meant
+-- Without one it also ends this lock's part in a grace period: whoever may hold it, of whom nothing is known, is
+-- broken with the others.
+--
+-- KEYS      1 the lock   2 (where servers have a grace period) see common.lua
+-- ARGV     1 (optional) the fencing token of the holder who is meant   and with KEYS[2] the last: how long a
+--          grace period is, in ms
 -- Returns  1 somebody held it, or something was in the way   0 nobody did
 --          2 another one than meant holds it: nothing was done
 --          3 as 2, 4 as 0, and who held it before was broken: by an earlier try, if its reply was lost
 --          and 10 more: this step has left work, with which a release with whatever token goes on
+local period = KEYS[2] and tonumber(table.remove(ARGV))
 local meant, held = tonumber(ARGV[1]), false
 for _, probe in ipairs({{'', 'GET'}, {':q', 'ZCARD'}, {':r', 'ZCARD'}, {':w', 'HGET', ''}, {':i', 'HGET', ''}, {':o', 'ZCARD'},
     {':d', 'GET'}}) do
@@ -772,13 +842,17 @@ elseif reads then
     held, mode, previous = true, 'F', '!' .. READERS_ALL
     redis.call('DEL', READERS, INFO)
 end
+local silent = grace > 0 and not meant
+if silent then
+    grace, held, previous = 0, true, writes and previous or '!' .. READERS_ALL
+end
 settle()
-if state or mode ~= 'F' then
+if state or silent or mode ~= 'F' then
     save()
 end
 return (held and 1 or repeated and 4 or 0) + ((unfinished or left_over) and LEFT or 0)
 
-LUA, '28facde42d2bc2f016e447dfca221ee395a0dc83'],
+LUA, 'd2731f51044ff25f1e68df4dd39ba14a893b26c7'],
 'inspect' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Who holds, who waits: of many some, and how many there are. Changes nothing.
