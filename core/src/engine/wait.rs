@@ -68,7 +68,7 @@ impl Acquire<'_> {
             name,
             token,
             mode: self.mode,
-            run: self.run,
+            run: self.run && self.mode == Mode::Exclusive,
             ttl: self.ttl,
             identity,
             place: 0,
