@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use cluster_lock_core::store::StoreStatus;
 use cluster_lock_core::{
-    Broken, Counters, Engine, Holder, Identity, Lease, LockReport, ServerReport, Waiter,
+    Broken, Counters, Engine, Grace, Holder, Identity, Lease, LockReport, ServerReport, Waiter,
 };
 use ext_php_rs::binary::Binary;
 use ext_php_rs::boxed::ZBox;
@@ -142,6 +142,8 @@ fn server(report: ServerReport) -> Table {
     table.insert("replicas", report.replicas.map(int))?;
     table.insert("sampled_keys", report.sampled_keys.map(int))?;
     table.insert("foreign_keys", report.foreign_keys.map(int))?;
+    table.insert("grace", report.grace.map(Grace::as_str))?;
+    table.insert("grace_left", report.grace.and_then(Grace::left).map(|left| left.as_secs_f64()))?;
     Ok(table)
 }
 

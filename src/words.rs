@@ -29,9 +29,16 @@ impl Display for Blocker {
     }
 }
 
+/// Of whom the server knows nothing, and whom it keeps a lock for all the same.
+const UNKNOWN: &str = "somebody unknown: a server that may have lost its memory lets nobody in until its grace period is \
+                       over (?grace= in cluster_lock.dsn), or its record of the holder was lost";
+
 /// A holder, for people: `node web2, pid 123 (fpm-fcgi) /srv/compile.php /compile`. Escaped and
 /// cut, since another node wrote it and it goes to the log.
 fn who(identity: &Identity) -> String {
+    if *identity == Identity::default() {
+        return UNKNOWN.into();
+    }
     let mut out = format!("node {}, pid {}", text::said(&identity.node), identity.pid);
     if !identity.sapi.is_empty() {
         out = format!("{out} ({})", text::said(&identity.sapi));

@@ -242,11 +242,13 @@ function cluster_lock_break(string $name, ?int $fence = null): bool {}
  * @return array a list of array{server: string, error: string|null, round_trip: float|null, clock_ahead:
  *     float|null, version: string|null, role: string|null, maxmemory: int|null, maxmemory_policy:
  *     string|null, used_memory: int|null, evicted_keys: int|null, append_only: bool|null, replicas:
- *     int|null, sampled_keys: int|null, foreign_keys: int|null}; null is what the server does not tell
+ *     int|null, sampled_keys: int|null, foreign_keys: int|null, grace: string|null, grace_left:
+ *     float|null}; null is what the server does not tell
  *     (from maxmemory to replicas: the ACL user needs +info); times in seconds, clock_ahead of this
  *     machine's clock; memory in bytes, maxmemory 0: no limit; foreign_keys: those of about a thousand
  *     keys of this database that do not start with cluster_lock.prefix, which means that it is shared
- *     with something that may be flushed. For local: empty, or an error
+ *     with something that may be flushed; grace, with ?grace= in cluster_lock.dsn: "not begun", "runs"
+ *     or "over", and grace_left in seconds. For local: empty, or an error
  */
 function cluster_lock_servers(): array {}
 

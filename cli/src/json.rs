@@ -2,7 +2,7 @@
 
 use std::io;
 
-use cluster_lock_core::{Holder, Identity, LockName, LockReport, Mode, ServerReport, Waiter};
+use cluster_lock_core::{Grace, Holder, Identity, LockName, LockReport, Mode, ServerReport, Waiter};
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 
@@ -174,6 +174,8 @@ pub(crate) struct Facts<'a> {
     replicas: Option<u64>,
     sampled_keys: Option<u64>,
     foreign_keys: Option<u64>,
+    grace: Option<&'static str>,
+    grace_left_seconds: Option<f64>,
 }
 
 impl<'a> From<&'a ServerReport> for Facts<'a> {
@@ -193,6 +195,8 @@ impl<'a> From<&'a ServerReport> for Facts<'a> {
             replicas: report.replicas,
             sampled_keys: report.sampled_keys,
             foreign_keys: report.foreign_keys,
+            grace: report.grace.map(Grace::as_str),
+            grace_left_seconds: report.grace.and_then(Grace::left).map(|left| left.as_secs_f64()),
         }
     }
 }

@@ -25,6 +25,9 @@ pub(crate) fn doing(who: &Identity) -> String {
 
 /// `web1 pid 4711 (fpm-fcgi) /wp-admin/options.php`
 pub(crate) fn who(identity: &Identity) -> String {
+    if *identity == Identity::default() {
+        return "somebody unknown (the server has lost its record, or its grace period runs)".into();
+    }
     let Identity { node, pid, sapi, .. } = identity;
     let node = if node.is_empty() { "an unknown node" } else { node };
     let sapi = if sapi.is_empty() { String::new() } else { format!(" ({})", text::said(sapi)) };

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use cluster_lock_core::{Config, Dsn, Engine, ServerReport, text};
+use cluster_lock_core::{Config, Dsn, Engine, Grace, ServerReport, text};
 
 use crate::finding::{Area, Finding, Severity};
 use crate::units::{now, span};
@@ -43,6 +43,17 @@ pub(crate) fn headline(report: &ServerReport) -> String {
         report.round_trip.map(|time| format!("round trip {}", span(time))),
     ];
     format!("{server}: {}", facts.into_iter().flatten().collect::<Vec<_>>().join(", "))
+}
+
+/// How it stands with its grace period, in which it lets nobody in.
+pub(crate) fn stands(grace: Grace) -> String {
+    match grace {
+        Grace::NotBegun => {
+            "not begun: with its first lock it lets nobody in for that long (cluster-lock init)".into()
+        }
+        Grace::Runs(left) => format!("runs for {} more, in which nobody is let in", span(left)),
+        Grace::Over => "over".into(),
+    }
 }
 
 /// Whether it says that it is a primary.

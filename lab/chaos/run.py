@@ -27,7 +27,7 @@ from quorum import Quorum
 from record import Record
 from rig import Rig, Tormentor, Watch
 from sentinels import Sentinels
-from servers import Server, Target
+from servers import BORN, Server, Target
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NAMES = ["site", "theme-css", "a{b} c*", "ключ"]
@@ -39,6 +39,8 @@ MISTAKES = {"single": ["release", "lease", "fence", "order"], "sentinel": ["rele
 # Until whoever was killed last, and the waiters that died with it, are forgotten.
 PATIENCE = 3.0 + 3.0 + 2.0
 MARK = "CLUSTER_LOCK_CHAOS"
+# Of a server that forgets, in seconds: longer than any lease of a run, and shorter than the checker's REST.
+GRACE = 5
 
 
 def main() -> None:
@@ -52,6 +54,8 @@ def main() -> None:
     parser.add_argument("--amnesia", action="store_true",
                         help="servers forget what they know while locks are held, a majority of them where there are "
                              "more: that excuses no second holder")
+    parser.add_argument("--no-grace", action="store_true",
+                        help="with --amnesia: without ?grace=, so that there are violations")
     parser.add_argument("--wait", action="store_true",
                         help="with sentinels or a cluster: ?wait=1, so that a fail-over excuses no second holder")
     parser.add_argument("--cli", type=int, default=10, help="php-cli processes at a time (10)")
@@ -122,6 +126,7 @@ def one(given: argparse.Namespace, seed: int) -> checker.Verdict:
             broken += "" if given.topology == "single" else f" --topology {given.topology}"
             broken += " --polyfill" if given.polyfill else ""
             broken += " --amnesia" if given.amnesia else ""
+            broken += " --no-grace" if given.no_grace else ""
             broken += " --wait" if given.wait else ""
             print(f"   again: script/chaos{broken} --seed {seed} --seconds {given.seconds:g}")
         print(f"   seed {seed}: {len(verdict.violations)} violations", flush=True)
@@ -136,6 +141,11 @@ def run(given: argparse.Namespace, plan: plans.Plan, room: Path) -> None:
     sampling = threading.Event()
     try:
         options = "?wait=1" if given.wait else ""
+        if given.amnesia and not given.no_grace and plan.topology != "cluster":
+            options = f"?grace={GRACE}"
+            # They are new, and nothing is held there.
+            for client in server.servers():
+                client.set(BORN, 0)
         inis = [write_ini(given, plan, room, f"ini-{side}", dsn + options) for side, dsn in enumerate(server.dsns)]
         rig = Rig(given.php, inis, room, record, plan)
         rig.hoarder = plan.topology == "cluster" and not given.no_pace

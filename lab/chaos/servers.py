@@ -65,6 +65,10 @@ class Proxy:
         stand.stop(self.process)
 
 
+# Of a server with a grace period, when that is over: without expiry.
+BORN = "cluster_lock:{}:born"
+
+
 class Target:
     """What is hit: its faults are the methods do_KIND(lasts, rng), which return when it is well again."""
 
@@ -111,7 +115,7 @@ class Target:
         """All keys with their remaining life in ms, the longest of all servers; -1: for ever."""
         lives: dict[str, int] = {}
         for server in self.servers():
-            keys = list(server.scan_iter(count=1000))
+            keys = [key for key in server.scan_iter(count=1000) if key.decode() != BORN]
             pipeline = server.pipeline(transaction=False)
             for key in keys:
                 pipeline.pttl(key)

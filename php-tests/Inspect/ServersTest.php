@@ -33,6 +33,7 @@ final class ServersTest extends TestCase
             [
                 'server', 'error', 'round_trip', 'clock_ahead', 'version', 'role', 'maxmemory', 'maxmemory_policy',
                 'used_memory', 'evicted_keys', 'append_only', 'replicas', 'sampled_keys', 'foreign_keys',
+                'grace', 'grace_left',
             ],
             array_keys($told),
             'The keys of the stub'

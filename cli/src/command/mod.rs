@@ -6,6 +6,7 @@ mod break_lock;
 mod doctor;
 mod generated;
 mod info;
+mod init;
 mod list;
 mod metrics;
 mod ping;
@@ -57,6 +58,8 @@ pub(crate) enum Command {
     Watch(watch::Args),
     /// How long a round trip to the locks takes
     Ping(ping::Args),
+    /// Ends the grace period of servers that have never held a lock, or are known to hold none
+    Init(init::Args),
     /// The servers, as far as locks depend on them, and how much is held
     Status(status::Args),
     /// Runs a command under a lock, as flock(1) does on one machine
@@ -87,6 +90,7 @@ pub(crate) fn run(
         Command::Info(args) => info::run(args, &target()?, out),
         Command::Break(args) => break_lock::run(args, &target()?, out),
         Command::Ping(args) => ping::run(args, &target()?, out),
+        Command::Init(args) => init::run(args, &target()?, out),
         Command::Status(args) => status::run(args, &target()?, out),
         Command::Metrics(args) => metrics::run(args, &target()?, out),
         Command::Bench(args) => bench::run(args, &target()?, out),

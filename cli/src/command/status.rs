@@ -7,7 +7,7 @@ use crate::finding::{Finding, Severity, worst};
 use crate::json;
 use crate::outcome::{Outcome, Result};
 use crate::output::Output;
-use crate::servers::{self, headline};
+use crate::servers::{self, headline, stands};
 use crate::style::Style;
 use crate::target::Target;
 use crate::units::bytes;
@@ -88,6 +88,7 @@ fn print(report: &ServerReport, found: &[Finding], out: &Output) -> Result<()> {
         report.append_only.map(|on| format!("append-only {}", if on { "yes" } else { "no" })),
         report.replicas.map(|count| format!("replicas    {count}")),
         clock.map(|ahead| format!("clock       {ahead:+.1} s against this machine's")),
+        report.grace.map(|grace| format!("grace       {}", stands(grace))),
     ];
     for fact in facts.into_iter().flatten() {
         out.line(format_args!("  {fact}"))?;

@@ -551,6 +551,11 @@ impl<'a> History<'a> {
             Step::Again { back } => match self.sent.iter().rev().nth(back) {
                 Some(command) => {
                     let command = command.clone();
+                    if let Command::Release { token, .. } | Command::Complete { token, .. } = &command {
+                        // Nobody uses a token again that was given back, but for these clients.
+                        let own = self.tokens.iter().position(|own| own == token);
+                        own.into_iter().for_each(|client| self.held[client] = None);
+                    }
                     self.send(&command, false);
                     return self.sent.push(command);
                 }

@@ -309,6 +309,45 @@ fn the_checker_finds_whoever_takes_a_lock_that_others_are_next_for() {
     finds(system, Mutant::TakesUnfinished, RULES, &["somebody was overtaken"]);
 }
 
+/// A server that loses everything, with a grace period.
+fn graced(wants: &[&[Want]], faults: u8) -> System {
+    System { grace: true, kinds: &[Fault::Server], ..System::new(wants, faults) }
+}
+
+/// The same, with requests that arrive late.
+fn graced_and_late(wants: &[&[Want]], faults: u8) -> System {
+    System { kinds: &[Fault::Server, Fault::Network], ..graced(wants, faults) }
+}
+
+#[test]
+fn a_server_that_loses_everything_with_a_grace_period() {
+    holds(graced(&[&[X, X], &[X]], faults(2)));
+    holds(graced(&[&[S], &[X], &[S]], faults(1)));
+    holds(graced(&[&[UP], &[S]], faults(1)));
+    holds(graced(&[&[DOWN], &[X]], faults(1)));
+}
+
+#[test]
+fn what_is_late_where_everything_was_lost() {
+    holds(graced_and_late(&[&[X], &[X]], faults(2)));
+}
+
+#[test]
+#[ignore = "minutes, and gigabytes of memory"]
+fn further_what_is_late_where_everything_was_lost() {
+    holds(graced_and_late(&[&[X], &[S], &[X]], faults(2)));
+}
+
+#[test]
+fn the_checker_finds_a_server_that_lets_in_whoever_comes() {
+    finds(graced(&[&[X], &[X]], 1), Mutant::NoGrace, EXCLUSION, &[EXCLUSION]);
+}
+
+#[test]
+fn the_checker_finds_a_lock_that_counts_as_free_when_one_reader_has_left() {
+    finds(graced(&[&[S], &[S], &[X]], 1), Mutant::LeftIsFree, EXCLUSION, &[EXCLUSION]);
+}
+
 #[test]
 fn the_checker_finds_a_run_that_covers_who_came_after_it() {
     let flaws = ["covered by a run that began before the call"];

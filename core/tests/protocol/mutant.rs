@@ -24,6 +24,10 @@ pub(crate) enum Mutant {
     LeavesTheRest,
     /// A lock that nobody holds is taken by whoever comes, also where a step has left work.
     TakesUnfinished,
+    /// A server that has lost its data lets in whoever comes.
+    NoGrace,
+    /// What was put back and has left again leaves a lock that is known to be free.
+    LeftIsFree,
     /// A server of a quorum takes every attempt for a new one.
     LateQuestions,
     /// A claim that was let in by mail does not say which attempt was its newest.

@@ -11,7 +11,11 @@ use ClusterLock\Polyfill\Redis\PasswordFile;
 final class Dsn
 {
     private const ALLOWED = 'redis://[user[:password]@]host[:port][/db], rediss:// (TLS, with ?ca=, ?cert=, ?key=, '
-        . '?tls_name=), redis+unix:///path.sock?db=, each also as valkey and with ?password_file=; local: or local:///dir';
+        . '?tls_name=), redis+unix:///path.sock?db=, each also as valkey and with ?password_file= and ?grace=; local: or '
+        . 'local:///dir';
+
+    /** How long a grace period may be, in seconds. */
+    private const GRACE = ['min_range' => 5, 'max_range' => 3600];
 
     private const HIDDEN = '***';
 
@@ -33,6 +37,8 @@ final class Dsn
         public readonly ?array $tls = null,
         /** The file that has the password, which may change. */
         public readonly ?string $passwordFile = null,
+        /** For how many seconds a server lets nobody in when it finds itself without its memory; no lease may be longer. */
+        public readonly ?int $grace = null,
     ) {
     }
 
@@ -165,8 +171,9 @@ final class Dsn
             user: $user,
             password: $password,
             database: self::database($parts[0] ?? $options['db'] ?? '0'),
-            tls: $tls ? array_diff_key($options, ['db' => '', 'password_file' => '']) : null,
+            tls: $tls ? array_diff_key($options, ['db' => '', 'password_file' => '', 'grace' => '']) : null,
             passwordFile: $options['password_file'] ?? null,
+            grace: isset($options['grace']) ? (int) $options['grace'] : null,
         );
     }
 
@@ -188,12 +195,16 @@ final class Dsn
             password: $password,
             database: self::database($options['db'] ?? '0'),
             passwordFile: $options['password_file'] ?? null,
+            grace: isset($options['grace']) ? (int) $options['grace'] : null,
         );
     }
 
     private static function local(Secret $text): self
     {
         $rest = substr(trim($text->reveal()), strlen('local:'));
+        if (str_contains($rest, '?grace=')) {
+            throw self::bad('?grace= does not go with local:, where no server can lose its memory');
+        }
         $directory = str_starts_with($rest, '//') ? substr($rest, 2) : $rest;
         if ($directory !== '' && ($rest === $directory || !str_starts_with($directory, '/'))) {
             throw self::bad('the directory must be absolute (local:///dir)');
@@ -254,11 +265,14 @@ final class Dsn
             if ($ofTls && !$tls) {
                 throw self::bad("?$name= goes with rediss:// or valkeys:// only");
             }
-            if (!$ofTls && !in_array($name, ['db', 'password_file'], true)) {
-                throw self::bad('it has an unknown option; known are db, password_file, ca, cert, key, tls_name');
+            if (!$ofTls && !in_array($name, ['db', 'password_file', 'grace'], true)) {
+                throw self::bad('it has an unknown option; known are db, password_file, grace, ca, cert, key, tls_name');
             }
             if ($name === 'password_file' && !str_starts_with($value, '/')) {
                 throw self::bad('?password_file= takes an absolute path');
+            }
+            if ($name === 'grace' && filter_var($value, FILTER_VALIDATE_INT, ['options' => self::GRACE]) === false) {
+                throw self::bad('?grace= takes 5 to 3600 seconds');
             }
             if ($name === 'tls_name' && !preg_match('/^(\[[0-9A-Fa-f:.]+]|[^\s:\[\]]+)$/D', $value)) {
                 throw self::bad("?tls_name= takes a host's name");

@@ -75,6 +75,20 @@ final class Engine
         return $failure;
     }
 
+    /**
+     * A lease that a server might have given and forgotten, and that would still run when it lets others in, is refused.
+     *
+     * @throws Failure
+     */
+    public function admit(float $ttl): void
+    {
+        $grace = $this->store->grace();
+        if ($grace !== null && $ttl > $grace) {
+            throw Failure::other("a lease of $ttl s is longer than the grace period of $grace s (cluster_lock.ttl or \$ttl, and "
+                . '?grace= in cluster_lock.dsn): a server that has lost its memory would let others in before it is over');
+        }
+    }
+
     /** Whether this process made it, and not the one it was forked from. */
     public function isOwn(): bool
     {
@@ -91,6 +105,15 @@ final class Engine
      */
     public function acquire(LockName $name, Wish $wish, ?Lease $convert = null, ?callable $found = null): Turn
     {
+        try {
+            $this->admit($wish->ttl);
+        } catch (Failure $refused) {
+            if ($convert !== null) {
+                $this->store->release($name, $convert->token);
+            }
+
+            throw self::counted($refused);
+        }
         // The run that covers an interrupted wait may have begun before the code that asks now.
         $place = $convert === null && !$wish->run ? $this->place($name, $wish->mode) : null;
         $claim = new Claim(
@@ -249,7 +272,18 @@ final class Engine
         $settings = Settings::now();
         $until = $settings->autoRenew ? Clock::now() + $settings->maxHold : -INF;
 
-        return new Lease($this, $claim->name, $claim->token, $claim->mode, $fence, $wish->ttl, $sent, $until, $wish->run);
+        return new Lease(
+            $this,
+            $claim->name,
+            $claim->token,
+            $claim->mode,
+            $fence,
+            $wish->ttl,
+            $sent,
+            $until,
+            $claim->identity,
+            $wish->run
+        );
     }
 
     /** Unless it is another's now. */

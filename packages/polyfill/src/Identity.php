@@ -69,6 +69,10 @@ final class Identity
     /** For people: `held by node web2, pid 123 (fpm-fcgi) /srv/compile.php /compile`. */
     public function inTheWay(): string
     {
+        if ($this->node === '' && $this->pid === 0) {
+            return 'held by somebody unknown: a server that may have lost its memory lets nobody in until its grace period is '
+                . 'over (?grace= in cluster_lock.dsn), or its record of the holder was lost';
+        }
         $who = sprintf('held by node %s, pid %d', Text::said($this->node), $this->pid);
         if ($this->sapi !== '') {
             $who .= ' (' . Text::said($this->sapi) . ')';

@@ -25,6 +25,8 @@ final class Lease
         float $sent,
         /** Not renewed from here on: -INF for one that never is. */
         private readonly float $renewUntil,
+        /** Encoded: who holds it. */
+        public readonly string $identity,
         /** It was acquired for a run. */
         private readonly bool $run = false,
     ) {
@@ -78,9 +80,9 @@ final class Lease
             return;
         }
         try {
-            $this->told = $this->engine->store->renew($this->name, $this->token, $this->ttl);
+            $this->told = $this->engine->store->renew($this, $this->ttl);
             if ($this->told === null) {
-                $this->extend($now, $this->ttl);
+                $this->renewed($now, $this->ttl);
                 Counters::add('renewals');
             }
         } catch (Failure) {
@@ -95,15 +97,16 @@ final class Lease
      */
     public function refresh(float $ttl): void
     {
+        $this->engine->admit($ttl);
         $loss = $this->loss();
         if ($loss === null) {
             $sent = Clock::now();
             // If it is shorter it counts from now on: the server may set it, and the answer be lost.
             $this->deadline = min($this->deadline, self::end($sent, $ttl));
-            $loss = $this->told = $this->engine->store->renew($this->name, $this->token, $ttl);
+            $loss = $this->told = $this->engine->store->renew($this, $ttl);
             if ($loss === null) {
                 $this->ttl = $ttl;
-                $this->extend($sent, $ttl);
+                $this->renewed($sent, $ttl);
                 // An answer that was long on its way says what was.
                 $loss = $this->loss();
             }
@@ -165,18 +168,30 @@ final class Lease
             $told = match (true) {
                 (bool) $known?->told => null,
                 $complete && $known === null => $this->engine->store->complete($this->name, $this->token, $this->fence),
-                default => $this->engine->store->release($this->name, $this->token),
+                default => $this->engine->store->release($this->name, $this->token, $this),
             };
         } catch (Failure $failure) {
             $known ?? throw Engine::counted($failure);
             $told = null;
         }
-        $loss = $known ?? $told;
+        // As in renewed().
+        $loss = $known ?? $told ?? ($this->engine->store->grace() === null ? null : $this->loss());
         if ($loss !== null) {
             Counters::add('lost');
         }
 
         return $loss;
+    }
+
+    /**
+     * The server has said that it is still held. With a grace period it may have said so by our own word alone, which counts
+     * only while the lease is not over: others have been let in since, perhaps.
+     */
+    private function renewed(float $sent, float $ttl): void
+    {
+        if ($this->engine->store->grace() === null || $this->loss() === null) {
+            $this->extend($sent, $ttl);
+        }
     }
 
     private function extend(float $sent, float $ttl): void

@@ -26,8 +26,14 @@ interface Store
     /** Sleeps until the queued claim is granted the lock, or so many seconds. The next attempt tells. */
     public function awaitGrant(Claim $claim, float $seconds): void;
 
-    /** Gives the lock back, or takes the claim out of the queue. Null: it was ours. */
-    public function release(LockName $name, string $token): ?Loss;
+    /**
+     * For how many seconds a server that finds itself without its memory lets nobody in, while holders have their records put
+     * back. No lease may be longer. Null: it goes on as if nobody had held anything.
+     */
+    public function grace(): ?int;
+
+    /** Gives the lock back, or takes the claim out of the queue. $lease: of who holds it. Null: it was ours. */
+    public function release(LockName $name, string $token, ?Lease $lease = null): ?Loss;
 
     /**
      * Gives the lock back when the run of its holder is complete, who was given $fence. Null: it counts, or a later one that is
@@ -36,7 +42,7 @@ interface Store
     public function complete(LockName $name, string $token, int $fence): ?Loss;
 
     /** Sets the lease to $ttl from now, if the lock is still held. Null: it is. */
-    public function renew(LockName $name, string $token, float $ttl): ?Loss;
+    public function renew(Lease $lease, float $ttl): ?Loss;
 
     /** @return array<string, mixed>|null null: nobody holds it */
     public function info(LockName $name): ?array;

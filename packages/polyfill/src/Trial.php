@@ -15,7 +15,12 @@ final class Trial
     {
         [$name, $token] = [self::name(), Claim::newToken()];
         try {
-            $store->attempt(new Claim($name, $token, Mode::Exclusive, self::LEASE, '{}'), true);
+            $attempt = $store->attempt(new Claim($name, $token, Mode::Exclusive, self::LEASE, '{}'), true);
+            if ($attempt->fence === null && $store->grace() !== null) {
+                $why = 'it may have lost its memory, and lets nobody in for %.1f s more (?grace= in cluster_lock.dsn)';
+
+                return sprintf($why, $attempt->blockedFor);
+            }
 
             return $store->release($name, $token)?->how;
         } catch (Failure $failure) {

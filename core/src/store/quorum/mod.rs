@@ -229,7 +229,8 @@ impl Store for QuorumStore {
         if let Some(fence) = votes.run(&self.members) {
             return Ok(self.covered(&claim, fence, &votes.covered));
         }
-        if votes.count() < self.members.majority() && if_busy == IfBusy::Queue && !known {
+        let is_ranked = !claim.run || votes.is_ranked(&self.members);
+        if votes.count() < self.members.majority() && if_busy == IfBusy::Queue && !known && is_ranked {
             place = votes.busy.iter().map(|(place, ..)| *place).max().unwrap_or_default();
             if claim.run {
                 place = votes.greatest();

@@ -52,6 +52,11 @@ impl Votes {
         places.chain(tokens).max().unwrap_or_default()
     }
 
+    /// Whether a majority has given it a rank. A server in its grace period does not: it may have forgotten who was let in.
+    pub(super) fn is_ranked(&self, members: &Members) -> bool {
+        self.count() + self.busy.iter().filter(|(place, ..)| *place > 0).count() >= members.majority()
+    }
+
     /// One attempt everywhere.
     pub(super) fn cast(members: &Members, claim: &Claim<'_>, if_busy: IfBusy) -> Result<Self> {
         let (all, majority) = (members.nodes.len(), members.majority());

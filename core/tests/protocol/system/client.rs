@@ -1,5 +1,6 @@
 //! What a client does, as in `engine/wait.rs`.
 
+use cluster_lock_core::Mode;
 use cluster_lock_core::store::machine::GRANT_LEASE;
 
 use super::{
@@ -56,11 +57,13 @@ impl System {
                 self.ask(s, i, place, deadline);
             }
             (Request::Release { token, .. }, Answer::Unfinished { .. }) => {
-                s.call(i, Line::Main, Request::Release { token, run: None });
+                s.call(i, Line::Main, Request::Release { token, held: None, run: None });
             }
             (Request::Renew { .. }, answer) => {
                 let Phase::Holding { end_ms, due, .. } = &mut client.phase else { unreachable!() };
-                if answer == Answer::Ours {
+                // By its own word alone, perhaps.
+                let counts = !self.grace || u64::from(now) * TICK_MS < *end_ms;
+                if answer == Answer::Ours && counts {
                     *end_ms = lease_end(call.sent, LEASE_MS);
                     *due = Some(call.sent + 1);
                 } else {
@@ -86,7 +89,7 @@ impl System {
                 // The server may know us as a waiter, or even as the holder.
                 s.clients[i].phase = Phase::Releasing;
                 s.clients[i].arrived = None;
-                s.call(i, Line::Main, Request::Release { token, run: None });
+                s.call(i, Line::Main, Request::Release { token, held: None, run: None });
             }
             Request::Renew { .. } => {
                 if let Phase::Holding { due, .. } = &mut s.clients[i].phase {
@@ -116,25 +119,31 @@ impl System {
         }
     }
 
+    /// What it says of its lock to a server without its memory, unless the lease is over.
+    fn held(&self, s: &State, i: usize) -> Option<(Mode, u64)> {
+        let client = &s.clients[i];
+        (self.grace && s.believes(client)).then(|| (self.mode(i, client), client.fence))
+    }
+
     pub(super) fn renew(&self, s: &mut State, i: usize) {
         let now_ms = s.now_ms();
-        let token = self.token(i, s.clients[i].round);
+        let (token, held) = (self.token(i, s.clients[i].round), self.held(s, i));
         let Phase::Holding { end_ms, due, .. } = &mut s.clients[i].phase else { unreachable!() };
         if *end_ms <= now_ms {
             *due = None;
         } else {
-            s.call(i, Line::Renewal, Request::Renew { token });
+            s.call(i, Line::Renewal, Request::Renew { token, held });
         }
     }
 
     pub(super) fn release(&self, s: &mut State, i: usize, complete: bool) {
-        let client = &s.clients[i];
+        let (client, held) = (&s.clients[i], self.held(s, i));
         let token = self.token(i, client.round);
         let complete = complete && self.want(i, client).run && s.believes(client);
         let run = complete.then_some(client.fence);
         s.clients[i].phase = Phase::Releasing;
         s.abandon_renewal(i);
-        s.call(i, Line::Main, Request::Release { token, run });
+        s.call(i, Line::Main, Request::Release { token, held, run });
     }
 
     fn covered(&self, s: &mut State, i: usize, run: u64) {

@@ -26,6 +26,8 @@ const CONFIRM_NOW_MS: u64 = 500;
 const LONGEST_STUCK: u8 = 4;
 /// In how many ticks a request may still arrive whose connection has broken.
 const ORPHAN_LIFE: u8 = 2;
+/// A grace period, in ticks: a lease.
+const GRACE: u8 = 3;
 /// The longest sleep, in ticks; whatever blocks, it blocks for a part of one.
 const SLICE: u8 = 1;
 
@@ -65,6 +67,8 @@ pub(crate) struct System {
     pub(crate) longest_hold: u8,
     /// Whether the work of a run may fail.
     pub(crate) fails: bool,
+    /// Whether a server that has lost its data lets nobody in for a while.
+    pub(crate) grace: bool,
     pub(crate) mutant: Option<Mutant>,
     /// How much a step does at most: of one dead waiter, or one that is let in.
     pub(crate) work: i64,
@@ -79,6 +83,9 @@ pub(crate) struct State {
     pub(crate) machine: Machine,
     /// Whether the server knows the lock's name.
     known: bool,
+    /// When its grace period is over, as far as it has begun; whether what it knows is only what was put back.
+    born: Option<u8>,
+    unsure: bool,
     mail: Vec<Option<Mail>>,
     pub(crate) clients: Vec<Client>,
     /// Requests of broken connections, and until when they may arrive.
@@ -171,10 +178,12 @@ enum Request {
     },
     Renew {
         token: u8,
+        held: Option<(Mode, u64)>,
     },
     /// With the fencing token of a run that is complete.
     Release {
         token: u8,
+        held: Option<(Mode, u64)>,
         run: Option<u64>,
     },
 }
@@ -247,6 +256,7 @@ impl System {
             renews: true,
             longest_hold: 2,
             fails: false,
+            grace: false,
             mutant: None,
             work: WORK,
             tokens,
@@ -276,6 +286,9 @@ impl System {
             now: 0,
             machine: Machine::default(),
             known: false,
+            // Nobody has ever held anything.
+            born: Some(0),
+            unsure: false,
             mail: vec![None; self.wants.len()],
             clients: vec![client; self.wants.len()],
             orphans: Vec::new(),
@@ -482,25 +495,54 @@ impl System {
                 }
             }
             Action::BreakLock => {
-                let now = s.server_time();
+                let now = self.look(s);
                 self.excuse_holders(s);
+                if now.grace_ms > 0 {
+                    // Those too of whom nothing is known.
+                    s.clients.iter_mut().for_each(|client| client.excused |= client.granted.is_some());
+                }
+                (s.known, s.unsure) = (true, false);
                 let (_, effects) = s.machine.break_lock(now, None);
                 let grants = self.post(s, now, effects);
                 self.granted(s, grants);
             }
             Action::Flush => {
-                self.excuse_holders(s);
+                if !self.grace {
+                    self.excuse_holders(s);
+                }
                 for client in &mut s.clients {
-                    client.excused |= client.granted.is_some();
+                    client.excused |= client.granted.is_some() && !self.grace;
                     client.clean = false;
                 }
                 s.machine = Machine::default();
-                s.known = false;
+                (s.known, s.born, s.unsure) = (false, None, false);
                 s.flushes += 1;
                 s.mail.iter_mut().for_each(|mail| *mail = mail.take().filter(|m| m.popped));
             }
             Action::SetBack => s.set_back += 1,
             other => unreachable!("{other:?} is no fault"),
+        }
+    }
+
+    /// The server's time, with what is left of its grace period where that matters.
+    fn look(&self, s: &mut State) -> Now {
+        let now = s.server_time();
+        if !self.grace || s.known && !s.unsure {
+            return now;
+        }
+        let over = *s.born.get_or_insert(s.now + GRACE);
+        let over = if self.mutant == Some(Mutant::NoGrace) { 0 } else { over };
+        Now { grace_ms: u64::from(over.saturating_sub(s.now)) * TICK_MS, ..now }
+    }
+
+    /// The lock's record was written, if anything is known of it.
+    fn saved(&self, s: &mut State, now: Now) {
+        let held = s.machine.report(now, &self.name, 1).is_some();
+        if now.grace_ms == 0 || held || s.machine.fence() > 0 {
+            (s.known, s.unsure) = (true, now.grace_ms > 0);
+            if self.mutant == Some(Mutant::LeftIsFree) && !held {
+                s.unsure = false;
+            }
         }
     }
 

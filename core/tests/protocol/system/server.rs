@@ -1,7 +1,8 @@
 //! What the server does: the product's state machine, and mailboxes.
 
+use cluster_lock_core::clock::Instant;
 use cluster_lock_core::store::machine::{Effects, GRANT_LEASE, Machine, Now, SLACK};
-use cluster_lock_core::store::{Attempt, Claim, IfBusy};
+use cluster_lock_core::store::{Attempt, Claim, IfBusy, Reclaim};
 use cluster_lock_core::{Mode, Standing};
 
 use super::{Answer, Client, Delay, LEASE, Mail, Phase, Request, State, System};
@@ -25,7 +26,7 @@ fn holds(machine: &Machine, token: &[u8], fence: u64) -> bool {
 
 impl System {
     pub(super) fn serve(&self, s: &mut State, request: Request) -> Answer {
-        let now = s.server_time();
+        let now = self.look(s);
         match request {
             Request::Attempt { token, mode, place, last, converts } => {
                 let owner = self.owner(token);
@@ -57,7 +58,7 @@ impl System {
                 {
                     s.flaw = Some("nobody tells a waiter that a run covers it");
                 }
-                s.known = true;
+                self.saved(s, now);
                 if self.mutant != Some(Mutant::KeepsOldMail) {
                     s.mail[owner] = s.mail[owner].take().filter(|mail| mail.popped || mail.token != token);
                 }
@@ -79,14 +80,19 @@ impl System {
                     }
                 }
             }
-            Request::Renew { token } => {
+            Request::Renew { token, held } => {
+                let reclaim = self.reclaim(token, held);
                 let token = self.tokens[usize::from(token)].as_bytes();
-                let (standing, effects) = s.machine.renew(now, token, LEASE, 0, None, s.known);
+                let (standing, effects) = s.machine.renew(now, token, LEASE, 0, reclaim.as_ref(), s.known);
+                if standing == Standing::Ours {
+                    self.saved(s, now);
+                }
                 let grants = self.post(s, now, effects);
                 self.granted(s, grants);
                 if standing == Standing::Ours { Answer::Ours } else { Answer::Lost }
             }
-            Request::Release { token, run } => {
+            Request::Release { token, held, run } => {
+                let reclaim = self.reclaim(token, held);
                 let counts =
                     run.filter(|run| holds(&s.machine, self.tokens[usize::from(token)].as_bytes(), *run));
                 let token = self.tokens[usize::from(token)].as_bytes().to_vec();
@@ -94,8 +100,10 @@ impl System {
                 if let Some(mutant) = self.mutant {
                     mutant.complete(&mut s.machine, run);
                 }
-                let (standing, effects) = s.machine.release(now, &token, run, None, s.known);
-                s.known |= standing == Standing::Ours;
+                let (standing, effects) = s.machine.release(now, &token, run, reclaim.as_ref(), s.known);
+                if standing == Standing::Ours {
+                    self.saved(s, now);
+                }
                 if run.is_some_and(|run| {
                     counts.is_none() && s.machine.run() == run && !s.complete.contains(&run)
                 }) {
@@ -113,6 +121,13 @@ impl System {
                 }
             }
         }
+    }
+
+    fn reclaim(&self, token: u8, held: Option<(Mode, u64)>) -> Option<Reclaim<'_>> {
+        let (mode, fence) = held?;
+        // Whether it is over the client has looked.
+        let until = Instant::from_nanos(u64::MAX);
+        Some(Reclaim { mode, fence, identity: &self.identities[self.owner(token)], until })
     }
 
     /// Puts the mail into its boxes; returns the fencing tokens, and whose they are.
@@ -175,10 +190,11 @@ impl System {
             if s.clients[owner].granted == Some((token, fence)) {
                 continue; // told again
             }
-            if fence <= s.last_fence {
+            // What nobody waits for may be told again that was put back.
+            if fence <= s.last_fence && (!self.grace || self.waits(s, token)) {
                 s.flaw = Some("a fencing token that is not greater than all before");
             }
-            s.last_fence = fence;
+            s.last_fence = fence.max(s.last_fence);
             s.clients[owner].granted = Some((token, fence));
             if self.want(owner, &s.clients[owner]).run && greatest_rank(&s.machine) >= fence {
                 s.flaw = Some("a run does not cover all who came before it");

@@ -11,6 +11,7 @@ use ClusterLock\Polyfill\Dsn;
 use ClusterLock\Polyfill\Failure;
 use ClusterLock\Polyfill\Host;
 use ClusterLock\Polyfill\Identity;
+use ClusterLock\Polyfill\Lease;
 use ClusterLock\Polyfill\LockName;
 use ClusterLock\Polyfill\Loss;
 use ClusterLock\Polyfill\Mode;
@@ -77,7 +78,12 @@ final class LocalStore implements Store
         });
     }
 
-    public function release(LockName $name, string $token): ?Loss
+    public function grace(): ?int
+    {
+        return null;
+    }
+
+    public function release(LockName $name, string $token, ?Lease $lease = null): ?Loss
     {
         if (Section::isEntered()) {
             Section::postpone(fn () => $this->release($name, $token));
@@ -95,9 +101,9 @@ final class LocalStore implements Store
         return $this->step($name, static fn (Machine $machine): ?Loss => $machine->release($token, $fence));
     }
 
-    public function renew(LockName $name, string $token, float $ttl): ?Loss
+    public function renew(Lease $lease, float $ttl): ?Loss
     {
-        return $this->step($name, static fn (Machine $machine): ?Loss => $machine->renew($token, $ttl));
+        return $this->step($lease->name, static fn (Machine $machine): ?Loss => $machine->renew($lease->token, $ttl));
     }
 
     public function info(LockName $name): ?array

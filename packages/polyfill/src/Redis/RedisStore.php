@@ -10,6 +10,7 @@ use ClusterLock\Polyfill\Clock;
 use ClusterLock\Polyfill\Dsn;
 use ClusterLock\Polyfill\Failure;
 use ClusterLock\Polyfill\Kind;
+use ClusterLock\Polyfill\Lease;
 use ClusterLock\Polyfill\LockName;
 use ClusterLock\Polyfill\Loss;
 use ClusterLock\Polyfill\Report;
@@ -54,8 +55,11 @@ final class RedisStore implements Store
     /** A wait has a connection of its own: with Predis the longest wait is a property of the connection. */
     private readonly Link $waiting;
 
+    private readonly ?int $grace;
+
     public function __construct(Dsn $dsn, private readonly Settings $settings)
     {
+        $this->grace = $dsn->grace;
         $this->link = new Link($dsn, $settings, $settings->commandTimeout);
         $this->waiting = new Link($dsn, $settings, self::LONGEST + self::LATE);
     }
@@ -102,9 +106,18 @@ final class RedisStore implements Store
         }
     }
 
-    public function release(LockName $name, string $token): ?Loss
+    public function grace(): ?int
     {
-        $standing = $this->finish($name, $token, $this->run('release', $name, [$token], $wasLost));
+        return $this->grace;
+    }
+
+    public function release(LockName $name, string $token, ?Lease $lease = null): ?Loss
+    {
+        $arguments = [$token];
+        if ($this->grace !== null && $lease !== null && $lease->loss() === null) {
+            array_push($arguments, $lease->mode->value, (string) $lease->fence);
+        }
+        $standing = $this->finish($name, $token, $this->run('release', $name, $arguments, $wasLost));
 
         // The first try, whose reply was lost, released it, and others have come and gone since.
         return $standing === 4 && $wasLost ? null : Loss::ofStanding($standing);
@@ -117,9 +130,15 @@ final class RedisStore implements Store
         return $standing === self::LATER ? null : Loss::ofStanding($standing);
     }
 
-    public function renew(LockName $name, string $token, float $ttl): ?Loss
+    public function renew(Lease $lease, float $ttl): ?Loss
     {
-        return Loss::ofStanding($this->run('renew', $name, [$token, (string) Claim::millis($ttl)]));
+        $arguments = [$lease->token, (string) Claim::millis($ttl)];
+        // What its record consists of, for a server without its memory; unless it is over.
+        if ($this->grace !== null && $lease->loss() === null) {
+            array_push($arguments, '0', (string) $lease->fence, $lease->mode->value, $lease->identity);
+        }
+
+        return Loss::ofStanding($this->run('renew', $lease->name, $arguments));
     }
 
     public function info(LockName $name): ?array
@@ -209,7 +228,7 @@ final class RedisStore implements Store
 
     public function servers(): array
     {
-        $report = Survey::of($this->link, $this->settings->prefix, $this->settings->commandTimeout);
+        $report = Survey::of($this->link, $this->settings->prefix, $this->settings->commandTimeout, $this->grace);
         $report['error'] ??= Trial::of($this);
 
         return [$report];
@@ -310,7 +329,9 @@ final class RedisStore implements Store
     private function script(string $script, string $key, array $arguments): mixed
     {
         [$text, $digest] = Scripts::get($script);
-        $words = ['1', $key, ...$arguments];
+        $words = $this->grace === null
+            ? ['1', $key, ...$arguments]
+            : ['2', $key, Survey::born($this->settings->prefix), ...$arguments, (string) ($this->grace * 1000)];
         $isWhole = static fn (mixed $reply): bool => self::isWhole($script, $reply);
         try {
             return $this->link->call(['EVALSHA', $digest, ...$words], $this->settings->commandTimeout, $isWhole);

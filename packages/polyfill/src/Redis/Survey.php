@@ -25,13 +25,25 @@ final class Survey
         'replicas' => null,
         'sampled_keys' => null,
         'foreign_keys' => null,
+        'grace' => null,
+        'grace_left' => null,
     ];
 
     /** The shortest of so many round trips is told. */
     private const PINGS = 3;
 
-    /** @return array<string, mixed> */
-    public static function of(Link $link, string $prefix, float $patience): array
+    /** The key in which a server keeps when its grace period is over: no lock has an empty name. */
+    public static function born(string $prefix): string
+    {
+        return $prefix . '{}:born';
+    }
+
+    /**
+     * @param int|null $grace seconds
+     *
+     * @return array<string, mixed>
+     */
+    public static function of(Link $link, string $prefix, float $patience, ?int $grace): array
     {
         $report = ['server' => $link->server] + self::NOTHING;
         $ask = static fn (string ...$words): mixed => $link->call($words, $patience);
@@ -43,6 +55,10 @@ final class Survey
                 $foreign = array_filter($keys, static fn (string $key): bool => !str_starts_with($key, $prefix));
                 $report = ['sampled_keys' => count($keys), 'foreign_keys' => count($foreign)] + $report;
             }
+            if ($grace !== null) {
+                $born = self::permitted(static fn () => [$ask('GET', self::born($prefix))]);
+                $report = self::stands($born[0] ?? null, $grace, $report['clock_ahead']) + $report;
+            }
         } catch (Fault $fault) {
             $report['error'] = $fault->explained();
         } catch (Failure $failure) {
@@ -52,6 +68,17 @@ final class Survey
         $report['role'] ??= $link->role;
 
         return array_replace(self::NOTHING, $report);
+    }
+
+    /** @return array{grace: string, grace_left: float|null} how it stands with the grace period */
+    private static function stands(mixed $born, int $grace, float $ahead): array
+    {
+        if (!is_numeric($born)) {
+            return ['grace' => 'not begun', 'grace_left' => null];
+        }
+        $left = max(0.0, min($grace, $born / 1000 - microtime(true) - $ahead));
+
+        return ['grace' => $left > 0.0 ? 'runs' : 'over', 'grace_left' => $left];
     }
 
     /**
