@@ -235,3 +235,23 @@ fn it_finds_the_locks_of_every_kind_of_server() {
     }
     drop(ask(&servers[0], ["list"]));
 }
+
+#[test]
+fn a_grace_period_is_told_and_ended() {
+    let server = RedisServer::start(&[]);
+    let dsn = format!("{}?grace=600", server.tcp_dsn());
+    call(on(&dsn), ["status"]).expect(0, &["grace", "not begun"]);
+    call(on(&dsn), ["run", "--wait", "0", "x", "true"]).expect(75, &[]);
+    let told = call(on(&dsn), ["status", "--json"]).expect(0, &[]).json();
+    let facts = &told["servers"][0];
+    assert_eq!(facts["grace"], "runs", "{told}");
+    assert!(facts["grace_left_seconds"].as_f64().is_some_and(|left| left > 0.0), "{told}");
+    let told = call(on(&dsn), ["init", "--json"]).expect(0, &[]).json();
+    assert_eq!(told["servers"][0]["error"], serde_json::Value::Null, "{told}");
+    call(on(&dsn), ["init"]).expect(0, &["its grace period is over", &server.port.to_string()]);
+    call(on(&dsn), ["status"]).expect(0, &["over"]);
+    call(on(&dsn), ["run", "--wait", "0", "x", "true"]).expect(0, &[]);
+    call(on(&server.tcp_dsn()), ["init"]).expect(2, &["?grace="]);
+    let nowhere = format!("redis://127.0.0.1:{}?grace=600", free_port());
+    call(on(&nowhere), ["init"]).expect(3, &["Connection refused"]);
+}

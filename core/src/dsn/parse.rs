@@ -440,6 +440,33 @@ mod tests {
     }
 
     #[test]
+    fn a_grace_period_is_of_servers_that_can_have_one() {
+        for (dsn, seconds) in [
+            ("redis://h?grace=5", Some(5)),
+            ("rediss://h/2?grace=3600&ca=/a.pem", Some(3600)),
+            ("redis+unix:///run/r.sock?db=2&grace=30", Some(30)),
+            ("redis+sentinel://h/m?wait=1&grace=30", Some(30)),
+            ("redis+quorum://a,b,c?grace=30", Some(30)),
+            ("redis+cluster://a", None),
+            ("local:", None),
+        ] {
+            assert_eq!(Dsn::parse(dsn).unwrap().grace(), seconds.map(Duration::from_secs), "{dsn}");
+        }
+        for (bad, why) in [
+            ("redis://h?grace=4", "5 to 3600"),
+            ("redis://h?grace=3601", "5 to 3600"),
+            ("redis://h?grace=7.5", "5 to 3600"),
+            ("redis://h?grace=", "5 to 3600"),
+            ("redis+cluster://h?grace=5", "redis+cluster"),
+            ("local:?grace=5", "local:"),
+            ("local:///dir?grace=5", "local:"),
+        ] {
+            let error = Dsn::parse(bad).unwrap_err().to_string();
+            assert!(error.contains("?grace=") && error.contains(why), "{bad}: {error}");
+        }
+    }
+
+    #[test]
     fn unix_sockets() {
         let s = server("redis+unix:///run/r.sock?db=2");
         assert_eq!((s.address, s.database), (Address::Unix("/run/r.sock".into()), 2));

@@ -29,6 +29,8 @@ final class MisconfigurationTest extends TestCase
             'a user without a password' => ['redis://u@h', '/no password/'],
             'a password twice' => ['redis://:p@h?password_file=/f', '/one of them/'],
             'a password file anywhere' => ['redis://h?password_file=f', '/absolute path/'],
+            'too short a grace period' => ['redis://h?grace=4', '/5 to 3600/'],
+            'a grace period on this host' => ['local:?grace=5', '/local:/'],
             'a name to prove without TLS' => ['redis://h?tls_name=a', '/rediss:/'],
             'a name to prove that is none' => ['rediss://h?tls_name=', "/a host's name/"],
             'a server that is down' => ['redis://127.0.0.1:1', '/redis:\/\/127\.0\.0\.1:1: Connection refused/'],
