@@ -183,9 +183,7 @@ impl Machine {
         let expiry_ms = now.lease_ms + millis(claim.ttl);
         let held = |fence| Attempt::Held(Grant { fence, lease: claim.ttl });
         if self.is_overtaken(&me, claim.attempt) {
-            let place = claim.place;
-            let busy = Attempt::Busy { place, blocked_for: BEAT, holder: Box::default(), again: BEAT };
-            return (busy, effects);
+            return (told_nothing(claim.place, BEAT), effects);
         }
         let yielded = self.yields(&me, claim, if_busy);
         if let Some(writer) = self.writer.as_mut().filter(|w| w.token == me) {
@@ -217,17 +215,12 @@ impl Machine {
         }
         let queued = self.queue.iter().find(|w| w.token == me).filter(|_| if_busy != IfBusy::Yield);
         if let Some(queued) = queued.filter(|w| (w.exclusive, w.run) != (exclusive, claim.run)) {
-            let place = queued.place;
-            return (
-                Attempt::Busy { place, blocked_for: BEAT, holder: Box::default(), again: BEAT },
-                effects,
-            );
+            return (told_nothing(queued.place, BEAT), effects);
         }
         let known = queued.map_or(claim.place, |w| w.place);
         if claim.run && known == 0 && now.grace_ms > 0 && !yielded {
             // A record that is put back may have a fencing token that is greater than its rank.
-            let blocked_for = Duration::from_millis(now.grace_ms);
-            return (Attempt::Busy { place: 0, blocked_for, holder: Box::default(), again: BEAT }, effects);
+            return (told_nothing(0, Duration::from_millis(now.grace_ms)), effects);
         }
         let place = if known == 0 { self.next_place(now, claim) } else { known };
         if claim.run && self.run > place {
@@ -696,6 +689,11 @@ fn is_none(attempt: &u64) -> bool {
 #[allow(clippy::trivially_copy_pass_by_ref)] // as serde asks
 fn is_false(run: &bool) -> bool {
     !run
+}
+
+/// The answer to a claim that has to ask again, of which nothing else is told.
+fn told_nothing(place: u64, blocked_for: Duration) -> Attempt {
+    Attempt::Busy { place, blocked_for, holder: Box::default(), again: BEAT }
 }
 
 /// The answer to a request that was made before its claim's lock was converted, and arrives after that.
