@@ -237,12 +237,11 @@ fn an_administrator_ends_it_for_a_lock_and_whoever_held_that_does_not_come_back(
     for (lease, lock) in [(known, "known"), (silent, "silent")] {
         let fence = lease.fence();
         // Of the one who was seen: others may hold it yet.
-        let seen = b.break_lock(&name(lock), Some(fence)).unwrap();
-        assert_eq!(seen, if lock == "known" { Broken::Yes } else { Broken::Free });
+        assert_eq!(b.break_lock(&name(lock), Some(fence)).unwrap(), Broken::Yes);
         now().refused(&b, lock);
+        assert!(matches!(lease.verify(), Err(Error::Lost(Loss::Broken | Loss::Superseded))), "{lock}");
         assert_eq!(b.break_lock(&name(lock), None).unwrap(), Broken::Yes);
         let next = now().get(&b, lock);
-        assert!(matches!(lease.verify(), Err(Error::Lost(Loss::Broken | Loss::Superseded))), "{lock}");
         assert!(matches!(lease.release(), Ok(Standing::Lost(_))), "{lock}");
         assert_eq!(next.release().unwrap(), Standing::Ours);
     }
@@ -280,6 +279,19 @@ fn a_voter_without_its_memory_does_not_count_for_others_and_counts_again_for_the
     assert_eq!(lease.release().unwrap(), Standing::Ours);
     assert_eq!(a.end_grace().iter().filter(|report| report.error.is_none()).count(), 2);
     assert!(waiter.join().unwrap() > fence);
+}
+
+#[test]
+fn a_holder_that_was_broken_is_not_put_back_by_voters_that_did_not_know_it() {
+    let (servers, a, b) = three(GRACE);
+    let lease = want().unrenewed().get(&a, "x");
+    lease.verify().unwrap();
+    for voter in [0, 1] {
+        servers[voter].cli(&["FLUSHALL"]);
+    }
+    assert_eq!(b.break_lock(&name("x"), Some(lease.fence())).unwrap(), Broken::Yes);
+    assert!(matches!(lease.verify(), Err(Error::Lost(_))));
+    now().refused(&b, "x");
 }
 
 #[test]

@@ -88,6 +88,8 @@ def main() -> None:
         seeds = [1 if given.seed is None else given.seed]
     # A build that is broken has to be found out, with every seed and every mistake in it.
     mistakes = MISTAKES[given.topology] if given.broken else [""]
+    if given.broken and given.amnesia and given.topology != "cluster":
+        mistakes = ["grace", *mistakes]
     if given.mistakes:
         mistakes = given.mistakes.split(",")
     rows = []

@@ -404,7 +404,8 @@ impl Machine {
         let mut effects = Effects::of(now);
         let writes = self.writer.as_ref().is_some_and(|writer| writer.is_alive(now));
         let reads = self.readers.values().any(|reader| reader.is_alive(now));
-        if (writes || reads) && meant.is_some_and(|meant| meant != self.fence) {
+        let silent = now.grace_ms > 0 && meant.is_none_or(|meant| self.fence < meant);
+        if !silent && (writes || reads) && meant.is_some_and(|meant| meant != self.fence) {
             return (Broken::Another, effects);
         }
         let mut broken = Broken::Yes;
@@ -416,16 +417,20 @@ impl Machine {
         } else {
             broken = Broken::Free;
         }
-        if now.grace_ms > 0 && meant.is_none() {
+        let mut now = now;
+        if silent {
             // Whoever may hold it, of whom nothing is known, is broken with the others.
-            if !writes {
+            broken = Broken::Yes;
+            (self.writer, self.fence) = (None, self.fence.max(meant.unwrap_or_default()));
+            self.readers.clear();
+            if !writes || meant.is_some() {
                 self.previous = Previous::BrokenReaders;
             }
-            broken = Broken::Yes;
-            self.settle(Now { grace_ms: 0, ..now }, None, &mut effects);
-        } else {
-            self.settle(now, None, &mut effects);
+            if meant.is_none() {
+                now.grace_ms = 0;
+            }
         }
+        self.settle(now, None, &mut effects);
         (broken, effects)
     }
 
@@ -532,11 +537,11 @@ impl Machine {
     /// Whether one counts, of whom nothing is known here, as the holder that it says it is.
     fn believes(&self, now: Now, me: &str, held: &Reclaim<'_>) -> bool {
         let stands = match &self.previous {
-            Previous::Nobody => false,
+            Previous::Nobody | Previous::BrokenReaders => false,
             Previous::Released(token) | Previous::Broken(token) => token == me,
-            Previous::BrokenReaders => true,
         };
-        let beside_readers = held.mode == Mode::Shared && self.writer.is_none();
+        let broken = matches!(self.previous, Previous::BrokenReaders);
+        let beside_readers = held.mode == Mode::Shared && self.writer.is_none() && !broken;
         now.grace_ms > 0 && !stands && (held.fence > self.fence || beside_readers)
     }
 

@@ -532,7 +532,12 @@ impl<'a> History<'a> {
             Step::Release { client } => {
                 let said = self.said(client);
                 self.held[client] = None;
-                Command::Release { token: self.tokens[client].clone(), said }
+                let token = self.tokens[client].clone();
+                if self.graced {
+                    // A token that was released is not used again: a late release would take the lock from it.
+                    self.replace(client);
+                }
+                Command::Release { token, said }
             }
             Step::Complete { client } => {
                 let (fence, said) = (self.fence_of(client).max(1), self.said(client));
@@ -540,7 +545,11 @@ impl<'a> History<'a> {
                     return;
                 }
                 self.held[client] = None;
-                Command::Complete { token: self.tokens[client].clone(), fence, said }
+                let token = self.tokens[client].clone();
+                if self.graced {
+                    self.replace(client);
+                }
+                Command::Complete { token, fence, said }
             }
             Step::Renew { client, ttl } => Command::Renew {
                 token: self.tokens[client].clone(),
@@ -553,11 +562,6 @@ impl<'a> History<'a> {
             Step::Again { back } => match self.sent.iter().rev().nth(back) {
                 Some(command) => {
                     let command = command.clone();
-                    if let Command::Release { token, .. } | Command::Complete { token, .. } = &command {
-                        // Nobody uses a token again that was given back, but for these clients.
-                        let own = self.tokens.iter().position(|own| own == token);
-                        own.into_iter().for_each(|client| self.held[client] = None);
-                    }
                     self.send(&command, false);
                     return self.sent.push(command);
                 }
@@ -571,11 +575,7 @@ impl<'a> History<'a> {
                 return self.lab.ask(&["DEL", &mailbox]);
             }
             Step::Replace { client } => {
-                self.tokens[client] = Token::random();
-                self.places[client] = 0;
-                self.newest[client] = 0;
-                (self.held[client], self.mailed_us[client]) = (None, None);
-                self.converting[client] = false;
+                self.replace(client);
                 return;
             }
             Step::Crowd { count, kind } => return self.crowd(count, kind),
@@ -603,6 +603,14 @@ impl<'a> History<'a> {
         };
         self.send(&command, true);
         self.sent.push(command);
+    }
+
+    fn replace(&mut self, client: usize) {
+        self.tokens[client] = Token::random();
+        self.places[client] = 0;
+        self.newest[client] = 0;
+        (self.held[client], self.mailed_us[client]) = (None, None);
+        self.converting[client] = false;
     }
 
     /// The longest lease that there may be.
@@ -740,9 +748,8 @@ impl<'a> History<'a> {
         if let Wake::Granted(grant) = letter {
             self.places[client] = 0;
             let mailed_us = self.mailed_us[client].unwrap();
-            // On a quorum it does not count before it is confirmed.
-            if !self.numbered {
-                let mode = mode(!self.reference.writes(token.as_bytes()));
+            // On a quorum it does not count before it is confirmed. Whoever was broken meanwhile finds out later.
+            if let Some(mode) = self.reference.holds(token.as_bytes()).filter(|_| !self.numbered) {
                 self.let_in(client, mode, grant.fence, mailed_us + us(grant.lease));
             }
         }

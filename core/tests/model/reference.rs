@@ -222,12 +222,12 @@ impl Reference {
         let mut now = self.look(now);
         self.correct_clock(now);
         let before = self.json();
+        let silent = now.grace_ms > 0 && meant.is_none_or(|meant| self.machine.fence() < meant);
         let (broken, effects) = self.machine.break_lock(now, meant);
         if broken == Broken::Another {
             return broken;
         }
-        let silent = now.grace_ms > 0 && meant.is_none();
-        if silent {
+        if silent && meant.is_none() {
             now.grace_ms = 0;
         }
         if silent || self.known || !effects.mail.is_empty() {
@@ -312,9 +312,12 @@ impl Reference {
         runners.map(|w| (w["token"].as_str().unwrap().to_owned(), w["place"].as_u64().unwrap())).collect()
     }
 
-    /// Whether it is the exclusive holder's token.
-    pub(crate) fn writes(&self, token: &[u8]) -> bool {
-        self.json()["writer"]["token"] == text(token)
+    /// How a token holds the lock, if it does.
+    pub(crate) fn holds(&self, token: &[u8]) -> Option<Mode> {
+        let (machine, token) = (self.json(), text(token));
+        let reads = machine["readers"].get(&token).is_some();
+        let writes = machine["writer"]["token"] == token;
+        writes.then_some(Mode::Exclusive).or(reads.then_some(Mode::Shared))
     }
 
     pub(crate) fn is_idle(&self) -> bool {

@@ -20,7 +20,9 @@ use crate::wire::Purpose;
 pub(super) fn break_holder(members: &Members, name: &LockName, meant: u64) -> Result<Broken> {
     let reports = members.reports(name)?;
     let all: Vec<_> = reports.iter().map(|(_, report)| report.clone()).collect();
-    let Some(now) = merge::merge(&all, members.nodes.len()) else { return Ok(Broken::Free) };
+    let Some(now) = merge::merge(&all, members.nodes.len()) else {
+        return if members.grace.is_some() { break_unseen(members, name, meant) } else { Ok(Broken::Free) };
+    };
     // Of several readers the newest may have left.
     if now.fence > meant || (now.mode == Mode::Exclusive && now.fence != meant) {
         return Ok(Broken::Another);
@@ -53,7 +55,21 @@ pub(super) fn break_holder(members: &Members, name: &LockName, meant: u64) -> Re
         }
     }
     // The holder has no majority any more when so many are known to be without it.
-    let without = broken + reports.iter().filter(|(_, report)| report.is_none()).count();
+    let unknowing: Vec<&Node> = reports
+        .iter()
+        .filter(|(_, report)| report.is_none())
+        .filter_map(|(i, _)| members.nodes.get(*i))
+        .collect();
+    let mut without = broken + unknowing.len();
+    if members.grace.is_some() && !unknowing.is_empty() {
+        // They may have lost their memory, and would put it back.
+        let round = script::with_break(Some(meant), |argv| {
+            let call = Call::new(&BREAK, &keys, argv);
+            let kind = Kind::Parting(Purpose::Apart);
+            ask(&unknowing, &call, kind, members.limit, |round| round.pending() == 0)
+        });
+        without = broken + round.values().count();
+    }
     if broken > 0 && without >= members.majority() {
         return Ok(Broken::Yes);
     }
@@ -62,4 +78,22 @@ pub(super) fn break_holder(members: &Members, name: &LockName, meant: u64) -> Re
         Some(error) => Err(error),
         None => Ok(Broken::Free),
     }
+}
+
+/// Where no majority knows of a holder: those servers that may have lost their memory, and would put one back, are told
+/// that whoever was given this fencing token, or a smaller one, is broken.
+fn break_unseen(members: &Members, name: &LockName, meant: u64) -> Result<Broken> {
+    let kind = Kind::Parting(Purpose::Apart);
+    let round = script::with_break(Some(meant), |argv| {
+        members.run(&BREAK, name, argv, kind, |round| round.pending() == 0)
+    });
+    if round.values().count() < members.majority() {
+        return Err(members.no_majority(&round));
+    }
+    let told = |what| round.values().filter(|(_, value)| reply::broken(value, false) == Some(what)).count();
+    Ok(match (told(Broken::Yes), told(Broken::Another)) {
+        (broken, _) if broken >= members.majority() => Broken::Yes,
+        (_, 0) => Broken::Free,
+        _ => Broken::Another,
+    })
 }

@@ -11,7 +11,7 @@
 compile_error!("the feature \"sabotage\" is for the chaos run's own test: no release may have it");
 
 /// What a mistake replaces in the scripts.
-const MISTAKES: [(&str, &[(&str, &str)]); 4] = [
+const MISTAKES: [(&str, &[(&str, &str)]); 7] = [
     // Whoever releases frees the lock, as `DEL` does: also one whose lease has run out.
     (
         "release",
@@ -35,6 +35,11 @@ const MISTAKES: [(&str, &[(&str, &str)]); 4] = [
             ("keep = keep + math.floor((token - us) / 1000)", ""),
         ],
     ),
+    // With a grace period: a server that has lost its memory lets in whoever comes; who has left was the last; of two whose
+    // records are put back the last one has it.
+    ("grace", &[("grace = math.max(0, over - now)", "grace = 0")]),
+    ("left", &[("while grace == 0 and mode", "while (grace == 0 or state and mode == 'F') and mode")]),
+    ("reclaim", &[("(own > fence or beside)", "true")]),
     // The last one to come is served first.
     (
         "order",

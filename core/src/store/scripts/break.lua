@@ -7,8 +7,8 @@
 -- newest that was given out, so that nobody has been let in since. Then it can be repeated, and clears nothing
 -- that is no lock's.
 --
--- Without one it also ends this lock's part in a grace period: whoever may hold it, of whom nothing is known, is
--- broken with the others.
+-- In a grace period whoever may hold it, of whom nothing is known, is broken with the others: without a token for good,
+-- and the lock is free; with one who was given no greater one.
 --
 -- KEYS      1 the lock   2 (where servers have a grace period) see common.lua
 -- ARGV     1 (optional) the fencing token of the holder who is meant   and with KEYS[2] the last: how long a
@@ -36,7 +36,8 @@ held = held or foreign
 local writes = mode == 'X' and expiry() > now
 local reads = mode == 'S' and redis.call('ZRANGEBYSCORE', READERS, '(' .. now, '+inf', 'LIMIT', 0, 1)[1]
 local repeated = meant and string.byte(previous) == 33
-if meant and fence ~= meant and (writes or reads) then
+local silent = grace > 0 and (not meant or fence < meant)
+if meant and fence ~= meant and (writes or reads) and not silent then
     return repeated and 3 or 2
 elseif writes then
     held, mode, previous = true, 'F', '!' .. holder
@@ -44,9 +45,10 @@ elseif reads then
     held, mode, previous = true, 'F', '!' .. READERS_ALL
     redis.call('DEL', READERS, INFO)
 end
-local silent = grace > 0 and not meant
 if silent then
-    grace, held, previous = 0, true, writes and previous or '!' .. READERS_ALL
+    held, mode, fence = true, 'F', math.max(fence, meant or 0)
+    previous = writes and not meant and previous or '!' .. READERS_ALL
+    grace = meant and grace or 0
 end
 settle()
 if state or silent or mode ~= 'F' then

@@ -216,8 +216,8 @@ end
 -- Whether one is believed, of whom nothing is known here, that it holds the lock with this fencing token. Who has a
 -- smaller one than another was let in before, and is over; only readers hold together. A release and a break stand.
 local function believed(token, held, own)
-    return grace > 0 and held and previous ~= ' ' .. token and previous ~= '!' .. token
-        and previous ~= '!' .. READERS_ALL and (own > fence or held == 'S' and mode ~= 'X')
+    local beside = held == 'S' and mode ~= 'X' and previous ~= '!' .. READERS_ALL
+    return grace > 0 and held and previous ~= ' ' .. token and previous ~= '!' .. token and (own > fence or beside)
 end
 
 local function drop_reader(token)

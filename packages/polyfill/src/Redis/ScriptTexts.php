@@ -226,8 +226,8 @@ end
 -- Whether one is believed, of whom nothing is known here, that it holds the lock with this fencing token. Who has a
 -- smaller one than another was let in before, and is over; only readers hold together. A release and a break stand.
 local function believed(token, held, own)
-    return grace > 0 and held and previous ~= ' ' .. token and previous ~= '!' .. token
-        and previous ~= '!' .. READERS_ALL and (own > fence or held == 'S' and mode ~= 'X')
+    local beside = held == 'S' and mode ~= 'X' and previous ~= '!' .. READERS_ALL
+    return grace > 0 and held and previous ~= ' ' .. token and previous ~= '!' .. token and (own > fence or beside)
 end
 
 local function drop_reader(token)
@@ -653,7 +653,7 @@ local reader = mode == 'S' and redis.call('ZRANGE', READERS, 0, 0, 'WITHSCORES')
 local record = reader[1] and redis.call('HGET', INFO, reader[1]) or ''
 return {place, math.max(0, (reader[2] or now) - now, grace), string.match(record, '^%d+ %d+ (.*)$') or '', interval}
 
-LUA, '1f7c7064d83c206a8ba276e58fbb78626991bba9'],
+LUA, '3749a79c642b308297ff4a75eeb5f205d5277d53'],
 'release' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Gives a lock back and hands it to whoever is next; or takes a waiter out of the queue. Or says that the run of
@@ -738,7 +738,7 @@ settle()
 save()
 return told(1) + ((unfinished or left_over) and LEFT or 0)
 
-LUA, '8e087f7758db9f714a5a97468e52d185ebf8ccaa'],
+LUA, '09b3ccee13e871d9895214902dc54d116231055b'],
 'renew' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Extends a holder's lease to `ttl` from now. Never takes a lock that is not held: while a grace period runs, in
@@ -791,7 +791,7 @@ end
 save()
 return 1
 
-LUA, '3848ec2c5b130d2593ccb252e0a9e4ab1d06a5bc'],
+LUA, '18c1d6d51fbb1cc2697dd1f2a2ee1290e3d007c3'],
 'break' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- An administrator takes a lock away from whoever holds it. The next waiter is let in; the former
@@ -803,8 +803,8 @@ LUA, '3848ec2c5b130d2593ccb252e0a9e4ab1d06a5bc'],
 -- newest that was given out, so that nobody has been let in since. Then it can be repeated, and clears nothing
 -- that is no lock's.
 --
--- Without one it also ends this lock's part in a grace period: whoever may hold it, of whom nothing is known, is
--- broken with the others.
+-- In a grace period whoever may hold it, of whom nothing is known, is broken with the others: without a token for good,
+-- and the lock is free; with one who was given no greater one.
 --
 -- KEYS      1 the lock   2 (where servers have a grace period) see common.lua
 -- ARGV     1 (optional) the fencing token of the holder who is meant   and with KEYS[2] the last: how long a
@@ -834,7 +834,8 @@ held = held or foreign
 local writes = mode == 'X' and expiry() > now
 local reads = mode == 'S' and redis.call('ZRANGEBYSCORE', READERS, '(' .. now, '+inf', 'LIMIT', 0, 1)[1]
 local repeated = meant and string.byte(previous) == 33
-if meant and fence ~= meant and (writes or reads) then
+local silent = grace > 0 and (not meant or fence < meant)
+if meant and fence ~= meant and (writes or reads) and not silent then
     return repeated and 3 or 2
 elseif writes then
     held, mode, previous = true, 'F', '!' .. holder
@@ -842,9 +843,10 @@ elseif reads then
     held, mode, previous = true, 'F', '!' .. READERS_ALL
     redis.call('DEL', READERS, INFO)
 end
-local silent = grace > 0 and not meant
 if silent then
-    grace, held, previous = 0, true, writes and previous or '!' .. READERS_ALL
+    held, mode, fence = true, 'F', math.max(fence, meant or 0)
+    previous = writes and not meant and previous or '!' .. READERS_ALL
+    grace = meant and grace or 0
 end
 settle()
 if state or silent or mode ~= 'F' then
@@ -852,7 +854,7 @@ if state or silent or mode ~= 'F' then
 end
 return (held and 1 or repeated and 4 or 0) + ((unfinished or left_over) and LEFT or 0)
 
-LUA, 'd2731f51044ff25f1e68df4dd39ba14a893b26c7'],
+LUA, 'd5f804822b22c541738ac96a332bbadbec735a47'],
 'inspect' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Who holds, who waits: of many some, and how many there are. Changes nothing.
