@@ -18,8 +18,9 @@ use ext_php_rs::types::Zval;
 
 use crate::arguments::Checked;
 use crate::reply::{Class, Reply, Trouble, Value};
+use crate::request::call::Frame;
 use crate::request::files::{Asking, Handle};
-use crate::request::{files, names, objects, runs, writes};
+use crate::request::{call, files, leaving, names, objects, runs, writes};
 use crate::settings::By;
 use crate::{hidden_dsn, info, request, settings, words};
 
@@ -241,6 +242,16 @@ extern "C" fn clk_request_end() {
     quietly((), || request::with_used(request::Request::end));
 }
 
+/// Waits for what the request is owed of locks that it has given back. True: `out` tells something of that, and is to be asked
+/// for again.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clk_owed(out: *mut RawReply) -> bool {
+    let Some(told) = quietly(None, leaving::next_told) else { return false };
+    // SAFETY: `out` is the shim's.
+    unsafe { reply(out, || told) };
+    true
+}
+
 /// The request's objects are gone.
 #[unsafe(no_mangle)]
 extern "C" fn clk_request_gone() {
@@ -267,6 +278,19 @@ extern "C" fn clk_fiber_ended(fiber: usize) {
 extern "C" fn clk_identity(sapi: Bytes, script: Bytes, uri: Bytes) {
     let (sapi, script, uri) = (sapi.or_empty(), script.or_empty(), uri.or_empty());
     quietly((), || request::with(|request| request.identify(sapi, script, uri)));
+}
+
+/// A lock is about to be asked for. Whether the shim is to tell who calls.
+#[unsafe(no_mangle)]
+extern "C" fn clk_call_begin() -> bool {
+    quietly(false, call::begin)
+}
+
+/// One of the functions that run, the innermost first; whether that is enough.
+#[unsafe(no_mangle)]
+extern "C" fn clk_call_frame(class: Bytes, function: Bytes, file: Bytes, line: u32) -> bool {
+    let (class, function, file) = (class.or_empty(), function.or_empty(), file.or_empty());
+    quietly(true, || call::tell(&Frame { class, function, file, line }))
 }
 
 /// `clk_ini_entry`

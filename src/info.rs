@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use cluster_lock_core::store::StoreStatus;
 use cluster_lock_core::{
-    Broken, Counters, Engine, Grace, Holder, Identity, Lease, LockReport, ServerReport, Waiter,
+    Broken, Call, Counters, Engine, Grace, Holder, Identity, Lease, LockReport, ServerReport, Waiter,
 };
 use ext_php_rs::binary::Binary;
 use ext_php_rs::boxed::ZBox;
@@ -81,7 +81,7 @@ fn report(lock: LockReport) -> Table {
 }
 
 fn holder(holder: Holder) -> Table {
-    let Identity { node, pid, sapi, script, request_uri, run } = holder.identity;
+    let Identity { node, pid, sapi, script, request_uri, run, call } = holder.identity;
     let mut table = ZendHashTable::new();
     table.insert("node", node)?;
     table.insert("pid", i64::from(pid))?;
@@ -91,6 +91,7 @@ fn holder(holder: Holder) -> Table {
     table.insert("since", holder.since)?;
     table.insert("fence", int(holder.fence))?;
     table.insert("run", run)?;
+    add_call(&mut table, call)?;
     Ok(table)
 }
 
@@ -101,7 +102,15 @@ fn waiter(waiter: Waiter) -> Table {
     table.insert("since", waiter.since)?;
     table.insert("mode", waiter.mode.as_str())?;
     table.insert("run", waiter.identity.run)?;
+    add_call(&mut table, waiter.identity.call)?;
     Ok(table)
+}
+
+fn add_call(table: &mut ZendHashTable, call: Call) -> Result<()> {
+    let Call { function, file, line } = call;
+    table.insert("function", function)?;
+    table.insert("file", file)?;
+    table.insert("line", i64::from(line))
 }
 
 /// `cluster_lock_break()`

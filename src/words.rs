@@ -15,7 +15,7 @@ pub(crate) fn about(name: &LockName, what: impl Display) -> String {
 /// Who was in the way of a lock.
 pub(crate) enum Blocker {
     /// Another holder of the cluster lock.
-    Holder(Identity),
+    Holder(cluster_lock_core::Blocker),
     /// Somebody who has the kernel's lock and not the cluster's: a process without the extension.
     Kernel,
 }
@@ -23,7 +23,7 @@ pub(crate) enum Blocker {
 impl Display for Blocker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Holder(identity) => write!(f, "held by {}", who(identity)),
+            Self::Holder(cluster_lock_core::Blocker { holder, .. }) => write!(f, "held by {}", who(holder)),
             Self::Kernel => f.write_str("held by the kernel's flock() of a process without cluster_lock"),
         }
     }
@@ -33,8 +33,9 @@ impl Display for Blocker {
 const UNKNOWN: &str = "somebody unknown: a server that may have lost its memory lets nobody in until its grace period is \
                        over (?grace= in cluster_lock.dsn), or its record of the holder was lost";
 
-/// A holder, for people: `node web2, pid 123 (fpm-fcgi) /srv/compile.php /compile`. Escaped and
-/// cut, since another node wrote it and it goes to the log.
+/// A holder, for people: `node web2, pid 123 (fpm-fcgi), compile() at /srv/compiler.php:142, for /compile`. Where it is not
+/// known what has called, `node web2, pid 123 (fpm-fcgi) /srv/compile.php /compile`. Escaped and cut, since another node
+/// wrote it and it goes to the log.
 fn who(identity: &Identity) -> String {
     if *identity == Identity::default() {
         return UNKNOWN.into();
@@ -42,6 +43,13 @@ fn who(identity: &Identity) -> String {
     let mut out = format!("node {}, pid {}", text::said(&identity.node), identity.pid);
     if !identity.sapi.is_empty() {
         out = format!("{out} ({})", text::said(&identity.sapi));
+    }
+    if !identity.call.is_unknown() {
+        // The URL says more than the script that all URLs have.
+        let task = if identity.request_uri.is_empty() { &identity.script } else { &identity.request_uri };
+        let is_said = task.is_empty() || *task == identity.call.file;
+        let task = if is_said { String::new() } else { format!(", for {}", text::said(task)) };
+        return format!("{out}, {}{task}", identity.call);
     }
     for part in [&identity.script, &identity.request_uri] {
         if !part.is_empty() {
@@ -56,16 +64,27 @@ fn by(blocker: Option<&Blocker>) -> String {
     blocker.map(|blocker| format!("; {blocker}")).unwrap_or_default()
 }
 
-/// `waited 2.3 s for lock "file:/site/a.css" (/mnt/a/a.css); held by node …`
+/// How many had come before.
+fn behind(blocker: Option<&Blocker>) -> String {
+    match blocker {
+        Some(Blocker::Holder(cluster_lock_core::Blocker { ahead: 1, .. })) => " behind 1 other".into(),
+        Some(Blocker::Holder(cluster_lock_core::Blocker { ahead: ahead @ 2.., .. })) => {
+            format!(" behind {ahead} others")
+        }
+        _ => String::new(),
+    }
+}
+
+/// `waited 2.3 s for lock "file:/site/a.css" (/mnt/a/a.css) behind 3 others; held by node …`
 pub(crate) fn slow(
     name: &LockName,
     path: Option<&Path>,
     waited: Duration,
     blocker: Option<&Blocker>,
 ) -> String {
-    let by = by(blocker);
+    let (behind, by) = (behind(blocker), by(blocker));
     let path = path.map(|path| format!(" ({})", text::path(path))).unwrap_or_default();
-    format!("cluster_lock: waited {:.1} s for lock \"{name}\"{path}{by}", waited.as_secs_f64())
+    format!("cluster_lock: waited {:.1} s for lock \"{name}\"{path}{behind}{by}", waited.as_secs_f64())
 }
 
 /// The time is up.

@@ -40,6 +40,11 @@ void clk_log(const zend_string *line, int severity);
 /* Whether the request's shutdown has come to us: code of the user that runs from now on finds a request that is half gone. */
 bool clk_request_is_ending(void);
 
+/* zend_call.c */
+
+/* Tells which code asks for a lock. */
+void clk_tell_call(void);
+
 /* zend_file_write.c */
 
 /* Whether a stream is still open, by its resource, which outlives it. */

@@ -148,6 +148,8 @@ uint64_t clk_go_on_waiting(clk_reply *reply)
 		return 0;
 	}
 	if (handle_interrupt()) {
+		/* What has run meanwhile may have asked for a lock, too. */
+		clk_tell_call();
 		return wait;
 	}
 	clk_give_up(wait);
@@ -155,7 +157,7 @@ uint64_t clk_go_on_waiting(clk_reply *reply)
 	return 0;
 }
 
-/* Tells who asks, once per request; and handles an interrupt that is pending already. */
+/* Tells who asks: once per request, and for each lock by which code; and handles an interrupt that is pending already. */
 bool clk_before_wait(void)
 {
 	if (clk_shim_interrupted() && !handle_interrupt()) {
@@ -170,5 +172,6 @@ bool clk_before_wait(void)
 			efree(uri);
 		}
 	}
+	clk_tell_call();
 	return true;
 }

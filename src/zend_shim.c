@@ -4,8 +4,8 @@
  * streams that cluster_file_put_contents() may read. All decisions are in Rust.
  *
  * Layout: this file registers, and has the hooks of the life cycle. zend_functions.c,
- * zend_lock_object.c, zend_file_write.c and zend_streams.c are what PHP calls, zend_reply.c turns Rust's
- * answers into PHP's; zend_shim.h is the border to Rust, with its one rule.
+ * zend_lock_object.c, zend_file_write.c and zend_streams.c are what PHP calls, zend_call.c looks who has called them,
+ * zend_reply.c turns Rust's answers into PHP's; zend_shim.h is the border to Rust, with its one rule.
  */
 #include "zend_glue.h"
 
@@ -14,6 +14,7 @@
 #include "ext/standard/info.h"
 #include "php_ini.h"
 #include "zend_attributes.h"
+#include "zend_exceptions.h"
 #include "zend_observer.h"
 
 #include <syslog.h>
@@ -189,10 +190,41 @@ static void on_fiber_destroyed(zend_fiber_context *fiber)
 	clk_fiber_ended((uintptr_t) fiber);
 }
 
+/* A handler may give locks back, too. */
+#define CLK_OWED_AT_MOST 100
+
+/* What came of locks that were given back without waiting for the answer, while handlers are called yet. One that throws, or
+   exits, must not keep other extensions from their end. */
+static void tell_owed(void)
+{
+	clk_reply reply;
+
+	zend_try {
+		for (int told = 0; told < CLK_OWED_AT_MOST && clk_owed(&reply); told++) {
+			clk_tell(&reply);
+		}
+	} zend_end_try();
+	if (EG(exception)) {
+		zend_clear_exception();
+	}
+}
+
+static void log_owed(void)
+{
+	clk_reply reply;
+
+	while (clk_owed(&reply)) {
+		zend_string *message = clk_copy_of(reply.message);
+		clk_log(message, LOG_WARNING);
+		zend_string_release(message);
+	}
+}
+
 /* FrankenPHP's workers serve many requests between RINIT and RSHUTDOWN; each ends here. */
 static int on_deactivate(void)
 {
 	clk_request_end();
+	log_owed();
 	return next_deactivate ? next_deactivate() : SUCCESS;
 }
 
@@ -287,6 +319,7 @@ int clk_shim_rshutdown(int type, int module_number)
 {
 	(void) type;
 	(void) module_number;
+	tell_owed();
 	ending = true;
 	return SUCCESS;
 }

@@ -82,10 +82,13 @@ typedef struct {
 void clk_process_begin(void);
 void clk_process_end(void);
 void clk_request_end(void);
+bool clk_owed(clk_reply *reply);
 void clk_request_gone(void);
 void clk_fiber_ended(uintptr_t fiber);
 bool clk_identity_known(void);
 void clk_identity(clk_bytes sapi, clk_bytes script, clk_bytes uri);
+bool clk_call_begin(void);
+bool clk_call_frame(clk_bytes class_name, clk_bytes function, clk_bytes file, uint32_t line);
 size_t clk_ini_entries(void);
 bool clk_ini_entry_at(size_t index, clk_ini_entry *entry);
 void clk_setting(clk_bytes name, clk_bytes value, uint32_t by, clk_reply *reply);

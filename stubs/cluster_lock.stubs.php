@@ -56,7 +56,9 @@ function cluster_lock(string $name, ?float $timeout = null, int $mode = LOCK_EX,
  * @return bool true only if the lock was ours from acquire to release. false with E_WARNING: it is
  *     not held by this request; or was lost meanwhile, and how; or the server cannot be reached (the
  *     lock comes free when its lease runs out; while sentinels or a cluster are replacing the server
- *     this is tried for 10 s). Whatever the answer, this request holds it once less.
+ *     this is tried for 10 s). Whatever the answer, this request holds it once less. With
+ *     cluster_lock.confirmed_unlocks off the server's answer is not waited for: true says what this machine knows, and
+ *     what the server says is warned of later.
  */
 function cluster_unlock(string $name): bool {}
 
@@ -193,14 +195,16 @@ function cluster_lock_fence(string $name): ?int {}
  * @return array|null null: nobody holds it, or (with E_WARNING) the server cannot be reached. Else
  *     array{name: string, mode: "exclusive"|"shared", fence: int, ttl: float, since: float,
  *     holders: list<array{node: string, pid: int, sapi: string, script: string, request_uri: string,
- *     since: float, fence: int, run: bool}>, waiters: list<array{node: string, pid: int, since: float,
- *     mode: string, run: bool}>, more_holders: int, more_waiters: int}; run: for cluster_coalesced(); ttl in
- *     seconds, since in Unix time on the
- *     server's clock, request_uri without its query string, holders by age, waiters in the order in
- *     which they will be served. Of more than 1,000 readers holders are those whose leases run
- *     longest, of more than 1,000 waiters waiters are the first: how many more there are is in
- *     more_holders and more_waiters, the dead among them included (of a quorum each server tells of
- *     so many)
+ *     since: float, fence: int, run: bool, function: string, file: string, line: int}>, waiters:
+ *     list<array{node: string, pid: int, since: float, mode: string, run: bool, function: string, file:
+ *     string, line: int}>, more_holders: int, more_waiters: int}; ttl in seconds, since in Unix time on the
+ *     server's clock, request_uri without its query string; run: for cluster_coalesced(); function
+ *     ("Class::method", "{closure}", "" outside of functions), file (of a path of more than 512 bytes the
+ *     end, behind "…") and line of the code that asked, "", "" and 0 when it is not known
+ *     (cluster_lock.report_call); holders by age, waiters in the order in which they will be served. Of
+ *     more than 1,000 readers holders are those whose leases run longest, of more than 1,000 waiters
+ *     waiters are the first: how many more there are is in more_holders and more_waiters, the dead among
+ *     them included (of a quorum each server tells of so many)
  */
 function cluster_lock_info(string $name): ?array {}
 

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use cluster_lock_core::{Grace, Holder, Identity, LockName, LockReport, Mode, ServerReport, Waiter};
+use cluster_lock_core::{Call, Grace, Holder, Identity, LockName, LockReport, Mode, ServerReport, Waiter};
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 
@@ -78,12 +78,16 @@ pub(crate) struct Who<'a> {
     script: &'a str,
     request_uri: &'a str,
     run: bool,
+    function: &'a str,
+    file: &'a str,
+    line: u32,
 }
 
 impl<'a> From<&'a Identity> for Who<'a> {
     fn from(identity: &'a Identity) -> Self {
-        let Identity { node, pid, sapi, script, request_uri, run } = identity;
-        Self { node, pid: *pid, sapi, script, request_uri, run: *run }
+        let Identity { node, pid, sapi, script, request_uri, run, call } = identity;
+        let Call { function, file, line } = call;
+        Self { node, pid: *pid, sapi, script, request_uri, run: *run, function, file, line: *line }
     }
 }
 

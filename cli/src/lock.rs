@@ -23,11 +23,18 @@ pub(crate) fn doing(who: &Identity) -> String {
     }
 }
 
-/// `web1 pid 4711 (fpm-fcgi) /wp-admin/options.php`
+/// `web1 pid 4711 (fpm-fcgi) /wp-admin/options.php in compile() at /srv/theme/compiler.php:142`
 pub(crate) fn who(identity: &Identity) -> String {
     if *identity == Identity::default() {
         return "somebody unknown (the server has lost its record, or its grace period runs)".into();
     }
+    let call = &identity.call;
+    let call = if call.is_unknown() { String::new() } else { format!(" in {call}") };
+    process(identity) + &call
+}
+
+/// The same without the call.
+pub(crate) fn process(identity: &Identity) -> String {
     let Identity { node, pid, sapi, .. } = identity;
     let node = if node.is_empty() { "an unknown node" } else { node };
     let sapi = if sapi.is_empty() { String::new() } else { format!(" ({})", text::said(sapi)) };

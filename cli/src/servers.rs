@@ -279,6 +279,7 @@ mod tests {
         ServerReport {
             server: text("server").unwrap(),
             error: text("error"),
+            grace: None,
             round_trip: facts["round_trip"].as_f64().map(Duration::from_secs_f64),
             clock_ahead: facts["clock_ahead"].as_f64(),
             version: text("version"),

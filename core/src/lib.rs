@@ -30,10 +30,12 @@ pub mod wire;
 
 pub use dsn::Dsn;
 pub use engine::registry;
-pub use engine::{Acquire, Acquired, Counters, Engine, Lease, Pending};
+pub use engine::{Acquire, Acquired, Counters, Engine, Lease, Owed, Parted, Pending};
 pub use error::{Error, Loss, Result};
 pub use file::{PathMap, nfs, replace};
 pub use key::LockName;
-pub use report::{Grace, Holder, Identity, LockError, LockReport, Mode, ServerReport, Waiter};
+pub use report::{
+    Blocker, Call, Encoded, Grace, Holder, Identity, LockError, LockReport, Mode, ServerReport, Waiter,
+};
 pub use settings::Config;
 pub use store::{Broken, Standing};

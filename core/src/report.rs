@@ -1,11 +1,13 @@
 //! Who holds, who waits: what `cluster_lock_info()` and the slow-wait log tell.
 
+use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::Error;
 use crate::key::LockName;
+use crate::text;
 
 /// Exclusive or shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,12 +50,61 @@ pub struct Identity {
     /// It wants, or has, the lock for a run ([`Acquire::run`](crate::Acquire::run)).
     #[serde(rename = "o", default, skip_serializing_if = "std::ops::Not::not")]
     pub run: bool,
+    /// Where in its code it asks; unknown of what is not PHP code, and of those that do not tell.
+    #[serde(
+        rename = "c",
+        default,
+        deserialize_with = "call_if_any",
+        skip_serializing_if = "Call::is_unknown"
+    )]
+    pub call: Call,
+}
+
+/// Where in PHP code a lock is asked for. Never contains arguments.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Call {
+    /// The function that asks, such as `compile`, `Theme::compile` or `{closure}`; empty outside of functions.
+    #[serde(rename = "f", default, skip_serializing_if = "String::is_empty")]
+    pub function: String,
+    /// The file in which it does; empty: it is not known who asks.
+    #[serde(rename = "w", default)]
+    pub file: String,
+    /// The line there, counted from 1.
+    #[serde(rename = "l", default)]
+    pub line: u32,
+}
+
+impl Call {
+    /// Whether there is nothing to be told.
+    pub fn is_unknown(&self) -> bool {
+        self.file.is_empty()
+    }
+}
+
+/// For people: `compile() at /srv/theme/compiler.php:142`; nothing when it is not known. Escaped and cut, since another
+/// node may have written it.
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_unknown() {
+            return Ok(());
+        }
+        if !self.function.is_empty() {
+            write!(f, "{}() at ", text::said(&self.function))?;
+        }
+        write!(f, "{}:{}", text::end_of(&self.file), self.line)
+    }
+}
+
+/// A call that cannot be read is none, and the rest of the identity stands.
+fn call_if_any<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Call, D::Error> {
+    let call = serde_json::Value::deserialize(deserializer)?;
+    Ok(serde_json::from_value(call).unwrap_or_default())
 }
 
 impl Identity {
-    /// The form that travels with every acquire. Made once per request.
+    /// The form that travels with every acquire.
     pub fn encode(&self) -> Box<[u8]> {
-        serde_json::to_vec(self).unwrap_or_default().into()
+        Encoded::new(self).with(&self.call).into()
     }
 
     /// An encoded identity, of who wants the lock for a run.
@@ -65,6 +116,48 @@ impl Identity {
     pub fn decode(bytes: &[u8]) -> Self {
         serde_json::from_slice(bytes).unwrap_or_default()
     }
+}
+
+/// An identity, encoded once for many claims, each of which has its own call.
+#[derive(Clone, Debug)]
+pub struct Encoded {
+    bytes: Vec<u8>,
+    /// So many of them are the same for all.
+    common: usize,
+}
+
+impl Encoded {
+    /// Of this identity all but its call.
+    pub fn new(identity: &Identity) -> Self {
+        let identity = Identity { call: Call::default(), ..identity.clone() };
+        let mut bytes = serde_json::to_vec(&identity).unwrap_or_default();
+        bytes.pop(); // the closing brace
+        Self { common: bytes.len(), bytes }
+    }
+
+    /// With this call: what [`Identity::encode`] makes of the whole.
+    pub fn with(&mut self, call: &Call) -> &[u8] {
+        self.bytes.truncate(self.common);
+        if !call.is_unknown() {
+            self.bytes.extend(b",\"c\":");
+            let begin = self.bytes.len();
+            if serde_json::to_writer(&mut self.bytes, call).is_err() {
+                self.bytes.truncate(begin);
+                self.bytes.extend(b"{}");
+            }
+        }
+        self.bytes.push(b'}');
+        &self.bytes
+    }
+}
+
+/// Who was in the way of a claim when it came.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Blocker {
+    /// One who held the lock.
+    pub holder: Identity,
+    /// How many waited already, of whom some may have died.
+    pub ahead: u64,
 }
 
 /// One holder of a lock.
@@ -210,4 +303,66 @@ pub struct LockError {
     pub name: LockName,
     /// What happened to it.
     pub error: Error,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call() -> Call {
+        Call { function: "Theme::compile".into(), file: "/srv/a \"b\"/é.php".into(), line: 142 }
+    }
+
+    fn identity() -> Identity {
+        let text = |text: &str| text.to_owned();
+        Identity {
+            node: text("web2"),
+            pid: 4711,
+            sapi: text("fpm-fcgi"),
+            script: text("/srv/index.php"),
+            request_uri: text("/page"),
+            run: false,
+            call: call(),
+        }
+    }
+
+    #[test]
+    fn a_call_is_added_to_what_all_claims_have_in_common() {
+        let whole = identity();
+        let without = Identity { call: Call::default(), ..whole.clone() };
+        let mut encoded = Encoded::new(&whole);
+        let long = Call { file: "/x".repeat(300), ..call() };
+        for call in [long, call(), Call::default(), call()] {
+            let expected = Identity { call: call.clone(), ..whole.clone() };
+            assert_eq!(encoded.with(&call), serde_json::to_vec(&expected).unwrap());
+            assert_eq!(Identity::decode(encoded.with(&call)), expected);
+        }
+        assert_eq!(*whole.encode(), *encoded.with(&call()));
+        assert!(!String::from_utf8_lossy(&without.encode()).contains("\"c\""), "as it ever was");
+    }
+
+    #[test]
+    fn a_call_that_cannot_be_read_hides_nothing_else() {
+        for foreign in
+            ["7", "\"x\"", "null", "[]", "{\"l\":-1,\"w\":\"/x\"}", "{\"w\":{}}", "{}", "{\"l\":1e99}"]
+        {
+            let read = Identity::decode(format!("{{\"c\":{foreign},\"n\":\"web2\",\"p\":3}}").as_bytes());
+            assert_eq!((read.node.as_str(), read.pid, read.call), ("web2", 3, Call::default()), "{foreign}");
+        }
+        let cut = identity().encode();
+        for end in 0..cut.len() {
+            assert_eq!(Identity::decode(cut.get(..end).unwrap()), Identity::default(), "{end}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_of_a_call_is_printable_and_short() {
+        assert_eq!(call().to_string(), "Theme::compile() at /srv/a \"b\"/é.php:142");
+        assert_eq!(Call { function: String::new(), ..call() }.to_string(), "/srv/a \"b\"/é.php:142");
+        assert_eq!(Call { file: String::new(), ..call() }.to_string(), "");
+        let hostile = "a\r\n\x1b[2J".repeat(5000);
+        let shown = Call { function: hostile.clone(), file: hostile + "/compiler.php", line: 7 }.to_string();
+        assert!(!shown.contains(char::is_control) && shown.len() < 5000, "{shown}");
+        assert!(shown.ends_with("/compiler.php:7"), "{shown}");
+    }
 }

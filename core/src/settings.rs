@@ -172,8 +172,12 @@ settings! {
     flock_mode: FlockMode = "gate", PhpIni, read::flock_mode, "`gate` or `replace`";
     /// A wait of more seconds leaves a line in the log; `None` is off.
     slow_wait: Option<Duration> = "1", Anywhere, read::limit_or_none, "0 (off) or more, or `INF`";
+    /// Whether reports tell which function, in which file and line, has asked for a lock.
+    report_call: bool = "1", Anywhere, read::switch, "on or off";
     /// Whether a write waits until the disk has it.
     durable_writes: bool = "1", Anywhere, read::switch, "on or off";
+    /// Whether giving a lock back waits until the server has answered.
+    confirmed_unlocks: bool = "1", Anywhere, read::switch, "on or off";
     /// What a write does with a file that is a mount point by itself.
     mount_point_writes: MountPoint = "refuse", Anywhere, read::mount_point_writes, "`refuse` or `in_place`";
 }
@@ -298,7 +302,7 @@ pub mod read {
         Ok(limit(text)?.filter(|time| !time.is_zero()))
     }
 
-    /// `cluster_lock.auto_renew` and `.durable_writes`.
+    /// `cluster_lock.auto_renew`, `.durable_writes` and `.confirmed_unlocks`.
     ///
     /// # Errors
     /// It is not allowed.
@@ -388,7 +392,10 @@ mod tests {
         assert_eq!((values.timeout, values.ttl), (Some(Duration::from_secs(30)), Duration::from_secs(10)));
         assert_eq!((values.prefix.as_str(), values.pool_size), ("cluster_lock:", 8));
         let switches = TABLE.iter().filter(|setting| setting.is_switch).map(Setting::name);
-        assert_eq!(switches.collect::<Vec<_>>(), ["auto_renew", "durable_writes"]);
+        assert_eq!(
+            switches.collect::<Vec<_>>(),
+            ["auto_renew", "report_call", "durable_writes", "confirmed_unlocks"]
+        );
         assert!(values.auto_renew && values.intercept_exclude.matches("/srv/a.log".as_ref()));
         assert_eq!(values.node, hostname());
     }

@@ -37,6 +37,16 @@ pub fn said(text: &str) -> String {
     printable(text, MAX_SAID)
 }
 
+/// As [`said`], of a path that somebody else has told: of a long one the end, which tells most.
+pub fn end_of(path: &str) -> String {
+    let Some((start, _)) = path.char_indices().rev().nth(MAX_SAID) else { return printable(path, MAX_SAID) };
+    let end = path.get(start..).unwrap_or_default();
+    format!(
+        "…{}",
+        printable(end.get(end.chars().next().map_or(0, char::len_utf8)..).unwrap_or_default(), MAX_SAID)
+    )
+}
+
 /// A path for a message.
 pub fn path(path: &Path) -> String {
     printable(&path.to_string_lossy(), MAX_PATH)
@@ -66,5 +76,10 @@ mod tests {
         assert!(text.starts_with(&"é".repeat(MAX_SAID)), "{text}");
         assert!(text.ends_with("(9700 more characters)") && text.len() < 700, "{text}");
         assert!(path(Path::new(&"x".repeat(1 << 20))).len() < 5000);
+        assert_eq!(end_of(&"é".repeat(MAX_SAID)), "é".repeat(MAX_SAID));
+        assert_eq!(
+            end_of(&("ab".to_owned() + &"é".repeat(MAX_SAID))),
+            "…".to_owned() + &"é".repeat(MAX_SAID)
+        );
     }
 }

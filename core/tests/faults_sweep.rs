@@ -40,7 +40,7 @@ impl Sweep {
             let length = self.proxy.carried(direction) - before;
             for after in 0..=length {
                 for ending in [Ending::Close, Ending::Reset] {
-                    let fired = self.proxy.fired();
+                    let (fired, before) = (self.proxy.fired(), self.proxy.carried(direction));
                     self.proxy.prepare(Break { direction, after, ending, then: Fault::Pass });
                     exchange(&self);
                     if after == length {
@@ -49,7 +49,12 @@ impl Sweep {
                         exchange(&self);
                     }
                     let reached = after == length || self.proxy.await_fired(fired + 1, S);
-                    assert!(reached, "no break after {after} of {length} bytes {direction:?}");
+                    // It says how far the server is, and so is some bytes shorter when the machine is less busy.
+                    let carried = self.proxy.carried(direction) - before;
+                    assert!(
+                        reached || carried <= after,
+                        "no break after {after} of {carried} bytes {direction:?}"
+                    );
                 }
             }
             eprintln!("{direction:?}: cut after 0 to {length} bytes");

@@ -12,7 +12,10 @@ def stale(write: bool) -> list[str]:
     """The tables that do not say what was measured last; with `write` they do afterwards."""
     bench = json.loads((ROOT / "bench/results/latest.json").read_text())
     nfs = json.loads((ROOT / "lab/nfs/results/latest.json").read_text())
+    scale = json.loads((ROOT / "bench/results/scale.json").read_text())
     return (between("docs/comparison.md", "measured", compared(bench), write)
+            + between("docs/cost.md", "growth", growth(scale), write)
+            + between("README.md", "growth", growth_in_three_lines(scale["results"]["scale"]), write)
             + between("README.md", "numbers", numbers(bench, nfs), write))
 
 
@@ -57,6 +60,57 @@ def numbers(bench: dict, nfs: dict) -> str:
         f"two equal workers without it {page['noise']['median']:.3f} × |",
         "",
         f"Medians, {machine['cpus']} × {machine['cpu']}, {machine['date'][:10]}; NFS: {nfs['about']['date']}.",
+    ])
+
+
+def growth_in_three_lines(scale: dict) -> str:
+    """Locks, waiters and processes, a line each."""
+    held, waiters = scale["held"]["50"]["10000"], scale["waiters"]["10000"]
+    ours, theirs = (scale["processes"][name]["16"]["locks_per_s"] for name in ("cluster_lock", "symfony"))
+    wait = waiters["hand_over"]
+    return "\n".join([
+        f"* 10,000 locks held by one process, the server 50 ms away: {held['lost']} lost, {held['server_cpu'] * 100:.0f} % of a "
+        "core of the server.",
+        f"* 10,000 that wait for one lock: {waiters['server_cpu'] * 100:.0f} % of a core, and it is handed over in "
+        f"{wait['p50_us'] / 1e3:.1f} ms (p99: {wait['p99_us'] / 1e3:.1f}).",
+        f"* 16 processes, each with a lock of its own: {ours:,.0f} locks/s, symfony/lock {theirs:,.0f}.",
+    ])
+
+
+def growth(bench: dict) -> str:
+    """What grows with locks, waiters, processes and shards."""
+    machine, scale = bench["machine"], bench["results"]["scale"]
+    held, waiters, processes, shards = (scale[name] for name in ("held", "waiters", "processes", "shards"))
+    numbers = list(waiters)
+
+    def row(label: str, cells: list[str]) -> str:
+        return f"| {label} | {' | '.join(cells)} |"
+
+    counts = list(processes["cluster_lock"])
+    names = {"cluster_lock": "**cluster_lock**", "symfony": "symfony/lock", "phpredis_set": "phpredis `SET NX` + script"}
+    return "\n".join([
+        row("", [f"{int(n):,}" for n in numbers]),
+        "|---|" + "--:|" * len(numbers),
+        *[row(f"locks held, the server {distance} ms away: share of a core of the server; lost",
+              [f"{points[n]['server_cpu'] * 100:.1f} %; {points[n]['lost']}" for n in numbers])
+          for distance, points in held.items()],
+        row("waiters of one lock: share of a core of the server", [f"{waiters[n]['server_cpu'] * 100:.1f} %" for n in numbers]),
+        row("hand-over, p50 (p99), ms", [f"{waiters[n]['hand_over']['p50_us'] / 1e3:.1f} "
+                                         f"({waiters[n]['hand_over']['p99_us'] / 1e3:.1f})" for n in numbers]),
+        "",
+        row("processes, each on a lock of its own: locks/s (for each core that the server uses)",
+            [f"{int(n):,}" for n in counts]),
+        "|---|" + "--:|" * len(counts),
+        *[row(names[name], [f"{points[n]['locks_per_s']:,.0f} ({points[n]['locks_per_server_core_s']:,})" for n in counts])
+          for name, points in processes.items()],
+        "",
+        *textwrap.wrap(
+            "12 processes on a cluster, all on this machine: "
+            + ", ".join(f"{n} {'shard' if n == '1' else 'shards'} {p['locks_per_s']:,.0f} locks/s "
+                        f"({p['locks_per_server_core_s']:,})" for n, p in shards.items())
+            + f". {machine['date'][:10]}, {machine['cpus']} × {machine['cpu']}, Linux {machine['kernel']}, PHP "
+            f"{machine['php']}, Redis {machine['redis']}; `script/bench --only scale` measures it again. A server that has "
+            "nothing to do uses some 2 % of a core there.", 116, break_on_hyphens=False, break_long_words=False),
     ])
 
 

@@ -19,6 +19,7 @@ NO_MESSAGES = [
     r"^node \{\}, pid \{\}$",  # who holds a lock, inside other messages
     r"^lock (on a file|of )", r"^a loan holds a connection$",
     r"^cluster_lock: \{\}$",
+    r"^not begun$",  # how a grace period stands, in reports
     r"^(look at|wait in)$",  # put into "cannot {}"
     r"^, with args$", r"^ \(os error$", r"^CLUSTER SLOTS$", r"^SENTINEL GET", r"^--#include", r"^cluster_lock support$",
     r"^redis://\[user",  # what is allowed, behind what is wrong

@@ -25,6 +25,8 @@ RECOVERY = int(2.5 * SECOND)
 REST = 15 * SECOND
 # Longest that an answer may come after its time-out: two tries and a release, each a second to connect and one to ask.
 LATE = 6 * SECOND
+# Within this time of the answer a process looks what is left of its lease; later than that says nothing of the answer.
+AT_ONCE = SECOND // 50
 
 
 def expect_no_pace() -> None:
@@ -157,7 +159,7 @@ def stillborn(c: Checker) -> Iterator[Violation]:
         if hold.got is None or not hold.looks or hold.why is not None or not c.is_plain(hold.name):
             continue
         at, left = hold.looks[0]
-        if (left == 0 and not c.stood_still(hold.got, at, hold.who) and not c.lost_data(hold.name, hold.ask, at)
+        if (left == 0 and at - hold.got < AT_ONCE and not c.stood_still(hold.got, at, hold.who) and not c.lost_data(hold.name, hold.ask, at)
                 and not c.interrupted(hold, at) and not c.outage(hold.name, hold.got, at)):
             yield Violation("stillborn", f"\"{hold.name}\" was acquired with a lease that had run out", [hold], hold.got)
 

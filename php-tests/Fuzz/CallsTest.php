@@ -22,7 +22,7 @@ final class CallsTest extends TestCase
     private const CALLS = 600;
     private const SETTINGS = ['dsn', 'prefix', 'timeout', 'ttl', 'auto_renew', 'max_hold', 'connect_timeout',
         'command_timeout', 'pool_size', 'retry_after', 'node', 'path_map', 'intercept', 'intercept_exclude',
-        'flock_mode', 'slow_wait', 'durable_writes', 'mount_point_writes', 'dsn'];
+        'flock_mode', 'slow_wait', 'report_call', 'durable_writes', 'confirmed_unlocks', 'mount_point_writes', 'dsn'];
 
     /** What a process without more seeds does: enough for every function many times. */
     private const PROCESSES = 6;

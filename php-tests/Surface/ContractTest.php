@@ -55,7 +55,9 @@ final class ContractTest extends TestCase
         'cluster_lock.intercept_exclude' => ['*.log', INI_SYSTEM],
         'cluster_lock.flock_mode' => ['gate', INI_SYSTEM],
         'cluster_lock.slow_wait' => ['1', INI_ALL],
+        'cluster_lock.report_call' => ['1', INI_ALL],
         'cluster_lock.durable_writes' => ['1', INI_ALL],
+        'cluster_lock.confirmed_unlocks' => ['1', INI_ALL],
         'cluster_lock.mount_point_writes' => ['refuse', INI_ALL],
     ];
 

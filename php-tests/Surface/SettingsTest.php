@@ -24,7 +24,9 @@ final class SettingsTest extends TestCase
         'auto_renew' => [['maybe', '2', '-1'], ['0', '1', 'on', 'off', 'yes', 'no', 'true', 'false'], '/on|off|0|1/i'],
         'max_hold' => [['abc', '-1', 'nan', '5 minutes'], ['0', '60', '0.5'], '/second|0/'],
         'slow_wait' => [['abc', '-1', 'nan'], ['0', '0.25', '5'], '/second|0/'],
+        'report_call' => [['maybe', '2'], ['0', '1', 'on', 'off'], '/on|off|0|1/i'],
         'durable_writes' => [['maybe', '2'], ['0', '1', 'on', 'off'], '/on|off|0|1/i'],
+        'confirmed_unlocks' => [['maybe', '2'], ['0', '1', 'on', 'off'], '/on|off|0|1/i'],
         'mount_point_writes' => [['in place', '1', ''], ['refuse', 'in_place', 'IN_PLACE'], '/refuse or in_place/'],
     ];
 

@@ -19,6 +19,7 @@ use std::time::Duration;
 use cluster_lock_core::file::{FlockMode, Inode, KernelLock, OpenFile, kernel_unlock, try_kernel_lock};
 use cluster_lock_core::{Acquired, Engine, Error, Lease, LockName, Mode, nfs};
 
+use super::leaving::{Leaving, telling};
 use super::{Asked, Given, NO_OBJECT, Request, Wish, given_back, refused};
 use crate::reply::{Class, Reply, Value};
 use crate::words::{self, Blocker, about};
@@ -177,7 +178,7 @@ pub(crate) fn begin(handle: Handle, file: impl AsFd + Copy, typed: &Path, asking
 
 /// Takes it, or goes on after an interrupt: true, or the `errno` with which it failed.
 pub(crate) fn take(id: u64, file: impl AsFd + Copy) -> Reply {
-    request::with(|request| {
+    telling(request::with(|request| {
         let Some(mut taking) = request.takings.remove(&id) else { return errno(EIO) };
         match taking.go_on(request, file) {
             Step::Done(reply) => taking.told(reply),
@@ -186,15 +187,15 @@ pub(crate) fn take(id: u64, file: impl AsFd + Copy) -> Reply {
                 Reply::again(id)
             }
         }
-    })
+    }))
 }
 
 /// Gives it back: true, or the `errno` with which that failed. Null: it is the kernel's alone.
 pub(crate) fn release(handle: Handle, file: impl AsFd + Copy) -> Reply {
-    request::with(|request| match request.take_file_lock(handle) {
+    telling(request::with(|request| match request.take_file_lock(handle) {
         None => Value::Null.into(),
-        Some(lock) => lock.give_back(Some(file)),
-    })
+        Some(lock) => lock.give_back(Some(file), &mut request.leaving),
+    }))
 }
 
 /// A stream is about to be closed. Its data goes first, then the kernel's lock: it would stay with a forked child, which
@@ -224,7 +225,8 @@ pub(crate) fn closed(handle: Handle) -> Reply {
             lock.handles.retain(|other| other.stream != handle.stream);
             return true.into();
         }
-        request.file_locks.swap_remove(index).give_back(None::<BorrowedFd<'_>>)
+        let lock = request.file_locks.swap_remove(index);
+        lock.give_back(None::<BorrowedFd<'_>>, &mut request.leaving)
     })
 }
 
@@ -286,7 +288,7 @@ impl FileLock {
     }
 
     /// `file` is `None` when it is closed already.
-    fn give_back(mut self, file: Option<impl AsFd + Copy>) -> Reply {
+    fn give_back(mut self, file: Option<impl AsFd + Copy>, leaving: &mut Leaving) -> Reply {
         let mut trouble = self.trouble.clone();
         if let Some(file) = file {
             trouble = self.flush(file);
@@ -298,7 +300,7 @@ impl FileLock {
             self.handles.iter_mut().for_each(Handle::unseal);
         }
         let Self { name, lease, kernel, .. } = self;
-        let given = lease.map_or(Ok(Given::Ours), |lease| lease.release().map(Given::from));
+        let given = lease.map_or(Ok(Given::Ours), |lease| leaving.give_back(lease));
         let given = given_back(&name, given);
         match (trouble, given) {
             (Some(trouble), _) => errno(EIO).warn(about(&name, trouble)),
@@ -406,7 +408,7 @@ impl Taking {
                 return Err(self.failed(file, error));
             }
             if let Some(trouble) = lock.flush(file) {
-                let _ = lock.give_back(Some(file));
+                let _ = lock.give_back(Some(file), &mut request.leaving);
                 return Err(self.failed(file, trouble));
             }
         }

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use cluster_lock_core::file::Intercept;
 use cluster_lock_core::{
-    Acquire, Acquired, Engine, Error, Identity, Lease, LockName, Loss, Mode, PathMap, Pending, Result,
-    Standing,
+    Acquire, Acquired, Call, Encoded, Engine, Error, Identity, Lease, LockName, Loss, Mode, PathMap, Pending,
+    Result, Standing,
 };
 
 use crate::php;
@@ -18,13 +18,16 @@ use crate::reply::Class;
 use crate::settings;
 use crate::words::{self, Blocker, about};
 
+pub(crate) mod call;
 pub(crate) mod files;
+pub(crate) mod leaving;
 pub(crate) mod names;
 pub(crate) mod objects;
 pub(crate) mod runs;
 pub(crate) mod writes;
 
 use files::{FileLock, Taking};
+use leaving::Leaving;
 use names::Held;
 use objects::Object;
 use writes::Write;
@@ -146,7 +149,7 @@ pub(crate) struct Request {
     /// Whose table it is: a forked child finds its parent's.
     pid: u32,
     last_id: u64,
-    identity: Option<Box<[u8]>>,
+    identity: Option<Encoded>,
     locks: HashMap<LockName, Held>,
     waits: HashMap<u64, Waiting>,
     pub(crate) objects: HashMap<u64, Object>,
@@ -154,6 +157,7 @@ pub(crate) struct Request {
     pub(crate) file_locks: Vec<FileLock>,
     /// Locks on files that are being taken.
     pub(crate) takings: HashMap<u64, Taking>,
+    leaving: Leaving,
     places: Option<Places>,
 }
 
@@ -206,7 +210,11 @@ pub(crate) fn with<T>(work: impl FnOnce(&mut Request) -> T) -> T {
             request.forget();
             request.pid = pid;
         }
-        work(request)
+        let done = work(request);
+        if !request.leaving.is_empty() {
+            request.leaving.take_in();
+        }
+        done
     })
 }
 
@@ -237,8 +245,9 @@ impl Request {
             script: text(script),
             request_uri: text(path),
             run: false,
+            call: Call::default(),
         };
-        self.identity = Some(identity.encode());
+        self.identity = Some(Encoded::new(&identity));
     }
 
     pub(crate) fn is_identified(&self) -> bool {
@@ -285,6 +294,7 @@ impl Request {
         ask: impl FnOnce(&Acquire<'_>) -> Result<Acquired>,
     ) -> Asked {
         let (auto_renew, max_hold) = settings::with(|s| (s.values.auto_renew, s.values.max_hold));
+        let identity = self.identity.as_mut().map(|identity| call::with(|call| identity.with(call)));
         let acquired = ask(&Acquire {
             mode: wish.mode,
             run: wish.run,
@@ -292,7 +302,7 @@ impl Request {
             ttl: wish.ttl,
             auto_renew,
             max_hold,
-            identity: self.identity.as_deref().unwrap_or_default(),
+            identity: identity.unwrap_or_default(),
             interrupted: &php::interrupted,
         });
         self.answered(wish, name, acquired)
@@ -400,13 +410,14 @@ impl Request {
         self.takings.clear();
         self.places = None;
         for (_, held) in self.locks.drain() {
-            let _ = held.lease.release();
+            self.leaving.leave(held.lease);
         }
         for object in self.objects.values_mut() {
             if let Some(lease) = object.lease.take() {
-                let _ = lease.release();
+                self.leaving.leave(lease);
             }
         }
+        self.leaving.settle();
         self.identity = None;
     }
 
@@ -435,6 +446,7 @@ impl Request {
         }
         self.file_locks.drain(..).for_each(|lock| std::mem::forget(lock.lease));
         self.takings.drain().for_each(|(_, taking)| std::mem::forget(taking));
+        self.leaving.forget();
         self.identity = None;
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use cluster_lock_core::{Acquired, Engine, Error, Lease, LockName, Loss, Mode, Result};
 
+use super::leaving::telling;
 use super::{Asked, Given, Request, Waiting, Wish, given_back, refused};
 use crate::arguments::{self, Checked};
 use crate::php::{self, Fiber, NO_FIBER};
@@ -39,7 +40,7 @@ pub(crate) fn lock(name: &[u8], timeout: Option<f64>, mode: i64, ttl: Option<f64
         }
         Err(error) => Reply::failed(about(&name, error)),
     };
-    Ok(answer.log(log))
+    Ok(telling(answer).log(log))
 }
 
 /// With the warning that an earlier hold was lost.
@@ -54,7 +55,7 @@ pub(super) fn warn_lost(reply: Reply, name: &LockName, earlier: Option<&Loss>) -
 pub(crate) fn unlock(name: &[u8]) -> Checked {
     let name = arguments::name(1, name)?;
     Ok(match given_back(&name, request::with(|request| request.unlock(&name, None))) {
-        Ok(()) => true.into(),
+        Ok(()) => telling(true.into()),
         Err((_, message)) => Reply::failed(message),
     })
 }
@@ -215,7 +216,9 @@ impl Request {
             return Ok(held.lease.loss().map_or(Given::Ours, Given::Lost));
         }
         match self.locks.remove(name) {
-            Some(held) => held.lease.release().map(Given::from),
+            // Who names the entry is to be told now: by an exception, or never.
+            Some(held) if id.is_some() => held.lease.release().map(Given::from),
+            Some(held) => self.leaving.give_back(held.lease),
             None => Ok(Given::NotHeld),
         }
     }

@@ -87,11 +87,12 @@ fn table(locks: &[LockReport], now: f64) -> Table {
         Column::new("NAME").cut(24),
         Column::new("MODE"),
         Column::new("NODE").cut(6),
-        Column::new("PID").right().optional(4),
+        Column::new("PID").right().optional(5),
         Column::new("SAPI").cut(4).optional(2),
-        Column::new("WHAT").cut(8).optional(3),
+        Column::new("WHAT").cut(8).optional(4),
+        Column::new("CALL").cut(16).optional(3),
         Column::new("HELD").right(),
-        Column::new("LEASE").right().optional(5),
+        Column::new("LEASE").right().optional(6),
         Column::new("FENCE").right().optional(1),
         Column::new("WAITING").right(),
     ]);
@@ -108,6 +109,7 @@ fn table(locks: &[LockReport], now: f64) -> Table {
                 plain(pid.to_string()),
                 plain(text::said(sapi)),
                 plain(doing(&holder.identity)),
+                plain(holder.identity.call.to_string()),
                 plain(span(between(holder.since, now))),
                 plain(span(holder.lease_left)),
                 (Style::Dim, holder.fence.to_string()),
@@ -118,7 +120,7 @@ fn table(locks: &[LockReport], now: f64) -> Table {
             let [name, mode] = [lock.name.to_string(), mode(lock.mode).into()].map(plain);
             let others = plain(format!("+{} more", lock.more_holders));
             let none = || plain(String::new());
-            table.row([name, mode, others, none(), none(), none(), none(), none(), none(), waiting]);
+            table.row([name, mode, others, none(), none(), none(), none(), none(), none(), none(), waiting]);
         }
     }
     table

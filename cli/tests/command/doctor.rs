@@ -131,7 +131,7 @@ fn a_user_that_may_not_do_all() {
     finds(&look(), &[]);
 
     for (lacks, told) in [
-        (vec!["-zadd", "-hgetall"], "ACL SETUSER locks +zadd +hgetall"),
+        (vec!["-zadd", "-hget"], "ACL SETUSER locks +zadd +hget"),
         (vec!["-set", "-rpush"], "ACL SETUSER locks +set"),
         (vec!["-rpush", "-del"], "ACL SETUSER locks +rpush +del"),
         (vec!["-eval", "-evalsha"], "ACL SETUSER locks +evalsha +eval"),

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use cluster_lock_core::{Acquire, Acquired, Engine, Identity, Lease, LockName, Mode};
+use cluster_lock_core::{Acquire, Acquired, Call, Engine, Identity, Lease, LockName, Mode};
 
 use crate::calling::{ask, call, on};
 use crate::support::{RedisServer, engine};
@@ -26,6 +26,7 @@ fn hold(engine: &Engine, name: &[u8]) -> Lease {
         script: String::new(),
         request_uri: "/a\u{9b}2J\u{202e}b\r\nSet-Cookie".into(),
         run: false,
+        call: Call { function: "a\nb\x1b[2J".into(), file: "/srv/\u{202e}\r\n\x1b[2J.php".into(), line: 9 },
     };
     let how = Acquire {
         mode: Mode::Exclusive,

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use cluster_lock_core::store::machine::SLACK;
 use cluster_lock_core::store::{Claim, IfBusy, Token, open};
-use cluster_lock_core::{Engine, Mode};
+use cluster_lock_core::{Acquire, Acquired, Call, Engine, Identity, Mode};
 
 use crate::calling::{Ongoing, ask, holder, on};
-use crate::support::{RedisServer, Want, config, name, until, waiting};
+use crate::support::{RedisServer, Want, config, engine, name, until, waiting};
+use crate::terminal::Terminal;
 
 /// One waits for a lock that `node` holds.
 fn queue(server: &RedisServer, observer: &Engine) -> (Ongoing, Ongoing) {
@@ -28,7 +29,7 @@ fn a_list_names_lock_holder_times_and_waiters() {
     let lines: Vec<Vec<&str>> = listed.out.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(
         lines[0],
-        ["NAME", "MODE", "NODE", "PID", "SAPI", "WHAT", "HELD", "LEASE", "FENCE", "WAITING"]
+        ["NAME", "MODE", "NODE", "PID", "SAPI", "WHAT", "CALL", "HELD", "LEASE", "FENCE", "WAITING"]
     );
     assert_eq!(lines.len(), 3, "{}", listed.out);
     assert_eq!(lines[1][..4], ["theme-css", "EX", "web1", &held.pid().to_string()]);
@@ -72,6 +73,48 @@ fn a_list_can_be_narrowed() {
         ask(&server, ["list", "nothing-like-it", "--json"]).expect(1, &[]).json()["locks"],
         serde_json::json!([])
     );
+}
+
+#[test]
+fn the_code_that_asks_is_named() {
+    let server = RedisServer::start(&[]);
+    let engine = engine(&server.unix_dsn());
+    let call = Call { function: "Theme::compile".into(), file: "/srv/theme/compiler.php".into(), line: 142 };
+    let identity = Identity { node: "web2".into(), pid: 7, call, ..Identity::default() }.encode();
+    let how = Acquire {
+        mode: Mode::Exclusive,
+        run: false,
+        timeout: None,
+        ttl: Duration::from_secs(600),
+        auto_renew: false,
+        max_hold: None,
+        identity: &identity,
+        interrupted: &|| false,
+    };
+    let held = engine.acquire(&name("theme-css"), &how).unwrap();
+    assert!(matches!(held, Acquired::Held { .. }));
+    let words = "Theme::compile() at /srv/theme/compiler.php:142";
+    ask(&server, ["list"]).expect(0, &[words]);
+    ask(&server, ["info", "theme-css"]).expect(0, &[&format!("held by web2 pid 7 - in {words} for ")]);
+    for args in [vec!["list", "--json"], vec!["info", "theme-css", "--json"]] {
+        let json = ask(&server, args).expect(0, &[]).json();
+        let lock = json["locks"].get(0).unwrap_or(&json["lock"]);
+        let holder = &lock["holders"][0];
+        assert_eq!((&holder["function"], &holder["line"]), (&"Theme::compile".into(), &142.into()));
+        assert_eq!(holder["file"], "/srv/theme/compiler.php");
+    }
+    let mut wide = Terminal::wide(&on(&server.unix_dsn()), &["watch", "-n", "0.1"], 200);
+    wide.shows(words);
+    wide.types("q");
+    assert_eq!(wide.ends(), 0);
+    let mut narrow = Terminal::start(&on(&server.unix_dsn()), &["watch", "-n", "0.1"]);
+    narrow.shows("1 held");
+    narrow.types("\r");
+    narrow.shows(&format!("in {words}"));
+    narrow.types("q");
+    assert_eq!(narrow.ends(), 0);
+    ask(&server, ["break", "theme-css", "--yes"]).expect(0, &[&format!("in {words} for ")]);
+    drop(held);
 }
 
 #[test]
@@ -135,7 +178,7 @@ fn nobody_holds_it_is_no_and_not_a_failure() {
 fn times_are_told_by_the_servers_clock() {
     let server = RedisServer::start_with_running_clock();
     server.set_clock_ahead(5000);
-    let engine = crate::support::engine(&server.unix_dsn());
+    let engine = engine(&server.unix_dsn());
     let _lease = Want::default().get(&engine, "x");
     let json = ask(&server, ["info", "x", "--json"]).expect(0, &[]).json();
     let (held, ago) = (json["lock"]["held_seconds"].as_f64().unwrap(), json["time"].as_f64().unwrap());

@@ -12,7 +12,7 @@ use super::wait::{Acquire, Granted, Wait, WaitOutcome};
 use crate::clock::{Instant, nanos};
 use crate::error::{Error, Result};
 use crate::key::LockName;
-use crate::report::Identity;
+use crate::report::Blocker;
 use crate::store::Token;
 
 /// How asking for a lock ended, when nothing failed. Who keeps leases and interrupted claims in a table says in the place
@@ -26,7 +26,7 @@ pub enum Acquired<L = Lease, P = Pending> {
         /// How long it took.
         waited: Duration,
         /// Who was first seen to be in the way, when there was a wait.
-        blocker: Option<Identity>,
+        blocker: Option<Blocker>,
     },
     /// Of a claim [for a run](Acquire::run): a run is complete whose holder was let in after the claim came. Nothing is
     /// held.
@@ -36,14 +36,14 @@ pub enum Acquired<L = Lease, P = Pending> {
         /// How long it took.
         waited: Duration,
         /// Who was first seen to be in the way.
-        blocker: Option<Identity>,
+        blocker: Option<Blocker>,
     },
     /// The time is up.
     TimedOut {
         /// How long it took.
         waited: Duration,
         /// Who was first seen to be in the way.
-        blocker: Option<Identity>,
+        blocker: Option<Blocker>,
     },
     /// [`Acquire::interrupted`] said so. The claim keeps its place while the interrupt is handled:
     /// go on with [`Engine::resume`](crate::Engine::resume), or drop it.
@@ -71,7 +71,7 @@ impl Drop for Pending {
 impl Pending {
     /// Goes on waiting, in the same place.
     pub(super) fn resume(mut self, how: &Acquire<'_>) -> Result<Acquired> {
-        let wait = self.wait.take().unwrap_or_else(|| Wait::new(Token::random(), 0));
+        let wait = self.wait.take().unwrap_or_else(|| Wait::new(Token::random()));
         go_on(&self.common, &self.name, wait, how)
     }
 
@@ -83,18 +83,13 @@ impl Pending {
     }
 }
 
-/// Asks for a lock, to convert the one that `token` holds with the fencing token `converts`; 0: from the start.
-pub(super) fn claim(
+/// Asks for a lock, or goes on with that.
+pub(super) fn go_on(
     common: &Arc<Common>,
     name: &LockName,
-    token: Token,
-    converts: u64,
+    mut wait: Wait,
     how: &Acquire<'_>,
 ) -> Result<Acquired> {
-    go_on(common, name, Wait::new(token, converts), how)
-}
-
-fn go_on(common: &Arc<Common>, name: &LockName, mut wait: Wait, how: &Acquire<'_>) -> Result<Acquired> {
     if let Err(refused) = common.admit(how.ttl) {
         if wait.known || wait.converts > 0 {
             wait.give_up(common, name);
@@ -182,6 +177,8 @@ impl Lease {
             return Err(Error::Lost(loss));
         }
         let (common, token) = self.hand_on();
-        claim(common, self.name(), token, self.fence(), how)
+        let believed_until = common.grace.map(|_| self.inside().1.deadline());
+        let wait = Wait { converts: self.fence(), believed_until, ..Wait::new(token) };
+        go_on(common, self.name(), wait, how)
     }
 }

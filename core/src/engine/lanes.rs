@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use super::lease_state::LeaseState;
 use super::renewal::{Abandoned, Job, Work, id_of};
-use super::schedule::{Next, Schedule};
+use super::schedule::{Entry, Next, Schedule};
 use crate::clock::Instant;
 use crate::key::LockName;
 use crate::thread::{self, lock};
@@ -120,15 +120,41 @@ impl Lanes {
 
     /// Releases a token until there is an answer; [`ABANDONED`] of them at a time.
     pub(super) fn abandon(&self, abandoned: Abandoned) {
-        let job = Job::Release(Arc::new(abandoned));
+        // Without a thread, or without an end of them, its lease will run out.
+        let _ = self.abandon_at(Instant::now() + RELEASE_AFTER, abandoned);
+    }
+
+    /// The same from `due` on, unless it is [spared](Lanes::spare) until then. `None`: that cannot be done.
+    pub(super) fn abandon_at(&self, due: Instant, abandoned: Abandoned) -> Option<Arc<Abandoned>> {
+        let abandoned = Arc::new(abandoned);
+        let job = Job::Release(Arc::clone(&abandoned));
         let lane = self.0.work.lane_of(job.name());
         let mut state = self.0.lock();
-        // Without a thread, or without an end of them, its lease will run out.
-        if state.abandoned < ABANDONED && !state.stop && self.0.start(&mut state, lane).is_ok() {
-            let due = Instant::now() + RELEASE_AFTER;
-            state.abandoned += 1;
-            state.schedule.add(lane, job, due);
-            state.ring(lane, due);
+        if state.abandoned >= ABANDONED || state.stop || self.0.start(&mut state, lane).is_err() {
+            return None;
+        }
+        state.abandoned += 1;
+        state.schedule.add(lane, job, due);
+        state.ring(lane, due);
+        Some(abandoned)
+    }
+
+    /// There is an answer: it is released no more.
+    pub(super) fn spare(&self, abandoned: &Arc<Abandoned>) {
+        let mut state = self.0.lock();
+        let id = Job::Release(Arc::clone(abandoned)).id();
+        if state.schedule.contains(id) {
+            state.schedule.remove(id);
+            state.abandoned -= 1;
+        }
+    }
+
+    /// There will be no answer: it is released now.
+    pub(super) fn hurry(&self, abandoned: &Arc<Abandoned>) {
+        let mut state = self.0.lock();
+        let now = Instant::now();
+        if let Some(lane) = state.schedule.move_to(Job::Release(Arc::clone(abandoned)).id(), now) {
+            state.ring(lane, now);
         }
     }
 
@@ -260,7 +286,7 @@ impl Shared {
                 let pause = if at_once { Duration::ZERO } else { job.retry_after() };
                 Next::Alone(Instant::now() + pause)
             });
-            if let (Job::Release(_), Next::Done) = (&job, next) {
+            if matches!((&job, next), (Job::Release(_), Next::Done)) && state.schedule.contains(job.id()) {
                 state.abandoned -= 1;
             }
             state.schedule.put(number, job, next);

@@ -47,6 +47,15 @@ impl Lease {
         (&self.common, self.state.token.clone())
     }
 
+    /// [`Acquire::run`](super::Acquire::run).
+    pub(super) fn is_for_run(&self) -> bool {
+        self.run
+    }
+
+    pub(super) fn inside(&self) -> (&Arc<Common>, &Arc<LeaseState>) {
+        (&self.common, &self.state)
+    }
+
     /// The lock's name.
     pub fn name(&self) -> &LockName {
         &self.state.name
@@ -140,7 +149,7 @@ impl Lease {
     }
 
     fn give_back(&self, complete: bool) -> Result<Standing> {
-        let standing = self.part(complete);
+        let standing = self.let_go(complete);
         if self.run {
             let counts = complete && !matches!(standing, Ok(Standing::Lost(_)));
             count(if counts { &self.common.counters.runs } else { &self.common.counters.runs_failed });
@@ -148,7 +157,7 @@ impl Lease {
         standing
     }
 
-    fn part(&self, complete: bool) -> Result<Standing> {
+    fn let_go(&self, complete: bool) -> Result<Standing> {
         self.released.store(true, Ordering::Relaxed);
         self.common.lanes.let_go(&self.state);
         let known = self.state.loss();

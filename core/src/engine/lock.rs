@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::acquire::{Acquired, Pending, claim};
+use super::acquire::{Acquired, Pending, go_on};
 use super::common::Common;
 use super::counters::Counters;
-use super::wait::Acquire;
+use super::wait::{Acquire, Wait};
 use crate::clock::Instant;
 use crate::error::Result;
 use crate::key::{LockName, MAX_NAME};
@@ -44,7 +44,7 @@ impl Engine {
     /// # Errors
     /// The server cannot be reached or refuses; nothing is held then, as far as it can be known.
     pub fn acquire(&self, name: &LockName, how: &Acquire<'_>) -> Result<Acquired> {
-        claim(&self.0, name, Token::random(), 0, how)
+        go_on(&self.0, name, Wait::new(Token::random()), how)
     }
 
     /// Goes on waiting after an interrupt, in the same place. The time-out counts from now: what is left of it.
@@ -97,6 +97,8 @@ impl Engine {
     }
 
     fn soon<T>(&self, step: impl FnMut(&dyn Store) -> Result<T>) -> Result<T> {
+        // What is told of locks has no more in it of those that this thread has parted with.
+        self.0.store.settle(self.0.command_timeout);
         self.0.persist(Instant::now() + self.0.command_timeout, step)
     }
 

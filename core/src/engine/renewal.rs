@@ -3,6 +3,7 @@
 //! A lease is renewed when a third of it has passed. A token whose request got no answer may be the holder without
 //! anybody knowing: so it is released until there is an answer, or the lease is over that it may have got.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard, TryLockError};
 use std::time::Duration;
 
@@ -56,6 +57,8 @@ pub(super) struct Abandoned {
     since: Instant,
     /// By then whatever it got is over.
     until: Instant,
+    /// The background has begun to release it.
+    begun: AtomicBool,
 }
 
 impl Abandoned {
@@ -63,7 +66,13 @@ impl Abandoned {
     pub(super) fn new(name: &LockName, token: &Token, expected: Expected, ttl: Duration) -> Self {
         let since = Instant::now();
         let until = since + ttl.min(LONGEST) + LATE;
-        Self { name: name.clone(), token: token.clone(), expected, since, until }
+        let begun = AtomicBool::new(false);
+        Self { name: name.clone(), token: token.clone(), expected, since, until, begun }
+    }
+
+    /// Whether the background has begun to release it.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Acquire)
     }
 
     /// When it is to be released again, after this answer.
@@ -214,6 +223,7 @@ fn begin(job: &Job, now: Instant) -> std::result::Result<(Chore<'_>, Option<Mute
     let lease = match job {
         Job::Renew(lease) => lease,
         Job::Release(abandoned) => {
+            abandoned.begun.store(true, Ordering::Release);
             return Ok((Chore::Release { hold: Hold::of(&abandoned.name, &abandoned.token) }, None));
         }
     };

@@ -6,9 +6,9 @@ use super::common::{Common, FAIL_OVER};
 use super::lease_state;
 use super::renewal::{Abandoned, Expected};
 use crate::clock::{Instant, millis};
-use crate::error::{Error, Result};
+use crate::error::{Error, Loss, Result};
 use crate::key::LockName;
-use crate::report::{Identity, Mode};
+use crate::report::{Blocker, Identity, Mode};
 use crate::store::machine::{BEAT, SLACK, SLACK_MOST};
 use crate::store::{Attempt, Claim, Grant, IfBusy, Standing, Store, Token, Wake};
 
@@ -87,11 +87,14 @@ pub(super) struct Wait {
     pub(super) place: u64,
     /// [`Claim::converts`].
     pub(super) converts: u64,
+    /// With a grace period: when the lease is over that is to be converted. What the server knows of it by then may be by this
+    /// holder's word alone, and others have been let in since.
+    pub(super) believed_until: Option<Instant>,
     /// The lease that was asked for last.
     pub(super) ttl: Duration,
     /// The server has answered, and so may know the claim.
     pub(super) known: bool,
-    pub(super) blocker: Option<Identity>,
+    pub(super) blocker: Option<Blocker>,
 }
 
 /// A lock that was given to a claim: its lease counts from `sent`, and its renewal is due at `due`.
@@ -134,10 +137,34 @@ impl Beat {
     }
 }
 
+fn too_slow(store: &dyn Store, ttl: Duration) -> Error {
+    let cause = format!("answers take longer than the lease of {} s", ttl.as_secs_f64());
+    Error::Connection { server: store.server().to_owned(), cause }
+}
+
+/// What an attempt has come to, if it was to convert a lease that is [believed in](Wait::believed_until) for so long.
+fn doubted(attempt: Result<Attempt>, claim: &Claim<'_>, believed_until: Option<Instant>) -> Result<Attempt> {
+    match (attempt, believed_until) {
+        (Ok(Attempt::Held(_)), Some(until)) if claim.place == 0 && until.has_passed() => {
+            Err(Error::Lost(Loss::Expired(Instant::now().since(until))))
+        }
+        (attempt, _) => attempt,
+    }
+}
+
 impl Wait {
-    pub(super) fn new(token: Token, converts: u64) -> Self {
-        let started = Instant::now();
-        Self { token, started, place: 0, converts, ttl: Duration::ZERO, known: false, blocker: None }
+    /// One that begins now, and converts nothing.
+    pub(super) fn new(token: Token) -> Self {
+        Self {
+            token,
+            started: Instant::now(),
+            place: 0,
+            converts: 0,
+            believed_until: None,
+            ttl: Duration::ZERO,
+            known: false,
+            blocker: None,
+        }
     }
 
     /// Takes a claim out of the server that has come to nothing. If that is not answered, or the answer is not the last
@@ -179,25 +206,22 @@ impl Wait {
             let sent = Instant::now();
             let last = deadline.is_some_and(|deadline| deadline <= sent);
             let if_busy = if last { IfBusy::GiveUp } else { IfBusy::Queue };
-            let attempt = store.attempt(&claim, if_busy);
+            let attempt = doubted(store.attempt(&claim, if_busy), &claim, self.believed_until);
             self.known |= attempt.is_ok();
-            let (place, blocked_for, holder, again) = match attempt {
+            let (place, blocked_for, holder, again, ahead) = match attempt {
                 // This process, or the server, stood still for longer than the lease: is it still ours?
                 Ok(Attempt::Held(_)) if lease_state::end(sent, how.ttl).has_passed() => {
                     too_late += 1;
                     if too_late < TOO_LATE {
                         continue;
                     }
-                    return Err(Error::Connection {
-                        server: store.server().to_owned(),
-                        cause: format!("answers take longer than the lease of {} s", how.ttl.as_secs_f64()),
-                    });
+                    return Err(too_slow(store, how.ttl));
                 }
                 Ok(Attempt::Held(grant)) => {
                     return Ok(WaitOutcome::Granted(Granted { grant, sent, due: sent + how.ttl / 3 }));
                 }
-                Ok(Attempt::Busy { place, blocked_for, holder, again }) => {
-                    (place, blocked_for, holder, again)
+                Ok(Attempt::Busy { place, blocked_for, holder, again, ahead }) => {
+                    (place, blocked_for, holder, again, ahead)
                 }
                 Ok(Attempt::Covered { fence }) => return Ok(WaitOutcome::Covered(fence)),
                 Ok(Attempt::Unfinished { place }) => {
@@ -220,14 +244,13 @@ impl Wait {
                     if (how.interrupted)() {
                         return Ok(WaitOutcome::Interrupted);
                     }
-                    let pause = deadline.map_or(FAIL_OVER.0, |d| FAIL_OVER.0.min(d.remaining()));
-                    std::thread::sleep(pause);
+                    std::thread::sleep(deadline.map_or(FAIL_OVER.0, |d| FAIL_OVER.0.min(d.remaining())));
                     continue;
                 }
                 Err(error) => return Err(error),
             };
             (failing_since, unfinished) = (None, 0);
-            self.blocker.get_or_insert_with(|| Identity::decode(&holder));
+            self.blocker.get_or_insert_with(|| Blocker { holder: Identity::decode(&holder), ahead });
             if last {
                 return Ok(WaitOutcome::TimedOut);
             }

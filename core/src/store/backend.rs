@@ -1,6 +1,9 @@
 //! What a backend has to do, and the words in which it is asked and answers.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use once_cell::sync::OnceCell;
 
 use super::token::Token;
 use crate::clock::Instant;
@@ -68,6 +71,8 @@ pub enum Attempt {
         holder: Box<[u8]>,
         /// In what time to ask again, so that the claim counts as living: the longer, the more are before it.
         again: Duration,
+        /// How many stand before it in the queue, the dead among them included.
+        ahead: u64,
     },
     /// Of a claim [for a run](Claim::run): a run is complete whose holder was let in after the claim came. The claim is
     /// not queued any more, and holds nothing.
@@ -157,6 +162,39 @@ pub enum Standing {
     Ours,
     /// Not any more.
     Lost(Loss),
+}
+
+/// A release that was sent, and its answer when that has been taken in: [`Store::part`].
+#[derive(Debug)]
+pub struct Parting {
+    name: LockName,
+    token: Token,
+    /// [`Hold::reclaim`], of which a release says no identity.
+    reclaim: Option<(Mode, u64, Instant)>,
+    answer: OnceCell<Result<Standing>>,
+}
+
+impl Parting {
+    pub(super) fn new(hold: &Hold<'_>) -> Self {
+        let reclaim = hold.reclaim.map(|held| (held.mode, held.fence, held.until));
+        Self { name: hold.name.clone(), token: hold.token.clone(), reclaim, answer: OnceCell::new() }
+    }
+
+    pub(super) fn hold(&self) -> Hold<'_> {
+        let Self { name, token, reclaim, .. } = self;
+        let reclaim = reclaim.map(|(mode, fence, until)| Reclaim { mode, fence, identity: b"", until });
+        Hold { name, token, reclaim }
+    }
+
+    /// What the server has answered, as [`Store::release`] would tell it; `None`: nobody has taken
+    /// that in yet.
+    pub fn answer(&self) -> Option<&Result<Standing>> {
+        self.answer.get()
+    }
+
+    pub(super) fn answered(&self, answer: Result<Standing>) {
+        let _ = self.answer.set(answer);
+    }
 }
 
 /// What is done for a lock in the background.
@@ -265,6 +303,17 @@ pub trait Store: Send + Sync {
     /// lock, and nothing is known of a later run that is complete. To be repeated: a run that counts goes on counting
     /// for a minute. One round trip; one more for every few hundred who are told.
     fn complete(&self, hold: &Hold<'_>, fence: u64) -> Result<Standing>;
+
+    /// Sends the release, and does not wait. Its answer is taken in with that to this thread's next step on the same
+    /// server, or by [`Store::settle`]. One that goes wrong is sent again then: whoever has parted takes care of what comes
+    /// to no answer. `None`: that cannot be done here, or not now, and the lock is to be [released](Store::release).
+    fn part(&self, _: &Hold<'_>) -> Option<Arc<Parting>> {
+        None
+    }
+
+    /// Takes in all answers to [partings](Store::part) that this thread is owed, and waits for them together for `limit`
+    /// at most. If a connection has broken until then, the time of one release comes on top.
+    fn settle(&self, _: Duration) {}
 
     /// As [`Store::release`] for a claim that has failed: not while others avoid the server because it could not be
     /// reached, so that who has waited for a time-out does not wait for another.

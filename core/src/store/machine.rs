@@ -251,7 +251,7 @@ impl Machine {
         if let Some(fence) = mine {
             return (held(fence), effects);
         }
-        if self.writer.is_some() && rank >= NEAR {
+        if (self.writer.is_some() || now.grace_ms > 0) && rank >= NEAR {
             let few = effects.work.min(FEW);
             let gone = self.bury(now, few, &mut effects);
             self.call_up(now, gone, &mut effects);
@@ -272,6 +272,7 @@ impl Machine {
             ),
             holder: blocking.map(|h| h.identity.clone()).unwrap_or_default(),
             again: Duration::from_millis(again_ms),
+            ahead: u64::try_from(rank).unwrap_or(u64::MAX),
         };
         (busy, effects)
     }
@@ -404,7 +405,8 @@ impl Machine {
         let mut effects = Effects::of(now);
         let writes = self.writer.as_ref().is_some_and(|writer| writer.is_alive(now));
         let reads = self.readers.values().any(|reader| reader.is_alive(now));
-        let silent = now.grace_ms > 0 && meant.is_none_or(|meant| self.fence < meant);
+        let silent = now.grace_ms > 0
+            && meant.is_none_or(|meant| self.fence < meant && meant <= now.unix_us + 1_000_000);
         if !silent && (writes || reads) && meant.is_some_and(|meant| meant != self.fence) {
             return (Broken::Another, effects);
         }
@@ -698,7 +700,7 @@ fn is_false(run: &bool) -> bool {
 
 /// The answer to a claim that has to ask again, of which nothing else is told.
 fn told_nothing(place: u64, blocked_for: Duration) -> Attempt {
-    Attempt::Busy { place, blocked_for, holder: Box::default(), again: BEAT }
+    Attempt::Busy { place, blocked_for, holder: Box::default(), again: BEAT, ahead: 0 }
 }
 
 /// The answer to a request that was made before its claim's lock was converted, and arrives after that.
@@ -708,6 +710,7 @@ fn late(claim: &Claim<'_>, held: &Held, now: Now) -> Attempt {
         blocked_for: Duration::from_millis(held.expiry_ms.saturating_sub(now.lease_ms)),
         holder: held.identity.clone(),
         again: BEAT,
+        ahead: 0,
     }
 }
 

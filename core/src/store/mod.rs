@@ -21,7 +21,8 @@ use crate::error::Result;
 use crate::settings::Config;
 
 pub use backend::{
-    Attempt, Broken, Chore, Claim, Grant, Hold, IfBusy, LANES, Reclaim, Standing, Store, StoreStatus, Wake,
+    Attempt, Broken, Chore, Claim, Grant, Hold, IfBusy, LANES, Parting, Reclaim, Standing, Store,
+    StoreStatus, Wake,
 };
 pub use local::LocalStore;
 pub use quorum::QuorumStore;

@@ -42,6 +42,8 @@ pub struct Connection {
     owed_since: Instant,
     /// Parts of their replies.
     inbox: Vec<u8>,
+    /// See [`Connection::has_run`].
+    scripts: u32,
 }
 
 impl Connection {
@@ -60,6 +62,7 @@ impl Connection {
             owed: 0,
             owed_since: now,
             inbox: Vec::new(),
+            scripts: 0,
         }
     }
 
@@ -188,34 +191,59 @@ impl Connection {
     /// [`Fault::Broken`]; what the server refused is among the replies.
     pub fn gather(&mut self) -> Result<Vec<Result<Value, Fault>>, Fault> {
         let mut replies = Vec::new();
-        while replies.len() < self.owed {
+        self.take_in(false, &mut replies)?;
+        Ok(replies)
+    }
+
+    /// Adds to `replies` those to all that was posted; waits for them within the command time-out since the last of it.
+    ///
+    /// # Errors
+    /// As [`Connection::gather`]. Those that have come until then are in `replies`.
+    pub fn collect(&mut self, replies: &mut Vec<Result<Value, Fault>>) -> Result<(), Fault> {
+        self.io.socket().check = false;
+        self.take_in(true, replies)
+    }
+
+    fn take_in(&mut self, patient: bool, replies: &mut Vec<Result<Value, Fault>>) -> Result<(), Fault> {
+        let mut any = false;
+        while self.owed > 0 {
             // Twice as much each time, since a reply that is not there whole is looked at from its start.
             let start = self.inbox.len();
             self.inbox.resize(start + start.max(4096), 0);
-            self.io.socket().patient = false;
+            self.io.socket().patient = patient;
             let read = self.io.read(self.inbox.get_mut(start..).unwrap_or_default());
             self.io.socket().patient = true;
             self.inbox.truncate(start + read.as_ref().copied().unwrap_or(0));
             match read {
-                Ok(0) if replies.is_empty() => {
+                Ok(0) if patient || !any => {
                     self.healthy = false;
                     return Err(Fault::Broken("the server closed the connection".into()));
                 }
                 Ok(0) => break,
                 Ok(_) => {}
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock && !patient => break,
                 Err(e) => {
                     self.healthy = false;
-                    return Err(Fault::of(&e));
+                    return Err(self.explain(&e));
                 }
             }
-            self.split(&mut replies)?;
+            let before = replies.len();
+            let split = self.split(replies);
+            let came = replies.len() - before;
+            if came > self.owed || came == self.owed && !self.inbox.is_empty() {
+                // Whose reply is which?
+                self.healthy = false;
+                replies.truncate(before);
+                return Err(Fault::Broken("the reply could not be read".into()));
+            }
+            if came > 0 {
+                any = true;
+                self.owed -= came;
+                self.owed_since = Instant::now();
+            }
+            split?;
         }
-        if !replies.is_empty() {
-            self.owed = self.owed.saturating_sub(replies.len());
-            self.owed_since = Instant::now();
-        }
-        Ok(replies)
+        Ok(())
     }
 
     /// Takes whole replies out of the inbox.
@@ -249,6 +277,16 @@ impl Connection {
     /// For how long the server has owed an answer; zero when it owes none.
     pub fn late_by(&self) -> Duration {
         if self.owed == 0 { Duration::ZERO } else { Instant::now().since(self.owed_since) }
+    }
+
+    /// The server has run on it, by their digests, the scripts with these bits.
+    pub fn has_run(&self, scripts: u32) -> bool {
+        self.scripts & scripts == scripts
+    }
+
+    /// See [`Connection::has_run`].
+    pub fn ran(&mut self, scripts: u32) {
+        self.scripts |= scripts;
     }
 
     /// Its socket, to wait for.
@@ -481,6 +519,48 @@ mod tests {
         drop(theirs);
         c.post(&[b"D"]).unwrap_err();
         assert!(!c.is_healthy());
+    }
+
+    #[test]
+    fn what_was_posted_is_collected_as_far_as_it_comes_and_more_than_that_is_nobodys() {
+        let connected = || {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            let mut c = talk(&[]);
+            let socket =
+                Socket { raw: Raw::Unix(ours), deadline: Instant::now(), check: false, patient: true };
+            c.io = Io::Plain(socket);
+            c.post(&[b"A"]).unwrap();
+            c.post(&[b"B"]).unwrap();
+            (c, theirs)
+        };
+        let mut replies = Vec::new();
+        let (mut c, mut theirs) = connected();
+        let slow = thread::spawn(move || {
+            for piece in [&b":1\r\n-ERR n"[..], b"o\r", b"\n"] {
+                theirs.write_all(piece).unwrap();
+                thread::yield_now();
+            }
+            theirs
+        });
+        c.collect(&mut replies).unwrap();
+        let mut theirs = slow.join().unwrap();
+        assert!(
+            matches!(replies.as_slice(), [Ok(Value::Int(1)), Err(fault)] if fault.is("ERR")),
+            "{replies:?}"
+        );
+        assert!(c.owed() == 0 && c.is_healthy());
+        replies.clear();
+        c.post(&[b"C"]).unwrap();
+        theirs.write_all(b":3\r\n:4\r\n").unwrap();
+        let more = c.collect(&mut replies);
+        assert!(matches!(more, Err(Fault::Broken(_))) && !c.is_healthy(), "{more:?}");
+        assert!(replies.is_empty(), "{replies:?}");
+        let (mut c, mut theirs) = connected();
+        theirs.write_all(b":1\r\n").unwrap();
+        drop(theirs);
+        let broken = c.collect(&mut replies);
+        assert!(matches!(broken, Err(Fault::Broken(_))) && !c.is_healthy(), "{broken:?}");
+        assert!(matches!(replies.as_slice(), [Ok(Value::Int(1))]), "{replies:?}");
     }
 
     #[test]

@@ -11,6 +11,7 @@
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use super::connection::Connection;
@@ -27,6 +28,11 @@ use crate::thread::lock;
 /// An idle connection is looked at before use when it has lain for longer than this. Short, because
 /// a command that was sent into a connection closed before has an unknown outcome for no reason.
 const CHECK_AFTER: Duration = Duration::from_millis(10);
+
+/// It has not lain idle.
+fn is_fresh(connection: &Connection) -> bool {
+    connection.idle_for() < CHECK_AFTER
+}
 
 /// For so long at most holders, and those who find out which server is whose, avoid a server that could not be reached.
 const AVOIDED: Duration = Duration::from_secs(1);
@@ -80,6 +86,8 @@ struct Inventory {
     idle: VecDeque<Connection>,
     /// Those that owe answers, oldest first: [`Connection::post`].
     late: VecDeque<Connection>,
+    /// Those that owe a thread answers, and are lent to nobody else: [`Loan::set_aside`].
+    aside: Vec<(ThreadId, Connection)>,
     open: usize,
     /// How often a server was left because it is not the primary. What was lent before is not taken back.
     generation: u64,
@@ -204,7 +212,7 @@ impl Pool {
         let mut loan =
             Loan { pool: self, connection: None, purpose, generation: state.generation, trial: false };
         while let Some(connection) = state.idle.pop_back() {
-            if connection.idle_for() < CHECK_AFTER || connection.is_quiet() {
+            if is_fresh(&connection) || connection.is_quiet() {
                 loan.connection = Some(connection);
                 return Ok(loan);
             }
@@ -224,6 +232,26 @@ impl Pool {
         drop(state);
         loan.connection = Some(self.connect()?);
         Ok(loan)
+    }
+
+    /// Borrows the connection that this thread has [set aside](Loan::set_aside); `None`: there is none any more.
+    ///
+    /// # Errors
+    /// All `pool_size` connections stayed in use for the whole command time-out.
+    pub fn resume(&self, purpose: Purpose) -> Result<Option<Loan<'_>>> {
+        let mut state = self.admit(purpose)?;
+        let mine = thread::current().id();
+        let place = state.aside.iter().position(|(thread, _)| *thread == mine);
+        let connection = place.map(|place| state.aside.swap_remove(place).1);
+        let generation = state.generation;
+        drop(state);
+        let loan = Loan { pool: self, connection, purpose, generation, trial: false };
+        Ok(Some(loan).filter(|loan| loan.connection.is_some()))
+    }
+
+    /// Whether one more connection may be set aside: `pool_size` of them at a time.
+    pub fn has_room_aside(&self) -> bool {
+        self.lock().aside.len() < self.size
     }
 
     /// Waits until one more connection may be lent for this purpose, and counts it.
@@ -281,7 +309,7 @@ impl Pool {
                 }
             } else {
                 let idle = state.idle.pop_back()?;
-                if idle.idle_for() < CHECK_AFTER || idle.is_quiet() {
+                if is_fresh(&idle) || idle.is_quiet() {
                     break idle;
                 }
             }
@@ -397,11 +425,12 @@ impl Pool {
 impl Inventory {
     /// Drops what is not lent.
     fn clear(&mut self) {
-        let gone = self.idle.len() + self.late.len();
+        let gone = self.idle.len() + self.late.len() + self.aside.len();
         self.open -= gone;
         self.discarded += u64::try_from(gone).unwrap_or_default();
         self.idle.clear();
         self.late.clear();
+        self.aside.clear();
     }
 }
 
@@ -411,6 +440,23 @@ impl Loan<'_> {
     pub fn keep(mut self) -> Connection {
         self.pool.lock().open -= 1;
         self.connection.take().expect("a loan holds a connection")
+    }
+
+    /// Whether it has not lain idle for long enough to be looked at before it is used.
+    pub fn is_fresh(&self) -> bool {
+        is_fresh(self)
+    }
+
+    /// Gives it back for this thread alone, which is owed answers on it: [`Pool::resume`]. Dropped with the idle ones.
+    pub fn set_aside(mut self) {
+        let mut state = self.pool.lock();
+        if self.generation == state.generation
+            && let Some(connection) = self.connection.take_if(|connection| connection.is_healthy())
+        {
+            state.aside.push((thread::current().id(), connection));
+        }
+        // What is not set aside is dropped as ever, which locks the pool again.
+        drop(state);
     }
 }
 
@@ -427,7 +473,8 @@ impl Drop for Loan<'_> {
             }
             if good && connection.owed() > 0 && state.late.len() < self.pool.size {
                 state.late.push_back(connection);
-            } else if good && connection.owed() == 0 && state.idle.len() < self.pool.size {
+            } else if good && connection.owed() == 0 && state.idle.len() + state.aside.len() < self.pool.size
+            {
                 state.idle.push_back(connection);
             } else {
                 state.open -= 1;

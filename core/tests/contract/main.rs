@@ -449,6 +449,35 @@ fn reports_who_holds_and_who_waits(b: &Backend) {
     waiting.join().unwrap();
 }
 
+fn who_comes_is_told_who_is_in_the_way_and_how_many_were_before(b: &Backend) {
+    let (a, c) = b.pair();
+    let lease = Want::default().by("node-a").get(&a, "way");
+    let told = |engine: &Engine, timeout| match Want::default().within(timeout).ask(engine, "way") {
+        Acquired::TimedOut { blocker: Some(blocker), .. } => (blocker.holder.node, blocker.ahead),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(told(&c, Duration::ZERO), ("node-a".to_owned(), 0), "the next");
+    let queue: Vec<_> = (1..=3)
+        .map(|n| {
+            let c = c.clone();
+            let waiting = thread::spawn(move || match Want::default().ask(&c, "way") {
+                Acquired::Held { lease, blocker, .. } => (lease.release().unwrap(), blocker.unwrap().ahead),
+                other => panic!("{other:?}"),
+            });
+            until("it waits", || waiters(&a, "way").len() == n);
+            waiting
+        })
+        .collect();
+    assert_eq!(told(&a, Duration::ZERO), ("node-a".to_owned(), 3), "at once");
+    assert_eq!(told(&c, 20 * MS), ("node-a".to_owned(), 3), "after a while");
+    free_release(lease.release().unwrap());
+    for (place, waiting) in (0..).zip(queue) {
+        let (standing, ahead) = waiting.join().unwrap();
+        free_release(standing);
+        assert_eq!(ahead, place, "as it was when it came");
+    }
+}
+
 /// Threads on one lock: no two inside at once, fencing tokens in order, all served alike.
 fn many_threads_share_one_lock(b: &Backend) {
     const THREADS: usize = 8;
@@ -525,6 +554,7 @@ on_each_backend! {
     any_bytes_are_a_name
     the_first_by_name_are_listed
     reports_who_holds_and_who_waits
+    who_comes_is_told_who_is_in_the_way_and_how_many_were_before
     many_threads_share_one_lock
     many_that_come_at_once_cost_two_runs
     a_run_that_fails_covers_nobody

@@ -357,15 +357,15 @@ impl Reference {
         });
     }
 
-    /// A key has expired by itself: it must not have been of use to anybody any more.
-    pub(crate) fn expire(&mut self, now: Now, part: Part) {
+    /// A key has expired by itself: it must not have been `then` of use to anybody any more.
+    pub(crate) fn expire(&mut self, now: Now, part: Part, then: Now) {
         let machine = self.json();
         let number = |value: &Value, field: &str| value[field].as_u64().unwrap();
-        let over = |held: &Value| held.is_null() || number(held, "expiry_ms") <= now.lease_ms;
+        let over = |held: &Value| held.is_null() || number(held, "expiry_ms") <= then.lease_ms;
         let readers_over = machine["readers"].as_object().unwrap().values().all(over);
         // One may have waited through a clock that was set back, and then through all of a grace period.
         let queue_dead = machine["queue"].as_array().unwrap().iter().all(|w| {
-            number(w, "until_ms") < now.lease_ms || number(w, "until_ms") > now.lease_ms + LONGEST_MS
+            number(w, "until_ms") < then.lease_ms || number(w, "until_ms") > then.lease_ms + LONGEST_MS
         });
         match part {
             Part::Record => {

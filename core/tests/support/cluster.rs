@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::{RedisServer, free_port, until, until_within};
+use super::{RedisServer, free_port, is_free, until, until_within};
 
 pub struct ClusterSetup {
     pub servers: Vec<RedisServer>,
@@ -198,7 +198,8 @@ fn redis_cli(args: &[&str]) -> Result<(), String> {
 
 fn node(options: &[&str]) -> RedisServer {
     // The servers speak to each other on a port that is greater by 10000.
-    let port = std::iter::repeat_with(free_port).find(|port| *port < 55_000).unwrap();
+    let port =
+        std::iter::repeat_with(free_port).find(|port| *port < 22_000 && is_free(port + 10_000)).unwrap();
     let fast = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
     let more = ["--repl-diskless-sync-delay", "0", "--cluster-allow-replica-migration", "no"];
     RedisServer::start_on(port, &[&fast[..], &more, options].concat())

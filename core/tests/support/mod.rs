@@ -15,6 +15,8 @@ pub mod cluster;
 pub mod crowd;
 pub mod sentinel;
 
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -252,8 +254,14 @@ pub fn assert_tells(error: Error, lock: &str, engine: &Engine, words: &[&str]) {
 }
 
 /// On which nobody listens now.
+/// Below those that the kernel gives to outgoing connections, of which one may have it by the time that a server starts.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    let random = || u16::try_from(RandomState::new().build_hasher().finish() % 20_000).unwrap();
+    std::iter::repeat_with(|| 12_000 + random()).find(|port| is_free(*port)).unwrap()
+}
+
+pub fn is_free(port: u16) -> bool {
+    TcpListener::bind(("127.0.0.1", port)).is_ok()
 }
 
 /// What redis-cli prints, over a Unix socket.

@@ -115,6 +115,7 @@ final class Hold
     /** To the other mode. Not atomic: when it fails nothing is held. */
     public function convert(?float $timeout): bool
     {
+        $held = $this->fence !== null;
         $this->mode = $this->isExclusive() ? LOCK_SH : LOCK_EX;
         $this->ask('convert', $timeout, $this->id);
         if ($this->via === 'flock') {
@@ -123,8 +124,8 @@ final class Hold
         // From shared to exclusive only: the other way round nests.
         [$got, $why] = $this->call(fn () => cluster_lock($this->name, $timeout, $this->mode, $this->ttl));
         $this->answered($got, $why);
-        // One that was found lost has been acquired afresh, and needs one unlock.
-        $this->depth = $got && $why === null ? $this->depth + 1 : 0;
+        // One that was found lost, now or before, has been acquired afresh, and needs one unlock.
+        $this->depth = $held && $got && $why === null ? $this->depth + 1 : 0;
 
         return $got;
     }

@@ -41,7 +41,7 @@ function loadAll(): void
         }
     }, true, true);
     foreach ([
-        'Arguments', 'Attempt', 'Claim', 'Clock', 'Counters', 'Dsn', 'Engine', 'Failure', 'FileFunctions',
+        'Arguments', 'Attempt', 'Call', 'Claim', 'Clock', 'Counters', 'Dsn', 'Engine', 'Failure', 'FileFunctions',
         'File\ClosingWatch', 'File\FileLock', 'File\FileLocks', 'File\LocalPath', 'File\Metadata', 'File\Mounts',
         'File\OpenFile', 'File\Refresh', 'File\Replacement', 'File\Taking', 'File\Target', 'File\TemporaryName',
         'File\Writing', 'Functions', 'Guard', 'Hold', 'Host', 'Identity', 'Kind', 'Lease', 'Local\Directory',

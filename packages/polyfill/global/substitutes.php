@@ -32,6 +32,13 @@ namespace ClusterLock\Polyfill {
             return Host::name();
         }
     }
+    if (!\function_exists('debug_backtrace')) {
+        // Reports do not name the code that asks, then.
+        function debug_backtrace(): array
+        {
+            return [];
+        }
+    }
     if (!\function_exists('error_log')) {
         // Nobody can be told, then: what is logged is no error.
         function error_log(string $message): bool

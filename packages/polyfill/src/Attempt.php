@@ -19,6 +19,8 @@ final class Attempt
         public readonly bool $isUnfinished = false,
         /** A run is complete whose holder was let in after the claim came. It is not queued any more, and holds nothing. */
         public readonly bool $isCovered = false,
+        /** How many stand before it in the queue, the dead among them included. */
+        public readonly int $ahead = 0,
     ) {
     }
 
@@ -27,9 +29,9 @@ final class Attempt
         return new self($fence, 0, 0.0, '');
     }
 
-    public static function busy(int $place, int $blockedForMillis, string $holder): self
+    public static function busy(int $place, int $blockedForMillis, string $holder, int $ahead = 0): self
     {
-        return new self(null, $place, max(0, $blockedForMillis) / 1000, $holder);
+        return new self(null, $place, max(0, $blockedForMillis) / 1000, $holder, false, $ahead);
     }
 
     public static function covered(): self

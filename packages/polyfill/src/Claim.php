@@ -16,6 +16,9 @@ final class Claim
     /** Who was first seen to be in the way. */
     public ?Identity $blocker = null;
 
+    /** How many stood before it then, of whom some may have died. */
+    public int $ahead = 0;
+
     /** By code that has interrupted its wait, and asks for the same lock. */
     public bool $isTaken = false;
 

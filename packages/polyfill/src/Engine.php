@@ -132,7 +132,7 @@ final class Engine
                 return $turn;
             }
             $again = new Claim($name, Claim::newToken(), $wish->mode, $wish->ttl, $claim->identity, 0, $claim->started, $wish->run);
-            $again->blocker = $claim->blocker;
+            [$again->blocker, $again->ahead] = [$claim->blocker, $claim->ahead];
             $claim = $again;
         }
     }
@@ -188,7 +188,7 @@ final class Engine
         Counters::add($claim->isCovered ? 'covered' : ($lease === null ? 'timed_out' : 'acquired'));
         Request::waiting($claim->token, null);
 
-        return new Turn($lease, $waited, $claim->blocker, $claim->isCovered);
+        return new Turn($lease, $waited, $claim->blocker, $claim->isCovered, $claim->ahead);
     }
 
     /** Null: the time is up, a run covers the claim, or it was taken. */
@@ -230,7 +230,10 @@ final class Engine
                 }
                 continue;
             }
-            $claim->blocker ??= Identity::decode($attempt->holder);
+            if ($claim->blocker === null) {
+                $claim->blocker = Identity::decode($attempt->holder);
+                $claim->ahead = $attempt->ahead;
+            }
             if ($last) {
                 return null;
             }

@@ -49,14 +49,14 @@ final class Report
                 'since' => $holder['since'] / 1e6,
                 'fence' => $holder['fence'],
                 'run' => $holder['identity']->run,
-            ], $holders),
+            ] + $holder['identity']->call->table(), $holders),
             'waiters' => array_map(static fn (array $waiter): array => [
                 'node' => $waiter['identity']->node,
                 'pid' => $waiter['identity']->pid,
                 'since' => $waiter['since'] / 1e6,
                 'mode' => $waiter['mode']->word(),
                 'run' => $waiter['identity']->run,
-            ], $waiters),
+            ] + $waiter['identity']->call->table(), $waiters),
             'more_holders' => $moreHolders,
             'more_waiters' => $moreWaiters,
         ];

@@ -30,7 +30,7 @@ final class Request
 
     private static int $lastId = 0;
     private static ?int $pid = null;
-    private static ?string $identity = null;
+    private static ?Identity $identity = null;
     private static bool $isRegistered = false;
     private static ?Guard $guard = null;
 
@@ -75,10 +75,12 @@ final class Request
         self::$due = min(self::$due, $when);
     }
 
-    /** Encoded: who asks. */
+    /** Encoded: who asks, and by which code. */
     public static function identity(bool $run): string
     {
-        return $run ? Identity::own(true)->encode() : self::$identity ??= Identity::own()->encode();
+        $own = self::$identity ??= Identity::own();
+
+        return ($run ? $own->forRun() : $own)->encode(Call::here());
     }
 
     /** @param (callable(): mixed)|null $withdraw how to take a claim back; null: its wait is over */
@@ -218,17 +220,28 @@ final class Request
     {
         $turn = Engine::for($convert)->acquire($name, $wish, $convert, $found);
         if ($turn->waited > Settings::now()->slowWait) {
-            self::logSlow($name, $turn->waited, $turn->blocker?->inTheWay());
+            self::logSlow($name, $turn->waited, $turn->blocker?->inTheWay(), '', $turn->ahead);
         }
 
         return $turn;
     }
 
-    public static function logSlow(LockName $name, float $waited, ?string $blocker, string $path = ''): void
-    {
+    /** @param int $ahead how many had come before */
+    public static function logSlow(
+        LockName $name,
+        float $waited,
+        ?string $blocker,
+        string $path = '',
+        int $ahead = 0
+    ): void {
         $file = $path === '' ? '' : ' (' . Text::path($path) . ')';
         $by = $blocker === null ? '' : "; $blocker";
-        Raise::log(sprintf('waited %.1f s for lock %s%s%s', $waited, Text::quoted($name->bytes), $file, $by));
+        $behind = match ($ahead) {
+            0 => '',
+            1 => ' behind 1 other',
+            default => " behind $ahead others",
+        };
+        Raise::log(sprintf('waited %.1f s for lock %s%s%s%s', $waited, Text::quoted($name->bytes), $file, $behind, $by));
     }
 
     /**

@@ -31,7 +31,9 @@ final class Settings
         'intercept_exclude' => '*.log',
         'flock_mode' => 'gate',
         'slow_wait' => '1',
+        'report_call' => '1',
         'durable_writes' => '1',
+        'confirmed_unlocks' => '1',
         'mount_point_writes' => 'refuse',
         // Of the polyfill alone: who speaks to the server.
         'client' => '',
@@ -53,6 +55,7 @@ final class Settings
     public float $maxHold;
     /** Seconds; INF: off. */
     public float $slowWait;
+    public bool $reportCall;
     public bool $durableWrites;
     public string $mountPointWrites;
     public float $connectTimeout;
@@ -252,7 +255,10 @@ final class Settings
             'auto_renew' => $this->autoRenew = Value::switch($text),
             'max_hold' => $this->maxHold = Value::limit($text) ?: INF,
             'slow_wait' => $this->slowWait = Value::limit($text) ?: INF,
+            'report_call' => $this->reportCall = Value::switch($text),
             'durable_writes' => $this->durableWrites = Value::switch($text),
+            // Whoever does not insist on the answer may be given it all the same.
+            'confirmed_unlocks' => Value::switch($text),
             'mount_point_writes' => $this->mountPointWrites = Value::oneOf(strtolower($text), 'refuse', 'in_place'),
             'connect_timeout' => $this->connectTimeout = Value::seconds($text, 0.001, 3600.0),
             'command_timeout' => $this->commandTimeout = Value::seconds($text, 0.001, 3600.0),

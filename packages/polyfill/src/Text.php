@@ -24,6 +24,16 @@ final class Text
         return self::cut($text, self::MAX_SAID);
     }
 
+    /** As said(), of a path that somebody else has told: of a long one the end, which tells most. */
+    public static function endOf(string $path): string
+    {
+        // Four bytes are the longest character: what is far before the end need not be looked at.
+        preg_match_all(self::CHARACTER, substr($path, -4 * (self::MAX_SAID + 1)), $characters);
+        $end = implode('', array_slice($characters[0], -self::MAX_SAID));
+
+        return (strlen($end) < strlen($path) ? '…' : '') . self::said($end);
+    }
+
     public static function path(string $path): string
     {
         return self::cut($path, self::MAX_PATH);

@@ -21,6 +21,8 @@ final class Turn
         public readonly ?Identity $blocker = null,
         /** A run covers it: nothing is held. */
         public readonly bool $isCovered = false,
+        /** How many stood before it. */
+        public readonly int $ahead = 0,
     ) {
     }
 

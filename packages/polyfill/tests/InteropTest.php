@@ -72,6 +72,36 @@ final class InteropTest extends TestCase
     }
 
     /** @dataProvider sides */
+    public function testEachNamesTheCodeOfTheOther(Cluster $cluster, string $client): void
+    {
+        $file = TempDir::forTest() . '/theme.php';
+        file_put_contents($file, "<?php\nfunction compile()\n{\n    return cluster_lock('job', 30);\n}\nreturn compile();");
+        $log = TempDir::forTest() . '/php_errors';
+        $logging = ['cluster_lock.slow_wait' => '0.01', 'log_errors' => 1, 'error_log' => $log];
+        foreach ([0, 1] as $first) {
+            $sides = [Sides::extension($cluster, $logging), Sides::polyfill($cluster, $client, $logging)];
+            [$holder, $waiter] = [$sides[$first], $sides[1 - $first]];
+            $holder->run('require $file;', file: $file);
+            $waiter->beginRun('return require $file;', file: $file);
+            $cluster->awaitWaiters('job', 1);
+            foreach ([$cluster->observer(), $holder] as $observer) {
+                $info = $observer->call('cluster_lock_info', 'job');
+                foreach ([$info['holders'][0], $info['waiters'][0]] as $who) {
+                    self::assertSame(['compile', $file, 4], [$who['function'], $who['file'], $who['line']]);
+                }
+            }
+            Until::true(
+                static fn (): bool => microtime(true) - $cluster->info('job')['waiters'][0]['since'] > 0.05,
+                'time should pass'
+            );
+            $holder->call('cluster_unlock', 'job');
+            self::assertTrue($waiter->end(), 'It is its turn');
+            $waiter->call('cluster_unlock', 'job');
+            self::assertStringContainsString("pid {$holder->pid()} (cli), compile() at $file:4, for /", (string) file_get_contents($log));
+        }
+    }
+
+    /** @dataProvider sides */
     public function testAWaiterIsWokenByTheOtherSide(Cluster $cluster, string $client): void
     {
         [$extension, $polyfill] = [Sides::extension($cluster), Sides::polyfill($cluster, $client)];

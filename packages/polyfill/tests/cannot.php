@@ -24,6 +24,7 @@ if (PHP_VERSION_ID >= 80400) {
 }
 
 return $onlyHere + [
+    'PHP code waits for the answer to an unlock in any case' => ['Lock\UnconfirmedUnlockTest::*'],
     'PHP has no thread that renews leases while the request\'s own code runs' => [
         'Lock\RenewalTest::testALeaseOfOneSecondIsKeptForThree*',
         'Lock\RenewalTest::testItIsKeptWhilePhpIsBusy*',
@@ -65,6 +66,8 @@ return $onlyHere + [
         'Flock\GateTest::testALocalFileIsNeitherSyncedNorForgotten*',
         'Flock\KeyTest::testAFileThatIsNotInterceptedCanBeLockedByName',
         'Flock\SlowWaitTest::testAnInterceptedWaitIsOneLineToo',
+        'Inspect\CallTest::testALockOnAFileNamesItsCaller with data set "flock()"*',
+        'Inspect\CallTest::testALockOnAFileNamesItsCaller with data set "SplFileObject::flock()"*',
         'Flock\ChildrenTest::testTheLockEndsWithItsOwner with data set "*, flock(), *"*',
         'Flock\ChildrenTest::testTheLockEndsWithItsOwner with data set "*, cluster_flock(), replace"*',
         'Flock\ChildrenTest::testTheLockOfAKilledProcessEndsWithItsLease with data set "flock(), *"*',

@@ -39,6 +39,28 @@ final class InteropTest extends StoreTestCase
      *
      * @param array<string, mixed> $options
      */
+    public function testReportsNameTheCodeThatUsesSymfonysLock(Cluster $cluster, array $options): void
+    {
+        [$app, $other] = [new Application($cluster, $options), new Application($cluster, $options)];
+        $lock = $app->lock('job');
+        $lock->acquire();
+        $other->lock('job')->begin('acquire', true);
+        $cluster->awaitWaiters('job', 1);
+        $info = $cluster->info('job');
+        foreach ([$info['holders'][0], $info['waiters'][0]] as $who) {
+            self::assertSame('remote_call', $who['function'], 'function');
+            self::assertStringEndsWith('tests/fixtures/remote.php', $who['file'], 'Neither the store nor the component');
+            self::assertGreaterThan(0, $who['line'], 'line');
+        }
+        $lock->release();
+        self::assertTrue($other->end(), 'It is its turn');
+    }
+
+    /**
+     * @dataProvider stores
+     *
+     * @param array<string, mixed> $options
+     */
     public function testTheyStandInOneQueue(Cluster $cluster, array $options): void
     {
         [$holder, $plain, $app] = [$cluster->actor(), $cluster->actor(), new Application($cluster, $options)];

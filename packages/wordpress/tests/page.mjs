@@ -84,6 +84,9 @@ describe('The locks page', () => {
         await lock.locator('[data-waiter="node-b"]').waitFor();
         assert.match(await lock.locator('.column-name').innerText(), /compiled\/style\.css\.lock/);
         assert.match(await lock.locator('.column-holder').innerText(), /node-a[^]*admin-ajax\.php/);
+        const call = /stand_compile\(\) at wp-content\/mu-plugins\/theme-compiler\.php:\d+/;
+        assert.match(await lock.locator('[data-node] .cluster-lock-call').innerText(), call);
+        assert.match(await lock.locator('[data-waiter] .cluster-lock-call').innerText(), call);
         assert.match(await lock.locator('.column-mode').innerText(), /exclusive/i);
         const [held] = await stand.locks('file:');
         assert.equal(await lock.getAttribute('data-fence'), String(held.fence));

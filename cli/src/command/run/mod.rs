@@ -71,6 +71,7 @@ Examples:
   cluster-lock run --coalesce index -- /usr/local/bin/reindex    after each change, on any node";
 
 #[derive(Debug, clap::Args)]
+#[allow(clippy::struct_excessive_bools)] // options are either given or not
 #[command(after_long_help = AFTER, after_help = "cluster-lock run --help tells of signals, lost locks and the exit status.")]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -199,7 +200,7 @@ fn take(
         Ok(Acquired::Held { lease, waited, blocker }) => {
             if args.verbose {
                 let behind =
-                    blocker.map_or_else(String::new, |blocker| format!(", behind {}", who(&blocker)));
+                    blocker.map_or_else(String::new, |blocker| format!(", behind {}", who(&blocker.holder)));
                 out.note(format_args!(
                     "lock \"{name}\": taken after {}{behind}, fence {}",
                     span(waited),
@@ -216,7 +217,7 @@ fn take(
         }
         Ok(Acquired::TimedOut { waited, blocker }) => {
             if args.verbose || !args.no_wait {
-                let holder = blocker.as_ref().map_or_else(|| "somebody".into(), who);
+                let holder = blocker.map_or_else(|| "somebody".into(), |blocker| who(&blocker.holder));
                 out.note(format_args!("lock \"{name}\": not free within {}: {holder} has it", span(waited)));
             }
             finish(Outcome::Code(args.conflict_exit_code), told(waited), out)

@@ -1,6 +1,6 @@
 //! How it looks. Everything that others wrote has been made printable.
 
-use cluster_lock_core::{LockName, LockReport, text};
+use cluster_lock_core::{Identity, LockName, LockReport, text};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style, Stylize};
@@ -8,7 +8,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Cell, Clear, Paragraph, Row, Table, TableState, Wrap};
 
 use super::app::App;
-use crate::lock::{doing, held, longest_wait, mode, who};
+use crate::lock::{doing, held, longest_wait, mode, process};
 use crate::table::fit;
 use crate::units::{between, span};
 
@@ -16,7 +16,8 @@ use crate::units::{between, span};
 pub(super) fn draw(app: &mut App, frame: &mut Frame<'_>) -> Vec<LockName> {
     let half = frame.area().height / 2;
     let room = usize::from(half.saturating_sub(2));
-    let details = app.chosen().filter(|_| app.details).map(|lock| about(lock, app.now, room));
+    let width = usize::from(frame.area().width);
+    let details = app.chosen().filter(|_| app.details).map(|lock| about(lock, app.now, room, width));
     let below = details.as_ref().map_or(0, |lines| u16::try_from(lines.len()).unwrap_or(u16::MAX) + 1);
     let [head, table, more, foot] = Layout::vertical([
         Constraint::Length(2),
@@ -75,14 +76,16 @@ fn footer(app: &App) -> Line<'_> {
 
 fn locks(app: &mut App, frame: &mut Frame<'_>, area: Rect) -> Vec<LockName> {
     let wide = area.width >= 100;
-    let titles = ["NAME", "MODE", "NODE", "PID", "WHAT", "HELD", "LEASE", "WAITING", "LONGEST"];
+    let titles = ["NAME", "MODE", "NODE", "PID", "WHAT", "CALL", "HELD", "LEASE", "WAITING", "LONGEST"];
     let optional = |width| Constraint::Length(if wide { width } else { 0 });
+    let calls = area.width >= 140;
     let widths = [
         Constraint::Fill(3),
         Constraint::Length(4),
         Constraint::Fill(1),
         Constraint::Length(8),
         Constraint::Fill(if wide { 2 } else { 1 }),
+        if calls { Constraint::Fill(4) } else { Constraint::Length(0) },
         Constraint::Length(10),
         optional(7),
         Constraint::Length(7),
@@ -95,7 +98,8 @@ fn locks(app: &mut App, frame: &mut Frame<'_>, area: Rect) -> Vec<LockName> {
     let (now, chosen) = (app.now, app.place());
     let visible = app.visible(usize::from(area.height.saturating_sub(1)));
     let shown = visible.iter().map(|lock| lock.name.clone()).collect();
-    let rows: Vec<Row<'_>> = visible.iter().map(|lock| row(lock, now, wide, (room(0), room(4)))).collect();
+    let rows: Vec<Row<'_>> =
+        visible.iter().map(|lock| row(lock, now, wide, [room(0), room(4), room(5)])).collect();
     let table = Table::new(rows, widths)
         .header(Row::new(titles).bold())
         .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
@@ -104,7 +108,7 @@ fn locks(app: &mut App, frame: &mut Frame<'_>, area: Rect) -> Vec<LockName> {
     shown
 }
 
-fn row(lock: &LockReport, now: f64, wide: bool, (name, what): (usize, usize)) -> Row<'static> {
+fn row(lock: &LockReport, now: f64, wide: bool, [name, what, call]: [usize; 3]) -> Row<'static> {
     let first = lock.holders.first().map(|holder| &holder.identity);
     let more = match lock.holding() {
         0 | 1 => String::new(),
@@ -118,6 +122,11 @@ fn row(lock: &LockReport, now: f64, wide: bool, (name, what): (usize, usize)) ->
         Cell::from(first.map_or_else(String::new, |who| text::said(&who.node)) + &more),
         Cell::from(first.map_or_else(String::new, |who| who.pid.to_string())),
         Cell::from(fit(&first.map_or_else(String::new, doing), what)),
+        Cell::from(if call > 0 {
+            fit(&first.map_or_else(String::new, |who| who.call.to_string()), call)
+        } else {
+            String::new()
+        }),
         Cell::from(span(between(lock.since, now))),
         Cell::from(if wide { span(lock.ttl) } else { String::new() }),
         Cell::from(lock.waiting().to_string()),
@@ -126,30 +135,46 @@ fn row(lock: &LockReport, now: f64, wide: bool, (name, what): (usize, usize)) ->
     .style(style)
 }
 
-/// The lock, and whom there is room for of those who hold it and wait for it.
-fn about(lock: &LockReport, now: f64, room: usize) -> Vec<Line<'static>> {
+/// The lock, and whom there is room for of those who hold it and wait for it, each with the code that asks.
+fn about(lock: &LockReport, now: f64, room: usize, width: usize) -> Vec<Line<'static>> {
+    let told = |line: String, identity: &Identity, style: Style| {
+        let call = format!("       in {}", identity.call);
+        let call = (!identity.call.is_unknown()).then(|| fit(&call, width));
+        let lines = std::iter::once(line).chain(call);
+        lines.map(|line| Line::from(Span::styled(line, style))).collect::<Vec<_>>()
+    };
     let holders = lock.holders.iter().map(|holder| {
-        Line::from(format!(
+        let line = format!(
             "holds  {} for {}, lease left {}, fence {}",
-            who(&holder.identity),
+            process(&holder.identity),
             span(between(holder.since, now)),
             span(holder.lease_left),
             holder.fence
-        ))
+        );
+        told(line, &holder.identity, Style::new())
     });
     let waiters = lock.waiters.iter().map(|waiter| {
         let long = span(between(waiter.since, now));
-        let line = format!("waits  {} for {long} ({})", who(&waiter.identity), mode(waiter.mode));
-        Line::from(Span::styled(line, Style::new().fg(Color::Yellow)))
+        let line = format!("waits  {} for {long} ({})", process(&waiter.identity), mode(waiter.mode));
+        told(line, &waiter.identity, Style::new().fg(Color::Yellow))
     });
     let all = lock.holding() + lock.waiting();
-    let room = if all > room { room.saturating_sub(1) } else { room };
-    let shown: Vec<_> = holders.chain(waiters).take(room).collect();
-    let others = all - shown.len();
-    let more = format!("and {others} more: {} in all hold it, {} wait", lock.holding(), lock.waiting());
-    let head = Line::from(lock.name.to_string()).bold();
-    let more = (others > 0).then(|| Line::from(more));
-    std::iter::once(head).chain(shown).chain(more).collect()
+    let (mut lines, mut shown) = (vec![Line::from(lock.name.to_string()).bold()], 0);
+    for one in holders.chain(waiters) {
+        // Besides the head, and a line for those whom there is no room for.
+        let room = if shown + 1 == all { room + 1 } else { room };
+        if lines.len() + one.len() > room {
+            break;
+        }
+        lines.extend(one);
+        shown += 1;
+    }
+    let others = all - shown;
+    if others > 0 {
+        let (hold, wait) = (lock.holding(), lock.waiting());
+        lines.push(Line::from(format!("and {others} more: {hold} in all hold it, {wait} wait")));
+    }
+    lines
 }
 
 fn question(frame: &mut Frame<'_>, text: &str) {
@@ -170,7 +195,7 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    use cluster_lock_core::{Holder, Identity, Mode, Waiter};
+    use cluster_lock_core::{Call, Holder, Mode, Waiter};
 
     #[test]
     fn whom_there_is_no_room_for_is_counted() {
@@ -193,12 +218,24 @@ mod tests {
             more_waiters: 0,
         };
         let told = |lock: &LockReport, room| {
-            let lines = about(lock, 3.0, room);
+            let lines = about(lock, 3.0, room, 80);
             (lines.len(), lines.last().unwrap().to_string())
         };
         assert_eq!(told(&lock, 10), (11, "waits  an unknown node pid 0 - for 1.0 s (EX)".into()));
         assert_eq!(told(&lock, 5), (6, "and 6 more: 1 in all hold it, 9 wait".into()));
         assert_eq!(told(&lock, 0), (2, "and 10 more: 1 in all hold it, 9 wait".into()));
+        for waiter in &mut lock.waiters {
+            waiter.identity.call = Call { function: "f".into(), file: "/x".repeat(50) + "/end.php", line: 7 };
+        }
+        // The holder has a line, each waiter two.
+        assert_eq!(told(&lock, 19).0, 20);
+        assert_eq!(told(&lock, 18), (19, "and 1 more: 1 in all hold it, 9 wait".into()));
+        let call = about(&lock, 3.0, 19, 80).pop().unwrap().to_string();
+        assert!(call.starts_with("       in f() at /x") && call.ends_with("/end.php:7"), "{call}");
+        assert_eq!(call.chars().count(), 80);
+        for waiter in &mut lock.waiters {
+            waiter.identity.call = Call::default();
+        }
         lock.more_waiters = 70_000;
         assert_eq!(told(&lock, 99), (12, "and 70000 more: 1 in all hold it, 70009 wait".into()));
     }

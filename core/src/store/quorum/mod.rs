@@ -257,7 +257,8 @@ impl Store for QuorumStore {
             // Some have granted it, or may do so when they get to it.
             part_with(&self.members, &Hold::of(claim.name, claim.token), Purpose::Apart);
         }
-        let (mut blocked_for, mut again) = (votes.blocked_for(&self.members), votes.again);
+        let (mut blocked_for, mut again, ahead) =
+            (votes.blocked_for(&self.members), votes.again, votes.ahead);
         if let Some(run) = votes.covered.iter().flatten().max() {
             // The others may be about to say so, too. If not, it must wait for a later one: else it could be covered
             // by a majority as little as be let in by one.
@@ -276,6 +277,7 @@ impl Store for QuorumStore {
             blocked_for,
             holder: holder.map(|(.., holder)| holder).unwrap_or_default(),
             again,
+            ahead,
         })
     }
 

@@ -8,6 +8,7 @@ use super::members::Members;
 use super::round::{Kind, Round};
 use crate::clock::{Instant, millis, unix_micros};
 use crate::error::Result;
+use crate::report::Mode;
 use crate::store::machine::BEAT;
 use crate::store::redis::reply;
 use crate::store::redis::script::{self, ACQUIRE, RENEW};
@@ -30,6 +31,8 @@ pub(super) struct Votes {
     pub(super) busy: Vec<(u64, Duration, Box<[u8]>)>,
     /// In what time to ask again, at the latest.
     pub(super) again: Duration,
+    /// How many stand before it, where they are most.
+    pub(super) ahead: u64,
     /// Some do not know yet.
     pub(super) unfinished: bool,
 }
@@ -74,14 +77,21 @@ impl Votes {
                     || failed > all - majority
             })
         });
-        let (granted, covered) = (vec![None; all], vec![None; all]);
-        let mut votes = Self { granted, covered, busy: Vec::new(), again: Duration::MAX, unfinished: false };
+        let mut votes = Self {
+            granted: vec![None; all],
+            covered: vec![None; all],
+            busy: Vec::new(),
+            again: Duration::MAX,
+            ahead: 0,
+            unfinished: false,
+        };
         for (i, value) in round.values() {
             match (reply::attempt(value, claim.ttl), votes.granted.get_mut(i), members.nodes.get(i)) {
                 (Some(Attempt::Held(grant)), Some(granted), _) => *granted = Some(grant.fence),
-                (Some(Attempt::Busy { place, blocked_for, holder, again }), ..) => {
+                (Some(Attempt::Busy { place, blocked_for, holder, again, ahead }), ..) => {
                     votes.busy.push((place, blocked_for, holder));
                     votes.again = votes.again.min(again);
+                    votes.ahead = votes.ahead.max(ahead);
                 }
                 (Some(Attempt::Covered { fence }), ..) => {
                     if let Some(covered) = votes.covered.get_mut(i) {
@@ -137,7 +147,9 @@ pub(super) fn same(said: &[Option<u64>], majority: usize) -> Option<u64> {
 pub(super) fn confirm(members: &Members, claim: &Claim<'_>, fence: u64) -> bool {
     let (ttl, attempt, fence) = (millis(claim.ttl).to_string(), claim.attempt.to_string(), fence.to_string());
     let majority = members.majority();
-    let argv: [&[u8]; 4] = [claim.token.as_bytes(), ttl.as_bytes(), attempt.as_bytes(), fence.as_bytes()];
+    // A server that knows it otherwise, because it has missed a conversion, or lost it, does not count.
+    let mode: &[u8] = if claim.mode == Mode::Exclusive { b"X" } else { b"S" };
+    let argv = [claim.token.as_bytes(), ttl.as_bytes(), attempt.as_bytes(), fence.as_bytes(), mode];
     let ours = |round: &Round| round.values().filter(|(_, value)| **value == Value::Int(1)).count();
     let round = members.run(&RENEW, claim.name, &argv, Kind::Step, |round| {
         ours(round) >= majority || ours(round) + round.pending() < majority

@@ -4,7 +4,8 @@
 //! * [`reply`]: what they return.
 //! * [`route`]: on which server a lock lives; with [`sentinel`]s on the one that they name, in a
 //!   [`cluster`] on the one that has its hash slot.
-//! * `batch`: chores of the background, many in one round trip.
+//! * `batch`: chores of the background, many in one round trip; `unawaited`: releases that nobody waits for, and
+//!   `partings`: which.
 //! * `unanswered`: what may have been carried out, or be carried out yet.
 //! * `replicas`: who must have what is granted; `listing`: the locks of a server; [`survey`]: what it says of itself.
 
@@ -13,6 +14,7 @@ mod cluster;
 pub(crate) mod grace;
 mod inquiry;
 mod listing;
+mod partings;
 mod replicas;
 pub(crate) mod reply;
 pub(crate) mod route;
@@ -22,6 +24,7 @@ pub(crate) mod script;
 mod sentinel;
 pub(crate) mod survey;
 mod unanswered;
+mod unawaited;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,8 +33,8 @@ use redis::Value;
 
 use super::first::First;
 use super::{
-    Attempt, Broken, Chore, Claim, Hold, IfBusy, Standing, Store, StoreStatus, Token, Wake, trial_name,
-    try_out,
+    Attempt, Broken, Chore, Claim, Hold, IfBusy, Parting, Standing, Store, StoreStatus, Token, Wake,
+    trial_name, try_out,
 };
 use crate::clock::Instant;
 use crate::dsn::{Cluster, Sentinel, Server};
@@ -45,6 +48,7 @@ use crate::wire::Fault;
 use crate::wire::{Pool, Purpose};
 use cluster::ClusterRoute;
 use grace::{Grace, Saying};
+use partings::Partings;
 use replicas::Replicas;
 use route::{Next, One, Route};
 use script::{ACQUIRE, BREAK, Call, Keys, RELEASE, RENEW, Script};
@@ -72,6 +76,7 @@ pub struct RedisStore {
     /// Who must have what is granted.
     replicas: Option<Replicas>,
     unanswered: Unanswered,
+    partings: Partings,
 }
 
 /// What a script returned, and where.
@@ -121,8 +126,8 @@ impl RedisStore {
     }
 
     pub(crate) fn on(route: Box<dyn Route>, prefix: &str, grace: Option<Arc<Grace>>) -> Self {
-        let (prefix, unanswered) = (prefix.to_owned(), Unanswered::default());
-        Self { route, prefix, grace, replicas: None, unanswered }
+        let (prefix, unanswered, partings) = (prefix.to_owned(), Unanswered::default(), Partings::default());
+        Self { route, prefix, grace, replicas: None, unanswered, partings }
     }
 
     fn keys(&self, name: &LockName) -> Keys {
@@ -153,13 +158,16 @@ impl RedisStore {
         let is_break = call.is_break();
         let failed = |error, again| if again && is_break { unsettled(error) } else { error };
         loop {
-            let outcome = pool.get(purpose).map(|mut loan| match replicas {
-                None => call.run(&mut loan).map(|value| (value, None)),
-                Some(replicas) => {
-                    let (value, count) = replicas.run(&mut call, &mut loan)?;
-                    Ok((value, replicas.too_few(count)))
-                }
-            });
+            let outcome = match self.behind(purpose, &pool, &call) {
+                Some(outcome) => Ok(outcome.map(|value| (value, None))),
+                None => pool.get(purpose).map(|mut loan| match replicas {
+                    None => call.run(&mut loan).map(|value| (value, None)),
+                    Some(replicas) => {
+                        let (value, count) = replicas.run(&mut call, &mut loan)?;
+                        Ok((value, replicas.too_few(count)))
+                    }
+                }),
+            };
             let fault = match outcome {
                 Ok(Ok((value, short))) => {
                     return Ok(Ran { value, pool, again, short });
@@ -401,6 +409,14 @@ impl Store for RedisStore {
         Self::standing("release", &ran.value, &ran.pool)
     }
 
+    fn part(&self, hold: &Hold<'_>) -> Option<Arc<Parting>> {
+        self.part_with(hold)
+    }
+
+    fn settle(&self, limit: Duration) {
+        self.settle_all(limit);
+    }
+
     fn give_up(&self, name: &LockName, token: &Token) -> Result<Standing> {
         self.release_for(Purpose::Command, &Hold::of(name, token))
     }
@@ -518,6 +534,7 @@ impl Store for RedisStore {
     }
 
     fn close(&self) {
+        self.partings.clear();
         self.route.close();
     }
 }

@@ -25,12 +25,23 @@ pub(crate) fn attempt(value: &Value, ttl: Duration) -> Option<Attempt> {
                 Some(Attempt::Covered { fence: unsigned(*fence) })
             }
             [Value::Int(place), Value::Int(-1), ..] => Some(Attempt::Unfinished { place: unsigned(*place) }),
-            [Value::Int(place), Value::Int(left), Value::BulkString(holder), Value::Int(again)] => {
+            [
+                Value::Int(place),
+                Value::Int(left),
+                Value::BulkString(holder),
+                Value::Int(again),
+                rest @ ..,
+            ] => {
+                let ahead = match rest {
+                    [Value::Int(ahead), ..] => unsigned(*ahead),
+                    _ => 0,
+                };
                 Some(Attempt::Busy {
                     place: unsigned(*place),
                     blocked_for: Duration::from_millis(unsigned(*left)),
                     holder: bare(holder).into(),
                     again: Duration::from_millis(unsigned(*again)),
+                    ahead,
                 })
             }
             _ => None,

@@ -167,7 +167,11 @@ impl<'a> Call<'a> {
                 self.spell_out();
                 connection.call(self.words())
             }
-            other => other,
+            Ok(value) => {
+                connection.ran(self.bit());
+                Ok(value)
+            }
+            refused => refused,
         }
     }
 }

@@ -25,8 +25,9 @@
 --          the last, with KEYS[2]: how long a grace period is, in ms
 -- Returns  held: the fencing token (integer)
 --          busy: {place, ms until the lease that blocks runs out, identity of one holder, in how
---          many ms to ask again}: nobody, when the grace period is all that blocks; -1 for the lease: the
---          step has left work, ask again at once (it is queued, with G, too)
+--          many ms to ask again, how many stand before it}, the last not when it is late; nobody, when
+--          the grace period is all that blocks; -1 for the lease: the step has left work, ask again at
+--          once (it is queued, with G, too)
 --          covered by a run, and not queued any more: {its fencing token, 'run'}
 local period = KEYS[2] and tonumber(table.remove(ARGV))
 local me, wanted = ARGV[1], ARGV[2]
@@ -38,7 +39,7 @@ if (wanted == 'X' or wanted == 'O' and ARGV[5] == '0') and state and string.sub(
     local clock = redis.call('TIME')
     local us = clock[1] .. string.sub('00000' .. clock[2], -6)
     local last = string.sub(state, 37, 52)
-    local token, keep = us, ARGV[7]
+    local token, keep = us, ARGV[7] + (period or 0)
     if ARGV[10] and ARGV[10] > us and ARGV[10] - us <= 1000000 then
         token = ARGV[10]
     end
@@ -164,7 +165,7 @@ if first then
 elseif not again then
     join()
 end
-local interval
+local interval, rank
 local done, mine = pcall(function()
     if first then
         settle()
@@ -175,7 +176,7 @@ local done, mine = pcall(function()
         end
         join()
     end
-    local rank = redis.call('ZRANK', QUEUE, me)
+    rank = redis.call('ZRANK', QUEUE, me)
     interval = math.max(BEAT, math.min(FAR, BEAT + (rank - NEAR) * LESS_OFTEN))
     local heard = now + interval + math.min(tonumber(ARGV[8] or SLACK), SLACK_MOST)
     local waiting = wanted
@@ -188,7 +189,7 @@ local done, mine = pcall(function()
         redis.call('DEL', MAIL .. me)
     end
     local mine = settle(me, ttl)
-    if not mine and mode == 'X' and rank >= NEAR then
+    if not mine and (mode == 'X' or grace > 0) and rank >= NEAR then
         local gone = bury(math.min(work, FEW))
         if gone > 0 and sleepers then
             call_up(gone)
@@ -224,8 +225,8 @@ if mine then
 elseif unfinished then
     return {place, -1, '', interval}
 elseif mode == 'X' then
-    return {place, math.max(expiry() - now, grace), identity, interval}
+    return {place, math.max(expiry() - now, grace), identity, interval, rank}
 end
 local reader = mode == 'S' and redis.call('ZRANGE', READERS, 0, 0, 'WITHSCORES') or {}
 local record = reader[1] and redis.call('HGET', INFO, reader[1]) or ''
-return {place, math.max(0, (reader[2] or now) - now, grace), string.match(record, '^%d+ %d+ (.*)$') or '', interval}
+return {place, math.max(0, (reader[2] or now) - now, grace), string.match(record, '^%d+ %d+ (.*)$') or '', interval, rank}

@@ -36,7 +36,8 @@ held = held or foreign
 local writes = mode == 'X' and expiry() > now
 local reads = mode == 'S' and redis.call('ZRANGEBYSCORE', READERS, '(' .. now, '+inf', 'LIMIT', 0, 1)[1]
 local repeated = meant and string.byte(previous) == 33
-local silent = grace > 0 and (not meant or fence < meant)
+-- No more than one that may have been given out: a record with a greater one would be in the way for ever.
+local silent = grace > 0 and (not meant or fence < meant and meant <= now_us + 1000000)
 if meant and fence ~= meant and (writes or reads) and not silent then
     return repeated and 3 or 2
 elseif writes then

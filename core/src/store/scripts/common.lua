@@ -55,10 +55,11 @@ local key = KEYS[1]
 local QUEUE, WAITERS, READERS, INFO, MAIL = key .. ':q', key .. ':w', key .. ':r', key .. ':i', key .. ':m:'
 local RUNNERS, RUN = key .. ':o', key .. ':d'
 -- RETAIN: how long an idle name remembers its last fencing token, so that tokens grow even when
--- this server's clock is set back. GRANT: the lease of a waiter that was handed the lock and has
--- not yet confirmed. QUEUE_LIFE: of a queue in which nobody is heard of. RUN_LIFE: for how long it is
--- known that a run is complete; who waits asks more often. RUN_MAIL: of the letter that says so. All in ms.
-local RETAIN, GRANT, QUEUE_LIFE, RUN_LIFE, RUN_MAIL = 60000, 2200, 60000, 60000, 10000
+-- this server's clock is set back; and, for a grace period longer, what became of whoever held it. GRANT: the
+-- lease of a waiter that was handed the lock and has not yet confirmed. QUEUE_LIFE: of a queue in which nobody is
+-- heard of. RUN_LIFE: for how long it is known that a run is complete; who waits asks more often. RUN_MAIL: of the
+-- letter that says so. All in ms.
+local RETAIN, GRANT, QUEUE_LIFE, RUN_LIFE, RUN_MAIL = 60000 + (period or 0), 2200, 60000, 60000, 10000
 -- How often a waiter is heard of, in ms: the first NEAR every BEAT, each behind them LESS_OFTEN more,
 -- at last every FAR. SLACK: how much later than that is not yet too late, when the waiter does not
 -- say so; SLACK_MOST: whatever it says. LONG: who sleeps for longer is called up when it comes among

@@ -5,7 +5,8 @@
 -- KEYS      1 the lock   2 (where servers have a grace period) see common.lua
 -- ARGV     1 token   2 lease in ms   3 (of a quorum) the number of the newest attempt with this token:
 --          an older one must not take the lock back   4 (of a quorum) the holder's fencing token, when it
---          is greater than the one given here: the next ones must be greater than that
+--          is greater than the one given here: the next ones must be greater than that; and 5 the mode X|S
+--          in which it must be known here
 --          with KEYS[2], of a holder whose lease is not over by its own clock: 3 as for a quorum, else 0
 --          4 its fencing token   5 mode X|S   6 identity, as acquire.lua has it   and the last: how long a
 --          grace period is, in ms
@@ -36,7 +37,7 @@ elseif mode == 'S' and ARGV[5] ~= 'X' and redis.call('ZSCORE', READERS, me) then
     if redis.call('EXISTS', QUEUE) == 1 then
         settle() -- a step may have left work
     end
-elseif believed(me, ARGV[5], tonumber(ARGV[4])) then
+elseif ARGV[6] and believed(me, ARGV[5], tonumber(ARGV[4])) then
     forget(me)
     let_in(me, ARGV[5], tonumber(ARGV[4]), math.min(tonumber(ARGV[4]), now_us), ARGV[6], ttl)
 else

@@ -32,6 +32,7 @@ final class Taking
     private readonly Wish $wish;
     private readonly bool $gate;
     private ?string $blocker = null;
+    private int $ahead = 0;
     private ?Lease $lease = null;
     private bool $kernel = false;
 
@@ -132,7 +133,7 @@ final class Taking
         }
         $refused = $isRefused && $convert === null ? new Turn(null) : null;
         $this->ask($refused, new Wish($this->wish->mode, 0.0, $this->wish->ttl), $convert);
-        $this->blocker = null;
+        [$this->blocker, $this->ahead] = [null, 0];
 
         return true;
     }
@@ -155,6 +156,7 @@ final class Taking
             return true;
         }
         $this->blocker = $turn->blocker?->inTheWay();
+        $this->ahead = $turn->ahead;
         $this->lease = $turn->lease;
 
         return $turn->isHeld();
@@ -270,7 +272,7 @@ final class Taking
     {
         $waited = Clock::now() - $this->started;
         if ($this->blocker !== null && $waited > Settings::now()->slowWait) {
-            Request::logSlow($this->name, $waited, $this->blocker, $this->file->path);
+            Request::logSlow($this->name, $waited, $this->blocker, $this->file->path, $this->ahead);
         }
     }
 }

@@ -133,7 +133,7 @@ final class Machine
 
             return Attempt::covered();
         }
-        $this->enqueue($claim, $place, $exclusive);
+        $ahead = $this->enqueue($claim, $place, $exclusive);
         $mine = $this->settle($me, Claim::millis($claim->ttl));
         if ($mine !== null) {
             return Attempt::held($mine);
@@ -143,7 +143,7 @@ final class Machine
             $this->settle();
         }
 
-        return $this->busy($place, $this->writer ?? $this->firstToLeave());
+        return $this->busy($place, $this->writer ?? $this->firstToLeave(), $ahead);
     }
 
     /** release.lua: null when it was ours. With the fencing token of its holder a run is complete: null when it counts. */
@@ -270,11 +270,11 @@ final class Machine
     }
 
     /** @param Held|null $blocking */
-    private function busy(int $place, ?array $blocking): Attempt
+    private function busy(int $place, ?array $blocking, int $ahead = 0): Attempt
     {
         $left = $blocking === null ? 0 : $blocking['expiry_ms'] - $this->now->leaseMs;
 
-        return Attempt::busy($place, $left, $blocking['identity'] ?? '');
+        return Attempt::busy($place, $left, $blocking['identity'] ?? '', $ahead);
     }
 
     /** Null: it is late; a wait does not change its mode. */
@@ -293,7 +293,8 @@ final class Machine
         return $claim->place ?: max($this->now->unixUs, ($last['place'] ?? 0) + 1, $this->fence + 1, $run + 1);
     }
 
-    private function enqueue(Claim $claim, int $place, bool $exclusive): void
+    /** How many stand before it. */
+    private function enqueue(Claim $claim, int $place, bool $exclusive): int
     {
         $this->queue = array_filter($this->queue, static fn (array $w): bool => $w['token'] !== $claim->token);
         $this->queue[] = [
@@ -308,6 +309,13 @@ final class Machine
         // Places that are equal go by token, as in a sorted set.
         $turn = static fn (array $waiter): array => [$waiter['place'], $waiter['token']];
         usort($this->queue, static fn (array $a, array $b): int => $turn($a) <=> $turn($b));
+
+        $ahead = 0;
+        while ($this->queue[$ahead]['token'] !== $claim->token) {
+            $ahead++;
+        }
+
+        return $ahead;
     }
 
     /** @param int $least of the fencing token */

@@ -86,9 +86,11 @@ final class RedisStore implements Store
         if (self::isCovered($reply)) {
             return Attempt::covered();
         }
-        [$place, $left, $holder] = array_values($reply);
+        [$place, $left, $holder] = $reply = array_values($reply);
 
-        return $left === -1 ? Attempt::unfinished($place) : Attempt::busy($place, $left, $holder);
+        return $left === -1
+            ? Attempt::unfinished($place)
+            : Attempt::busy($place, $left, $holder, max(0, $reply[4] ?? 0));
     }
 
     public function awaitGrant(Claim $claim, float $seconds): void
@@ -362,9 +364,12 @@ final class RedisStore implements Store
 
     private static function isBusy(mixed $reply): bool
     {
-        [$place, $left, $holder, $again] = is_array($reply) && count($reply) === 4 ? array_values($reply) : [0, '', 0, ''];
+        $parts = is_array($reply) ? array_values($reply) : [];
+        // How many are ahead is not told to a question that is late.
+        [$place, $left, $holder, $again, $ahead] = in_array(count($parts), [4, 5], true) ? [...$parts, 0] : [0, '', 0, '', ''];
 
-        return is_int($place) && is_int($left) && is_string($holder) && is_int($again) && ($place === 0 || $place >= self::LEAST_TIME);
+        return is_int($place) && is_int($left) && is_string($holder) && is_int($again) && is_int($ahead)
+            && ($place === 0 || $place >= self::LEAST_TIME);
     }
 
     /**

@@ -65,10 +65,11 @@ local key = KEYS[1]
 local QUEUE, WAITERS, READERS, INFO, MAIL = key .. ':q', key .. ':w', key .. ':r', key .. ':i', key .. ':m:'
 local RUNNERS, RUN = key .. ':o', key .. ':d'
 -- RETAIN: how long an idle name remembers its last fencing token, so that tokens grow even when
--- this server's clock is set back. GRANT: the lease of a waiter that was handed the lock and has
--- not yet confirmed. QUEUE_LIFE: of a queue in which nobody is heard of. RUN_LIFE: for how long it is
--- known that a run is complete; who waits asks more often. RUN_MAIL: of the letter that says so. All in ms.
-local RETAIN, GRANT, QUEUE_LIFE, RUN_LIFE, RUN_MAIL = 60000, 2200, 60000, 60000, 10000
+-- this server's clock is set back; and, for a grace period longer, what became of whoever held it. GRANT: the
+-- lease of a waiter that was handed the lock and has not yet confirmed. QUEUE_LIFE: of a queue in which nobody is
+-- heard of. RUN_LIFE: for how long it is known that a run is complete; who waits asks more often. RUN_MAIL: of the
+-- letter that says so. All in ms.
+local RETAIN, GRANT, QUEUE_LIFE, RUN_LIFE, RUN_MAIL = 60000 + (period or 0), 2200, 60000, 60000, 10000
 -- How often a waiter is heard of, in ms: the first NEAR every BEAT, each behind them LESS_OFTEN more,
 -- at last every FAR. SLACK: how much later than that is not yet too late, when the waiter does not
 -- say so; SLACK_MOST: whatever it says. LONG: who sleeps for longer is called up when it comes among
@@ -446,8 +447,9 @@ LUA;
 --          the last, with KEYS[2]: how long a grace period is, in ms
 -- Returns  held: the fencing token (integer)
 --          busy: {place, ms until the lease that blocks runs out, identity of one holder, in how
---          many ms to ask again}: nobody, when the grace period is all that blocks; -1 for the lease: the
---          step has left work, ask again at once (it is queued, with G, too)
+--          many ms to ask again, how many stand before it}, the last not when it is late; nobody, when
+--          the grace period is all that blocks; -1 for the lease: the step has left work, ask again at
+--          once (it is queued, with G, too)
 --          covered by a run, and not queued any more: {its fencing token, 'run'}
 local period = KEYS[2] and tonumber(table.remove(ARGV))
 local me, wanted = ARGV[1], ARGV[2]
@@ -459,7 +461,7 @@ if (wanted == 'X' or wanted == 'O' and ARGV[5] == '0') and state and string.sub(
     local clock = redis.call('TIME')
     local us = clock[1] .. string.sub('00000' .. clock[2], -6)
     local last = string.sub(state, 37, 52)
-    local token, keep = us, ARGV[7]
+    local token, keep = us, ARGV[7] + (period or 0)
     if ARGV[10] and ARGV[10] > us and ARGV[10] - us <= 1000000 then
         token = ARGV[10]
     end
@@ -587,7 +589,7 @@ if first then
 elseif not again then
     join()
 end
-local interval
+local interval, rank
 local done, mine = pcall(function()
     if first then
         settle()
@@ -598,7 +600,7 @@ local done, mine = pcall(function()
         end
         join()
     end
-    local rank = redis.call('ZRANK', QUEUE, me)
+    rank = redis.call('ZRANK', QUEUE, me)
     interval = math.max(BEAT, math.min(FAR, BEAT + (rank - NEAR) * LESS_OFTEN))
     local heard = now + interval + math.min(tonumber(ARGV[8] or SLACK), SLACK_MOST)
     local waiting = wanted
@@ -611,7 +613,7 @@ local done, mine = pcall(function()
         redis.call('DEL', MAIL .. me)
     end
     local mine = settle(me, ttl)
-    if not mine and mode == 'X' and rank >= NEAR then
+    if not mine and (mode == 'X' or grace > 0) and rank >= NEAR then
         local gone = bury(math.min(work, FEW))
         if gone > 0 and sleepers then
             call_up(gone)
@@ -647,13 +649,13 @@ if mine then
 elseif unfinished then
     return {place, -1, '', interval}
 elseif mode == 'X' then
-    return {place, math.max(expiry() - now, grace), identity, interval}
+    return {place, math.max(expiry() - now, grace), identity, interval, rank}
 end
 local reader = mode == 'S' and redis.call('ZRANGE', READERS, 0, 0, 'WITHSCORES') or {}
 local record = reader[1] and redis.call('HGET', INFO, reader[1]) or ''
-return {place, math.max(0, (reader[2] or now) - now, grace), string.match(record, '^%d+ %d+ (.*)$') or '', interval}
+return {place, math.max(0, (reader[2] or now) - now, grace), string.match(record, '^%d+ %d+ (.*)$') or '', interval, rank}
 
-LUA, '3749a79c642b308297ff4a75eeb5f205d5277d53'],
+LUA, '8b6e91c12e63ef814e5e555a93084ec30edffa3e'],
 'release' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Gives a lock back and hands it to whoever is next; or takes a waiter out of the queue. Or says that the run of
@@ -738,7 +740,7 @@ settle()
 save()
 return told(1) + ((unfinished or left_over) and LEFT or 0)
 
-LUA, '09b3ccee13e871d9895214902dc54d116231055b'],
+LUA, '7151c7813b84ee75004806235973a2b0a8bad514'],
 'renew' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Extends a holder's lease to `ttl` from now. Never takes a lock that is not held: while a grace period runs, in
@@ -748,7 +750,8 @@ LUA, '09b3ccee13e871d9895214902dc54d116231055b'],
 -- KEYS      1 the lock   2 (where servers have a grace period) see common.lua
 -- ARGV     1 token   2 lease in ms   3 (of a quorum) the number of the newest attempt with this token:
 --          an older one must not take the lock back   4 (of a quorum) the holder's fencing token, when it
---          is greater than the one given here: the next ones must be greater than that
+--          is greater than the one given here: the next ones must be greater than that; and 5 the mode X|S
+--          in which it must be known here
 --          with KEYS[2], of a holder whose lease is not over by its own clock: 3 as for a quorum, else 0
 --          4 its fencing token   5 mode X|S   6 identity, as acquire.lua has it   and the last: how long a
 --          grace period is, in ms
@@ -781,7 +784,7 @@ elseif mode == 'S' and ARGV[5] ~= 'X' and redis.call('ZSCORE', READERS, me) then
     if redis.call('EXISTS', QUEUE) == 1 then
         settle() -- a step may have left work
     end
-elseif believed(me, ARGV[5], tonumber(ARGV[4])) then
+elseif ARGV[6] and believed(me, ARGV[5], tonumber(ARGV[4])) then
     forget(me)
     let_in(me, ARGV[5], tonumber(ARGV[4]), math.min(tonumber(ARGV[4]), now_us), ARGV[6], ttl)
 else
@@ -791,7 +794,7 @@ end
 save()
 return 1
 
-LUA, '18c1d6d51fbb1cc2697dd1f2a2ee1290e3d007c3'],
+LUA, '68dbfc3803dd9d8755312ae4e18978a18cdbae6a'],
 'break' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- An administrator takes a lock away from whoever holds it. The next waiter is let in; the former
@@ -834,7 +837,8 @@ held = held or foreign
 local writes = mode == 'X' and expiry() > now
 local reads = mode == 'S' and redis.call('ZRANGEBYSCORE', READERS, '(' .. now, '+inf', 'LIMIT', 0, 1)[1]
 local repeated = meant and string.byte(previous) == 33
-local silent = grace > 0 and (not meant or fence < meant)
+-- No more than one that may have been given out: a record with a greater one would be in the way for ever.
+local silent = grace > 0 and (not meant or fence < meant and meant <= now_us + 1000000)
 if meant and fence ~= meant and (writes or reads) and not silent then
     return repeated and 3 or 2
 elseif writes then
@@ -854,7 +858,7 @@ if state or silent or mode ~= 'F' then
 end
 return (held and 1 or repeated and 4 or 0) + ((unfinished or left_over) and LEFT or 0)
 
-LUA, 'd5f804822b22c541738ac96a332bbadbec735a47'],
+LUA, 'fcd8636fc9e3964bbb993419e5d7ac42142a20c2'],
 'inspect' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Who holds, who waits: of many some, and how many there are. Changes nothing.

@@ -83,7 +83,7 @@ final class Command {
 	 * ---
 	 *
 	 * [--fields=<fields>]
-	 * : Which of lock, mode, node, pid, what, held, lease, fence and waiting.
+	 * : Which of lock, mode, node, pid, what, call, held, lease, fence and waiting.
 	 *
 	 * [--format=<format>]
 	 * : How to print it. In json, durations are seconds.
@@ -127,13 +127,14 @@ final class Command {
 				'node'    => Text::printable( $first['node'] ?? '' ),
 				'pid'     => $first['pid'] ?? '',
 				'what'    => Text::printable( self::what( $first ) ),
+				'call'    => Lock_Table::call( $first, '' ),
 				'held'    => self::span( $now - $lock['since'], $options ),
 				'lease'   => self::span( $lock['ttl'], $options ),
 				'fence'   => $lock['fence'],
 				'waiting' => Lock_Table::count( $lock, 'waiters' ),
 			);
 		}
-		$fields = array( 'lock', 'mode', 'node', 'pid', 'what', 'held', 'lease', 'fence', 'waiting' );
+		$fields = array( 'lock', 'mode', 'node', 'pid', 'what', 'call', 'held', 'lease', 'fence', 'waiting' );
 		if ( isset( $options['fields'] ) ) {
 			$fields = array_values( array_intersect( explode( ',', $options['fields'] ), $fields ) );
 		}
@@ -183,6 +184,7 @@ final class Command {
 				'node'  => Text::printable( $holder['node'] ),
 				'pid'   => $holder['pid'],
 				'what'  => Text::printable( self::what( $holder ) ),
+				'call'  => Lock_Table::call( $holder, '' ),
 				'for'   => self::span( $now - $holder['since'], $options ),
 				'fence' => $holder['fence'],
 			);
@@ -194,11 +196,12 @@ final class Command {
 				'node'  => Text::printable( $waiter['node'] ),
 				'pid'   => $waiter['pid'],
 				'what'  => '',
+				'call'  => Lock_Table::call( $waiter, '' ),
 				'for'   => self::span( $now - $waiter['since'], $options ),
 				'fence' => '',
 			);
 		}
-		WP_CLI\Utils\format_items( self::format( $options ), $items, array( 'role', 'mode', 'node', 'pid', 'what', 'for', 'fence' ) );
+		WP_CLI\Utils\format_items( self::format( $options ), $items, array( 'role', 'mode', 'node', 'pid', 'what', 'call', 'for', 'fence' ) );
 		foreach ( array( 'holders', 'waiters' ) as $group ) {
 			if ( Lock_Table::more( $lock, $group ) > 0 ) {
 				WP_CLI::warning( sprintf( 'And %d more %s.', Lock_Table::more( $lock, $group ), $group ) );

@@ -67,7 +67,7 @@ final class Lock_Table {
 				'held'    => Text::escaped( Text::duration( $now - $lock['since'] ) ),
 				'lease'   => Text::escaped( Text::duration( $lock['ttl'] ) ),
 				'fence'   => Text::escaped( (string) $lock['fence'] ),
-				'waiters' => self::waiters( $lock, $now ),
+				'waiters' => self::waiters( $lock, $now, $root ),
 				'actions' => sprintf(
 					'<button type="button" class="button button-small hide-if-no-js" data-break aria-haspopup="dialog">%s<span class="screen-reader-text"> %s</span></button>',
 					/* translators: Verb: take a lock away from its holder. */
@@ -148,12 +148,14 @@ final class Lock_Table {
 		$sentences = array();
 		foreach ( array_slice( $lock['holders'], 0, self::MANY ) as $holder ) {
 			$what        = '' === $holder['request_uri'] ? $holder['script'] : $holder['request_uri'];
+			$what        = Text::shortened( Text::printable( $what ), self::LONG );
+			$call        = Text::shortened( self::call( $holder, '' ), self::LONG );
 			$sentences[] = sprintf(
-				/* translators: 1: name of a web server, 2: process number, 3: a URL path or script, 4: a duration. */
+				/* translators: 1: name of a web server, 2: process number, 3: a URL path or script, and which code runs, 4: a duration. */
 				__( 'Held by %1$s, process %2$s, %3$s, for %4$s.', 'cluster-lock' ),
 				Text::shortened( Text::printable( $holder['node'] ), self::LONG ),
 				$holder['pid'],
-				Text::shortened( Text::printable( $what ), self::LONG ),
+				'' === $call ? $what : "$what, $call",
 				Text::duration( $now - $holder['since'] )
 			);
 		}
@@ -162,6 +164,26 @@ final class Lock_Table {
 			$sentences[] = self::and_more( $rest );
 		}
 		return implode( ' ', $sentences );
+	}
+
+	/**
+	 * Which code has asked for the lock; '' when it is not known. Earlier versions of the extension do not tell.
+	 *
+	 * @param array  $who  A holder or waiter.
+	 * @param string $root Where WordPress is; paths below it are shown without it. May be empty.
+	 * @return string Printable.
+	 */
+	public static function call( array $who, string $root ): string {
+		$file = $who['file'] ?? '';
+		if ( '' === $file ) {
+			return '';
+		}
+		$place = Text::printable( self::without_root( $file, $root ) ) . ':' . ( $who['line'] ?? 0 );
+		if ( '' === ( $who['function'] ?? '' ) ) {
+			return $place;
+		}
+		/* translators: 1: a function of PHP code, such as compile(), 2: a file and a line, such as compiler.php:142. */
+		return sprintf( __( '%1$s at %2$s', 'cluster-lock' ), Text::printable( $who['function'] ) . '()', $place );
 	}
 
 	/**
@@ -214,14 +236,15 @@ final class Lock_Table {
 			if ( '' !== $holder['request_uri'] ) {
 				$lines[] = self::long( Text::printable( $holder['request_uri'] ), 'span' );
 			}
-			$script = $holder['script'];
-			if ( Mounts::is_within( $script, $root ) ) {
-				$script = ltrim( substr( $script, strlen( rtrim( $root, '/' ) ) ), '/' );
-			}
+			$script = self::without_root( $holder['script'], $root );
 			// A URL that is the script's own says it already.
 			$is_said = '' === $script || substr( $holder['request_uri'], -strlen( $script ) - 1 ) === "/$script";
 			if ( ! $is_said ) {
 				$lines[] = '<span class="cluster-lock-script">' . self::long( Text::printable( $script ), 'span' ) . '</span>';
+			}
+			$call = self::call( $holder, $root );
+			if ( '' !== $call ) {
+				$lines[] = '<span class="cluster-lock-call">' . self::long( $call, 'span' ) . '</span>';
 			}
 			$html .= sprintf(
 				'<li data-node="%s" data-pid="%d">%s%s</li>',
@@ -241,10 +264,11 @@ final class Lock_Table {
 	/**
 	 * The waiters' cell.
 	 *
-	 * @param array $lock One of cluster_lock_list(), whose waiters are in the order in which they will be served.
-	 * @param float $now  Unix time.
+	 * @param array  $lock One of cluster_lock_list(), whose waiters are in the order in which they will be served.
+	 * @param float  $now  Unix time.
+	 * @param string $root Where WordPress is.
 	 */
-	private static function waiters( array $lock, float $now ): string {
+	private static function waiters( array $lock, float $now, string $root ): string {
 		if ( 0 === self::count( $lock, 'waiters' ) ) {
 			return '<span aria-hidden="true">—</span><span class="screen-reader-text">' . esc_html__( 'nobody', 'cluster-lock' ) . '</span>';
 		}
@@ -256,12 +280,14 @@ final class Lock_Table {
 				? __( 'shared, for %s', 'cluster-lock' )
 				/* translators: %s: a duration. */
 				: __( 'for %s', 'cluster-lock' );
+			$call  = self::call( $waiter, $root );
 			$html .= sprintf(
-				'<li data-waiter="%s" data-pid="%d">%s, %s</li>',
+				'<li data-waiter="%s" data-pid="%d">%s, %s%s</li>',
 				Text::escaped( Text::printable( $waiter['node'] ) ),
 				$waiter['pid'],
 				self::process( $waiter ),
-				Text::escaped( sprintf( $how, Text::duration( $now - $waiter['since'] ) ) )
+				Text::escaped( sprintf( $how, Text::duration( $now - $waiter['since'] ) ) ),
+				'' === $call ? '' : '<br><span class="cluster-lock-call">' . self::long( $call, 'span' ) . '</span>'
 			);
 		}
 		$rest = self::count( $lock, 'waiters' ) - count( $shown );
@@ -269,6 +295,18 @@ final class Lock_Table {
 			$html .= '<li>' . Text::escaped( self::and_more( $rest ) ) . '</li>';
 		}
 		return "<ol>$html</ol>";
+	}
+
+	/**
+	 * A path below WordPress without where that is.
+	 *
+	 * @param string $path A script or file.
+	 * @param string $root Where WordPress is; may be empty.
+	 */
+	private static function without_root( string $path, string $root ): string {
+		return '' !== $root && Mounts::is_within( $path, $root )
+			? ltrim( substr( $path, strlen( rtrim( $root, '/' ) ) ), '/' )
+			: $path;
 	}
 
 	/**

@@ -208,7 +208,14 @@ final class Rest {
 		// In English, as all of the log is; each part printable, so that it stays one line.
 		$line = sprintf( 'cluster_lock: Lock "%s" (fence %s) was broken by %s.', Text::printable( $name ), $lock['fence'], Text::printable( $who ) );
 		foreach ( $lock['holders'] as $holder ) {
-			$line .= sprintf( ' Held by node "%s", pid %d, "%s".', Text::printable( $holder['node'] ), $holder['pid'], Text::printable( $holder['request_uri'] . ' ' . $holder['script'] ) );
+			$call  = Lock_Table::call( $holder, '' );
+			$line .= sprintf(
+				' Held by node "%s", pid %d, "%s"%s.',
+				Text::printable( $holder['node'] ),
+				$holder['pid'],
+				Text::printable( $holder['request_uri'] . ' ' . $holder['script'] ),
+				'' === $call ? '' : ", $call"
+			);
 		}
 		if ( Lock_Table::more( $lock, 'holders' ) > 0 ) {
 			$line .= sprintf( ' Held by %d more.', Lock_Table::more( $lock, 'holders' ) );

@@ -49,6 +49,7 @@ final class CommandTest extends TestCase
         $locks = json_decode($process->output(), true, 8, JSON_THROW_ON_ERROR);
         self::assertEqualsCanonicalizing(['base64:YgD/', 'theme-css'], array_column($locks, 'lock'));
         self::assertSame(['holder', 'holder'], array_column($locks, 'node'));
+        self::assertMatchesRegularExpression('/^\S.*:\d+$/', $locks[0]['call'], 'The code that asks');
 
         $process = $this->wp(['list', 'theme', '--format=count']);
         self::assertSame(0, $process->wait());
@@ -79,6 +80,7 @@ final class CommandTest extends TestCase
         self::assertSame(['holder', 'waiter'], array_column($rows, 'role'));
         self::assertSame(['holder', 'waiter'], array_column($rows, 'node'));
         self::assertSame($waiter->pid(), $rows[1]['pid']);
+        self::assertMatchesRegularExpression('/^\S.*:\d+$/', $rows[1]['call'], 'The code that asks');
 
         $process = $this->wp(['break', 'theme-css', '--yes']);
         self::assertSame(0, $process->wait(), $process->transcript());
@@ -112,7 +114,7 @@ final class CommandTest extends TestCase
         self::assertSame(0, $process->wait(), $process->transcript());
         self::assertStringContainsString('Success: The lock "theme-css" was broken.', $process->output());
         self::assertMatchesRegularExpression(
-            '/Lock "theme-css" \(fence \d+\) was broken by the command line\. Held by node "holder", pid ' . $holder->pid() . '/',
+            '/Lock "theme-css" \(fence \d+\) was broken by the command line\. Held by node "holder", pid ' . $holder->pid() . ', ".*", .+:\d+\.$/m',
             $process->errors()
         );
         self::assertStringContainsString('cluster_lock_broken by 0', $process->errors());

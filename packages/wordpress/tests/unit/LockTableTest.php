@@ -48,11 +48,30 @@ final class LockTableTest extends TestCase
         self::assertStringContainsString('/srv/www2/cron.php', $row->getAttribute('data-held-by'));
     }
 
+    public function testTheCodeThatAsksIsNamed(): void
+    {
+        $theme = '/srv/www/wp-content/themes/x/inc/compiler.php';
+        $holder = ['function' => 'Theme::compile', 'file' => $theme, 'line' => 142] + self::holder('a');
+        $waiter = ['function' => '', 'file' => '/opt/cron.php', 'line' => 7] + self::waiter('b');
+        $row = self::row(self::lock('x', [$holder], [$waiter]));
+        self::assertStringEndsWith('Theme::compile() at wp-content/themes/x/inc/compiler.php:142', self::text($row, 'holder'));
+        self::assertStringEndsWith('for 40 s/opt/cron.php:7', self::text($row, 'waiters'));
+        self::assertSame(
+            "Held by a, process 4711, /wp-admin/options.php, Theme::compile() at $theme:142, for 1 min 40 s.",
+            $row->getAttribute('data-held-by')
+        );
+        $unknown = ['function' => '', 'file' => '', 'line' => 0];
+        $row = self::row(self::lock('x', [$unknown + self::holder('a')], [$unknown + self::waiter('b')]));
+        self::assertSame([], self::values($row, './/*[@class="cluster-lock-call"]'), 'It is not told');
+    }
+
     /** @dataProvider hostileTexts */
     public function testHostileTextsStayText(string $text): void
     {
-        $holder = ['script' => $text, 'request_uri' => $text] + self::holder($text);
-        $row = self::row(self::lock($text, [$holder], [self::waiter($text)]));
+        $call = ['function' => $text, 'file' => $text, 'line' => 3];
+        $holder = ['script' => $text, 'request_uri' => $text] + $call + self::holder($text);
+        $row = self::row(self::lock($text, [$holder], [$call + self::waiter($text)]));
+        self::assertCount(2, self::values($row, './/*[@class="cluster-lock-call"]'));
         self::assertSame($text, Text::name_of($row->getAttribute('data-lock')));
         self::assertSame([Text::printable($text)], self::values($row, './/@data-node'));
         self::assertSame([Text::printable($text)], self::values($row, './/@data-waiter'));
