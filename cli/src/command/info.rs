@@ -53,6 +53,9 @@ pub(crate) fn run(args: &Args, target: &Target, out: &Output) -> Result<Outcome>
 
 fn print(report: &LockReport, now: f64, out: &Output) -> Result<()> {
     let how = match report.mode {
+        Mode::Exclusive if report.holders.iter().any(|holder| holder.identity.run) => {
+            "exclusively, for a run"
+        }
         Mode::Exclusive => "exclusively",
         Mode::Shared => "shared",
     };
@@ -75,7 +78,7 @@ fn print(report: &LockReport, now: f64, out: &Output) -> Result<()> {
             place + 1,
             who(&waiter.identity),
             span(between(waiter.since, now)),
-            mode(waiter.mode)
+            mode(waiter.mode, &waiter.identity)
         );
         out.line(out.paint(Style::Warning, line))?;
     }

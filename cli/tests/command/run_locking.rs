@@ -142,6 +142,8 @@ fn one_run_does_for_all_who_came_before_it_began() {
             other
         })
         .collect();
+    ask(&server, ["list"]).expect(0, &["x     RUN"]);
+    ask(&server, ["info", "x"]).expect(0, &["x (held exclusively, for a run)", "(RUN)"]);
     fs::write(&go, "").unwrap();
     first.end().expect(0, &[]);
     let told: Vec<_> = others.into_iter().map(|other| other.end().expect(0, &["\"lost\":null"])).collect();
