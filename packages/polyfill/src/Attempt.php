@@ -31,7 +31,7 @@ final class Attempt
 
     public static function busy(int $place, int $blockedForMillis, string $holder, int $ahead = 0): self
     {
-        return new self(null, $place, max(0, $blockedForMillis) / 1000, $holder, false, $ahead);
+        return new self(null, $place, max(0, $blockedForMillis) / 1000, $holder, ahead: $ahead);
     }
 
     public static function covered(): self
