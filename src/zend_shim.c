@@ -324,9 +324,12 @@ int clk_shim_rshutdown(int type, int module_number)
 	return SUCCESS;
 }
 
-/* No code of the user runs any more: every stream and every object is gone. */
+/* No code of the user runs any more: every stream and every object is gone. What they have given back is told before the
+   table is empty, or nobody would be told, or the next request. */
 int clk_shim_post_deactivate(void)
 {
+	clk_request_end();
+	log_owed();
 	clk_request_gone();
 	return SUCCESS;
 }

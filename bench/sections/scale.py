@@ -26,8 +26,8 @@ SLOTS = 16384
 SLOWLOG_US = 100
 #: Hand-overs of one crowd that are timed.
 HAND_OVERS = 200
-#: Those furthest back in a queue ask again after so many seconds for the first time (core/src/store/scripts/common.lua).
-FAR = 15
+#: A waiter asks again after FAR seconds at most, and after LESS_OFTEN for each before it (core/src/store/scripts/common.lua).
+FAR, LESS_OFTEN = 30, 0.02
 
 
 def measure(run: Run) -> None:
@@ -118,7 +118,6 @@ def held(run: Run) -> dict:
 
 def waiters(run: Run) -> dict:
     """So many wait for one lock: what that costs the server, its longest script, and the hand-over."""
-    seconds = 4 if run.quick else 10
     out: dict = {}
     for number in (1, 100, 10_000) if run.quick else (1, 10, 100, 1_000, 10_000):
         run.progress(f"scale: {number} waiters")
@@ -137,9 +136,11 @@ def waiters(run: Run) -> dict:
                 if time.monotonic() > deadline:
                     raise RuntimeError(f"not all of {number} waiters came to wait")
                 time.sleep(0.1)
+            # Who came together asks together: each must have asked once, and each once more be counted.
+            everybody = min(FAR, 1 + number * LESS_OFTEN)
             if not run.quick:
-                time.sleep(FAR)
-            point = watch(redis, crowd, seconds)
+                time.sleep(everybody)
+            point = watch(redis, crowd, 4 if run.quick else max(10, everybody))
             took = [int(one) for one in crowd.ask(str(min(number, HAND_OVERS))).split()]
             slow = command(redis, "--json", "SLOWLOG", "GET", "-1")
             point["hand_over"] = stats.summary_us(took)

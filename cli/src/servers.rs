@@ -56,6 +56,11 @@ pub(crate) fn stands(grace: Grace) -> String {
     }
 }
 
+/// Whether its grace period lets nobody in, or would.
+pub(crate) fn is_closed(report: &ServerReport) -> bool {
+    matches!(report.grace, Some(Grace::NotBegun | Grace::Runs(_)))
+}
+
 /// Whether it says that it is a primary.
 pub(crate) fn is_primary(report: &ServerReport) -> Option<bool> {
     report.role.as_deref().map(|role| role == "master" || role == ACTIVE_REPLICA)
@@ -98,10 +103,12 @@ fn server(config: &Config, report: &ServerReport) -> Vec<Finding> {
         }
         Some(error) if report.round_trip.is_some() => {
             let says = format!("it answers, and grants no lock: {}", text::said(error));
-            found.push(
-                finding("server.grants", severity, name, says)
-                    .advise("do what stands in brackets; docs/errors has a page on each of these messages"),
-            );
+            let advice = if is_closed(report) && error.contains("?grace=") {
+                "wait until that is over; when it is known that nothing is held, as on a new server: cluster-lock init"
+            } else {
+                "do what stands in brackets; docs/errors has a page on each of these messages"
+            };
+            found.push(finding("server.grants", severity, name, says).advise(advice));
         }
         Some(error) => {
             found.push(

@@ -14,7 +14,8 @@ use std::thread;
 use std::time::Duration;
 
 use cluster_lock_core::{Acquired, Broken, Engine, Error, Grace, Lease, Loss, Standing};
-use support::{RedisServer, Want, engine, name, quorum_dsn, until, waiting};
+use fault_proxy::{Direction, Fault, Proxy};
+use support::{HANG, RedisServer, Want, config, engine, name, quorum_dsn, until, waiting};
 
 const S: Duration = Duration::from_secs(1);
 /// Longer than any test takes; a test ends it.
@@ -109,6 +110,53 @@ fn a_server_that_knows_nothing_lets_nobody_in_for_its_grace_period_and_everybody
 fn whoever_knows_that_nothing_is_held_ends_it() {
     let (_server, e, _) = fresh();
     assert_eq!(now().get(&e, "a").release().unwrap(), Standing::Ours);
+}
+
+#[test]
+fn what_something_else_has_written_in_its_place_is_no_trace_of_earlier_locks() {
+    let (server, a, b) = fresh();
+    let lease = want().ttl(S).get(&a, "x");
+    for foreign in [&["LPUSH", "cluster_lock:{}:born", "x"][..], &["SET", "cluster_lock:{}:born", "-"]] {
+        server.cli(&["FLUSHALL"]);
+        server.cli(foreign);
+        assert_eq!(b.servers()[0].grace, Some(Grace::NotBegun), "{foreign:?}");
+        now().refused(&b, "x");
+        now().refused(&b, "y");
+        assert!(matches!(b.servers()[0].grace, Some(Grace::Runs(_))), "{foreign:?}");
+        until_renewed(&a);
+        assert!(b.info(&name("x")).unwrap().is_some(), "{foreign:?}");
+    }
+    assert_eq!(lease.release().unwrap(), Standing::Ours);
+}
+
+/// Renews a lease for longer, and is answered when it is over.
+fn renewed_late(loses_data: bool) -> Result<Standing, Error> {
+    let server = RedisServer::start(&[]);
+    let proxy = Proxy::start(("127.0.0.1", server.port)).unwrap();
+    let mut config = config(&format!("redis://{}?grace={}", proxy.address(), GRACE.as_secs()));
+    (config.connect_timeout, config.command_timeout) = (HANG, HANG);
+    let e = Engine::new(&config).unwrap();
+    end(&e);
+    let lease = want().ttl(S).unrenewed().get(&e, "x");
+    if loses_data {
+        server.cli(&["FLUSHALL"]);
+    }
+    proxy.set_one_way(Direction::Down, Fault::Hold);
+    thread::scope(|scope| {
+        let renewal = scope.spawn(|| lease.refresh(GRACE));
+        until("it is over", || !lease.is_held());
+        proxy.set(Fault::Pass);
+        renewal.join().unwrap()
+    })?;
+    assert!(lease.is_held() && lease.remaining() > GRACE / 2, "{:?}", lease.remaining());
+    lease.release()
+}
+
+#[test]
+fn an_answer_that_comes_late_counts_unless_it_is_by_the_holders_word_alone() {
+    assert_eq!(renewed_late(false).unwrap(), Standing::Ours);
+    let lost = renewed_late(true).unwrap_err();
+    assert!(matches!(lost, Error::Lost(Loss::Expired(_))), "{lost:?}");
 }
 
 #[test]

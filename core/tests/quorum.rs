@@ -13,7 +13,7 @@ use cluster_lock_core::store::machine::SLACK_MOST;
 use cluster_lock_core::store::{Attempt, Claim, Hold, IfBusy, Store, Token, Wake, open};
 use cluster_lock_core::{Acquired, Broken, Engine, Error, Holder, LockName, Loss, Mode, Standing};
 use fault_proxy::{Direction, Ending, Fault, Proxy};
-use support::{HANG, RedisServer, Want, config, engine, name, quorum_dsn, until, waiting};
+use support::{HANG, RedisServer, Want, config, engine, name, patient, quorum_dsn, until, waiting};
 
 const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
@@ -55,11 +55,15 @@ fn commands(server: &RedisServer) -> u64 {
 /// An engine with a connection to each server.
 fn connected(servers: &[RedisServer]) -> Engine {
     let e = engine(&quorum_dsn(servers));
+    await_connections(&e, servers);
+    e
+}
+
+fn await_connections(engine: &Engine, servers: &[RedisServer]) {
     until("all servers are connected", || {
-        drop(Want::default().get(&e, "warm up"));
+        drop(Want::default().get(engine, "warm up"));
         servers.iter().all(|server| server.cli(&["CLIENT", "LIST"]).contains("name=cluster_lock@"))
     });
-    e
 }
 
 #[test]
@@ -183,10 +187,15 @@ fn tokens_grow_whatever_the_servers_clocks_say() {
 #[test]
 fn a_lock_whose_majority_lost_its_data_is_lost() {
     let mut all = servers(3);
-    let e = connected(&all);
-    let lease = Want::default().get(&e, "x");
+    let e = patient(&quorum_dsn(&all));
+    await_connections(&e, &all);
+    let lease = Want::default().ttl(HANG).get(&e, "x");
     all[0].restart();
-    lease.verify().unwrap();
+    let alone = engine(&all[0].tcp_dsn());
+    until("it knows the lock again", || {
+        lease.verify().unwrap();
+        alone.info(&name("x")).unwrap().is_some()
+    });
     // The one has learned of it again; two at once are too many.
     all[0].restart();
     all[1].restart();
@@ -245,6 +254,27 @@ fn a_server_that_was_away_learns_of_the_lock_by_its_renewal() {
         Want::now().refused(&b, "x");
         assert_eq!(lease.release().unwrap(), Standing::Ours);
         assert_clean(&all);
+    }
+}
+
+/// The others answer at once, and nobody waits for what it says.
+#[test]
+fn a_server_that_answers_late_learns_of_the_lock_as_well() {
+    let all = servers(3);
+    let far = Proxy::start(("127.0.0.1", all[2].port)).unwrap();
+    let dsn = format!("{},{}", quorum_dsn(&all[..2]), far.address());
+    let (a, alone) = (engine(&dsn), engine(&all[2].tcp_dsn()));
+    let knows = |lock: &str| alone.info(&name(lock)).unwrap().is_some();
+    until("all are connected", || drop(Want::default().get(&a, "warm up")) == () && a.status().idle == 3);
+    far.set(Fault::Delay(100 * MS));
+    for shared in [false, true] {
+        let want = Want::default().ttl(3 * S);
+        let lease = if shared { want.shared() } else { want }.get(&a, "x");
+        until("it has heard of it", || knows("x"));
+        all[2].cli(&["FLUSHALL"]);
+        until("it knows the lock again", || knows("x"));
+        assert_eq!(lease.release().unwrap(), Standing::Ours);
+        until("it has heard of that, too", || !knows("x"));
     }
 }
 

@@ -6,13 +6,15 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use cluster_lock_core::{Engine, Error, Loss, Standing};
+use cluster_lock_core::{Engine, Error, Grace, Loss, Parted, Standing};
 use support::crowd::{self, Crowd};
 use support::sentinel::SentinelSetup;
 use support::{Frozen, HANG, RedisServer, Want, config, engine, name, signal};
 
 const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
+/// Longer than any test: what comes free was given back.
+const FOR_EVER: Duration = Duration::from_secs(600);
 
 fn failure(engine: &Engine, lock: &str) -> Error {
     match Want::now().with(|how| engine.acquire(&name(lock), how)) {
@@ -98,6 +100,89 @@ fn what_was_the_primary_when_it_was_asked_may_not_be_it_any_more() {
 fn a_fail_over_on_purpose_is_survived() {
     let setup = SentinelSetup::start(1);
     survives(&setup, "SENTINEL FAILOVER", |_| setup.fail_over());
+}
+
+/// Of a lock that lasts for ever, in the middle of a fail-over.
+#[test]
+fn a_release_that_is_not_waited_for_arrives_at_the_new_primary() {
+    let setup = SentinelSetup::start(1);
+    let (e, other) = (engine(&setup.dsn()), engine(&setup.dsn()));
+    for _ in 0..2 {
+        drop(Want::default().get(&e, "warm"));
+    }
+    let lease = Want::default().ttl(FOR_EVER).get(&e, "x");
+    let old = setup.primary();
+    assert_eq!(setup.servers[old].cli(&["WAIT", "1", "60000"]), "1");
+    let frozen = Frozen::new(setup.servers[old].pid());
+    let Parted::Owed(owed) = lease.part().unwrap() else { panic!("it was waited for") };
+    owed.settle();
+    assert!(owed.answer().is_some());
+    setup.await_switch(old);
+    assert_eq!(Want::default().get(&other, "x").release().unwrap(), Standing::Ours);
+    drop(frozen);
+    assert_eq!(Want::default().get(&e, "x").release().unwrap(), Standing::Ours);
+}
+
+/// Who has given a lock back to a primary that is none any more is not in its own way on the next one.
+#[test]
+fn what_a_thread_does_is_done_in_its_order_also_where_another_primary_comes_between() {
+    let setup = SentinelSetup::start(1);
+    let mut config = config(&setup.dsn());
+    // Whoever asks the old one hears nothing.
+    (config.connect_timeout, config.command_timeout) = (HANG, HANG);
+    let e = Engine::new(&config).unwrap();
+    for _ in 0..2 {
+        drop(Want::default().get(&e, "warm"));
+    }
+    let leases = ["x", "y"].map(|lock| Want::default().ttl(FOR_EVER).get(&e, lock));
+    let old = setup.primary();
+    assert_eq!(setup.servers[old].cli(&["WAIT", "1", "60000"]), "1");
+    let frozen = Frozen::new(setup.servers[old].pid());
+    let owed = leases.map(|lease| match lease.part().unwrap() {
+        Parted::Owed(owed) => owed,
+        Parted::Done(standing) => panic!("it was waited for: {standing:?}"),
+    });
+    setup.await_switch(old);
+    assert_ne!(setup.primary(), old);
+    for lock in ["x", "y"] {
+        assert_eq!(Want::now().get(&e, lock).release().unwrap(), Standing::Ours);
+    }
+    assert!(owed.iter().all(|owed| matches!(owed.answer(), Some(Ok(Standing::Ours)))), "{owed:?}");
+    drop(frozen);
+}
+
+#[test]
+fn a_primary_without_its_memory_lets_nobody_in_and_holders_are_put_back_also_by_a_fail_over() {
+    let setup = SentinelSetup::start(1);
+    let dsn = format!("{}?grace=600", setup.dsn());
+    let (e, other) = (engine(&dsn), engine(&dsn));
+    assert!(e.end_grace().iter().all(|report| report.error.is_none()));
+    let lease = Want::default().ttl(S).get(&e, "x");
+    let renewed = || e.counters().renewals.load(std::sync::atomic::Ordering::Relaxed);
+    let until_put_back = || {
+        let before = renewed();
+        support::until("it is renewed", || renewed() > before + 1);
+        let report = other.info(&name("x")).unwrap().unwrap();
+        assert_eq!((report.fence, report.holders.len()), (lease.fence(), 1));
+    };
+    for replaced in [false, true] {
+        let primary = setup.primary();
+        setup.servers[primary].cli(&["FLUSHALL"]);
+        if replaced {
+            // Of what the renewals say from now on, the new one may know nothing.
+            setup.fail_over();
+            setup.await_switch(primary);
+        } else {
+            Want::now().refused(&other, "x");
+        }
+        until_put_back();
+        Want::now().refused(&other, "y");
+        assert!(matches!(other.servers()[0].grace, Some(Grace::Runs(_))));
+    }
+    assert!(e.end_grace().iter().all(|report| report.error.is_none()));
+    Want::now().refused(&other, "x");
+    assert_eq!(Want::now().get(&other, "y").release().unwrap(), Standing::Ours);
+    assert_eq!(lease.release().unwrap(), Standing::Ours);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use cluster_lock_core::store::open;
 use cluster_lock_core::{Acquired, Config, Engine, Error, Lease, Standing};
 use fault_proxy::{Ending, Fault, Proxy};
 use support::cluster::ClusterSetup;
@@ -152,6 +153,52 @@ fn forty_locks_on_a_quorum_half_a_second_away_are_kept() {
         proxy.set(Fault::Delay(250 * MS));
     }
     forty_locks_at(&far);
+}
+
+/// Two of five servers swallow all that they are sent: one keeps its connections, to the other one new ones are to be made.
+#[test]
+fn voters_that_swallow_questions_cost_no_lock_whatever_else_its_lane_has_to_do() {
+    let servers: Vec<_> = (0..5).map(|_| RedisServer::start(&[])).collect();
+    let proxies: Vec<_> = servers[..4].iter().map(|s| Proxy::start(("127.0.0.1", s.port)).unwrap()).collect();
+    let [on_the_way, direct] = [proxies.iter().map(|proxy| proxy.address().port()).collect(), Vec::new()]
+        .map(|mut ports: Vec<u16>| {
+            ports.extend(servers[ports.len()..].iter().map(|server| server.port));
+            let hosts: Vec<_> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+            format!("redis+quorum://{}", hosts.join(","))
+        });
+    // Whoever waits for a silent one waits for longer than any lease is good for.
+    let (process, other) = (patient(&on_the_way), patient(&direct));
+    let store = open(&config(&direct)).unwrap();
+    let mut lane = (0..).map(|i| -> &'static str { format!("lock{i}").leak() });
+    let mut lane = lane.by_ref().filter(|lock| store.lane_of(&name(lock)) == 0);
+    let busy: Vec<_> = lane.by_ref().take(6).map(|lock| (lock, Want::default().get(&other, lock))).collect();
+    let waiters: Vec<_> = busy
+        .iter()
+        .map(|(lock, _)| {
+            let (lock, engine) = (*lock, process.clone());
+            let waiter = thread::spawn(move || drop(Want::default().fails(&engine, lock)));
+            until("it waits", || waiting(&other, lock) == 1);
+            waiter
+        })
+        .collect();
+    let leases: Vec<_> = lane.take(20).map(|lock| Want::now().ttl(2 * S).get(&process, lock)).collect();
+    // Without a majority, for a moment, the waits fail; their tokens are to be released in the background.
+    for proxy in &proxies[..3] {
+        proxy.set(Fault::Refuse);
+        proxy.end_all(Ending::Close);
+    }
+    for waiter in waiters {
+        waiter.join().unwrap();
+    }
+    for (number, proxy) in proxies.iter().enumerate() {
+        proxy.set(if [0, 3].contains(&number) { Fault::BlackHole } else { Fault::Pass });
+    }
+    until("the tokens are released", || {
+        busy.iter().all(|(lock, _)| waiting(&other, lock) == 0) || lost(&leases) > 0
+    });
+    let before = renewals(&process);
+    until("all have been renewed often", || renewals(&process) > before + 20 * 15 || lost(&leases) > 0);
+    assert_eq!(lost(&leases), 0);
 }
 
 // ---- many at once are as good as one by one --------------------------------------------------------------------

@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
@@ -141,9 +142,8 @@ fn each_costs_the_server_what_it_costs_when_it_is_waited_for() {
         assert_eq!(answer(&owed), Standing::Ours);
     }
     // Nothing was left to the background, unless this process stood still for a second, nor counted there.
-    let stats = way.server.cli(&["INFO", "commandstats"]);
-    let calls = stats.split_once("cmdstat_evalsha:calls=").unwrap().1.split(',').next().unwrap();
-    assert!((3000..3100).contains(&calls.parse::<u64>().unwrap()), "{stats}");
+    let run = scripts_run(&way.server);
+    assert!((3000..3100).contains(&run), "{run}");
     way.assert_clean();
 }
 
@@ -290,6 +290,43 @@ fn an_answer_that_comes_after_the_background_has_released_it_is_no_loss() {
     lane.set(Fault::Pass);
     owed.settle();
     assert_eq!(answer(&owed), Standing::Ours);
+    way.assert_clean();
+}
+
+/// How often the server has run a script.
+fn scripts_run(server: &RedisServer) -> u64 {
+    let stats = server.cli(&["INFO", "commandstats"]);
+    let calls = stats.split_once("cmdstat_evalsha:calls=").unwrap().1.split(',').next().unwrap();
+    calls.parse().unwrap()
+}
+
+/// The background has gone once more through all that it has to do.
+fn until_round_over(engine: &Engine) {
+    let renewed = || engine.counters().renewals.load(Ordering::Relaxed);
+    let before = renewed();
+    until("a lease is renewed", || renewed() > before + 1);
+}
+
+#[test]
+fn a_loss_is_told_also_when_others_have_come_since_and_the_background_has_asked_in_vain() {
+    let way = Way::new();
+    for (option, value) in [("slowlog-log-slower-than", "0"), ("slowlog-max-len", "100000")] {
+        way.server.cli(&["CONFIG", "SET", option, value]);
+    }
+    let other = Want::now().ttl(1000 * MS).get(&way.far, "other");
+    let lease = Want::now().ttl(FOR_EVER).get(&way.far, "x");
+    assert_eq!(way.near.break_lock(&name("x"), None).unwrap(), Broken::Yes);
+    // Somebody has come and gone: of what was before, the server knows nothing any more.
+    assert_eq!(Want::now().get(&way.near, "x").release().unwrap(), Standing::Ours);
+    way.server.cli(&["SLOWLOG", "RESET"]);
+    let owed = part(lease);
+    // Commands, and not what they run.
+    let released = || way.server.cli(&["SLOWLOG", "GET", "-1"]).matches("\n1\ncluster_lock:{x}\n").count();
+    until("the background has released it, too", || released() == 2);
+    until_round_over(&way.far);
+    owed.settle();
+    assert_eq!(answer(&owed), Standing::Lost(Loss::Superseded));
+    assert_eq!(other.release().unwrap(), Standing::Ours);
     way.assert_clean();
 }
 

@@ -531,7 +531,8 @@ def leftovers(c: Checker) -> Iterator[Violation]:
         if len(samples) < 8:
             continue
         half = len(samples) // 2
-        for what, most, unit in (("fds", 3, 1), ("resident", 4, 1 << 20)):
+        # A connection more to each server may be needed at once later than another, up to cluster_lock.pool_size of them.
+        for what, most, unit in (("fds", 2 + c.history.servers, 1), ("resident", 4, 1 << 20)):
             before = max(sample[what] for sample in samples[1:half])
             after = min(sample[what] for sample in samples[-3:])
             if after - before > most * unit:

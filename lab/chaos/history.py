@@ -159,6 +159,8 @@ class History:
     began: int = 0
     flock_mode: str = "replace"
     topology: str = "single"
+    # How many servers keep locks: a process has connections to each.
+    servers: int = 1
     # What is forgotten within a lease excuses no second holder.
     amnesia: bool = False
     # A grant counts when the replica has it: a fail-over excuses no second holder.
@@ -262,7 +264,7 @@ def _read_runner(history: History, event: dict, responses: dict[str, int]) -> No
     if kind == "begin":
         history.began, history.flock_mode = at, event["flock_mode"]
         history.topology, history.amnesia = event.get("topology", "single"), event.get("amnesia", False)
-        history.wait = event.get("wait", False)
+        history.wait, history.servers = event.get("wait", False), event.get("servers", 1)
     elif kind == "spawn":
         process.pid = event["pid"]
     elif kind == "exit":

@@ -160,7 +160,7 @@ def run(given: argparse.Namespace, plan: plans.Plan, room: Path) -> None:
         if given.polyfill:
             rig.polyfill = write_polyfill_ini(inis[0])
         record.tell("begin", seed=plan.seed, flock_mode=plan.flock_mode, aof=plan.aof, topology=plan.topology,
-                    amnesia=plan.amnesia, wait=given.wait)
+                    amnesia=plan.amnesia, wait=given.wait, servers=len(server.servers()))
         watch = Watch(record)
         watch.start()
         minor = subprocess.run([given.php, "-n", "-r", "echo PHP_MAJOR_VERSION, '.', PHP_MINOR_VERSION;"],

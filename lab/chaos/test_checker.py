@@ -677,6 +677,14 @@ class CheckerTest(unittest.TestCase):
             self.room.runner("sample", second, who="p", fds=5 + second, resident=1 << 20)
         self.assert_found("leftovers")
 
+    def test_a_connection_more_to_each_server_is_no_growth(self) -> None:
+        for servers, found in ((1, {"leftovers"}), (5, set())):
+            with self.subTest(servers=servers), tempfile.TemporaryDirectory() as folder:
+                self.room = Room(folder, servers=servers)
+                for second in range(20):
+                    self.room.runner("sample", second, who="p", fds=14 if second < 10 else 19, resident=1 << 20)
+                self.assert_found(*found)
+
 
 class PlanTest(unittest.TestCase):
     def test_the_same_seed_is_the_same_plan(self) -> None:

@@ -337,6 +337,60 @@ final class CallTest extends TestCase
         self::assertSame(str_repeat('f', 256), $call['function']);
     }
 
+    public function testALongNameIsCutBetweenTwoCharacters(): void
+    {
+        $cluster = Cluster::redis();
+        foreach (['é', 'aé', '€', 'a€', 'aa€'] as $number => $letters) {
+            $name = "f$number" . str_repeat($letters, 300);
+            $cluster->observer()->run("function $name(\$lock) { cluster_lock(\$lock); } $name('job$number');");
+            $function = self::call($cluster, "job$number")['function'];
+
+            self::assertStringStartsWith($function, $name, 'It is cut');
+            self::assertGreaterThan(250, strlen($function), 'at its end');
+        }
+    }
+
+    /** @dataProvider addresses */
+    public function testOfAnAddressNoSecretIsTold(string $address, string $told): void
+    {
+        $cluster = Cluster::redis();
+        $alice = $cluster->actor();
+        $alice->run(<<<'PHP'
+            class Vault
+            {
+                public $context;
+                private string $code = '<?php cluster_lock("job");';
+                function stream_open($path, $mode, $options, &$opened) { return true; }
+                function stream_read($count) { [$code, $this->code] = [$this->code, '']; return $code; }
+                function stream_eof() { return $this->code === ''; }
+                function stream_stat() { return []; }
+                function stream_set_option($option, $a, $b) { return false; }
+                function stream_close() {}
+            }
+            stream_wrapper_unregister('data');
+            stream_wrapper_register('data', 'Vault');
+            stream_wrapper_register('x.vault+1', 'Vault');
+            include $address;
+            PHP, address: $address);
+
+        self::assertSame(['function' => '', 'file' => $told, 'line' => 1], self::call($cluster));
+    }
+
+    /** @return array<string, array{string, string}> */
+    public static function addresses(): array
+    {
+        return [
+            'no secret' => ['x.vault+1://host/path.php', 'x.vault+1://host/path.php'],
+            'user and password' => ['x.vault+1://user:secret@host/path.php', 'x.vault+1://host/path.php'],
+            'not encoded' => ['x.vault+1://user:se@cr/et@host/path.php', 'x.vault+1://host/path.php'],
+            'a question mark' => ['x.vault+1://user:sec?ret@host/path.php', 'x.vault+1://'],
+            'a query' => ['x.vault+1://user@host/path.php?key=secret&to=a@b', 'x.vault+1://host/path.php'],
+            'a path' => ['x.vault+1:///srv/a@b/path.php?key=secret', 'x.vault+1:///srv/a@b/path.php'],
+            'data' => ['data:text/plain,<?php secret();', 'data:'],
+            'data, encoded' => ['DATA://text/plain;base64,c2VjcmV0', 'data:'],
+        ];
+    }
+
     public function testNoPathForgesALine(): void
     {
         $cluster = Cluster::redis();

@@ -10,6 +10,7 @@ use ClusterLock\Tests\Support\Fpm;
 use ClusterLock\Tests\Support\Outcome;
 use ClusterLock\Tests\Support\Php;
 use ClusterLock\Tests\Support\RedisServer;
+use ClusterLock\Tests\Support\SystemCalls;
 use ClusterLock\Tests\Support\TempDir;
 use ClusterLock\Tests\Support\TestCase;
 
@@ -189,6 +190,33 @@ final class UnconfirmedUnlockTest extends TestCase
         self::assertSame($clients, $fpm->get('echo json_encode(cluster_lock_status()["pool"]["created"]);'), 'No new ones');
         self::assertMatchesRegularExpression('/"job": was lost before/', $fpm->get(self::LOSE), 'Its own response tells it');
         self::assertSame('', $fpm->get(self::WARM), 'and no other');
+    }
+
+    public function testAStreamThatPhpClosesAtTheEndTellsTheLogAndNotTheNextRequest(): void
+    {
+        $log = TempDir::forTest() . '/php_errors';
+        $file = TempDir::forTest() . '/file';
+        $fpm = new Fpm($this->cluster->settings(self::SETTINGS + ['log_errors' => '1', 'error_log' => $log]));
+        $lose = self::WARM . '$h = fopen($_GET["file"], "c"); cluster_flock($h, LOCK_EX) || exit("not locked");'
+            . ' cluster_lock_break("file:" . $_GET["file"]) || exit("not broken");';
+        self::assertSame('', $fpm->get($lose, ['file' => $file]), 'Its response is over by then');
+        self::assertSame('', $fpm->get(self::WARM), 'Another request is told nothing');
+
+        self::assertStringContainsString("Lock \"file:$file\": was lost before it was released", (string) @file_get_contents($log));
+    }
+
+    public function testHoweverManyAreHeldAtTheEndFewAnswersAreWaitedFor(): void
+    {
+        $alice = $this->actor();
+        $alice->run(self::WARM);
+        // What the background keeps in mind in case that no answer comes is a thousand.
+        $calls = SystemCalls::of($alice, 'poll,recvfrom', static fn () => $alice->run(
+            'for ($i = 0; $i < 2500; $i++) { cluster_lock("many $i", 0) || exit("taken"); }'
+        ));
+
+        self::assertLessThan(4000, substr_count($calls, '('), 'Each has an answer, and of the releases few are waited for alone');
+        $this->cluster->assertFree('many 0', 'The first');
+        $this->cluster->assertFree('many 2499', 'and the last');
     }
 
     public function testAServerThatStandsStillCostsARequestOneTimeOutAtItsEnd(): void

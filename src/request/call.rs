@@ -71,25 +71,52 @@ fn set(call: &mut Call, frame: &Frame<'_>) {
     let is_closure = frame.function.windows(CLOSURE.len()).any(|part| part == CLOSURE);
     call.function.push_str(&if is_closure { Cow::Borrowed("{closure}") } else { text(name(frame.function)) });
     call.file.clear();
-    match frame.file.len().checked_sub(MAX_FILE) {
+    let file = without_secrets(frame.file);
+    match file.len().checked_sub(MAX_FILE) {
         Some(over @ 1..) => {
             // From the beginning of a character on.
-            let end = frame.file.get(over..).unwrap_or_default();
+            let end = file.get(over..).unwrap_or_default();
             let whole = end.iter().position(|byte| byte & 0xc0 != 0x80).unwrap_or_default();
             call.file.push('…');
             call.file.push_str(&text(end.get(whole..).unwrap_or_default()));
         }
-        _ => call.file.push_str(&text(frame.file)),
+        _ => call.file.push_str(&text(&file)),
     }
     call.line = frame.line;
 }
 
 const CLOSURE: &[u8] = b"{closure";
 
-/// A class's or function's name, cut. Behind a NUL byte, the name of an anonymous class has a path.
+/// A class's or function's name, cut between two characters. Behind a NUL byte, the name of an anonymous class has a path.
 fn name(name: &[u8]) -> &[u8] {
     let shown = name.split(|&byte| byte == 0).next().unwrap_or_default();
-    shown.get(..MAX_FUNCTION).unwrap_or(shown)
+    let begins = |end: &usize| shown.get(*end).is_some_and(|byte| byte & 0xc0 != 0x80);
+    let end = (MAX_FUNCTION - 3..=MAX_FUNCTION).rev().find(begins).unwrap_or(MAX_FUNCTION);
+    shown.get(..end).unwrap_or(shown)
+}
+
+/// What is told of a file that PHP knows by an address (`vault://user:password@host/a.php?key=…`): neither who may read it
+/// nor its query. Of `data:` the rest is code.
+fn without_secrets(file: &[u8]) -> Cow<'_, [u8]> {
+    let is_of_scheme = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-.".contains(byte);
+    let end = file.iter().position(|byte| !is_of_scheme(byte)).unwrap_or(file.len());
+    let (scheme, rest) = file.split_at_checked(end).unwrap_or((file, b""));
+    if scheme.eq_ignore_ascii_case(b"data") && rest.starts_with(b":") {
+        return Cow::Borrowed(b"data:");
+    }
+    let Some(address) = rest.strip_prefix(b"://") else { return Cow::Borrowed(file) };
+    let (address, query) = match address.iter().position(|&byte| byte == b'?') {
+        Some(end) => address.split_at_checked(end).unwrap_or((address, b"")),
+        None => (address, &b""[..]),
+    };
+    let shown = match address.iter().rposition(|&byte| byte == b'@') {
+        _ if address.starts_with(b"/") => address,
+        Some(at) => address.get(at + 1..).unwrap_or_default(),
+        // The question mark may stand in a password.
+        None if query.contains(&b'@') => b"",
+        None => address,
+    };
+    Cow::Owned([scheme, b"://", shown].concat())
 }
 
 fn text(bytes: &[u8]) -> Cow<'_, str> {

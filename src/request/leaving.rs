@@ -43,6 +43,10 @@ impl Leaving {
             let _ = lease.release();
         } else if let Ok(Parted::Owed(owed)) = lease.part() {
             self.unheard.push(owed);
+            if self.unheard.len() >= MOST {
+                // What is answered, the background need not keep in mind.
+                self.unheard.retain(|owed| owed.answer().is_none());
+            }
         }
     }
 

@@ -421,11 +421,12 @@ impl Request {
         self.identity = None;
     }
 
-    /// The request is gone, its objects with it.
+    /// The request is gone, its objects with it, and what it was not told of.
     fn gone(&mut self) {
         self.end();
         self.objects.clear();
         self.file_locks.clear();
+        self.leaving = Leaving::default();
     }
 
     /// In a forked child: nothing here is its own, and nothing may be touched.

@@ -1,6 +1,6 @@
 //! `info`: one lock, who holds it, and who waits, in the order in which they will be served.
 
-use cluster_lock_core::{LockReport, Mode};
+use cluster_lock_core::{Engine, LockReport, Mode};
 use serde::Serialize;
 
 use crate::json;
@@ -8,7 +8,7 @@ use crate::lock::{mode, who};
 use crate::options::NameArg;
 use crate::outcome::{Failure, Outcome, Result};
 use crate::output::Output;
-use crate::servers::now_there;
+use crate::servers::{is_closed, now_there, stands};
 use crate::style::Style;
 use crate::target::Target;
 use crate::units::{between, span};
@@ -45,10 +45,16 @@ pub(crate) fn run(args: &Args, target: &Target, out: &Output) -> Result<Outcome>
     } else if let Some(report) = &report {
         print(report, now, out)?;
     } else {
-        out.note(format_args!("lock \"{name}\": nobody holds it on {}", engine.server()));
+        out.note(format_args!("lock \"{name}\": nobody holds it on {}{}", engine.server(), closed(&engine)));
     }
     engine.shutdown();
     Ok(if report.is_some() { Outcome::Yes } else { Outcome::No })
+}
+
+/// Why nobody gets it all the same, if the grace period of a server is the cause.
+fn closed(engine: &Engine) -> String {
+    let closed = engine.servers().into_iter().filter(is_closed).find_map(|report| report.grace);
+    closed.map_or_else(String::new, |grace| format!(" (grace period: {})", stands(grace)))
 }
 
 fn print(report: &LockReport, now: f64, out: &Output) -> Result<()> {

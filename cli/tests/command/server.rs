@@ -243,6 +243,8 @@ fn a_grace_period_is_told_and_ended() {
     // To look whether it grants locks is to ask for one.
     call(on(&dsn), ["status"]).expect(1, &["lets nobody in", "not begun"]);
     call(on(&dsn), ["run", "--wait", "0", "x", "true"]).expect(1, &["grace period"]);
+    call(on(&dsn), ["info", "x"]).expect(1, &["nobody holds it", "grace period: runs for"]);
+    call(on(&dsn), ["doctor", "--no-measure"]).expect(1, &["→ wait until that is over", "?grace=600\""]);
     let told = call(on(&dsn), ["status", "--json"]).expect(1, &[]).json();
     let facts = &told["servers"][0];
     assert_eq!(facts["grace"], "runs", "{told}");

@@ -31,6 +31,8 @@ pub(crate) struct LeaseState {
     pub(crate) fence: u64,
     /// Encoded [`crate::Identity`], for a server that may have to put the record back.
     identity: Option<Box<[u8]>>,
+    /// [`Store::weighs_words`](crate::store::Store::weighs_words)
+    weighed: bool,
     /// In nanoseconds.
     ttl: AtomicU64,
     deadline: AtomicU64,
@@ -58,6 +60,7 @@ impl LeaseState {
             mode,
             fence,
             identity,
+            weighed: false,
             ttl: AtomicU64::new(0),
             deadline: AtomicU64::new(0),
             renew_until,
@@ -66,6 +69,11 @@ impl LeaseState {
         };
         state.set_ttl(ttl);
         state
+    }
+
+    /// The store says itself what an answer is worth that came late.
+    pub(crate) fn weighed(self, weighed: bool) -> Self {
+        Self { weighed, ..self }
     }
 
     /// What its holder says of it, now.
@@ -79,7 +87,7 @@ impl LeaseState {
     /// The server has said that it is still held, with a lease of `lease` from `sent` on. With a grace period it may have
     /// said so by this holder's word alone, which counts only while it is not over: others have been let in since, perhaps.
     pub(crate) fn renewed(&self, sent: Instant, lease: Duration) {
-        if self.identity.is_none() || self.loss().is_none() {
+        if self.weighed || self.identity.is_none() || self.loss().is_none() {
             self.extend(sent, lease);
         }
     }
@@ -113,9 +121,9 @@ impl LeaseState {
         self.ttl.store(nanos(ttl), Ordering::Relaxed);
     }
 
-    /// Records a loss that the server told; the first one stands. True if it was news.
+    /// Records a loss that the server told; the first one stands. True if it was news. What the clock tells needs no record.
     pub(crate) fn lose(&self, loss: Loss) -> bool {
-        self.loss.set(loss).is_ok()
+        !matches!(loss, Loss::Expired(_)) && self.loss.set(loss).is_ok()
     }
 
     /// What is known of a loss: told by the server, or by the clock.

@@ -58,6 +58,9 @@ impl Lease {
             // Nobody would see to it.
             common.store.settle(common.command_timeout);
             let answer = parting.answer().cloned().unwrap_or(Ok(Standing::Ours));
+            if matches!(answer, Ok(Standing::Lost(_))) {
+                count(&common.counters.lost);
+            }
             self.hand_on();
             return answer.map(Parted::Done);
         };
@@ -81,8 +84,8 @@ impl Owed {
     /// What the server has answered, once that has been taken in; to be asked until then. No I/O.
     pub fn answer(&self) -> Option<Result<Standing>> {
         let answer = match self.parting.answer()?.clone() {
-            // The background has told the server before, and others have come since.
-            Ok(Standing::Lost(Loss::Superseded)) if self.background.has_begun() => Ok(Standing::Ours),
+            // The background has told the server before, perhaps, and others have come since.
+            Ok(Standing::Lost(Loss::Superseded)) if self.background.may_have_released() => Ok(Standing::Ours),
             answer => answer,
         };
         if answer.is_ok() {

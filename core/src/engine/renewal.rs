@@ -3,7 +3,7 @@
 //! A lease is renewed when a third of it has passed. A token whose request got no answer may be the holder without
 //! anybody knowing: so it is released until there is an answer, or the lease is over that it may have got.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, MutexGuard, TryLockError};
 use std::time::Duration;
 
@@ -57,8 +57,10 @@ pub(super) struct Abandoned {
     since: Instant,
     /// By then whatever it got is over.
     until: Instant,
-    /// The background has begun to release it.
-    begun: AtomicBool,
+    /// How often the background has begun to release it.
+    begun: AtomicU32,
+    /// The first time, it was told that there was nothing to release.
+    in_vain: AtomicBool,
 }
 
 impl Abandoned {
@@ -66,17 +68,20 @@ impl Abandoned {
     pub(super) fn new(name: &LockName, token: &Token, expected: Expected, ttl: Duration) -> Self {
         let since = Instant::now();
         let until = since + ttl.min(LONGEST) + LATE;
-        let begun = AtomicBool::new(false);
-        Self { name: name.clone(), token: token.clone(), expected, since, until, begun }
+        let (begun, in_vain) = (AtomicU32::new(0), AtomicBool::new(false));
+        Self { name: name.clone(), token: token.clone(), expected, since, until, begun, in_vain }
     }
 
-    /// Whether the background has begun to release it.
-    pub(super) fn has_begun(&self) -> bool {
-        self.begun.load(Ordering::Acquire)
+    /// Whether the background may have been the one who released it.
+    pub(super) fn may_have_released(&self) -> bool {
+        self.begun.load(Ordering::Acquire) > 0 && !self.in_vain.load(Ordering::Acquire)
     }
 
     /// When it is to be released again, after this answer.
     fn after(&self, outcome: &Result<Standing>, now: Instant) -> Next {
+        if matches!(outcome, Ok(Standing::Lost(_))) && self.begun.load(Ordering::Acquire) == 1 {
+            self.in_vain.store(true, Ordering::Release);
+        }
         let longer = now.since(self.since).max(RELEASE_AGAIN);
         let pause = match outcome {
             Ok(Standing::Lost(_)) if self.expected != Expected::Nothing => longer,
@@ -223,7 +228,7 @@ fn begin(job: &Job, now: Instant) -> std::result::Result<(Chore<'_>, Option<Mute
     let lease = match job {
         Job::Renew(lease) => lease,
         Job::Release(abandoned) => {
-            abandoned.begun.store(true, Ordering::Release);
+            abandoned.begun.fetch_add(1, Ordering::AcqRel);
             return Ok((Chore::Release { hold: Hold::of(&abandoned.name, &abandoned.token) }, None));
         }
     };

@@ -706,6 +706,7 @@ impl<'a> History<'a> {
         }
         match self.lab.ask(&words) {
             1 => Standing::Ours,
+            5 if self.graced => Standing::Ours,
             2 => Standing::Lost(Loss::Broken),
             3 => Standing::Lost(Loss::Forgotten),
             4 => Standing::Lost(Loss::Superseded),

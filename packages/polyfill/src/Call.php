@@ -107,14 +107,44 @@ final class Call
         return ($class === '' ? '' : self::cut($class) . '::') . self::cut($function);
     }
 
-    /** Behind a NUL byte, the name of an anonymous class has a path. */
+    /** Between two characters. Behind a NUL byte, the name of an anonymous class has a path. */
     private static function cut(string $name): string
     {
-        return substr(explode("\0", $name, 2)[0], 0, self::MAX_FUNCTION);
+        $shown = explode("\0", $name, 2)[0];
+        $end = self::MAX_FUNCTION;
+        while ($end > self::MAX_FUNCTION - 3 && (ord($shown[$end] ?? '') & 0xc0) === 0x80) {
+            $end--;
+        }
+
+        return substr($shown, 0, $end);
+    }
+
+    /**
+     * What is told of a file that PHP knows by an address (`vault://user:password@host/a.php?key=…`): neither who may read
+     * it nor its query. Of `data:` the rest is code.
+     */
+    private static function withoutSecrets(string $file): string
+    {
+        if (preg_match('/^data:/i', $file)) {
+            return 'data:';
+        }
+        if (!preg_match('~^([a-z0-9+.-]*://)([^?]*)(.*)$~is', $file, $parts)) {
+            return $file;
+        }
+        [, $scheme, $address, $query] = $parts;
+        $at = strrpos($address, '@');
+        if (str_starts_with($address, '/')) {
+            return $scheme . $address;
+        }
+        // The question mark may stand in a password.
+        $shown = $at === false && str_contains($query, '@') ? '' : $address;
+
+        return $scheme . ($at === false ? $shown : substr($address, $at + 1));
     }
 
     private static function end(string $path): string
     {
+        $path = self::withoutSecrets($path);
         if (strlen($path) <= self::MAX_FILE) {
             return $path;
         }

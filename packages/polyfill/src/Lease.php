@@ -82,7 +82,7 @@ final class Lease
         try {
             $this->told = $this->engine->store->renew($this, $this->ttl);
             if ($this->told === null) {
-                $this->renewed($now, $this->ttl);
+                $this->extend($now, $this->ttl);
                 Counters::add('renewals');
             }
         } catch (Failure) {
@@ -106,7 +106,7 @@ final class Lease
             $loss = $this->told = $this->engine->store->renew($this, $ttl);
             if ($loss === null) {
                 $this->ttl = $ttl;
-                $this->renewed($sent, $ttl);
+                $this->extend($sent, $ttl);
                 // An answer that was long on its way says what was.
                 $loss = $this->loss();
             }
@@ -174,24 +174,14 @@ final class Lease
             $known ?? throw Engine::counted($failure);
             $told = null;
         }
-        // As in renewed().
+        // With a grace period the server may have said so by our own word alone, which counts only while the lease is not
+        // over: others have been let in since, perhaps.
         $loss = $known ?? $told ?? ($this->engine->store->grace() === null ? null : $this->loss());
         if ($loss !== null) {
             Counters::add('lost');
         }
 
         return $loss;
-    }
-
-    /**
-     * The server has said that it is still held. With a grace period it may have said so by our own word alone, which counts
-     * only while the lease is not over: others have been let in since, perhaps.
-     */
-    private function renewed(float $sent, float $ttl): void
-    {
-        if ($this->engine->store->grace() === null || $this->loss() === null) {
-            $this->extend($sent, $ttl);
-        }
     }
 
     private function extend(float $sent, float $ttl): void

@@ -116,6 +116,9 @@ fn whole(dsn: &Dsn) -> Option<String> {
     if wait > 0 {
         add("wait", &wait.to_string());
     }
+    if let Some(grace) = dsn.grace() {
+        add("grace", &grace.as_secs().to_string());
+    }
     // What had to be encoded when it was written is left to whoever has written it.
     let sayable = !told.contains(['"', '$', '\\']);
     (sayable && Dsn::parse(&told).ok().as_ref() == Some(dsn)).then_some(told)
@@ -252,6 +255,7 @@ mod tests {
                 "cluster_lock.dsn = \"rediss+sentinel://a:26379,b:26379/m/1?ca=/etc/ca.pem&wait=1\"\n",
             ),
             ("redis+unix:///run/r.sock?db=2", "cluster_lock.dsn = \"redis+unix:///run/r.sock?db=2\"\n"),
+            ("redis://h?grace=30", "cluster_lock.dsn = \"redis://h:6379?grace=30\"\n"),
             (
                 "rediss://u@h?password_file=/run/secrets/redis&tls_name=redis.example",
                 "cluster_lock.dsn = \"rediss://u@h:6379?password_file=/run/secrets/redis&tls_name=redis.example\"\n",

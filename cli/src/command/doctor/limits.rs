@@ -42,10 +42,11 @@ fn seconds(time: Duration) -> f64 {
     time.as_nanos() as f64 / 1e9
 }
 
-/// What is found in the settings of all of PHP's programs; what is the same in several is told once.
-pub(crate) fn look(programs: &[Php], views: &[View]) -> Vec<Finding> {
+/// What is found in the settings of all of PHP's programs, and in what they mean on servers with this grace period; what is
+/// the same in several is told once.
+pub(crate) fn look(programs: &[Php], views: &[View], grace: Option<Duration>) -> Vec<Finding> {
     let mut found: Vec<Finding> = Vec::new();
-    let each = views.iter().filter(|view| view.loaded).flat_map(among_themselves);
+    let each = views.iter().filter(|view| view.loaded).flat_map(|view| among_themselves(view, grace));
     let killed = programs.iter().filter(|php| php.loaded).flat_map(|php| beside_php(php, views));
     for one in each.chain(killed) {
         if !found.contains(&one) {
@@ -55,7 +56,7 @@ pub(crate) fn look(programs: &[Php], views: &[View]) -> Vec<Finding> {
     found
 }
 
-fn among_themselves(view: &View) -> Vec<Finding> {
+fn among_themselves(view: &View, grace: Option<Duration>) -> Vec<Finding> {
     let (limits, default) = (Limits::of(&view.values()), Limits::of(&Values::default()));
     let mut found = Vec::new();
     let mut add = |finding| found.push(finding);
@@ -85,6 +86,16 @@ fn among_themselves(view: &View) -> Vec<Finding> {
         );
         add(php("limits.slow_wait", Severity::Warning, "cluster_lock.slow_wait", says)
             .set("cluster_lock.slow_wait", short((limits.timeout / 2.0).min(default.slow_wait))));
+    }
+    if let Some(grace) = grace.map(seconds).filter(|grace| limits.ttl > *grace) {
+        let says = format!(
+            "a lease is {} s, and the servers' grace period {grace} s (?grace= in the DSN): every lock is refused whose \
+             lease is longer than that",
+            limits.ttl
+        );
+        add(php("limits.grace", Severity::Problem, "cluster_lock.ttl", says)
+            .advise("the one shorter, or the other longer, on all nodes")
+            .set("cluster_lock.ttl", short(grace.min(default.ttl))));
     }
     if limits.timeout.is_infinite() {
         let says = "waits have no limit: whoever holds a lock for long lets all workers stand and wait";
@@ -158,6 +169,8 @@ mod tests {
     use super::*;
     use crate::php_ini::pools::Pool;
 
+    const GRACE: Duration = Duration::from_secs(100);
+
     #[test]
     fn each_contradiction_is_found_and_cured() {
         for (settings, expected) in [
@@ -172,9 +185,11 @@ mod tests {
             (&[("timeout", "0.5")], &["limits.slow_wait"]),
             (&[("timeout", "0")], &[]),
             (&[("timeout", "INF")], &["limits.timeout"]),
+            (&[("ttl", "100")], &[]),
+            (&[("ttl", "100.5")], &["limits.grace"]),
         ] {
             let view = view(settings);
-            let found = look(&[], std::slice::from_ref(&view));
+            let found = look(&[], std::slice::from_ref(&view), Some(GRACE));
             let ids: Vec<_> = found.iter().map(|finding| finding.id).collect();
             assert_eq!(ids, expected, "{settings:?}");
             // Who does what is advised has no such trouble any more.
@@ -182,7 +197,7 @@ mod tests {
             for (name, value) in found.into_iter().flat_map(|finding| finding.ini) {
                 cured.settings.insert(name.trim_start_matches("cluster_lock.").to_owned(), value);
             }
-            let left = look(&[], &[cured]);
+            let left = look(&[], &[cured], Some(GRACE));
             assert!(left.iter().all(|finding| finding.severity < Severity::Warning), "{left:?}");
         }
     }
@@ -190,9 +205,9 @@ mod tests {
     #[test]
     fn what_is_the_same_everywhere_is_told_once() {
         let views = [view(&[("ttl", "3")]), View { name: "other".into(), ..view(&[("ttl", "3")]) }];
-        assert_eq!(look(&[], &views).len(), 1);
+        assert_eq!(look(&[], &views, None).len(), 1);
         let unloaded = View { loaded: false, ..view(&[("ttl", "3")]) };
-        assert_eq!(look(&[], &[unloaded]), []);
+        assert_eq!(look(&[], &[unloaded], None), []);
     }
 
     #[test]
@@ -207,14 +222,14 @@ mod tests {
         };
         for (limit, expected) in [(None, 0), (Some(20.0), 1), (Some(30.0), 1), (Some(60.0), 0)] {
             let programs = [program(pool(limit))];
-            let found = look(&programs, &View::all(&programs, true));
+            let found = look(&programs, &View::all(&programs, true), None);
             assert_eq!(found.len(), expected, "{limit:?}");
             assert!(found.iter().all(|finding| finding.says.contains("pool www")));
         }
         let mut own = pool(Some(20.0));
         own.settings.insert("timeout".into(), "5".into());
         let programs = [program(own)];
-        assert_eq!(look(&programs, &View::all(&programs, true)), []);
+        assert_eq!(look(&programs, &View::all(&programs, true), None), []);
     }
 
     #[test]
@@ -226,7 +241,7 @@ mod tests {
                 Php { loaded: true, counts_waiting, max_execution_time: Some(limit), ..Php::default() };
             let programs = [program];
             assert_eq!(
-                look(&programs, &View::all(&programs, true)).len(),
+                look(&programs, &View::all(&programs, true), None).len(),
                 expected,
                 "{counts_waiting} {limit}"
             );

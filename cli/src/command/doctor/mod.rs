@@ -115,7 +115,7 @@ pub(crate) fn run(args: &Args, target: Result<Target>, out: &Output) -> Result<O
     }
     findings.extend(unasked);
     findings.extend(installation::look(&programs, &views, config));
-    findings.extend(limits::look(&programs, &views));
+    findings.extend(limits::look(&programs, &views, config.and_then(|config| config.dsn.grace())));
     let usable =
         engine.as_ref().filter(|_| reports.iter().any(|report| report.error.is_none()) || reports.is_empty());
     let measured =
@@ -345,6 +345,8 @@ fn node(places: &[Place], views: &[View], config: Option<&Config>) -> Node {
         name: config.map_or_else(cluster_lock_core::settings::hostname, |config| config.node.clone()),
         loaded: loaded.is_some(),
         dsn: loaded.map(ini::shown_dsn).unwrap_or_default(),
+        // What PHP shows of a DSN with a password says nothing of it.
+        grace: config.and_then(|config| config.dsn.grace()).map(|grace| grace.as_secs()),
         prefix: setting("prefix"),
         flock_mode: setting("flock_mode"),
         mounts: places.iter().map(mounted).collect(),

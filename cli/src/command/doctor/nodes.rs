@@ -45,6 +45,9 @@ pub(crate) struct Node {
     pub(crate) loaded: bool,
     /// Credentials are hidden.
     pub(crate) dsn: String,
+    /// `?grace=` in it, in seconds.
+    #[serde(default)]
+    pub(crate) grace: Option<u64>,
     pub(crate) prefix: String,
     pub(crate) flock_mode: String,
     pub(crate) mounts: Vec<Mounted>,
@@ -94,6 +97,18 @@ pub(crate) fn compare(here: &Node, there: &Node) -> Vec<Finding> {
             let says = format!("{} here, {} on {other}: {means}", text::said(ours), text::said(theirs));
             found.push(finding("nodes.setting", severity, name, says).advise("give all nodes the same"));
         }
+    }
+    if here.grace != there.grace {
+        let told = |grace: Option<u64>| grace.map_or("none".into(), |grace| format!("{grace} s"));
+        let says = format!(
+            "{} here, {} on {other}: after a loss of its data a server lets somebody in when the shorter one is over, and at \
+             once for who has none, while a holder with a longer lease may be at work",
+            told(here.grace),
+            told(there.grace)
+        );
+        let subject = "?grace= in cluster_lock.dsn";
+        found
+            .push(finding("nodes.grace", Severity::Problem, subject, says).advise("give all nodes the same"));
     }
     for mount in &here.mounts {
         let subject = text::path(&mount.path);
@@ -187,6 +202,7 @@ mod tests {
             name: "b".into(),
             loaded: true,
             dsn: "redis://h:6379".into(),
+            grace: Some(30),
             prefix: "p:".into(),
             flock_mode: "gate".into(),
             mounts: vec![mount],
@@ -235,6 +251,11 @@ mod tests {
         there.flock_mode = "replace".into();
         let severities: Vec<_> = compare(&here, &there).iter().map(|finding| finding.severity).collect();
         assert_eq!(severities, [Severity::Problem, Severity::Warning, Severity::Ok]);
+        for grace in [None, Some(20)] {
+            let there = Node { grace, ..node(mount.clone()) };
+            let found: Vec<_> = compare(&here, &there).iter().map(|one| (one.id, one.severity)).collect();
+            assert_eq!(found, [("nodes.grace", Severity::Problem), ("nodes.name", Severity::Ok)]);
+        }
         let bare = Node { loaded: false, ..node(mount) };
         assert_eq!(compare(&here, &bare)[0].severity, Severity::Warning);
     }

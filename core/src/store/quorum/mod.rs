@@ -33,8 +33,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use redis::Value;
-
 use super::machine::{BEAT, SLACK};
 use super::redis::grace::Saying;
 use super::redis::reply;
@@ -50,7 +48,7 @@ use crate::thread::lock;
 use crate::wire::Purpose;
 use breaking::break_holder;
 use members::Members;
-use round::{Kind, Node, Round, ask};
+use round::{Kind, Node, Response, Round, ask};
 use verdict::{end_of_run, part_with, standings, verdict};
 use votes::{Votes, confirm, same};
 
@@ -127,25 +125,21 @@ impl QuorumStore {
         Err(self.members.error("the majority was lost while it agreed on the fencing token".to_owned()))
     }
 
-    /// A majority holds the lock, but some servers do not know of it: they were away, or have lost their
-    /// data. Where it is free it is taken, so that another server may fail.
+    /// A majority holds the lock, but some servers may not know of it: they were away, or have lost their data, or have
+    /// not answered yet. Where it is free it is taken, so that another server may fail. Nobody waits for what comes of that.
     fn heal(&self, name: &LockName, token: &Token, ttl: Duration, round: &Round) {
-        let strangers: Vec<&Node> = self
-            .members
-            .nodes
-            .iter()
-            .zip(&round.answers)
-            .filter(|(_, answer)| {
-                let said = answer.as_ref().and_then(|answer| answer.said.as_ref().ok());
-                said.is_some_and(|value| *value != Value::Int(1))
-            })
-            .map(|(node, _)| node)
-            .collect();
-        let held = self.claims().get(token).and_then(|state| match state {
-            OwnClaim::Held { mode, identity, attempt } => Some((*mode, identity.clone(), *attempt)),
-            OwnClaim::Waiting(_) => None,
-        });
-        let Some((mode, identity, attempt)) = held.filter(|_| !strangers.is_empty()) else { return };
+        let knows = |answer: &Option<Response>| match answer {
+            Some(Response { said: Ok(value), .. }) => reply::standing(value) == Some(Standing::Ours),
+            Some(Response { said: Err(_), .. }) => true,
+            None => false,
+        };
+        let nodes = self.members.nodes.iter().zip(&round.answers);
+        let strangers: Vec<&Node> =
+            nodes.filter(|(_, answer)| !knows(answer)).map(|(node, _)| node).collect();
+        if strangers.is_empty() {
+            return;
+        }
+        let Some((mode, identity, attempt)) = self.own(token) else { return };
         let identity = &*identity;
         let claim = Claim {
             name,
@@ -160,15 +154,24 @@ impl QuorumStore {
             attempt,
         };
         let keys = self.members.keys(name);
+        let mut lines: Vec<_> = strangers.iter().filter_map(|node| Some((*node, node.line()?))).collect();
         script::with_acquire(&claim, IfBusy::GiveUp, None, |argv| {
             let call = Call::new(&ACQUIRE, &keys, argv);
-            ask(&strangers, &call, Kind::Step, self.members.limit, |round| round.pending() == 0);
+            lines.retain_mut(|(node, line)| node.post(line, &call).is_ok());
         });
-        if !self.claims().contains_key(token) {
-            // It was released meanwhile.
+        if self.own(token).is_none() {
+            // It was released meanwhile: behind what was just said.
             let argv: [&[u8]; 1] = [token.as_bytes()];
             let call = Call::new(&RELEASE, &keys, &argv);
-            ask(&strangers, &call, Kind::Parting(Purpose::Upkeep), self.members.limit, |_| true);
+            lines.retain_mut(|(node, line)| node.post(line, &call).is_ok());
+        }
+    }
+
+    /// A lock that is held with this token: how, by whom, and its newest attempt.
+    fn own(&self, token: &Token) -> Option<(Mode, Box<[u8]>, u64)> {
+        match self.claims().get(token)? {
+            OwnClaim::Held { mode, identity, attempt } => Some((*mode, identity.clone(), *attempt)),
+            OwnClaim::Waiting(..) => None,
         }
     }
 

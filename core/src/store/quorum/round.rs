@@ -7,7 +7,7 @@
 //! give a lock back, the thread says that, too.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -27,8 +27,15 @@ use crate::wire::{Loan, Pool, Purpose};
 /// process's first lock is not held by the barest majority.
 const TO_JOIN: Duration = Duration::from_millis(20);
 
-/// A renewal that has a majority does not wait for a connection that has been being made for longer than this.
-const AWAY: Duration = Duration::from_millis(100);
+/// Whoever has been waited for in vain by a round that had its majority is not waited for again for so long by those of the
+/// background: many renewals would wait for it, one after the other.
+const IN_VAIN: Duration = Duration::from_secs(1);
+
+/// What nobody waits for is not said to a server that owes so many answers on a connection.
+const OWED: usize = 100;
+
+/// So many commands are kept for a connection that is being made. What comes on top is left to the lease.
+const LAST_WORDS: usize = 256;
 
 /// How long the others' mail is waited for when there is enough: what all holders release at once
 /// arrives almost at once, and a connection that still waits for mail is lost.
@@ -44,6 +51,8 @@ pub(super) struct Node {
     /// The scripts that it was sent in full: nobody may be there any more to send one again when it
     /// says that it does not know the digest.
     told: AtomicU32,
+    /// When it was waited for [in vain](IN_VAIN) for the last time, in nanoseconds; 0: never.
+    in_vain: AtomicU64,
 }
 
 /// The thread that makes a connection, and who waits for it.
@@ -56,23 +65,61 @@ struct Maker {
     last_words: Vec<Vec<Vec<u8>>>,
 }
 
+impl Maker {
+    fn end(&mut self) {
+        self.running = None;
+        self.last_words.clear();
+        for watcher in self.watchers.drain(..) {
+            let _ = rustix::io::write(&*watcher, &1u64.to_ne_bytes());
+        }
+    }
+}
+
 /// Ends the making of a connection, also when it panics.
-struct Made(Arc<Mutex<Maker>>);
+struct Made {
+    maker: Arc<Mutex<Maker>>,
+    over: bool,
+}
+
+impl Made {
+    /// There is a connection: says the last words on it, and hands it in at the moment from which no more of them are taken.
+    fn say_them_on(&mut self, mut loan: Loan<'_>) {
+        loop {
+            let mut maker = lock(&self.maker);
+            let commands = std::mem::take(&mut maker.last_words);
+            if commands.is_empty() {
+                drop(loan);
+                maker.end();
+                self.over = true;
+                return;
+            }
+            drop(maker);
+            for command in commands {
+                let words: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
+                if loan.post(&words).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
 
 impl Drop for Made {
     fn drop(&mut self) {
-        let mut maker = lock(&self.0);
-        maker.running = None;
-        maker.last_words.clear();
-        for watcher in maker.watchers.drain(..) {
-            let _ = rustix::io::write(&*watcher, &1u64.to_ne_bytes());
+        if !self.over {
+            lock(&self.maker).end();
         }
     }
 }
 
 impl Node {
     pub(super) fn new(pool: Pool) -> Self {
-        Self { pool: Arc::new(pool), maker: Arc::default(), told: AtomicU32::new(0) }
+        Self {
+            pool: Arc::new(pool),
+            maker: Arc::default(),
+            told: AtomicU32::new(0),
+            in_vain: AtomicU64::new(0),
+        }
     }
 
     /// Has a connection made, and `watcher` told of the end of that, good or bad.
@@ -84,23 +131,19 @@ impl Node {
         }
         maker.running = Some(Instant::now());
         drop(maker);
-        let (pool, made) = (Arc::clone(&self.pool), Made(Arc::clone(&self.maker)));
+        let pool = Arc::clone(&self.pool);
+        let mut made = Made { maker: Arc::clone(&self.maker), over: false };
         // When there can be no thread, dropping `made` says that it is over.
         let _ = thread::spawn("cluster_lock", move || {
             // What went wrong the pool knows.
-            if let Ok(mut loan) = pool.get(purpose) {
-                for command in std::mem::take(&mut lock(&made.0).last_words) {
-                    let words: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
-                    if loan.post(&words).is_err() {
-                        break;
-                    }
-                }
+            if let Ok(loan) = pool.get(purpose) {
+                made.say_them_on(loan);
             }
         });
     }
 
     /// Sends a command behind what the connection owes.
-    fn post(&self, loan: &mut Loan<'_>, call: &Call<'_>) -> std::result::Result<(), Fault> {
+    pub(super) fn post(&self, loan: &mut Loan<'_>, call: &Call<'_>) -> std::result::Result<(), Fault> {
         if call.bit() == 0 || self.told.fetch_or(call.bit(), Ordering::Relaxed) & call.bit() != 0 {
             return loan.post(call.words());
         }
@@ -118,8 +161,32 @@ impl Node {
     fn say_later(&self, call: &Call<'_>) {
         let mut maker = lock(&self.maker);
         if maker.running.is_some() {
-            maker.last_words.push(call.words().iter().map(|word| word.to_vec()).collect());
+            if maker.last_words.len() < LAST_WORDS {
+                maker.last_words.push(call.words().iter().map(|word| word.to_vec()).collect());
+            }
+            return;
         }
+        drop(maker);
+        // It has been made in this moment.
+        if let Some(mut loan) = self.pool.at_hand(false) {
+            let _ = loan.post(call.words());
+        }
+    }
+
+    /// A connection on which something can be [posted](Node::post) now, behind what it owes: if there is one, and that is not
+    /// too much already.
+    pub(super) fn line(&self) -> Option<Loan<'_>> {
+        self.pool.at_hand(false).filter(|loan| loan.owed() < OWED)
+    }
+
+    /// Whether it is [not waited for](IN_VAIN) at present.
+    fn is_slow(&self) -> bool {
+        let since = self.in_vain.load(Ordering::Relaxed);
+        since != 0 && !(Instant::from_nanos(since) + IN_VAIN).has_passed()
+    }
+
+    fn was_waited_for_in_vain(&self) {
+        self.in_vain.store(Instant::now().as_nanos(), Ordering::Relaxed);
     }
 }
 
@@ -144,6 +211,11 @@ impl Kind<'_> {
             Kind::Step | Kind::Sleep(_) => Purpose::Apart,
             Kind::Renewal(purpose) | Kind::Parting(purpose) => purpose,
         }
+    }
+
+    /// When it has its majority, the others are given a [moment](TO_JOIN) to answer, too.
+    fn lets_join(self) -> bool {
+        matches!(self, Kind::Renewal(_) | Kind::Parting(Purpose::Upkeep))
     }
 }
 
@@ -231,7 +303,7 @@ pub(super) fn ask(
         table.begin(i);
     }
     let mut deadline = Instant::now() + limit;
-    let (mut sufficed, mut mailed) = (false, false);
+    let (mut sufficed, mut joins, mut mailed) = (false, false, false);
     while !table.all_done() {
         let first = !sufficed && enough(&table.round);
         sufficed |= first;
@@ -241,12 +313,21 @@ pub(super) fn ask(
                 Some(left) => alarm = deadline.min(Instant::now() + left),
                 None => break,
             },
-            Kind::Parting(_) if table.is_known(sufficed) => break,
-            Kind::Renewal(_) if first => {
-                let left = if table.may_join() { TO_JOIN } else { Duration::ZERO };
+            _ if kind.lets_join() && first => {
+                joins = table.may_join();
+                let left = if joins { TO_JOIN } else { Duration::ZERO };
                 deadline = deadline.min(Instant::now() + left);
                 alarm = deadline;
             }
+            Kind::Renewal(Purpose::Upkeep) | Kind::Parting(Purpose::Upkeep) if !sufficed => {
+                if table.is_hopeless() {
+                    break;
+                }
+                if table.has_slow() {
+                    alarm = deadline.min(Instant::now() + TO_JOIN);
+                }
+            }
+            Kind::Parting(_) if !kind.lets_join() && table.is_known(sufficed) => break,
             Kind::Step | Kind::Renewal(_) | Kind::Parting(_) => {}
             Kind::Sleep(_) => {
                 if first {
@@ -261,6 +342,9 @@ pub(super) fn ask(
         }
         if deadline.has_passed() {
             table.round.timed_out = !sufficed;
+            if joins {
+                table.absent().for_each(|(_, node)| node.was_waited_for_in_vain());
+            }
             break;
         }
         if !table.step(alarm) {
@@ -424,13 +508,32 @@ impl<'a> Table<'a> {
         self.seats.iter().all(|seat| matches!(seat, Seat::Done))
     }
 
-    /// Who has not answered may do so in a moment. One that has been connecting for long is away, and many renewals would
-    /// wait for it, one after the other.
+    /// Who has not answered yet.
+    fn absent(&self) -> impl Iterator<Item = (&Seat<'a>, &'a Node)> {
+        let seats = self.seats.iter().zip(self.nodes.iter().copied());
+        seats.filter(|(seat, _)| !matches!(seat, Seat::Done))
+    }
+
+    /// Who has not answered may do so in a moment.
     fn may_join(&self) -> bool {
-        self.seats.iter().zip(self.nodes).any(|(seat, node)| match seat {
-            Seat::Asked { .. } => true,
-            Seat::Connecting => node.connecting_for() < AWAY,
-            Seat::Done => false,
+        self.absent().any(|(_, node)| !node.is_slow())
+    }
+
+    fn has_slow(&self) -> bool {
+        self.absent().any(|(_, node)| node.is_slow())
+    }
+
+    /// The background has others to tend: it does not wait for an answer that has been due for long, nor for long where those
+    /// of others came when they were due.
+    fn is_hopeless(&self) -> bool {
+        self.absent().all(|(seat, node)| {
+            let slow = node.is_slow();
+            let limit = node.pool.command_timeout() / if slow { 4 } else { 2 };
+            match seat {
+                Seat::Connecting => node.connecting_for() > limit,
+                Seat::Asked { loan, silent, .. } => *silent || slow && loan.late_by() > limit,
+                Seat::Done => true,
+            }
         })
     }
 

@@ -18,10 +18,9 @@ pub(super) fn standings(round: &Round) -> impl Iterator<Item = (Standing, bool)>
         .filter_map(|answer| Some((reply::standing(answer.said.as_ref().ok()?)?, answer.again)))
 }
 
-/// What a majority says of a lock that was held.
-pub(super) fn verdict(members: &Members, round: &Round, released: bool) -> Result<Standing> {
-    let mut losses: Vec<Loss> = Vec::new();
-    let mut ours = 0;
+/// How many say that it is still held, and why it is not.
+fn count(round: &Round, released: bool) -> (usize, Vec<Loss>) {
+    let (mut ours, mut losses) = (0, Vec::new());
     for (standing, again) in standings(round) {
         match standing {
             Standing::Ours => ours += 1,
@@ -30,6 +29,22 @@ pub(super) fn verdict(members: &Members, round: &Round, released: bool) -> Resul
             Standing::Lost(loss) => losses.push(loss),
         }
     }
+    (ours, losses)
+}
+
+/// Whether those that have not answered can change nothing of what a majority says.
+fn is_decided(members: &Members, round: &Round, released: bool) -> bool {
+    let (ours, losses) = count(round, released);
+    let (majority, pending) = (members.majority(), round.pending());
+    // So many that the others are no majority.
+    let enough = members.nodes.len() + 1 - majority;
+    let (lost, open) = (losses.len(), ours + pending >= majority || losses.len() + pending >= enough);
+    ours >= majority || lost >= enough || !open
+}
+
+/// What a majority says of a lock that was held.
+pub(super) fn verdict(members: &Members, round: &Round, released: bool) -> Result<Standing> {
+    let (ours, losses) = count(round, released);
     if ours >= members.majority() {
         return Ok(Standing::Ours);
     }
@@ -55,12 +70,14 @@ pub(super) fn end_of_run(members: &Members, round: &Round) -> Result<Standing> {
     }
 }
 
-/// Takes a claim out of all servers, as far as they can be reached, for that purpose.
+/// Takes a claim out of all servers, as far as they can be reached, for that purpose. The background waits for no more than
+/// a majority, since it tries again where that does not agree.
 pub(super) fn part_with(members: &Members, hold: &Hold<'_>, purpose: Purpose) -> Round {
     let majority = members.majority();
     Saying::release(hold).with(|argv| {
         members.run(&RELEASE, hold.name, argv, Kind::Parting(purpose), |round| {
-            standings(round).filter(|(standing, _)| *standing == Standing::Ours).count() >= majority
+            is_decided(members, round, true)
+                || purpose == Purpose::Upkeep && standings(round).count() >= majority
         })
     })
 }

@@ -6,13 +6,14 @@ use redis::Value;
 
 use super::members::Members;
 use super::round::{Kind, Round};
+use super::verdict::standings;
 use crate::clock::{Instant, millis, unix_micros};
 use crate::error::Result;
 use crate::report::Mode;
 use crate::store::machine::BEAT;
 use crate::store::redis::reply;
 use crate::store::redis::script::{self, ACQUIRE, RENEW};
-use crate::store::{Attempt, Claim, IfBusy};
+use crate::store::{Attempt, Claim, IfBusy, Standing};
 
 /// How far ahead of this machine's clock a proposed fencing token is: more than the clocks of machines
 /// that keep time differ, and a command takes.
@@ -150,7 +151,7 @@ pub(super) fn confirm(members: &Members, claim: &Claim<'_>, fence: u64) -> bool 
     // A server that knows it otherwise, because it has missed a conversion, or lost it, does not count.
     let mode: &[u8] = if claim.mode == Mode::Exclusive { b"X" } else { b"S" };
     let argv = [claim.token.as_bytes(), ttl.as_bytes(), attempt.as_bytes(), fence.as_bytes(), mode];
-    let ours = |round: &Round| round.values().filter(|(_, value)| **value == Value::Int(1)).count();
+    let ours = |round: &Round| standings(round).filter(|(standing, _)| *standing == Standing::Ours).count();
     let round = members.run(&RENEW, claim.name, &argv, Kind::Step, |round| {
         ours(round) >= majority || ours(round) + round.pending() < majority
     });

@@ -119,7 +119,7 @@ impl RedisStore {
                 Chore::Release { hold } => self.settled(hold.token, &answer, &pool),
                 // Whether the replicas have it is not known.
                 Chore::Renew { .. } if self.replicas.is_some() && !answers.whole => return true,
-                Chore::Renew { hold, .. } => match (Self::standing("renew", &answer, &pool), &short) {
+                Chore::Renew { hold, .. } => match (Self::renewed(&hold, &answer, &pool), &short) {
                     (Ok(Standing::Ours), Some(short)) => {
                         let error = unacknowledged
                             .get_or_insert_with(|| self.unacknowledged(hold.name, &pool, short.clone()));

@@ -252,7 +252,7 @@ impl RedisStore {
         let name = hold.name;
         let ran = Saying::renewal(hold, ttl, None)
             .with(|argv| self.run_for(self.replicas.as_ref(), purpose, &RENEW, name, argv))?;
-        match (Self::standing("renew", &ran.value, &ran.pool)?, ran.short) {
+        match (Self::renewed(hold, &ran.value, &ran.pool)?, ran.short) {
             (Standing::Ours, Some(short)) => Err(self.unacknowledged(name, &ran.pool, short)),
             (standing, _) => Ok(standing),
         }
@@ -291,6 +291,19 @@ impl RedisStore {
             let ran = self.run(purpose, &RELEASE, name, &[token.as_bytes()]);
             ran.is_ok_and(|ran| reply::is_unfinished(&ran.value))
         });
+    }
+
+    /// What the answer to a renewal says, just now. The holder's own word counts while its lease is not over: others may
+    /// have been let in since, of whom a server without its memory knows nothing.
+    fn renewed(hold: &Hold<'_>, answer: &Value, pool: &Pool) -> Result<Standing> {
+        let standing = Self::standing("renew", answer, pool)?;
+        let until = hold.reclaim.map(|held| held.until).filter(|until| until.has_passed());
+        Ok(match until {
+            Some(until) if reply::is_by_word(answer) => {
+                Standing::Lost(Loss::Expired(Instant::now().since(until)))
+            }
+            _ => standing,
+        })
     }
 
     fn standing(what: &str, answer: &Value, pool: &Pool) -> Result<Standing> {
@@ -427,6 +440,10 @@ impl Store for RedisStore {
 
     fn grace(&self) -> Option<Duration> {
         self.grace.as_ref().map(|grace| grace.period)
+    }
+
+    fn weighs_words(&self) -> bool {
+        true
     }
 
     fn lane_of(&self, name: &LockName) -> usize {

@@ -33,15 +33,22 @@ impl Account {
 impl Partings {
     /// Takes out an account of this thread: of this server, or of any.
     pub(super) fn take(&self, pool: Option<&Arc<Pool>>) -> Option<Account> {
+        self.take_of(|its| pool.is_none_or(|pool| Arc::ptr_eq(pool, its)))
+    }
+
+    /// Takes out an account of this thread of any server but this one.
+    pub(super) fn take_other(&self, pool: &Arc<Pool>) -> Option<Account> {
+        self.take_of(|its| !Arc::ptr_eq(pool, its))
+    }
+
+    fn take_of(&self, is_meant: impl Fn(&Arc<Pool>) -> bool) -> Option<Account> {
         if self.number.load(Ordering::Relaxed) == 0 {
             return None;
         }
         let mut accounts = lock(&self.accounts);
         let mine = thread::current().id();
-        let is_meant = |account: &Account| {
-            account.thread == mine && pool.is_none_or(|pool| Arc::ptr_eq(pool, &account.pool))
-        };
-        let account = accounts.iter().position(is_meant).map(|place| accounts.swap_remove(place));
+        let is_it = |account: &Account| account.thread == mine && is_meant(&account.pool);
+        let account = accounts.iter().position(is_it).map(|place| accounts.swap_remove(place));
         self.number.store(accounts.len(), Ordering::Relaxed);
         account
     }

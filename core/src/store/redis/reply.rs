@@ -88,10 +88,19 @@ pub(crate) fn finish(mut is_unfinished: bool, mut step: impl FnMut() -> bool) {
     }
 }
 
-/// What `release.lua` and `renew.lua` return; `None` when it makes no sense. A later run covers whoever asked for this one.
+/// What `renew.lua` returns when the lock may be held by its holder's word alone.
+const BY_WORD: i64 = 5;
+
+/// Whether a lease was renewed by its holder's word alone, perhaps.
+pub(crate) fn is_by_word(value: &Value) -> bool {
+    answer(value) == Some(BY_WORD)
+}
+
+/// What `release.lua` and `renew.lua` return; `None` when it makes no sense.
 pub(crate) fn standing(value: &Value) -> Option<Standing> {
     match answer(value)? {
-        COUNTS | LATER => Some(Standing::Ours),
+        // Of a release: a later run covers whoever asked for this one.
+        COUNTS | BY_WORD => Some(Standing::Ours),
         2 => Some(Standing::Lost(Loss::Broken)),
         3 => Some(Standing::Lost(Loss::Forgotten)),
         4 => Some(Standing::Lost(Loss::Superseded)),

@@ -63,7 +63,11 @@ fn ask(
     loan.send()?;
     let (info, keys) = (permitted(loan.receive())?, permitted(loan.receive())?);
     if let Some(grace) = grace {
-        let born = permitted(loan.receive())?;
+        let born = match loan.receive() {
+            // It is as if there were nothing: `common.lua`.
+            Err(fault) if fault.is_foreign_key() => Some(Value::Nil),
+            answer => permitted(answer)?,
+        };
         report.grace = born.zip(clock).map(|(born, clock)| grace.stands(&born, clock));
     }
     if let Some(text) = info.as_ref().and_then(text) {

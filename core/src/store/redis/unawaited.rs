@@ -66,6 +66,7 @@ impl RedisStore {
         if !matches!(purpose, Purpose::Command | Purpose::Holder) || !call.is_idempotent() {
             return None;
         }
+        self.settle_elsewhere(pool);
         let account = self.partings.take(Some(pool))?;
         let Ok(loan) = pool.resume(purpose) else {
             self.partings.put(account);
@@ -89,6 +90,21 @@ impl RedisStore {
             // Whether it was carried out is not known.
             (None, Some(fault)) if sent => Some(Err(fault)),
             _ => None,
+        }
+    }
+
+    /// What this thread is owed by a server that was the primary before this one has to be released here. (The servers of a
+    /// cluster have locks of their own.)
+    fn settle_elsewhere(&self, pool: &Arc<Pool>) {
+        if self.route.moves_slots() {
+            return;
+        }
+        while let Some(account) = self.partings.take_other(pool) {
+            if let Ok(Some(mut loan)) = account.pool.resume(Purpose::Apart) {
+                // Nobody will read what comes.
+                loan.poison();
+            }
+            self.settle(account, Vec::new(), true);
         }
     }
 

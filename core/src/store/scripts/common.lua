@@ -64,7 +64,7 @@ local RETAIN, GRANT, QUEUE_LIFE, RUN_LIFE, RUN_MAIL = 60000 + (period or 0), 220
 -- at last every FAR. SLACK: how much later than that is not yet too late, when the waiter does not
 -- say so; SLACK_MOST: whatever it says. LONG: who sleeps for longer is called up when it comes among
 -- the first, because they are those who find a holder dead; less than GRANT.
-local BEAT, LESS_OFTEN, FAR, NEAR, LONG, SLACK, SLACK_MOST = 1000, 10, 15000, 16, 2000, 800, 5000
+local BEAT, LESS_OFTEN, FAR, NEAR, LONG, SLACK, SLACK_MOST = 1000, 20, 30000, 16, 2000, 800, 5000
 -- How much a step does at most: so many of the dead are taken out, of queue and readers, or are told
 -- that a run covers them; to let somebody in counts as LETTING_IN of them. A step that finds the lock
 -- taken buries FEW, when it is of one who stands far back.
@@ -80,7 +80,8 @@ local now = math.floor(now_us / 1000)
 -- also when the only holder that is known has left: what it said may have been late, and another one be silent.
 local grace = 0
 if KEYS[2] and (not state or string.byte(state, 2) == 63) then
-    local over = tonumber(redis.call('GET', KEYS[2]))
+    -- What something else has written there says no more than nothing, and is overwritten: no number, or no string.
+    local over = tonumber(redis.pcall('GET', KEYS[2]))
     if not over or over > now + period then
         over = now + period
         -- A server that is out of memory begins at each step.

@@ -11,12 +11,15 @@
 --          4 its fencing token   5 mode X|S   6 identity, as acquire.lua has it   and the last: how long a
 --          grace period is, in ms
 -- Returns  1 extended   2 it was broken   3 unknown here: data lost   4 somebody else's since
+--          5 extended, by the holder's word alone: it was put back, or may have been; which counts only
+--          while the lease that it had is not over
 local period = KEYS[2] and tonumber(table.remove(ARGV))
 local me, ttl = ARGV[1], tonumber(ARGV[2])
 local state = redis.call('GET', KEYS[1])
 
 --#include common.lua
 
+local extended = state and string.byte(state, 2) == 63 and 5 or 1
 -- How it is held, when that is said: what is known here may be from before a conversion, from which a late renewal has put
 -- it back.
 if mode == 'X' and holder == me and ARGV[5] ~= 'S' then
@@ -40,9 +43,10 @@ elseif mode == 'S' and ARGV[5] ~= 'X' and redis.call('ZSCORE', READERS, me) then
 elseif ARGV[6] and believed(me, ARGV[5], tonumber(ARGV[4])) then
     forget(me)
     let_in(me, ARGV[5], tonumber(ARGV[4]), math.min(tonumber(ARGV[4]), now_us), ARGV[6], ttl)
+    extended = 5
 else
     local why = standing(me)
     return why == 1 and 4 or why
 end
 save()
-return 1
+return extended

@@ -42,6 +42,9 @@ final class RedisStore implements Store
     /** What release.lua answers to the end of a run that does not count, when a later one does. */
     private const LATER = 5;
 
+    /** What renew.lua returns when the lock may be held by our word alone. */
+    private const BY_WORD = 5;
+
     /** For how many seconds, and in how many steps, whoever took the first goes on with it. */
     private const FINISHING = [1.0, 2000];
 
@@ -140,7 +143,13 @@ final class RedisStore implements Store
             array_push($arguments, '0', (string) $lease->fence, $lease->mode->value, $lease->identity);
         }
 
-        return Loss::ofStanding($this->run('renew', $lease->name, $arguments));
+        $standing = $this->run('renew', $lease->name, $arguments);
+        if ($standing === self::BY_WORD) {
+            // Which counts while the lease is not over: others have been let in since, perhaps.
+            return $lease->loss();
+        }
+
+        return Loss::ofStanding($standing);
     }
 
     public function info(LockName $name): ?array
@@ -351,7 +360,7 @@ final class RedisStore implements Store
             'acquire' => is_int($reply) ? $reply >= self::LEAST_TIME : self::isBusy($reply) || self::isCovered($reply),
             'release', 'renew', 'break' => is_int($reply) && $reply >= 0 && $reply < 2 * self::LEFT
                 && $reply % self::LEFT >= ($script === 'break' ? 0 : 1)
-                && $reply % self::LEFT <= ($script === 'release' ? self::LATER : 4),
+                && $reply % self::LEFT <= ($script === 'break' ? 4 : 5),
             'inspect' => is_array($reply) && count($reply) === 7,
         };
     }

@@ -74,7 +74,7 @@ local RETAIN, GRANT, QUEUE_LIFE, RUN_LIFE, RUN_MAIL = 60000 + (period or 0), 220
 -- at last every FAR. SLACK: how much later than that is not yet too late, when the waiter does not
 -- say so; SLACK_MOST: whatever it says. LONG: who sleeps for longer is called up when it comes among
 -- the first, because they are those who find a holder dead; less than GRANT.
-local BEAT, LESS_OFTEN, FAR, NEAR, LONG, SLACK, SLACK_MOST = 1000, 10, 15000, 16, 2000, 800, 5000
+local BEAT, LESS_OFTEN, FAR, NEAR, LONG, SLACK, SLACK_MOST = 1000, 20, 30000, 16, 2000, 800, 5000
 -- How much a step does at most: so many of the dead are taken out, of queue and readers, or are told
 -- that a run covers them; to let somebody in counts as LETTING_IN of them. A step that finds the lock
 -- taken buries FEW, when it is of one who stands far back.
@@ -90,7 +90,8 @@ local now = math.floor(now_us / 1000)
 -- also when the only holder that is known has left: what it said may have been late, and another one be silent.
 local grace = 0
 if KEYS[2] and (not state or string.byte(state, 2) == 63) then
-    local over = tonumber(redis.call('GET', KEYS[2]))
+    -- What something else has written there says no more than nothing, and is overwritten: no number, or no string.
+    local over = tonumber(redis.pcall('GET', KEYS[2]))
     if not over or over > now + period then
         over = now + period
         -- A server that is out of memory begins at each step.
@@ -655,7 +656,7 @@ local reader = mode == 'S' and redis.call('ZRANGE', READERS, 0, 0, 'WITHSCORES')
 local record = reader[1] and redis.call('HGET', INFO, reader[1]) or ''
 return {place, math.max(0, (reader[2] or now) - now, grace), string.match(record, '^%d+ %d+ (.*)$') or '', interval, rank}
 
-LUA, '8b6e91c12e63ef814e5e555a93084ec30edffa3e'],
+LUA, '13af1a15b65961c2592c85084fd2bc3ac4d02f52'],
 'release' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Gives a lock back and hands it to whoever is next; or takes a waiter out of the queue. Or says that the run of
@@ -740,7 +741,7 @@ settle()
 save()
 return told(1) + ((unfinished or left_over) and LEFT or 0)
 
-LUA, '7151c7813b84ee75004806235973a2b0a8bad514'],
+LUA, '2d6f242e078423a81fefe27f67ed9ec026c35ae5'],
 'renew' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Extends a holder's lease to `ttl` from now. Never takes a lock that is not held: while a grace period runs, in
@@ -756,6 +757,8 @@ LUA, '7151c7813b84ee75004806235973a2b0a8bad514'],
 --          4 its fencing token   5 mode X|S   6 identity, as acquire.lua has it   and the last: how long a
 --          grace period is, in ms
 -- Returns  1 extended   2 it was broken   3 unknown here: data lost   4 somebody else's since
+--          5 extended, by the holder's word alone: it was put back, or may have been; which counts only
+--          while the lease that it had is not over
 local period = KEYS[2] and tonumber(table.remove(ARGV))
 local me, ttl = ARGV[1], tonumber(ARGV[2])
 local state = redis.call('GET', KEYS[1])
@@ -764,6 +767,7 @@ local state = redis.call('GET', KEYS[1])
 LUA . self::COMMON . <<<'LUA'
 
 
+local extended = state and string.byte(state, 2) == 63 and 5 or 1
 -- How it is held, when that is said: what is known here may be from before a conversion, from which a late renewal has put
 -- it back.
 if mode == 'X' and holder == me and ARGV[5] ~= 'S' then
@@ -787,14 +791,15 @@ elseif mode == 'S' and ARGV[5] ~= 'X' and redis.call('ZSCORE', READERS, me) then
 elseif ARGV[6] and believed(me, ARGV[5], tonumber(ARGV[4])) then
     forget(me)
     let_in(me, ARGV[5], tonumber(ARGV[4]), math.min(tonumber(ARGV[4]), now_us), ARGV[6], ttl)
+    extended = 5
 else
     local why = standing(me)
     return why == 1 and 4 or why
 end
 save()
-return 1
+return extended
 
-LUA, '68dbfc3803dd9d8755312ae4e18978a18cdbae6a'],
+LUA, '4ca79fa70c48608f177e12c5d234371800bf3f56'],
 'break' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- An administrator takes a lock away from whoever holds it. The next waiter is let in; the former
@@ -858,7 +863,7 @@ if state or silent or mode ~= 'F' then
 end
 return (held and 1 or repeated and 4 or 0) + ((unfinished or left_over) and LEFT or 0)
 
-LUA, 'fcd8636fc9e3964bbb993419e5d7ac42142a20c2'],
+LUA, '849c5f388a2b6a7d710135dbc98b2cae919eed5b'],
 'inspect' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Who holds, who waits: of many some, and how many there are. Changes nothing.
