@@ -257,6 +257,62 @@ fn a_server_that_was_away_learns_of_the_lock_by_its_renewal() {
     }
 }
 
+/// It answers each question after that, and each answer is taken for that to the one before.
+#[test]
+fn a_server_to_which_one_question_has_not_come_is_heard_again() {
+    let mut all = servers(3);
+    let lossy = Proxy::start(("127.0.0.1", all[2].port)).unwrap();
+    let dsn = format!("{},{}", quorum_dsn(&all[..2]), lossy.address());
+    let mut settings = config(&dsn);
+    settings.command_timeout = 5 * S;
+    let e = Engine::new(&settings).unwrap();
+    until("all are connected", || {
+        drop(Want::default().get(&e, "warm up"));
+        e.status().idle == 3
+    });
+    let renewals = || e.counters().renewals.load(Ordering::Relaxed);
+    let lease = Want::default().ttl(2 * S).get(&e, "x");
+    lossy.set(Fault::BlackHole);
+    let before = renewals();
+    until("one was swallowed", || renewals() > before);
+    lossy.set(Fault::Pass);
+    until("it was asked for longer than it may take", || renewals() > before + 15);
+    all[0].stop();
+    assert_eq!(Want::default().get(&e, "y").release().unwrap(), Standing::Ours);
+    assert_eq!(lease.release().unwrap(), Standing::Ours);
+}
+
+/// Who waits asks it again before the holder does, and it lets them in.
+#[test]
+fn a_server_that_has_forgotten_learns_of_the_lock_although_others_wait_for_it() {
+    let all = servers(3);
+    let (a, b) = (connected(&all), connected(&all));
+    let holder = |server: &RedisServer| engine(&server.tcp_dsn()).info(&name("x")).unwrap()?.holders.pop();
+    let lets_in = |server: &RedisServer| holder(server).map(|one| one.identity.node).unwrap_or_default();
+    // The waiter asks once a second, the holder says nothing by itself meanwhile.
+    let lease = Want::default().by("holder").ttl(HANG).get(&a, "x");
+    until("all know the holder", || all.iter().all(|server| lets_in(server) == "holder"));
+    let waiter =
+        thread::spawn(move || Want::default().by("waiter").within(10 * HANG).get(&b, "x").release().unwrap());
+    let waits = |server: &RedisServer| waiting(&engine(&server.tcp_dsn()), "x") == 1;
+    until("it waits everywhere", || all.iter().all(waits));
+    // More of them than may, but one after the other.
+    for server in &all {
+        server.cli(&["FLUSHALL"]);
+        until("the waiter is let in", || lets_in(server) == "waiter");
+        lease.verify().unwrap();
+        // With a full lease, and not with that of a hand-over.
+        let knows = |one: Holder| one.identity.node == "holder" && one.lease_left > 20 * S;
+        until("it knows the holder again", || holder(server).is_some_and(knows));
+        // All know it: it is not renewed soon.
+        lease.verify().unwrap();
+    }
+    assert!(!waiter.is_finished(), "two at once");
+    assert_eq!(lease.release().unwrap(), Standing::Ours);
+    assert_eq!(waiter.join().unwrap(), Standing::Ours);
+    assert_clean(&all);
+}
+
 /// The others answer at once, and nobody waits for what it says.
 #[test]
 fn a_server_that_answers_late_learns_of_the_lock_as_well() {
@@ -265,7 +321,10 @@ fn a_server_that_answers_late_learns_of_the_lock_as_well() {
     let dsn = format!("{},{}", quorum_dsn(&all[..2]), far.address());
     let (a, alone) = (engine(&dsn), engine(&all[2].tcp_dsn()));
     let knows = |lock: &str| alone.info(&name(lock)).unwrap().is_some();
-    until("all are connected", || drop(Want::default().get(&a, "warm up")) == () && a.status().idle == 3);
+    until("all are connected", || {
+        drop(Want::default().get(&a, "warm up"));
+        a.status().idle == 3
+    });
     far.set(Fault::Delay(100 * MS));
     for shared in [false, true] {
         let want = Want::default().ttl(3 * S);

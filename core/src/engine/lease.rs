@@ -106,7 +106,8 @@ impl Lease {
                 Standing::Ours => {
                     self.state.set_ttl(ttl);
                     self.state.renewed(sent, ttl);
-                    self.common.lanes.reset(&self.state, sent + ttl / 3);
+                    let due = sent + store.renewed_for(&self.state.token, ttl);
+                    self.common.lanes.reset(&self.state, due);
                     // An answer that was long on its way says what was.
                     self.state.loss().map_or(Ok(()), |loss| Err(self.lost(loss)))
                 }

@@ -1,6 +1,6 @@
 //! What is done for a lock in the background: a lease is renewed, a turn that nobody has any more is given up.
 //!
-//! A lease is renewed when a third of it has passed. A token whose request got no answer may be the holder without
+//! A lease is renewed when a third of it has passed, or sooner, as the store says. A token whose request got no answer may be the holder without
 //! anybody knowing: so it is released until there is an answer, or the lease is over that it may have got.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -209,7 +209,7 @@ impl Upkeep {
             Ok(Standing::Ours) => {
                 lease.renewed(sent, ttl);
                 count(&self.counters.renewals);
-                Next::At(sent + ttl / 3)
+                Next::At(sent + self.store.renewed_for(&lease.token, ttl))
             }
             Ok(Standing::Lost(loss)) => {
                 lease.lose(loss);

@@ -325,6 +325,11 @@ pub trait Store: Send + Sync {
     /// connection that no waiter can block.
     fn renew(&self, hold: &Hold<'_>, ttl: Duration) -> Result<Standing>;
 
+    /// In what time after a renewal for `ttl` the next one is due. No I/O.
+    fn renewed_for(&self, _: &Token, ttl: Duration) -> Duration {
+        ttl / 3
+    }
+
     /// For how long a server that finds itself without its memory lets nobody in, while holders have their records
     /// [put back](Hold::reclaim). No lease may be longer. `None`: it goes on as if nobody had held anything.
     fn grace(&self) -> Option<Duration> {

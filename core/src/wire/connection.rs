@@ -36,10 +36,14 @@ pub struct Connection {
     healthy: bool,
     /// See [`Connection::is_deposed`].
     deposed: bool,
+    /// See [`Connection::lacked_script`].
+    lacks_script: bool,
     idle_since: Instant,
     /// Commands that were posted and not answered yet, and since when one is due.
     owed: usize,
     owed_since: Instant,
+    /// Since when it has owed any without a break.
+    owing_since: Instant,
     /// Parts of their replies.
     inbox: Vec<u8>,
     /// See [`Connection::has_run`].
@@ -58,9 +62,11 @@ impl Connection {
             timeout,
             healthy: true,
             deposed: false,
+            lacks_script: false,
             idle_since: now,
             owed: 0,
             owed_since: now,
+            owing_since: now,
             inbox: Vec::new(),
             scripts: 0,
         }
@@ -179,7 +185,7 @@ impl Connection {
         // It is outstanding, but it is known what comes before it.
         self.healthy = true;
         if self.owed == 0 {
-            self.owed_since = self.idle_since;
+            (self.owed_since, self.owing_since) = (self.idle_since, self.idle_since);
         }
         self.owed += 1;
         Ok(())
@@ -279,6 +285,12 @@ impl Connection {
         if self.owed == 0 { Duration::ZERO } else { Instant::now().since(self.owed_since) }
     }
 
+    /// For how long there has been no moment in which it owed nothing. Where a question was swallowed on its way the answer to
+    /// the next one is taken for that to this one, and so on: each comes at once, and none in time.
+    pub fn owing_for(&self) -> Duration {
+        if self.owed == 0 { Duration::ZERO } else { Instant::now().since(self.owing_since) }
+    }
+
     /// The server has run on it, by their digests, the scripts with these bits.
     pub fn has_run(&self, scripts: u32) -> bool {
         self.scripts & scripts == scripts
@@ -287,6 +299,12 @@ impl Connection {
     /// See [`Connection::has_run`].
     pub fn ran(&mut self, scripts: u32) {
         self.scripts |= scripts;
+    }
+
+    /// Whether the server has said on it that it does not know a digest, since this was asked for the last time: also to a
+    /// question of which nobody has read the answer.
+    pub fn lacked_script(&mut self) -> bool {
+        std::mem::take(&mut self.lacks_script)
     }
 
     /// Its socket, to wait for.
@@ -368,6 +386,7 @@ impl Connection {
                 self.healthy = true;
                 let fault = Fault::refused(e.code(), e.details().unwrap_or_default());
                 self.deposed |= fault.is_of_no_primary();
+                self.lacks_script |= fault.is("NOSCRIPT");
                 Err(fault)
             }
             Ok(value) => {

@@ -158,6 +158,8 @@ pub struct Loan<'a> {
     generation: u64,
     /// It is the one holder that tries to connect.
     trial: bool,
+    /// See [`Loan::to_the_front`].
+    first: bool,
 }
 
 impl Pool {
@@ -209,8 +211,14 @@ impl Pool {
     pub fn get(&self, purpose: Purpose) -> Result<Loan<'_>> {
         let mut state = self.admit(purpose)?;
         // From here on dropping the loan undoes the count.
-        let mut loan =
-            Loan { pool: self, connection: None, purpose, generation: state.generation, trial: false };
+        let mut loan = Loan {
+            pool: self,
+            connection: None,
+            purpose,
+            generation: state.generation,
+            trial: false,
+            first: false,
+        };
         while let Some(connection) = state.idle.pop_back() {
             if is_fresh(&connection) || connection.is_quiet() {
                 loan.connection = Some(connection);
@@ -245,7 +253,7 @@ impl Pool {
         let connection = place.map(|place| state.aside.swap_remove(place).1);
         let generation = state.generation;
         drop(state);
-        let loan = Loan { pool: self, connection, purpose, generation, trial: false };
+        let loan = Loan { pool: self, connection, purpose, generation, trial: false, first: false };
         Ok(Some(loan).filter(|loan| loan.connection.is_some()))
     }
 
@@ -300,10 +308,11 @@ impl Pool {
             if let Some(mut late) = owing {
                 // What has arrived meanwhile nobody waits for any more.
                 let alive = late.gather().is_ok();
-                if alive && late.late_by() <= self.command_timeout {
+                let is_late = late.late_by() > self.command_timeout;
+                if alive && !is_late && late.owing_for() <= self.command_timeout {
                     break late;
                 }
-                if alive {
+                if alive && is_late {
                     let cause = format!("no answer within {:.3} s", late.late_by().as_secs_f64());
                     state.broken_circuit = Some((Instant::now(), cause));
                 }
@@ -318,7 +327,14 @@ impl Pool {
         };
         let generation = state.generation;
         let purpose = Purpose::Apart;
-        Some(Loan { pool: self, connection: Some(connection), purpose, generation, trial: false })
+        Some(Loan {
+            pool: self,
+            connection: Some(connection),
+            purpose,
+            generation,
+            trial: false,
+            first: false,
+        })
     }
 
     /// Why no connection is tried at present for this purpose, if so: one has failed a short while ago.
@@ -447,6 +463,11 @@ impl Loan<'_> {
         is_fresh(self)
     }
 
+    /// Gives it back as the one on which the next command is [posted](Pool::at_hand), behind what has been posted on it.
+    pub fn to_the_front(mut self) {
+        self.first = true;
+    }
+
     /// Gives it back for this thread alone, which is owed answers on it: [`Pool::resume`]. Dropped with the idle ones.
     pub fn set_aside(mut self) {
         let mut state = self.pool.lock();
@@ -472,7 +493,7 @@ impl Drop for Loan<'_> {
                 state.clear();
             }
             if good && connection.owed() > 0 && state.late.len() < self.pool.size {
-                state.late.push_back(connection);
+                if self.first { state.late.push_front(connection) } else { state.late.push_back(connection) }
             } else if good && connection.owed() == 0 && state.idle.len() + state.aside.len() < self.pool.size
             {
                 state.idle.push_back(connection);

@@ -40,11 +40,11 @@ final class Loss
         return new self("another holder has been let in: $cause", true);
     }
 
-    /** What release.lua and renew.lua return: null when the lock was ours. */
+    /** What release.lua and renew.lua return: null when the lock, or the place in its queue, was ours. */
     public static function ofStanding(int $standing): ?self
     {
         return match ($standing) {
-            1 => null,
+            1, 6 => null,
             2 => self::broken(),
             3 => self::forgotten(),
             default => self::superseded(),

@@ -58,6 +58,9 @@ const ROUNDS: usize = 8;
 /// When some servers say that a run covers a claim, and no majority does yet: when to ask again.
 const APART: Duration = Duration::from_millis(30);
 
+/// The place of a holder that a server does not know of: it came before all who wait.
+const FIRST: u64 = 1;
+
 /// See [`Store`].
 pub struct QuorumStore {
     members: Members,
@@ -70,8 +73,8 @@ pub struct QuorumStore {
 enum OwnClaim {
     /// It waits.
     Waiting(Waiting),
-    /// It holds.
-    Held { mode: Mode, identity: Box<[u8]>, attempt: u64 },
+    /// It holds. `strange`: a server has answered that it does not know of it.
+    Held { mode: Mode, identity: Box<[u8]>, attempt: u64, strange: bool },
 }
 
 impl OwnClaim {
@@ -110,7 +113,7 @@ impl QuorumStore {
 
     fn held(&self, claim: &Claim<'_>, fence: u64) -> Grant {
         let Claim { mode, attempt, .. } = *claim;
-        let held = OwnClaim::Held { mode, identity: claim.identity.into(), attempt };
+        let held = OwnClaim::Held { mode, identity: claim.identity.into(), attempt, strange: false };
         self.claims().insert(claim.token.clone(), held);
         Grant { fence, lease: claim.ttl }
     }
@@ -126,8 +129,13 @@ impl QuorumStore {
     }
 
     /// A majority holds the lock, but some servers may not know of it: they were away, or have lost their data, or have
-    /// not answered yet. Where it is free it is taken, so that another server may fail. Nobody waits for what comes of that.
+    /// not answered yet. Where it is free it is taken, so that another server may fail; where somebody who waits has been let
+    /// in meanwhile, it stands in the queue before all others, who give back what is no majority at their next attempt. Nobody
+    /// waits for what comes of that.
     fn heal(&self, name: &LockName, token: &Token, ttl: Duration, round: &Round) {
+        if let Some(OwnClaim::Held { strange, .. }) = self.claims().get_mut(token) {
+            *strange = standings(round).any(|(standing, _)| standing != Standing::Ours);
+        }
         let knows = |answer: &Option<Response>| match answer {
             Some(Response { said: Ok(value), .. }) => reply::standing(value) == Some(Standing::Ours),
             Some(Response { said: Err(_), .. }) => true,
@@ -148,29 +156,36 @@ impl QuorumStore {
             ttl,
             identity,
             run: false,
-            place: 0,
+            place: FIRST,
             converts: 0,
             slack: SLACK,
             attempt,
         };
         let keys = self.members.keys(name);
         let mut lines: Vec<_> = strangers.iter().filter_map(|node| Some((*node, node.line()?))).collect();
-        script::with_acquire(&claim, IfBusy::GiveUp, None, |argv| {
+        script::with_acquire(&claim, IfBusy::Yield, None, |argv| {
             let call = Call::new(&ACQUIRE, &keys, argv);
             lines.retain_mut(|(node, line)| node.post(line, &call).is_ok());
         });
-        if self.own(token).is_none() {
-            // It was released meanwhile: behind what was just said.
-            let argv: [&[u8]; 1] = [token.as_bytes()];
-            let call = Call::new(&RELEASE, &keys, &argv);
-            lines.retain_mut(|(node, line)| node.post(line, &call).is_ok());
+        let claims = self.claims();
+        if claims.contains_key(token) {
+            // Who gives it back from now on says so behind that.
+            for (_, line) in lines {
+                line.to_the_front();
+            }
+            return;
         }
+        drop(claims);
+        // It was released meanwhile.
+        let argv: [&[u8]; 1] = [token.as_bytes()];
+        let call = Call::new(&RELEASE, &keys, &argv);
+        lines.retain_mut(|(node, line)| node.post(line, &call).is_ok());
     }
 
     /// A lock that is held with this token: how, by whom, and its newest attempt.
     fn own(&self, token: &Token) -> Option<(Mode, Box<[u8]>, u64)> {
         match self.claims().get(token)? {
-            OwnClaim::Held { mode, identity, attempt } => Some((*mode, identity.clone(), *attempt)),
+            OwnClaim::Held { mode, identity, attempt, .. } => Some((*mode, identity.clone(), *attempt)),
             OwnClaim::Waiting(..) => None,
         }
     }
@@ -260,8 +275,8 @@ impl Store for QuorumStore {
             // Some have granted it, or may do so when they get to it.
             part_with(&self.members, &Hold::of(claim.name, claim.token), Purpose::Apart);
         }
-        let (mut blocked_for, mut again, ahead) =
-            (votes.blocked_for(&self.members), votes.again, votes.ahead);
+        let (mut blocked_for, holder) = (votes.blocked_for(&self.members), votes.most_named());
+        let (mut again, ahead) = (votes.again, votes.ahead);
         if let Some(run) = votes.covered.iter().flatten().max() {
             // The others may be about to say so, too. If not, it must wait for a later one: else it could be covered
             // by a majority as little as be let in by one.
@@ -274,14 +289,7 @@ impl Store for QuorumStore {
         if if_busy != IfBusy::GiveUp {
             self.claims().insert(claim.token.clone(), OwnClaim::Waiting(waiting));
         }
-        let holder = votes.busy.into_iter().max_by_key(|(_, left, _)| *left);
-        Ok(Attempt::Busy {
-            place,
-            blocked_for,
-            holder: holder.map(|(.., holder)| holder).unwrap_or_default(),
-            again,
-            ahead,
-        })
+        Ok(Attempt::Busy { place, blocked_for, holder, again, ahead })
     }
 
     fn await_grant(
@@ -367,6 +375,14 @@ impl Store for QuorumStore {
 
     fn renew(&self, hold: &Hold<'_>, ttl: Duration) -> Result<Standing> {
         self.renew_for(Purpose::Holder, hold, ttl)
+    }
+
+    /// Where a server does not know of the lock yet it is queued for there, and is to be heard of again as whoever waits.
+    fn renewed_for(&self, token: &Token, ttl: Duration) -> Duration {
+        match self.claims().get(token) {
+            Some(OwnClaim::Held { strange: true, .. }) => BEAT.min(ttl / 3),
+            _ => ttl / 3,
+        }
     }
 
     fn tend_one(&self, chore: Chore<'_>) -> Result<Standing> {

@@ -168,7 +168,7 @@ impl Node {
         }
         drop(maker);
         // It has been made in this moment.
-        if let Some(mut loan) = self.pool.at_hand(false) {
+        if let Some(mut loan) = self.at_hand(false) {
             let _ = loan.post(call.words());
         }
     }
@@ -176,7 +176,16 @@ impl Node {
     /// A connection on which something can be [posted](Node::post) now, behind what it owes: if there is one, and that is not
     /// too much already.
     pub(super) fn line(&self) -> Option<Loan<'_>> {
-        self.pool.at_hand(false).filter(|loan| loan.owed() < OWED)
+        self.at_hand(false).filter(|loan| loan.owed() < OWED)
+    }
+
+    /// See [`Pool::at_hand`].
+    fn at_hand(&self, free: bool) -> Option<Loan<'_>> {
+        let mut loan = self.pool.at_hand(free)?;
+        if loan.lacked_script() {
+            self.told.store(0, Ordering::Relaxed);
+        }
+        Some(loan)
     }
 
     /// Whether it is [not waited for](IN_VAIN) at present.
@@ -373,7 +382,7 @@ impl<'a> Table<'a> {
     fn begin(&mut self, i: usize) {
         let Some(node) = self.nodes.get(i) else { return };
         let sleep = matches!(self.kind, Kind::Sleep(_));
-        if let Some(mut loan) = node.pool.at_hand(sleep) {
+        if let Some(mut loan) = node.at_hand(sleep) {
             let (skip, late_by) = (loan.owed(), loan.late_by());
             match node.post(&mut loan, self.call) {
                 Ok(()) => {

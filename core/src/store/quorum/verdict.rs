@@ -18,42 +18,63 @@ pub(super) fn standings(round: &Round) -> impl Iterator<Item = (Standing, bool)>
         .filter_map(|answer| Some((reply::standing(answer.said.as_ref().ok()?)?, answer.again)))
 }
 
-/// How many say that it is still held, and why it is not.
-fn count(round: &Round, released: bool) -> (usize, Vec<Loss>) {
-    let (mut ours, mut losses) = (0, Vec::new());
-    for (standing, again) in standings(round) {
-        match standing {
-            Standing::Ours => ours += 1,
-            // As on a single server: the first try, whose reply was lost, released it.
-            Standing::Lost(Loss::Superseded) if released && again => ours += 1,
-            Standing::Lost(loss) => losses.push(loss),
-        }
-    }
-    (ours, losses)
+/// What they say, counted.
+struct Count {
+    /// Whom it is, or was, held on.
+    ours: usize,
+    /// Where it waited: its holder may do so on the others, and others have been let in there.
+    waited: usize,
+    losses: Vec<Loss>,
+    /// So many are a majority, and so many have to be without it that the others are none.
+    majority: usize,
+    enough: usize,
 }
 
-/// Whether those that have not answered can change nothing of what a majority says.
-fn is_decided(members: &Members, round: &Round, released: bool) -> bool {
-    let (ours, losses) = count(round, released);
-    let (majority, pending) = (members.majority(), round.pending());
-    // So many that the others are no majority.
-    let enough = members.nodes.len() + 1 - majority;
-    let (lost, open) = (losses.len(), ours + pending >= majority || losses.len() + pending >= enough);
-    ours >= majority || lost >= enough || !open
+impl Count {
+    fn of(members: &Members, round: &Round, released: bool) -> Self {
+        let majority = members.majority();
+        let waited = round.values().filter(|(_, value)| reply::waited(value)).count();
+        let enough = members.nodes.len() + 1 - majority;
+        let mut count = Self { ours: 0, waited, losses: Vec::new(), majority, enough };
+        for (standing, again) in standings(round) {
+            match standing {
+                Standing::Ours => count.ours += 1,
+                // As on a single server: the first try, whose reply was lost, released it.
+                Standing::Lost(Loss::Superseded) if released && again => count.ours += 1,
+                Standing::Lost(loss) => count.losses.push(loss),
+            }
+        }
+        count.ours -= waited;
+        count
+    }
+
+    fn is_ours(&self) -> bool {
+        self.ours >= self.majority || self.losses.is_empty() && self.ours + self.waited >= self.majority
+    }
+
+    fn is_lost(&self) -> bool {
+        !self.losses.is_empty() && self.losses.len() + self.waited >= self.enough
+    }
+
+    /// Whether those that have not answered, `pending` of them, can change nothing.
+    fn is_decided(&self, pending: usize) -> bool {
+        let may_come = |known: usize, needed: usize| known + self.waited + pending >= needed;
+        let open = may_come(self.ours, self.majority) || may_come(self.losses.len(), self.enough);
+        self.is_ours() || self.is_lost() || !open
+    }
 }
 
 /// What a majority says of a lock that was held.
 pub(super) fn verdict(members: &Members, round: &Round, released: bool) -> Result<Standing> {
-    let (ours, losses) = count(round, released);
-    if ours >= members.majority() {
+    let count = Count::of(members, round, released);
+    if count.is_ours() {
         return Ok(Standing::Ours);
     }
+    let losses = &count.losses;
     let most = losses.iter().max_by_key(|loss| losses.iter().filter(|other| other == loss).count());
     match most {
         // Those that did not answer cannot make up a majority any more.
-        Some(loss) if members.nodes.len() - losses.len() < members.majority() => {
-            Ok(Standing::Lost(loss.clone()))
-        }
+        Some(loss) if count.is_lost() => Ok(Standing::Lost(loss.clone())),
         _ => Err(members.no_majority(round)),
     }
 }
@@ -76,7 +97,7 @@ pub(super) fn part_with(members: &Members, hold: &Hold<'_>, purpose: Purpose) ->
     let majority = members.majority();
     Saying::release(hold).with(|argv| {
         members.run(&RELEASE, hold.name, argv, Kind::Parting(purpose), |round| {
-            is_decided(members, round, true)
+            Count::of(members, round, true).is_decided(round.pending())
                 || purpose == Purpose::Upkeep && standings(round).count() >= majority
         })
     })

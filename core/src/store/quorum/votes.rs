@@ -117,10 +117,21 @@ impl Votes {
         Ok(votes)
     }
 
+    /// How many say that it is held by this one.
+    fn naming(&self, holder: &[u8]) -> usize {
+        self.busy.iter().filter(|(_, _, other)| **other == *holder).count()
+    }
+
+    /// Whom most say that it is held by: what one of them has given somebody else is no majority.
+    pub(super) fn most_named(&self) -> Box<[u8]> {
+        let most = self.busy.iter().max_by_key(|(_, left, holder)| (self.naming(holder), *left));
+        most.map(|(.., holder)| holder.clone()).unwrap_or_default()
+    }
+
     /// When a claim that is busy should ask again at the latest.
     pub(super) fn blocked_for(&self, members: &Members) -> Duration {
-        let same = |holder: &[u8]| self.busy.iter().filter(|(_, _, other)| **other == *holder).count();
-        if !self.busy.iter().any(|(_, _, holder)| same(holder) >= members.majority()) && self.count() > 0 {
+        let agreed = |holder: &[u8]| self.naming(holder) >= members.majority();
+        if !self.busy.iter().any(|(_, _, holder)| agreed(holder)) && self.count() > 0 {
             let (least, most) = UNDECIDED;
             return Duration::from_millis(least + Instant::now().as_nanos() / 1000 % (most - least));
         }

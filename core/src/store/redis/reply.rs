@@ -96,11 +96,19 @@ pub(crate) fn is_by_word(value: &Value) -> bool {
     answer(value) == Some(BY_WORD)
 }
 
+/// What `release.lua` returns when it was a waiter's.
+const WAITED: i64 = 6;
+
+/// Whether it was no holder's but a waiter's release.
+pub(crate) fn waited(value: &Value) -> bool {
+    answer(value) == Some(WAITED)
+}
+
 /// What `release.lua` and `renew.lua` return; `None` when it makes no sense.
 pub(crate) fn standing(value: &Value) -> Option<Standing> {
     match answer(value)? {
         // Of a release: a later run covers whoever asked for this one.
-        COUNTS | BY_WORD => Some(Standing::Ours),
+        COUNTS | BY_WORD | WAITED => Some(Standing::Ours),
         2 => Some(Standing::Lost(Loss::Broken)),
         3 => Some(Standing::Lost(Loss::Forgotten)),
         4 => Some(Standing::Lost(Loss::Superseded)),

@@ -11,12 +11,12 @@
 --          with KEYS[2], of a holder whose lease is not over by its own clock: 2 mode X|S|O   3 fencing
 --          token   and the last: how long a grace period is, in ms
 -- Returns  1 it was ours and is free now   2 it had been broken   3 unknown here: data lost
---          4 somebody else has been let in since
+--          4 somebody else has been let in since   6 it waited, and does so no more
 --          of a run: 1 it counts   5 it does not, but a later one is complete   else it does not
 --          and 10 more: this step has left work, so that somebody may wait who is next: to be sent
 --          again, with whatever token, until it says so no more
 local period = KEYS[2] and tonumber(table.remove(ARGV))
-local me, run = ARGV[1], ARGV[2] == 'O' and tonumber(ARGV[3])
+local me, said, run = ARGV[1], 1, ARGV[2] == 'O' and tonumber(ARGV[3])
 
 -- The fast path: held by me, nobody waits. Two commands, for a run four; what remains of the record's life is
 -- enough, and its holder becomes the last one that released.
@@ -45,8 +45,8 @@ local function told(answer)
     elseif newest >= run then
         return newest == run and 1 or 5
     end
-    -- That it was released says nothing of the run.
-    return answer == 1 and 4 or answer
+    -- That it was released, or waits no more, says nothing of the run.
+    return (answer == 1 or answer == 6) and 4 or answer
 end
 
 if mode == 'X' and holder == me then
@@ -65,7 +65,9 @@ elseif believed(me, ARGV[2], tonumber(ARGV[3])) then
     fence, previous = math.max(fence, tonumber(ARGV[3])), ' ' .. me
     -- Of a run those who came since may not know; its holder does.
     run = false
-elseif not forget(me) then
+elseif forget(me) then
+    said = 6
+else
     if (mode ~= 'X' or runners) and redis.call('EXISTS', QUEUE) == 1 then
         settle() -- a step may have left work
     end
@@ -76,4 +78,4 @@ elseif not forget(me) then
 end
 settle()
 save()
-return told(1) + ((unfinished or left_over) and LEFT or 0)
+return told(said) + ((unfinished or left_over) and LEFT or 0)

@@ -45,6 +45,9 @@ final class RedisStore implements Store
     /** What renew.lua returns when the lock may be held by our word alone. */
     private const BY_WORD = 5;
 
+    /** The greatest answer of each; a release's says that it was a waiter's. */
+    private const MOST = ['release' => 6, 'renew' => self::BY_WORD, 'break' => 4];
+
     /** For how many seconds, and in how many steps, whoever took the first goes on with it. */
     private const FINISHING = [1.0, 2000];
 
@@ -360,7 +363,7 @@ final class RedisStore implements Store
             'acquire' => is_int($reply) ? $reply >= self::LEAST_TIME : self::isBusy($reply) || self::isCovered($reply),
             'release', 'renew', 'break' => is_int($reply) && $reply >= 0 && $reply < 2 * self::LEFT
                 && $reply % self::LEFT >= ($script === 'break' ? 0 : 1)
-                && $reply % self::LEFT <= ($script === 'break' ? 4 : 5),
+                && $reply % self::LEFT <= self::MOST[$script],
             'inspect' => is_array($reply) && count($reply) === 7,
         };
     }
