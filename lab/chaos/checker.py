@@ -531,8 +531,8 @@ def leftovers(c: Checker) -> Iterator[Violation]:
         if len(samples) < 8:
             continue
         half = len(samples) // 2
-        # A connection more to each server may be needed at once later than another, up to cluster_lock.pool_size of them.
-        for what, most, unit in (("fds", 2 + c.history.servers, 1), ("resident", 4, 1 << 20)):
+        # Connections to each server, of which more may be needed at once later, up to cluster_lock.pool_size.
+        for what, most, unit in (("fds", 3 * c.history.servers, 1), ("resident", 4, 1 << 20)):
             before = max(sample[what] for sample in samples[1:half])
             after = min(sample[what] for sample in samples[-3:])
             if after - before > most * unit:

@@ -150,8 +150,10 @@ final class UnconfirmedUnlockTest extends TestCase
     {
         $sessions = TempDir::forTest();
         $handle = $handler === '' ? '' : "set_error_handler(function (\$l, \$m) { $handler });";
-        $code = "session_save_path('$sessions'); session_id('abc'); session_start(); \$_SESSION['x'] = 'kept';"
-            . $handle . 'ini_set("display_errors", "1");' . self::WARM
+        // An extension that ends after us, where there is one.
+        $session = function_exists('session_start')
+            ? "session_save_path('$sessions'); session_id('abc'); session_start(); \$_SESSION['x'] = 'kept';" : '';
+        $code = $session . $handle . 'ini_set("display_errors", "1");' . self::WARM
             . 'cluster_lock("left", 0);' . self::LOSE . 'say("all done");';
         $process = $this->cluster->process($code, self::SETTINGS + ['session.use_cookies' => '0']);
         $process->wait();
@@ -159,7 +161,11 @@ final class UnconfirmedUnlockTest extends TestCase
 
         self::assertStringContainsString('all done', $said, $process->transcript());
         self::assertMatchesRegularExpression($told, $said);
-        self::assertStringContainsString('kept', (string) file_get_contents("$sessions/sess_abc"), 'PHP has ended as ever');
+        $session === '' || self::assertStringContainsString(
+            'kept',
+            (string) file_get_contents("$sessions/sess_abc"),
+            'PHP has ended as ever'
+        );
         $this->cluster->assertFree('job', 'It is given back');
         $this->cluster->assertFree('left', 'and what was held to the end');
     }

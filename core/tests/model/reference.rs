@@ -75,6 +75,8 @@ pub(crate) enum Kind {
 pub(crate) struct Reference {
     machine: Machine,
     known: bool,
+    /// Waiters as they were when nothing was to be expected of them any more.
+    forlorn: Vec<Value>,
     /// How long a grace period is, in ms; 0: there is none. When this server's is over; whether the record was put back in it.
     pub(crate) period_ms: u64,
     born_ms: Option<u64>,
@@ -357,16 +359,24 @@ impl Reference {
         });
     }
 
-    /// A key has expired by itself: it must not have been `then` of use to anybody any more.
-    pub(crate) fn expire(&mut self, now: Now, part: Part, then: Now) {
+    /// Who is to be heard of further ahead than anybody is told was so before the clock was set back, and is not waited for
+    /// unless it is heard of: also when that moment has come near again.
+    pub(crate) fn clock_was_set(&mut self, now: Now) {
+        let machine = self.json();
+        let waiters = machine["queue"].as_array().unwrap().iter();
+        self.forlorn
+            .extend(waiters.filter(|w| w["until_ms"].as_u64().unwrap() > now.lease_ms + LONGEST_MS).cloned());
+    }
+
+    /// A key has expired by itself: it must not have been of use to anybody any more.
+    pub(crate) fn expire(&mut self, now: Now, part: Part) {
         let machine = self.json();
         let number = |value: &Value, field: &str| value[field].as_u64().unwrap();
-        let over = |held: &Value| held.is_null() || number(held, "expiry_ms") <= then.lease_ms;
+        let over = |held: &Value| held.is_null() || number(held, "expiry_ms") <= now.lease_ms;
         let readers_over = machine["readers"].as_object().unwrap().values().all(over);
         // One may have waited through a clock that was set back, and then through all of a grace period.
-        let queue_dead = machine["queue"].as_array().unwrap().iter().all(|w| {
-            number(w, "until_ms") < then.lease_ms || number(w, "until_ms") > then.lease_ms + LONGEST_MS
-        });
+        let mut queue = machine["queue"].as_array().unwrap().iter();
+        let queue_dead = queue.all(|w| number(w, "until_ms") < now.lease_ms || self.forlorn.contains(w));
         match part {
             Part::Record => {
                 let queue_dead = queue_dead || self.period_ms > 0;
