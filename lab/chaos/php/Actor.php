@@ -33,7 +33,7 @@ final class Actor
             $this->chance(30) => $this->lock('object'),
             $this->chance(25) => $this->lock('flock'),
             $this->chance(30) => $this->synchronized(),
-            $this->chance(25) => $this->coalesced(),
+            $this->chance(40) => $this->coalesced(),
             $this->chance(25) => $this->withoutRenewal(),
             $this->chance(25) => $this->two(),
             $this->chance(30) => $this->write(),
@@ -112,7 +112,8 @@ final class Actor
     /** What one does for all who want it done by then; some runs fail, and some are broken. */
     private function coalesced(): void
     {
-        $hold = $this->hold('function', LOCK_EX);
+        // Most for the same, so that there are some to be covered.
+        $hold = $this->hold('function', LOCK_EX, null, $this->chance(75) ? $this->names[0] : null);
         $hold->coalesce($this->timeout(), function () use ($hold): bool {
             $this->work($hold);
             $this->pause(0, 100);
