@@ -1,7 +1,8 @@
 //! What is done for a lock in the background: a lease is renewed, a turn that nobody has any more is given up.
 //!
-//! A lease is renewed when a third of it has passed, or sooner, as the store says. A token whose request got no answer may be the holder without
-//! anybody knowing: so it is released until there is an answer, or the lease is over that it may have got.
+//! A lease is renewed when a third of it has passed, or sooner, as the store says. A token whose request got no answer may
+//! be the holder without anybody knowing: so it is released until there is an answer, or the lease is over that it may have
+//! got.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, MutexGuard, TryLockError};

@@ -211,14 +211,7 @@ impl Pool {
     pub fn get(&self, purpose: Purpose) -> Result<Loan<'_>> {
         let mut state = self.admit(purpose)?;
         // From here on dropping the loan undoes the count.
-        let mut loan = Loan {
-            pool: self,
-            connection: None,
-            purpose,
-            generation: state.generation,
-            trial: false,
-            first: false,
-        };
+        let mut loan = self.lend(None, purpose, state.generation);
         while let Some(connection) = state.idle.pop_back() {
             if is_fresh(&connection) || connection.is_quiet() {
                 loan.connection = Some(connection);
@@ -253,7 +246,7 @@ impl Pool {
         let connection = place.map(|place| state.aside.swap_remove(place).1);
         let generation = state.generation;
         drop(state);
-        let loan = Loan { pool: self, connection, purpose, generation, trial: false, first: false };
+        let loan = self.lend(connection, purpose, generation);
         Ok(Some(loan).filter(|loan| loan.connection.is_some()))
     }
 
@@ -325,16 +318,12 @@ impl Pool {
             state.open -= 1;
             state.discarded += 1;
         };
-        let generation = state.generation;
-        let purpose = Purpose::Apart;
-        Some(Loan {
-            pool: self,
-            connection: Some(connection),
-            purpose,
-            generation,
-            trial: false,
-            first: false,
-        })
+        Some(self.lend(Some(connection), Purpose::Apart, state.generation))
+    }
+
+    /// A loan that is counted already: of this connection, or of one that has yet to be found.
+    fn lend(&self, connection: Option<Connection>, purpose: Purpose, generation: u64) -> Loan<'_> {
+        Loan { pool: self, connection, purpose, generation, trial: false, first: false }
     }
 
     /// Why no connection is tried at present for this purpose, if so: one has failed a short while ago.
