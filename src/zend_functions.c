@@ -214,7 +214,8 @@ ZEND_FUNCTION(cluster_coalesced)
 	zend_call_function(&fci, &fcc);
 	bool threw = EG(exception) != NULL;
 	ZVAL_DEREF(fci.retval);
-	clk_run_end(clk_bytes_of_str(name), id, !threw && Z_TYPE_P(fci.retval) != IS_FALSE, &reply);
+	bool complete = !threw && !Z_ISUNDEF_P(fci.retval) && Z_TYPE_P(fci.retval) != IS_FALSE;
+	clk_run_end(clk_bytes_of_str(name), id, complete, &reply);
 	if (threw) {
 		if (reply.trouble != CLK_FINE) {
 			tell_beside(&reply);

@@ -270,7 +270,8 @@ function cluster_lock_servers(): array {}
  *     hook.active: flock() is intercepted; refused: what php.ini or php-fpm's pool sets to a value that is
  *     not allowed, and that has another one therefore; times in seconds, counters since the process
  *     started: runs of cluster_coalesced() done here that are complete, runs_failed that were begun here and
- *     cover nobody, covered calls of it for which another one's run was enough; flocks of files locked, by cluster_flock() or intercepted, intercepted of the latter
+ *     cover nobody, covered calls of it for which another one's run was enough; flocks of files locked, by
+ *     cluster_flock() or intercepted, intercepted of the latter
  */
 function cluster_lock_status(): array {}
 

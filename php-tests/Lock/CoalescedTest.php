@@ -142,6 +142,11 @@ final class CoalescedTest extends TestCase
         $alice = $cluster->actor();
         $inside = $alice->tryRun('cluster_coalesced("job", static function () use (&$inner) { $inner = cluster_coalesced("job", "time"); }); return $inner;');
         self::assertStringContainsString('deadlock', $inside->warning(), 'Inside a run of its own');
+        $alice->call('cluster_lock', 'job');
+        $inside = $alice->tryRun('cluster_coalesced("job", static function () use (&$inner) { $inner = cluster_coalesced("job", "time"); }); return $inner;');
+        self::assertStringContainsString('deadlock', $inside->warning(), 'Inside a run of its own that nests: it would go on for ever');
+        self::assertTrue($alice->call('cluster_coalesced', 'job', 'time'), 'That one is over');
+        $alice->call('cluster_unlock', 'job');
         self::assertFalse(
             $alice->run('cluster_coalesced("job", static function () use (&$inner) { $inner = cluster_coalesced("job", "time", 0); }); return $inner;'),
             'One try says nothing'
@@ -163,7 +168,7 @@ final class CoalescedTest extends TestCase
         $alice->call('cluster_lock', 'job');
         $bob->beginRun(self::QUICK, log: $log);
         $cluster->awaitWaiters('job', 1);
-        self::assertTrue($alice->run('return cluster_coalesced("job", static fn () => cluster_coalesced("job", "time"));'));
+        self::assertTrue($alice->run('return cluster_coalesced("job", static fn () => cluster_lock("job") && cluster_unlock("job"));'));
         self::assertFalse($bob->isDone(), 'Alice holds the lock');
         $alice->call('cluster_unlock', 'job');
 

@@ -115,7 +115,7 @@ impl Request {
                         Some(pending) => self.ask(wish, name, |how| Engine::resume(pending, how)),
                         None => self.claim(wish, name, None),
                     };
-                    return self.keep(name, depth, id, wish, asked);
+                    return self.keep(name, depth, id, asked);
                 }
                 // A signal handler has locked the name meanwhile, and keeps it: this nests in that, and so do the holds
                 // that were being converted.
@@ -152,7 +152,7 @@ impl Request {
 
     fn lock_anew(&mut self, name: &LockName, wish: &Wish) -> Asked<u64> {
         let asked = self.claim(wish, name, None);
-        self.keep(name, 1, None, wish, asked)
+        self.keep(name, 1, None, asked)
     }
 
     /// Shared to exclusive. Like flock(2): what was held is gone when it fails.
@@ -164,24 +164,16 @@ impl Request {
             return self.lock_anew(name, wish);
         };
         let asked = self.ask(wish, name, |how| lease.convert(how));
-        self.keep(name, depth.saturating_add(1), Some(id), wish, asked)
+        self.keep(name, depth.saturating_add(1), Some(id), asked)
     }
 
     /// Puts what was acquired into the table. `id`: it goes on being the same hold for those that
     /// know it by its number, a `cluster_synchronized()` around us.
-    fn keep(
-        &mut self,
-        name: &LockName,
-        depth: u32,
-        id: Option<u64>,
-        wish: &Wish,
-        asked: Asked,
-    ) -> Asked<u64> {
+    fn keep(&mut self, name: &LockName, depth: u32, id: Option<u64>, asked: Asked) -> Asked<u64> {
         let outcome = asked.outcome.map(|acquired| match acquired {
             Acquired::Held { lease, waited, blocker } => {
                 let id = id.unwrap_or_else(|| self.new_id());
-                let held = Held { id, fiber: php::fiber(), lease, depth, runs: wish.run };
-                self.locks.insert(name.clone(), held);
+                self.locks.insert(name.clone(), Held { id, fiber: php::fiber(), lease, depth, runs: false });
                 Acquired::Held { lease: id, waited, blocker }
             }
             Acquired::Covered { fence, waited, blocker } => Acquired::Covered { fence, waited, blocker },

@@ -43,7 +43,8 @@ pub(crate) fn end(name: &[u8], id: u64, complete: bool) -> Checked {
 }
 
 impl Request {
-    /// Acquires for a run. What `cluster_lock()` has acquired exclusively it nests in; inside a run it would wait for itself.
+    /// Acquires for a run. What `cluster_lock()` has acquired exclusively it nests in; inside a run it would wait for itself,
+    /// or, where that nests, go on for ever: what the work saves may ask for the work.
     fn begin_run(&mut self, name: &LockName, wish: &Wish, resume: u64) -> Asked<u64> {
         let nests = |held: &&Held| held.fiber == php::fiber() && held.lease.is_held();
         if let Some(held) = self.locks.get(name).filter(nests)
@@ -53,7 +54,13 @@ impl Request {
             drop(self.take_place(resume));
             return refused(wish, Error::Deadlock).into();
         }
-        self.lock(name, wish, resume)
+        let asked = self.lock(name, wish, resume);
+        if let Ok(Acquired::Held { .. }) = asked.outcome
+            && let Some(held) = self.locks.get_mut(name)
+        {
+            held.runs = true;
+        }
+        asked
     }
 
     /// Gives back what [`Request::begin_run`] acquired. A run that nests in another hold, or that has left one behind, covers

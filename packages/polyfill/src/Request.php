@@ -123,7 +123,6 @@ final class Request
         $turn->lost = $loss;
         if ($turn->lease !== null && $turn->hold === 0) {
             self::$holds[$name->bytes] = new Hold(++self::$lastId, $turn->lease);
-            self::$holds[$name->bytes]->runs = $wish->run;
             $turn->hold = self::$lastId;
         }
 
@@ -131,7 +130,8 @@ final class Request
     }
 
     /**
-     * Acquires for a run. What cluster_lock() has acquired exclusively it nests in; inside a run it would wait for itself.
+     * Acquires for a run. What cluster_lock() has acquired exclusively it nests in; inside a run it would wait for itself,
+     * or, where that nests, go on for ever: what the work saves may ask for the work.
      *
      * @throws Failure
      */
@@ -144,7 +144,12 @@ final class Request
             }
         }
 
-        return self::lock($name, $wish);
+        $turn = self::lock($name, $wish);
+        if ($turn->isHeld() && isset(self::$holds[$name->bytes])) {
+            self::$holds[$name->bytes]->runs = true;
+        }
+
+        return $turn;
     }
 
     /**

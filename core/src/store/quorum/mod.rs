@@ -49,7 +49,7 @@ use crate::wire::Purpose;
 use breaking::break_holder;
 use members::Members;
 use round::{Kind, Node, Response, Round, ask};
-use verdict::{end_of_run, part_with, standings, verdict};
+use verdict::{complete_with, end_of_run, part_with, standings, verdict};
 use votes::{Votes, confirm, same};
 
 /// So many rounds of the background are under way at a time.
@@ -357,14 +357,8 @@ impl Store for QuorumStore {
     }
 
     fn complete(&self, hold: &Hold<'_>, fence: u64) -> Result<Standing> {
-        let Hold { name, token, .. } = *hold;
-        self.claims().remove(token);
-        let majority = self.members.majority();
-        let round = script::with_end_of_run(token, fence, |argv| {
-            self.members.run(&RELEASE, name, argv, Kind::Parting(Purpose::Holder), |round| {
-                standings(round).filter(|(standing, _)| *standing == Standing::Ours).count() >= majority
-            })
-        });
+        self.claims().remove(hold.token);
+        let round = complete_with(&self.members, hold, fence);
         self.finish(Purpose::Holder, hold, &round);
         end_of_run(&self.members, &round)
     }

@@ -158,7 +158,7 @@ impl System {
         let rounds = self.wants[i].len();
         let client = &mut s.clients[i];
         client.round += 1;
-        (client.converted, client.fence) = (false, 0);
+        (client.converted, client.fence, client.called) = (false, 0, 0);
         (client.arrived, client.gave_up, client.excused) = (None, false, false);
         if usize::from(client.round) == rounds {
             client.round -= 1;

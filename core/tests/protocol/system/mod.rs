@@ -420,7 +420,10 @@ impl System {
     pub(crate) fn step(&self, s: &mut State, action: Action) {
         match action {
             Action::Start(i) => {
-                s.clients[i].called = s.last_fence;
+                // Else it would be told apart for nothing.
+                if self.want(i, &s.clients[i]).run {
+                    s.clients[i].called = s.last_fence;
+                }
                 self.ask(s, i, 0, self.timeouts[i].map(|t| s.now + t));
             }
             Action::Serve(i, line) => {

@@ -409,7 +409,7 @@ final class RedisStore implements Store
         }
         if ($name !== null && $fault->isForeignKey()) {
             $key = Text::said($this->key($name));
-            $cause .= "; by hand: DEL $key $key:q $key:w $key:r $key:i";
+            $cause .= "; by hand: DEL $key $key:q $key:w $key:r $key:i $key:o $key:d";
         }
 
         return Failure::server($link->server, $cause);
