@@ -27,7 +27,7 @@ SLOWLOG_US = 100
 #: Hand-overs of one crowd that are timed.
 HAND_OVERS = 200
 #: A waiter asks again after FAR seconds at most, and after LESS_OFTEN for each before it (core/src/store/scripts/common.lua).
-FAR, LESS_OFTEN = 30, 0.02
+FAR, LESS_OFTEN = 35, 0.03
 
 
 def measure(run: Run) -> None:

@@ -22,8 +22,8 @@ pub const BEAT: Duration = Duration::from_secs(1);
 const NEAR: usize = 16;
 
 /// How often those far behind them are (`FAR`), in ms; and how much less often each than the one before it.
-const FAR_MS: u64 = 30_000;
-const LESS_OFTEN_MS: u64 = 20;
+const FAR_MS: u64 = 35_000;
+const LESS_OFTEN_MS: u64 = 30;
 
 /// Who sleeps for longer than that is called up when it comes among the first (`LONG`), in ms.
 const LONG_MS: u64 = 2000;

@@ -44,7 +44,7 @@ impl Part {
 }
 
 /// The longest that a waiter is believed to live, in ms: `FAR` and `SLACK_MOST` of `common.lua`.
-const LONGEST_MS: u64 = 35_000;
+const LONGEST_MS: u64 = 40_000;
 
 /// How long a letter lies in its box that says that a run covers its reader: `RUN_MAIL` of `common.lua`.
 const RUN_MAIL: Duration = Duration::from_secs(10);

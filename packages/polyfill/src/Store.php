@@ -15,7 +15,7 @@ interface Store
     public const SLACK_MOST = 5000;
 
     /** How often those far behind them are heard of, in ms: FAR. */
-    public const FAR = 30_000;
+    public const FAR = 35_000;
 
     /**
      * One try. It queues when the lock is busy, or with $giveUp leaves the queue; when it is unfinished it queues in any

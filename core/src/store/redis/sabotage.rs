@@ -58,12 +58,9 @@ const MISTAKES: [(&str, &[(&str, &str)]); 11] = [
     (
         "former",
         &[(
-            "local newest = run and run_done()",
-            "local newest = run and run_done()
-    if run and newest < run then
-        newest = run
-        redis.call('SET', RUN, string.format('%016.0f', run), 'PX', RUN_LIFE)
-    end",
+            "local newest = run_done()",
+            "local newest = math.max(run, run_done())
+    redis.call('SET', key .. ':d', string.format('%016.0f', newest), 'PX', 60000)",
         )],
     ),
     (

@@ -39,7 +39,7 @@ if (wanted == 'X' or wanted == 'O' and ARGV[5] == '0') and state and string.sub(
     local clock = redis.call('TIME')
     local us = clock[1] .. string.sub('00000' .. clock[2], -6)
     local last = string.sub(state, 37, 52)
-    local token, keep = us, ARGV[7] + (period or 0)
+    local token, keep = us, period and ARGV[7] + period or ARGV[7]
     if ARGV[10] and ARGV[10] > us and ARGV[10] - us <= 1000000 then
         token = ARGV[10]
     end
@@ -68,7 +68,10 @@ if ARGV[10] and ARGV[10] - now_us <= 1000000 then
 end
 local converts, yields = tonumber(ARGV[9] or 0), ARGV[4] == 'Y'
 -- Of a quorum. What is held by the same attempt, or confirmed by it, is not given back: the question was put twice.
-local attempt = ARGV[10] and number(ARGV[6]) or 0
+local number = ARGV[10] and function(who)
+    return tonumber(string.match(who or '', '^(%d+) ') or 0)
+end
+local attempt = number and number(ARGV[6]) or 0
 local late = attempt > 0 and {tonumber(ARGV[5]), BEAT, '', BEAT}
 if attempt > 0 and previous == ' ' .. me then
     return late
@@ -126,7 +129,8 @@ if attempt > 0 and attempt < number(string.match(waits or '', '^%d+ %a %d+ (.*)$
     return late
 end
 waits_for = waits_for and string.upper(waits_for)
-local place = tonumber(not yields and queued or ARGV[5])
+local arrival = not yields and queued or ARGV[5]
+local place = tonumber(arrival)
 if not yields and waits and waits_for ~= wanted then
     return {place, BEAT, '', BEAT} -- late; a wait does not change its mode
 end
@@ -138,7 +142,8 @@ local last, run = queued, wanted == 'O' and run_done() or 0
 if place == 0 then
     last = redis.call('ZRANGE', QUEUE, -1, -1, 'WITHSCORES')[2]
     place = math.max(now_us, tonumber(last or 0) + 1, fence + 1, run + 1)
-    runners = runners and (state or last)
+    arrival = text(place)
+    runners = (state or last) and runners
 elseif run > place then
     if forget(me) or moved then
         settle()
@@ -147,13 +152,7 @@ elseif run > place then
     return {run, 'run'}
 end
 if wanted == 'O' and not runners then
-    runners, moved = true, true
-end
-local function join()
-    redis.call('ZADD', QUEUE, place, me)
-    if wanted == 'O' then
-        redis.call('ZADD', RUNNERS, place, me)
-    end
+    runners, moved = key .. ':o', true
 end
 -- It is heard of again, and nothing else has changed.
 local again = alive and waits_for == wanted and tonumber(queued) == place
@@ -163,10 +162,17 @@ local first = state and not last and ARGV[5] == '0'
 if first then
     redis.call('SETRANGE', key, 0, '')
 elseif not again then
-    join()
+    redis.call('ZADD', QUEUE, arrival, me)
+    if wanted == 'O' then
+        redis.call('ZADD', runners, arrival, me)
+    end
 end
 local interval, rank
 local done, mine = pcall(function()
+    -- How much less often each is heard of than the one before it. SLACK: when the waiter does not say so. LONG: who
+    -- sleeps for longer is called up when it comes among the first, because they are those who find a holder dead; less
+    -- than GRANT. FEW: so many are buried by a step of one who stands far back, and finds the lock taken.
+    local LESS_OFTEN, SLACK, LONG, FEW = 30, 800, 2000, 64
     if first then
         settle()
         if work > 0 and grace == 0 and (mode == 'F' or mode == 'S' and wanted == 'S') then
@@ -174,7 +180,10 @@ local done, mine = pcall(function()
             save()
             return mine
         end
-        join()
+        redis.call('ZADD', QUEUE, arrival, me)
+        if wanted == 'O' then
+            redis.call('ZADD', runners, arrival, me)
+        end
     end
     rank = redis.call('ZRANK', QUEUE, me)
     interval = math.max(BEAT, math.min(FAR, BEAT + (rank - NEAR) * LESS_OFTEN))
@@ -183,7 +192,7 @@ local done, mine = pcall(function()
     if interval > LONG then
         waiting, moved, sleepers = string.lower(wanted), moved or not sleepers, true
     end
-    redis.call('HSET', WAITERS, me, string.format('%.0f %s %.0f %s', heard, waiting, place, ARGV[6]))
+    redis.call('HSET', WAITERS, me, string.format('%.0f', heard) .. ' ' .. waiting .. ' ' .. arrival .. ' ' .. ARGV[6])
     if not again then
         -- A grant that this waiter slept through has run out by now: it must not be believed later.
         redis.call('DEL', MAIL .. me)
@@ -198,14 +207,17 @@ local done, mine = pcall(function()
     if not mine and ARGV[4] == 'G' and not unfinished then
         forget(me)
         settle()
-    elseif not moved and mode == 'X' and string.byte(state, 2) ~= 45 and string.byte(state, 2) ~= 63 then
-        -- The record is what it was. Each waiter keeps the queue when a quarter of its life has passed.
+    elseif not moved and mode == 'X' and string.byte(state, 2) ~= 63 then
+        if string.byte(state, 2) == 45 then
+            redis.call('SETRANGE', key, 1, '+')
+        end
+        -- Else the record is what it was. Each waiter keeps the queue when a quarter of its life has passed.
         local quarter = QUEUE_LIFE / 4
         if not again or math.floor(alive / quarter) ~= math.floor(heard / quarter) then
             redis.call('PEXPIRE', QUEUE, QUEUE_LIFE)
             redis.call('PEXPIRE', WAITERS, QUEUE_LIFE)
             if runners then
-                redis.call('PEXPIRE', RUNNERS, QUEUE_LIFE)
+                redis.call('PEXPIRE', runners, QUEUE_LIFE)
             end
         end
         return
@@ -215,7 +227,7 @@ local done, mine = pcall(function()
 end)
 if not done then
     -- A command that this user may not give: what the others have made by now must not stay for ever.
-    for _, made in ipairs({QUEUE, WAITERS, RUNNERS, READERS, INFO}) do
+    for _, made in ipairs({QUEUE, WAITERS, key .. ':o', READERS, INFO}) do
         redis.call('PEXPIRE', made, QUEUE_LIFE)
     end
     error(mine, 0)

@@ -33,7 +33,7 @@
 --                    was let in, "0 0" when it is called up, to ask again, "FENCE 0" when the run of the
 --                    holder with that fencing token covers it
 --   KEYS[1]..':o'    sorted set: those of :q who wait for a run, by arrival; it lives as long
---   KEYS[1]..':d'    string: the fencing token of the newest run that is complete, for RUN_LIFE
+--   KEYS[1]..':d'    string: the fencing token of the newest run that is complete, for a minute
 --   KEYS[2]          where servers have a grace period, for all their locks: PREFIX{}:born, string, when that of
 --                    this one is over, ms, this server's clock. Without expiry: where it is missing, all else
 --                    is. `period`: how long one is, ms; no lease is longer
@@ -51,28 +51,27 @@
 -- No step does more than a bounded amount of work (WORK), whatever lies there: some 1 ms. One that
 -- leaves work says so, and is asked again. Two exceptions, which cost 10,000 readers some ms: they are
 -- all gone through once when this server's clock was set back, and removed when they are broken.
+--
+-- To write a number costs as much as a command: so those that are written again are kept as text, too.
+-- A function is made anew each time, and so is its hold on each local outside it that it uses: that is a fourth of a
+-- step's cost. So there are few functions here, and a constant stands in the function that it is for.
 local key = KEYS[1]
 local QUEUE, WAITERS, READERS, INFO, MAIL = key .. ':q', key .. ':w', key .. ':r', key .. ':i', key .. ':m:'
-local RUNNERS, RUN = key .. ':o', key .. ':d'
 -- RETAIN: how long an idle name remembers its last fencing token, so that tokens grow even when
--- this server's clock is set back; and, for a grace period longer, what became of whoever held it. GRANT: the
--- lease of a waiter that was handed the lock and has not yet confirmed. QUEUE_LIFE: of a queue in which nobody is
--- heard of. RUN_LIFE: for how long it is known that a run is complete; who waits asks more often. RUN_MAIL: of the
--- letter that says so. All in ms.
-local RETAIN, GRANT, QUEUE_LIFE, RUN_LIFE, RUN_MAIL = 60000 + (period or 0), 2200, 60000, 60000, 10000
--- How often a waiter is heard of, in ms: the first NEAR every BEAT, each behind them LESS_OFTEN more,
--- at last every FAR. SLACK: how much later than that is not yet too late, when the waiter does not
--- say so; SLACK_MOST: whatever it says. LONG: who sleeps for longer is called up when it comes among
--- the first, because they are those who find a holder dead; less than GRANT.
-local BEAT, LESS_OFTEN, FAR, NEAR, LONG, SLACK, SLACK_MOST = 1000, 20, 30000, 16, 2000, 800, 5000
--- How much a step does at most: so many of the dead are taken out, of queue and readers, or are told
--- that a run covers them; to let somebody in counts as LETTING_IN of them. A step that finds the lock
--- taken buries FEW, when it is of one who stands far back.
-local WORK, LETTING_IN, FEW = 256, 8, 64
+-- this server's clock is set back; and, for a grace period longer, what became of whoever held it.
+-- QUEUE_LIFE: of a queue in which nobody is heard of. Both in ms.
+local RETAIN, QUEUE_LIFE = 60000 + (period or 0), 60000
+-- How often a waiter is heard of, in ms: the first NEAR every BEAT, those behind them less often, at last
+-- every FAR. SLACK_MOST: how much later than that is not yet too late, at most.
+local BEAT, FAR, NEAR, SLACK_MOST = 1000, 35000, 16, 5000
+-- How much a step does at most: so many of the dead are taken out, of queue and readers, or are told that a run covers
+-- them.
+local WORK = 256
 -- What a release or a break adds to its answer when it has left work.
 local LEFT = 10
 local clock = redis.call('TIME')
-local now_us = clock[1] * 1000000 + clock[2]
+local us = clock[1] .. string.sub('00000' .. clock[2], -6)
+local now_us = tonumber(us)
 local now = math.floor(now_us / 1000)
 
 -- What is left of this server's grace period, in ms, where it matters: it has no record of the lock, or one that was
@@ -91,26 +90,33 @@ if KEYS[2] and (not state or string.byte(state, 2) == 63) then
 end
 
 local NOBODY, READERS_ALL = '--------------------------------', 'SSSSSSSSSSSSSSSSSSSSSSSSSSSSSSSS'
-local mode, holder, fence, since, start, lease, previous, identity = 'F', NOBODY, 0, 0, 0, 0, ' ' .. NOBODY, ''
+local mode, holder, fence, since, start, lease, previous, identity = 'F', NOBODY, 0, '0', 0, 0, ' ' .. NOBODY, ''
+local written -- the fencing token, as it stands there
 if state and string.byte(state) == 70 then
-    previous, fence = string.match(state, '^F.([ !]%S+) (%d+)')
-    fence = tonumber(fence)
+    previous, written = string.match(state, '^F.([ !]%S+) (%d+)')
+    fence = tonumber(written)
 elseif state then
-    mode, holder, fence, since, start, lease, previous, identity =
+    mode, holder, written, since, start, lease, previous, identity =
         string.match(state, '^([XS]). (%S+) (%d+) (%d+) (%d+) (%d+)([ !]%S+) (.*)$')
-    fence, since, start, lease = tonumber(fence), tonumber(since), tonumber(start), tonumber(lease)
+    fence, start, lease = tonumber(written), tonumber(start), tonumber(lease)
 end
+local read = written and #written == 16 and fence
 -- Something else has written to this key. Only break.lua goes on, when no token is meant.
-local foreign = state and not (fence and fence < 1e16 and since < 1e16 and start < 1e16 and lease < 1e13)
+local foreign = state and not (fence and fence < 1e16 and #since <= 16 and start < 1e16 and lease < 1e13)
 if foreign then
     if ARGV[1] then
         return redis.error_reply('NOTALOCK the record of this lock cannot be read')
     end
-    mode, holder, fence, since, start, lease, previous, identity = 'F', NOBODY, 0, 0, 0, 0, ' ' .. NOBODY, ''
+    mode, holder, fence, since, start, lease, previous, identity = 'F', NOBODY, 0, '0', 0, 0, ' ' .. NOBODY, ''
 end
--- Whether some sleep for long, and some wait for a run, as far as is known.
-local flag = state and not foreign and string.byte(state, 2) or 63
-local sleepers, runners = flag == 42 or flag == 79 or flag == 63, flag == 111 or flag == 79 or flag == 63
+-- Whether some sleep for long, and some wait for a run, as far as is known; then the key of those.
+local mark = state and not foreign and string.byte(state, 2) or 63
+local sleepers = mark == 42 or mark == 79 or mark == 63
+local runners = (mark == 111 or mark == 79 or mark == 63) and key .. ':o'
+
+local function text(moment)
+    return moment == now_us and us or string.format('%.0f', moment)
+end
 
 -- When the exclusive holder's lease runs out, in ms.
 local function expiry()
@@ -133,7 +139,7 @@ local function save()
     if redis.call('PEXPIRE', QUEUE, QUEUE_LIFE) == 1 then
         redis.call('PEXPIRE', WAITERS, QUEUE_LIFE)
         flag = sleepers and '*' or '+'
-        if runners and redis.call('PEXPIRE', RUNNERS, QUEUE_LIFE) == 1 then
+        if runners and redis.call('PEXPIRE', runners, QUEUE_LIFE) == 1 then
             flag = sleepers and 'O' or 'o'
         end
     end
@@ -144,13 +150,14 @@ local function save()
         flag = '?'
     end
     local record
+    local last = fence == now_us and us or fence == read and written or string.format('%016.0f', fence)
     if mode == 'F' then
-        record = string.format('F%s%s %016.0f', flag, previous, fence)
+        record = 'F' .. flag .. previous .. ' ' .. last
     elseif mode == 'X' then
-        record = string.format('X%s %s %016.0f %.0f %.0f %.0f%s %s',
-            flag, holder, fence, since, start, lease, previous, identity)
+        record = 'X' .. flag .. ' ' .. holder .. ' ' .. last .. ' ' .. since .. ' ' .. text(start) .. ' ' .. lease
+            .. previous .. ' ' .. identity
     else
-        record = string.format('S%s %s %016.0f 0 %.0f 0%s ', flag, NOBODY, fence, now_us, previous)
+        record = 'S' .. flag .. ' ' .. NOBODY .. ' ' .. last .. ' 0 ' .. us .. ' 0' .. previous .. ' '
     end
     redis.call('SET', key, record, 'PX', keep)
 end
@@ -169,28 +176,22 @@ if start > now_us then
     state = redis.call('GET', key)
 end
 
--- Of a quorum: the number of the attempt that an identity begins with, and the identity with that of a newer one.
-local function number(who)
-    return tonumber(string.match(who or '', '^(%d+) ') or 0)
-end
-
-local function raised(who, attempt)
-    if attempt <= number(who) then
-        return who
-    end
-    return string.format('%.0f %s', attempt, string.match(who, '^%d+ (.*)$') or who)
-end
-
 -- The newest run that is complete; 0: none is known.
 local function run_done()
-    local run = tonumber(redis.call('GET', RUN) or '')
+    local run = tonumber(redis.call('GET', key .. ':d') or '')
     return run and run < 1e16 and run or 0
 end
 
 -- What a fencing token must reach, when its holder asks for that (acquire.lua).
 local floor = 0
 
-local function let_in(token, wanted, own, entered, who, ttl)
+-- Lets one in: with the next fencing token, now; or with the one that it has had since it entered.
+local function grant(token, wanted, who, ttl, own, entered)
+    own, entered = own or math.max(fence + 1, now_us, floor), entered or us
+    if wanted == 'O' then
+        local last = runners and redis.call('ZRANGE', runners, -1, -1, 'WITHSCORES')[2]
+        own = math.max(own, tonumber(last or 0) + 1, run_done() + 1)
+    end
     fence = math.max(fence, own)
     if wanted ~= 'S' then
         mode, holder, since, start, lease, identity = 'X', token, entered, now_us, ttl, who
@@ -201,25 +202,9 @@ local function let_in(token, wanted, own, entered, who, ttl)
         end
         mode = 'S'
         redis.call('ZADD', READERS, now + ttl, token)
-        redis.call('HSET', INFO, token, string.format('%.0f %.0f %s', own, entered, who))
+        redis.call('HSET', INFO, token, text(own) .. ' ' .. entered .. ' ' .. who)
     end
-end
-
-local function grant(token, wanted, who, ttl)
-    local own = math.max(fence + 1, now_us, floor)
-    if wanted == 'O' then
-        local last = redis.call('ZRANGE', RUNNERS, -1, -1, 'WITHSCORES')[2]
-        own = math.max(own, tonumber(last or 0) + 1, run_done() + 1)
-    end
-    let_in(token, wanted, own, now_us, who, ttl)
     return fence
-end
-
--- Whether one is believed, of whom nothing is known here, that it holds the lock with this fencing token. Who has a
--- smaller one than another was let in before, and is over; only readers hold together. A release and a break stand.
-local function believed(token, held, own)
-    local beside = held == 'S' and mode ~= 'X' and previous ~= '!' .. READERS_ALL
-    return grace > 0 and held and previous ~= ' ' .. token and previous ~= '!' .. token and (own > fence or beside)
 end
 
 local function drop_reader(token)
@@ -245,7 +230,7 @@ local function living(token)
     local left = alive and alive - now
     -- By another clock, which was set back since: whoever lives will be heard of again.
     if left and left >= 0 and left <= FAR + SLACK_MOST then
-        return string.upper(wanted), who, tonumber(place)
+        return string.upper(wanted), who, place
     end
 end
 
@@ -271,7 +256,7 @@ local function forget(token)
     redis.call('DEL', MAIL .. token)
     redis.call('HDEL', WAITERS, token)
     if runners then
-        redis.call('ZREM', RUNNERS, token)
+        redis.call('ZREM', runners, token)
     end
     local waited = redis.call('ZREM', QUEUE, token) == 1
     if waited and sleepers then
@@ -294,7 +279,7 @@ local function bury(most)
             redis.call('HDEL', WAITERS, unpack(heads, 1, dead))
             redis.call('ZREM', QUEUE, unpack(heads, 1, dead))
             if runners then
-                redis.call('ZREM', RUNNERS, unpack(heads, 1, dead))
+                redis.call('ZREM', runners, unpack(heads, 1, dead))
             end
             work, most, gone, moved = work - dead, most - dead, gone + dead, true
         end
@@ -306,37 +291,15 @@ local function bury(most)
     return gone
 end
 
--- Takes those out of the queue whom the newest run covers, the first of them, and tells them. What is left of the
--- work suffices to let somebody in. Returns the run, and how many.
-local function cover()
-    local run, most = run_done(), math.max(1, work - LETTING_IN)
-    if run == 0 or work <= 0 then
-        return run, 0
-    end
-    local below = string.format('(%.0f', run)
-    local covered = redis.call('ZRANGEBYSCORE', RUNNERS, '-inf', below, 'LIMIT', 0, most + 1)
-    left_over = covered[most + 1] and true or false
-    covered[most + 1] = nil
-    if not covered[1] then
-        return run, 0
-    end
-    redis.call('HDEL', WAITERS, unpack(covered))
-    redis.call('ZREM', QUEUE, unpack(covered))
-    redis.call('ZREM', RUNNERS, unpack(covered))
-    local letter = string.format('%.0f 0', run)
-    for _, token in ipairs(covered) do
-        redis.call('RPUSH', MAIL .. token, letter)
-        redis.call('PEXPIRE', MAIL .. token, RUN_MAIL)
-    end
-    work, moved = work - #covered, true
-    return run, #covered
-end
-
 -- Frees the lock of dead holders and lets in those whose turn it is: the head of the queue, and
 -- behind a reader the readers that follow it. Whoever has not been heard of loses its turn. The
--- lock is granted to `me` (who is here to confirm) for `ttl`, to others for GRANT, by mail.
+-- lock is granted to `me` (who is here to confirm) for `ttl`, to others by mail, for GRANT: until they
+-- have confirmed. To let somebody in counts as LETTING_IN of the dead. Before that, those leave the
+-- queue whom the newest run covers, the first of them, and are told: so many that what is left of the
+-- work suffices to let somebody in.
 -- Returns my fencing token if I was let in.
 local function settle(me, ttl)
+    local GRANT, LETTING_IN = 2200, 8
     if mode == 'X' and expiry() <= now then
         mode, moved = 'F', true
     elseif mode == 'S' then
@@ -353,9 +316,24 @@ local function settle(me, ttl)
             unfinished = true
         end
     end
-    local mine, run, gone = nil, 0, 0
-    if runners then
-        run, gone = cover()
+    local mine, gone, run = nil, 0, runners and run_done() or 0
+    if run > 0 and work > 0 then
+        local most = math.max(1, work - LETTING_IN)
+        local below = string.format('(%.0f', run)
+        local covered = redis.call('ZRANGEBYSCORE', runners, '-inf', below, 'LIMIT', 0, most + 1)
+        left_over = covered[most + 1] and true or false
+        covered[most + 1] = nil
+        if covered[1] then
+            redis.call('HDEL', WAITERS, unpack(covered))
+            redis.call('ZREM', QUEUE, unpack(covered))
+            redis.call('ZREM', runners, unpack(covered))
+            local letter = string.format('%.0f 0', run)
+            for _, token in ipairs(covered) do
+                redis.call('RPUSH', MAIL .. token, letter)
+                redis.call('PEXPIRE', MAIL .. token, 10000)
+            end
+            work, gone, moved = work - #covered, #covered, true
+        end
     end
     while grace == 0 and mode ~= 'X' and not unfinished do
         local head = redis.call('ZRANGE', QUEUE, 0, 0)[1]
@@ -363,7 +341,7 @@ local function settle(me, ttl)
             break
         end
         local wanted, who, place = living(head)
-        if wanted == 'O' and place < run then
+        if wanted == 'O' and tonumber(place) < run then
             unfinished = true -- it is one of those who are left
         elseif wanted and wanted ~= 'S' and mode == 'S' then
             break
@@ -374,15 +352,15 @@ local function settle(me, ttl)
         else
             redis.call('HDEL', WAITERS, head)
             redis.call('ZREM', QUEUE, head)
-            if wanted == 'O' then
-                redis.call('ZREM', RUNNERS, head)
+            if wanted == 'O' and runners then
+                redis.call('ZREM', runners, head)
             end
             work, gone, moved = work - LETTING_IN, gone + 1, true
             if head == me then
                 mine = grant(head, wanted, who, ttl)
             else
                 local token = grant(head, wanted, who, GRANT)
-                redis.call('RPUSH', MAIL .. head, string.format('%.0f %.0f', token, GRANT))
+                redis.call('RPUSH', MAIL .. head, text(token) .. ' ' .. GRANT)
                 redis.call('PEXPIRE', MAIL .. head, GRANT)
             end
         end
@@ -393,15 +371,20 @@ local function settle(me, ttl)
     return mine
 end
 
--- Why a token that is not a holder's is not: 2 broken, 3 unknown here, 4 somebody else's since.
--- 1: it released already (its first reply was lost).
-local function standing(token)
+-- What becomes of a token that is not known to hold the lock: 2 it was broken, 3 it is unknown here, 4 somebody else has been
+-- let in since, 1 it released already (its first reply was lost). 0: its holder is believed that it has the lock `held`,
+-- with the fencing token `own`. Who has a smaller one than another was let in before, and is over; only readers hold
+-- together. A release and a break stand.
+local function standing(token, held, own)
     if previous == ' ' .. token then
         return 1
-    elseif previous == '!' .. token or previous == '!' .. READERS_ALL then
+    elseif previous == '!' .. token then
         return 2
-    elseif not state then
-        return 3
+    elseif grace > 0 and held then
+        local beside = held == 'S' and mode ~= 'X' and previous ~= '!' .. READERS_ALL
+        if own > fence or beside then
+            return 0
+        end
     end
-    return 4
+    return previous == '!' .. READERS_ALL and 2 or state and 4 or 3
 end

@@ -37,45 +37,44 @@ end
 
 --#include common.lua
 
--- What the end of a run is told, where any other release is told this.
-local function told(answer)
-    local newest = run and run_done()
-    if not run then
-        return answer
-    elseif newest >= run then
-        return newest == run and 1 or 5
-    end
-    -- That it was released, or waits no more, says nothing of the run.
-    return (answer == 1 or answer == 6) and 4 or answer
-end
-
+local unknown = false
 if mode == 'X' and holder == me then
     mode, previous = 'F', ' ' .. me
     if run == fence then
-        redis.call('PEXPIRE', RUN, RUN_LIFE)
-        redis.call('SET', RUN, string.format('%016.0f', run), 'PX', RUN_LIFE)
+        redis.call('PEXPIRE', key .. ':d', 60000)
+        redis.call('SET', key .. ':d', string.format('%016.0f', run), 'PX', 60000)
     end
 elseif mode == 'S' and drop_reader(me) then
     previous = ' ' .. me
-elseif believed(me, ARGV[2], tonumber(ARGV[3])) then
-    forget(me)
-    if mode == 'X' or ARGV[2] ~= 'S' then
-        mode = 'F'
-    end
-    fence, previous = math.max(fence, tonumber(ARGV[3])), ' ' .. me
-    -- Of a run those who came since may not know; its holder does.
-    run = false
-elseif forget(me) then
-    said = 6
 else
-    if (mode ~= 'X' or runners) and redis.call('EXISTS', QUEUE) == 1 then
-        settle() -- a step may have left work
+    local why = standing(me, ARGV[2], tonumber(ARGV[3]))
+    local waited = forget(me)
+    if why == 0 then
+        if mode == 'X' or ARGV[2] ~= 'S' then
+            mode = 'F'
+        end
+        fence, previous = math.max(fence, tonumber(ARGV[3])), ' ' .. me
+        -- Of a run those who came since may not know; its holder does.
+        run = false
+    elseif waited then
+        said = 6
+    else
+        said, unknown = why, true
     end
-    if moved then
-        save()
-    end
-    return told(standing(me)) + ((unfinished or left_over) and LEFT or 0)
 end
-settle()
-save()
-return told(said) + ((unfinished or left_over) and LEFT or 0)
+if not unknown or (mode ~= 'X' or runners) and redis.call('EXISTS', QUEUE) == 1 then
+    settle() -- also where it is unknown: a step may have left work
+end
+if not unknown or moved then
+    save()
+end
+if run then
+    local newest = run_done()
+    if newest >= run then
+        said = newest == run and 1 or 5
+    elseif said == 1 or said == 6 then
+        -- That it was released, or waits no more, says nothing of the run.
+        said = 4
+    end
+end
+return said + ((unfinished or left_over) and LEFT or 0)

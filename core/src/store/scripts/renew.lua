@@ -19,6 +19,18 @@ local state = redis.call('GET', KEYS[1])
 
 --#include common.lua
 
+-- Of a quorum: the number of the attempt that an identity begins with, and the identity with that of a newer one.
+local function number(who)
+    return tonumber(string.match(who or '', '^(%d+) ') or 0)
+end
+
+local function raised(who, attempt)
+    if attempt <= number(who) then
+        return who
+    end
+    return string.format('%.0f %s', attempt, string.match(who, '^%d+ (.*)$') or who)
+end
+
 local extended = state and string.byte(state, 2) == 63 and 5 or 1
 -- How it is held, when that is said: what is known here may be from before a conversion, from which a late renewal has put
 -- it back.
@@ -40,13 +52,14 @@ elseif mode == 'S' and ARGV[5] ~= 'X' and redis.call('ZSCORE', READERS, me) then
     if redis.call('EXISTS', QUEUE) == 1 then
         settle() -- a step may have left work
     end
-elseif ARGV[6] and believed(me, ARGV[5], tonumber(ARGV[4])) then
-    forget(me)
-    let_in(me, ARGV[5], tonumber(ARGV[4]), math.min(tonumber(ARGV[4]), now_us), ARGV[6], ttl)
-    extended = 5
 else
-    local why = standing(me)
-    return why == 1 and 4 or why
+    local why = standing(me, ARGV[6] and ARGV[5], tonumber(ARGV[4]))
+    if why > 0 then
+        return why == 1 and 4 or why
+    end
+    forget(me)
+    grant(me, ARGV[5], ARGV[6], ttl, tonumber(ARGV[4]), text(math.min(tonumber(ARGV[4]), now_us)))
+    extended = 5
 end
 save()
 return extended

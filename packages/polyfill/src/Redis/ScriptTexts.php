@@ -43,7 +43,7 @@ final class ScriptTexts
 --                    was let in, "0 0" when it is called up, to ask again, "FENCE 0" when the run of the
 --                    holder with that fencing token covers it
 --   KEYS[1]..':o'    sorted set: those of :q who wait for a run, by arrival; it lives as long
---   KEYS[1]..':d'    string: the fencing token of the newest run that is complete, for RUN_LIFE
+--   KEYS[1]..':d'    string: the fencing token of the newest run that is complete, for a minute
 --   KEYS[2]          where servers have a grace period, for all their locks: PREFIX{}:born, string, when that of
 --                    this one is over, ms, this server's clock. Without expiry: where it is missing, all else
 --                    is. `period`: how long one is, ms; no lease is longer
@@ -61,28 +61,27 @@ final class ScriptTexts
 -- No step does more than a bounded amount of work (WORK), whatever lies there: some 1 ms. One that
 -- leaves work says so, and is asked again. Two exceptions, which cost 10,000 readers some ms: they are
 -- all gone through once when this server's clock was set back, and removed when they are broken.
+--
+-- To write a number costs as much as a command: so those that are written again are kept as text, too.
+-- A function is made anew each time, and so is its hold on each local outside it that it uses: that is a fourth of a
+-- step's cost. So there are few functions here, and a constant stands in the function that it is for.
 local key = KEYS[1]
 local QUEUE, WAITERS, READERS, INFO, MAIL = key .. ':q', key .. ':w', key .. ':r', key .. ':i', key .. ':m:'
-local RUNNERS, RUN = key .. ':o', key .. ':d'
 -- RETAIN: how long an idle name remembers its last fencing token, so that tokens grow even when
--- this server's clock is set back; and, for a grace period longer, what became of whoever held it. GRANT: the
--- lease of a waiter that was handed the lock and has not yet confirmed. QUEUE_LIFE: of a queue in which nobody is
--- heard of. RUN_LIFE: for how long it is known that a run is complete; who waits asks more often. RUN_MAIL: of the
--- letter that says so. All in ms.
-local RETAIN, GRANT, QUEUE_LIFE, RUN_LIFE, RUN_MAIL = 60000 + (period or 0), 2200, 60000, 60000, 10000
--- How often a waiter is heard of, in ms: the first NEAR every BEAT, each behind them LESS_OFTEN more,
--- at last every FAR. SLACK: how much later than that is not yet too late, when the waiter does not
--- say so; SLACK_MOST: whatever it says. LONG: who sleeps for longer is called up when it comes among
--- the first, because they are those who find a holder dead; less than GRANT.
-local BEAT, LESS_OFTEN, FAR, NEAR, LONG, SLACK, SLACK_MOST = 1000, 20, 30000, 16, 2000, 800, 5000
--- How much a step does at most: so many of the dead are taken out, of queue and readers, or are told
--- that a run covers them; to let somebody in counts as LETTING_IN of them. A step that finds the lock
--- taken buries FEW, when it is of one who stands far back.
-local WORK, LETTING_IN, FEW = 256, 8, 64
+-- this server's clock is set back; and, for a grace period longer, what became of whoever held it.
+-- QUEUE_LIFE: of a queue in which nobody is heard of. Both in ms.
+local RETAIN, QUEUE_LIFE = 60000 + (period or 0), 60000
+-- How often a waiter is heard of, in ms: the first NEAR every BEAT, those behind them less often, at last
+-- every FAR. SLACK_MOST: how much later than that is not yet too late, at most.
+local BEAT, FAR, NEAR, SLACK_MOST = 1000, 35000, 16, 5000
+-- How much a step does at most: so many of the dead are taken out, of queue and readers, or are told that a run covers
+-- them.
+local WORK = 256
 -- What a release or a break adds to its answer when it has left work.
 local LEFT = 10
 local clock = redis.call('TIME')
-local now_us = clock[1] * 1000000 + clock[2]
+local us = clock[1] .. string.sub('00000' .. clock[2], -6)
+local now_us = tonumber(us)
 local now = math.floor(now_us / 1000)
 
 -- What is left of this server's grace period, in ms, where it matters: it has no record of the lock, or one that was
@@ -101,26 +100,33 @@ if KEYS[2] and (not state or string.byte(state, 2) == 63) then
 end
 
 local NOBODY, READERS_ALL = '--------------------------------', 'SSSSSSSSSSSSSSSSSSSSSSSSSSSSSSSS'
-local mode, holder, fence, since, start, lease, previous, identity = 'F', NOBODY, 0, 0, 0, 0, ' ' .. NOBODY, ''
+local mode, holder, fence, since, start, lease, previous, identity = 'F', NOBODY, 0, '0', 0, 0, ' ' .. NOBODY, ''
+local written -- the fencing token, as it stands there
 if state and string.byte(state) == 70 then
-    previous, fence = string.match(state, '^F.([ !]%S+) (%d+)')
-    fence = tonumber(fence)
+    previous, written = string.match(state, '^F.([ !]%S+) (%d+)')
+    fence = tonumber(written)
 elseif state then
-    mode, holder, fence, since, start, lease, previous, identity =
+    mode, holder, written, since, start, lease, previous, identity =
         string.match(state, '^([XS]). (%S+) (%d+) (%d+) (%d+) (%d+)([ !]%S+) (.*)$')
-    fence, since, start, lease = tonumber(fence), tonumber(since), tonumber(start), tonumber(lease)
+    fence, start, lease = tonumber(written), tonumber(start), tonumber(lease)
 end
+local read = written and #written == 16 and fence
 -- Something else has written to this key. Only break.lua goes on, when no token is meant.
-local foreign = state and not (fence and fence < 1e16 and since < 1e16 and start < 1e16 and lease < 1e13)
+local foreign = state and not (fence and fence < 1e16 and #since <= 16 and start < 1e16 and lease < 1e13)
 if foreign then
     if ARGV[1] then
         return redis.error_reply('NOTALOCK the record of this lock cannot be read')
     end
-    mode, holder, fence, since, start, lease, previous, identity = 'F', NOBODY, 0, 0, 0, 0, ' ' .. NOBODY, ''
+    mode, holder, fence, since, start, lease, previous, identity = 'F', NOBODY, 0, '0', 0, 0, ' ' .. NOBODY, ''
 end
--- Whether some sleep for long, and some wait for a run, as far as is known.
-local flag = state and not foreign and string.byte(state, 2) or 63
-local sleepers, runners = flag == 42 or flag == 79 or flag == 63, flag == 111 or flag == 79 or flag == 63
+-- Whether some sleep for long, and some wait for a run, as far as is known; then the key of those.
+local mark = state and not foreign and string.byte(state, 2) or 63
+local sleepers = mark == 42 or mark == 79 or mark == 63
+local runners = (mark == 111 or mark == 79 or mark == 63) and key .. ':o'
+
+local function text(moment)
+    return moment == now_us and us or string.format('%.0f', moment)
+end
 
 -- When the exclusive holder's lease runs out, in ms.
 local function expiry()
@@ -143,7 +149,7 @@ local function save()
     if redis.call('PEXPIRE', QUEUE, QUEUE_LIFE) == 1 then
         redis.call('PEXPIRE', WAITERS, QUEUE_LIFE)
         flag = sleepers and '*' or '+'
-        if runners and redis.call('PEXPIRE', RUNNERS, QUEUE_LIFE) == 1 then
+        if runners and redis.call('PEXPIRE', runners, QUEUE_LIFE) == 1 then
             flag = sleepers and 'O' or 'o'
         end
     end
@@ -154,13 +160,14 @@ local function save()
         flag = '?'
     end
     local record
+    local last = fence == now_us and us or fence == read and written or string.format('%016.0f', fence)
     if mode == 'F' then
-        record = string.format('F%s%s %016.0f', flag, previous, fence)
+        record = 'F' .. flag .. previous .. ' ' .. last
     elseif mode == 'X' then
-        record = string.format('X%s %s %016.0f %.0f %.0f %.0f%s %s',
-            flag, holder, fence, since, start, lease, previous, identity)
+        record = 'X' .. flag .. ' ' .. holder .. ' ' .. last .. ' ' .. since .. ' ' .. text(start) .. ' ' .. lease
+            .. previous .. ' ' .. identity
     else
-        record = string.format('S%s %s %016.0f 0 %.0f 0%s ', flag, NOBODY, fence, now_us, previous)
+        record = 'S' .. flag .. ' ' .. NOBODY .. ' ' .. last .. ' 0 ' .. us .. ' 0' .. previous .. ' '
     end
     redis.call('SET', key, record, 'PX', keep)
 end
@@ -179,28 +186,22 @@ if start > now_us then
     state = redis.call('GET', key)
 end
 
--- Of a quorum: the number of the attempt that an identity begins with, and the identity with that of a newer one.
-local function number(who)
-    return tonumber(string.match(who or '', '^(%d+) ') or 0)
-end
-
-local function raised(who, attempt)
-    if attempt <= number(who) then
-        return who
-    end
-    return string.format('%.0f %s', attempt, string.match(who, '^%d+ (.*)$') or who)
-end
-
 -- The newest run that is complete; 0: none is known.
 local function run_done()
-    local run = tonumber(redis.call('GET', RUN) or '')
+    local run = tonumber(redis.call('GET', key .. ':d') or '')
     return run and run < 1e16 and run or 0
 end
 
 -- What a fencing token must reach, when its holder asks for that (acquire.lua).
 local floor = 0
 
-local function let_in(token, wanted, own, entered, who, ttl)
+-- Lets one in: with the next fencing token, now; or with the one that it has had since it entered.
+local function grant(token, wanted, who, ttl, own, entered)
+    own, entered = own or math.max(fence + 1, now_us, floor), entered or us
+    if wanted == 'O' then
+        local last = runners and redis.call('ZRANGE', runners, -1, -1, 'WITHSCORES')[2]
+        own = math.max(own, tonumber(last or 0) + 1, run_done() + 1)
+    end
     fence = math.max(fence, own)
     if wanted ~= 'S' then
         mode, holder, since, start, lease, identity = 'X', token, entered, now_us, ttl, who
@@ -211,25 +212,9 @@ local function let_in(token, wanted, own, entered, who, ttl)
         end
         mode = 'S'
         redis.call('ZADD', READERS, now + ttl, token)
-        redis.call('HSET', INFO, token, string.format('%.0f %.0f %s', own, entered, who))
+        redis.call('HSET', INFO, token, text(own) .. ' ' .. entered .. ' ' .. who)
     end
-end
-
-local function grant(token, wanted, who, ttl)
-    local own = math.max(fence + 1, now_us, floor)
-    if wanted == 'O' then
-        local last = redis.call('ZRANGE', RUNNERS, -1, -1, 'WITHSCORES')[2]
-        own = math.max(own, tonumber(last or 0) + 1, run_done() + 1)
-    end
-    let_in(token, wanted, own, now_us, who, ttl)
     return fence
-end
-
--- Whether one is believed, of whom nothing is known here, that it holds the lock with this fencing token. Who has a
--- smaller one than another was let in before, and is over; only readers hold together. A release and a break stand.
-local function believed(token, held, own)
-    local beside = held == 'S' and mode ~= 'X' and previous ~= '!' .. READERS_ALL
-    return grace > 0 and held and previous ~= ' ' .. token and previous ~= '!' .. token and (own > fence or beside)
 end
 
 local function drop_reader(token)
@@ -255,7 +240,7 @@ local function living(token)
     local left = alive and alive - now
     -- By another clock, which was set back since: whoever lives will be heard of again.
     if left and left >= 0 and left <= FAR + SLACK_MOST then
-        return string.upper(wanted), who, tonumber(place)
+        return string.upper(wanted), who, place
     end
 end
 
@@ -281,7 +266,7 @@ local function forget(token)
     redis.call('DEL', MAIL .. token)
     redis.call('HDEL', WAITERS, token)
     if runners then
-        redis.call('ZREM', RUNNERS, token)
+        redis.call('ZREM', runners, token)
     end
     local waited = redis.call('ZREM', QUEUE, token) == 1
     if waited and sleepers then
@@ -304,7 +289,7 @@ local function bury(most)
             redis.call('HDEL', WAITERS, unpack(heads, 1, dead))
             redis.call('ZREM', QUEUE, unpack(heads, 1, dead))
             if runners then
-                redis.call('ZREM', RUNNERS, unpack(heads, 1, dead))
+                redis.call('ZREM', runners, unpack(heads, 1, dead))
             end
             work, most, gone, moved = work - dead, most - dead, gone + dead, true
         end
@@ -316,37 +301,15 @@ local function bury(most)
     return gone
 end
 
--- Takes those out of the queue whom the newest run covers, the first of them, and tells them. What is left of the
--- work suffices to let somebody in. Returns the run, and how many.
-local function cover()
-    local run, most = run_done(), math.max(1, work - LETTING_IN)
-    if run == 0 or work <= 0 then
-        return run, 0
-    end
-    local below = string.format('(%.0f', run)
-    local covered = redis.call('ZRANGEBYSCORE', RUNNERS, '-inf', below, 'LIMIT', 0, most + 1)
-    left_over = covered[most + 1] and true or false
-    covered[most + 1] = nil
-    if not covered[1] then
-        return run, 0
-    end
-    redis.call('HDEL', WAITERS, unpack(covered))
-    redis.call('ZREM', QUEUE, unpack(covered))
-    redis.call('ZREM', RUNNERS, unpack(covered))
-    local letter = string.format('%.0f 0', run)
-    for _, token in ipairs(covered) do
-        redis.call('RPUSH', MAIL .. token, letter)
-        redis.call('PEXPIRE', MAIL .. token, RUN_MAIL)
-    end
-    work, moved = work - #covered, true
-    return run, #covered
-end
-
 -- Frees the lock of dead holders and lets in those whose turn it is: the head of the queue, and
 -- behind a reader the readers that follow it. Whoever has not been heard of loses its turn. The
--- lock is granted to `me` (who is here to confirm) for `ttl`, to others for GRANT, by mail.
+-- lock is granted to `me` (who is here to confirm) for `ttl`, to others by mail, for GRANT: until they
+-- have confirmed. To let somebody in counts as LETTING_IN of the dead. Before that, those leave the
+-- queue whom the newest run covers, the first of them, and are told: so many that what is left of the
+-- work suffices to let somebody in.
 -- Returns my fencing token if I was let in.
 local function settle(me, ttl)
+    local GRANT, LETTING_IN = 2200, 8
     if mode == 'X' and expiry() <= now then
         mode, moved = 'F', true
     elseif mode == 'S' then
@@ -363,9 +326,24 @@ local function settle(me, ttl)
             unfinished = true
         end
     end
-    local mine, run, gone = nil, 0, 0
-    if runners then
-        run, gone = cover()
+    local mine, gone, run = nil, 0, runners and run_done() or 0
+    if run > 0 and work > 0 then
+        local most = math.max(1, work - LETTING_IN)
+        local below = string.format('(%.0f', run)
+        local covered = redis.call('ZRANGEBYSCORE', runners, '-inf', below, 'LIMIT', 0, most + 1)
+        left_over = covered[most + 1] and true or false
+        covered[most + 1] = nil
+        if covered[1] then
+            redis.call('HDEL', WAITERS, unpack(covered))
+            redis.call('ZREM', QUEUE, unpack(covered))
+            redis.call('ZREM', runners, unpack(covered))
+            local letter = string.format('%.0f 0', run)
+            for _, token in ipairs(covered) do
+                redis.call('RPUSH', MAIL .. token, letter)
+                redis.call('PEXPIRE', MAIL .. token, 10000)
+            end
+            work, gone, moved = work - #covered, #covered, true
+        end
     end
     while grace == 0 and mode ~= 'X' and not unfinished do
         local head = redis.call('ZRANGE', QUEUE, 0, 0)[1]
@@ -373,7 +351,7 @@ local function settle(me, ttl)
             break
         end
         local wanted, who, place = living(head)
-        if wanted == 'O' and place < run then
+        if wanted == 'O' and tonumber(place) < run then
             unfinished = true -- it is one of those who are left
         elseif wanted and wanted ~= 'S' and mode == 'S' then
             break
@@ -384,15 +362,15 @@ local function settle(me, ttl)
         else
             redis.call('HDEL', WAITERS, head)
             redis.call('ZREM', QUEUE, head)
-            if wanted == 'O' then
-                redis.call('ZREM', RUNNERS, head)
+            if wanted == 'O' and runners then
+                redis.call('ZREM', runners, head)
             end
             work, gone, moved = work - LETTING_IN, gone + 1, true
             if head == me then
                 mine = grant(head, wanted, who, ttl)
             else
                 local token = grant(head, wanted, who, GRANT)
-                redis.call('RPUSH', MAIL .. head, string.format('%.0f %.0f', token, GRANT))
+                redis.call('RPUSH', MAIL .. head, text(token) .. ' ' .. GRANT)
                 redis.call('PEXPIRE', MAIL .. head, GRANT)
             end
         end
@@ -403,17 +381,22 @@ local function settle(me, ttl)
     return mine
 end
 
--- Why a token that is not a holder's is not: 2 broken, 3 unknown here, 4 somebody else's since.
--- 1: it released already (its first reply was lost).
-local function standing(token)
+-- What becomes of a token that is not known to hold the lock: 2 it was broken, 3 it is unknown here, 4 somebody else has been
+-- let in since, 1 it released already (its first reply was lost). 0: its holder is believed that it has the lock `held`,
+-- with the fencing token `own`. Who has a smaller one than another was let in before, and is over; only readers hold
+-- together. A release and a break stand.
+local function standing(token, held, own)
     if previous == ' ' .. token then
         return 1
-    elseif previous == '!' .. token or previous == '!' .. READERS_ALL then
+    elseif previous == '!' .. token then
         return 2
-    elseif not state then
-        return 3
+    elseif grace > 0 and held then
+        local beside = held == 'S' and mode ~= 'X' and previous ~= '!' .. READERS_ALL
+        if own > fence or beside then
+            return 0
+        end
     end
-    return 4
+    return previous == '!' .. READERS_ALL and 2 or state and 4 or 3
 end
 
 LUA;
@@ -462,7 +445,7 @@ if (wanted == 'X' or wanted == 'O' and ARGV[5] == '0') and state and string.sub(
     local clock = redis.call('TIME')
     local us = clock[1] .. string.sub('00000' .. clock[2], -6)
     local last = string.sub(state, 37, 52)
-    local token, keep = us, ARGV[7] + (period or 0)
+    local token, keep = us, period and ARGV[7] + period or ARGV[7]
     if ARGV[10] and ARGV[10] > us and ARGV[10] - us <= 1000000 then
         token = ARGV[10]
     end
@@ -493,7 +476,10 @@ if ARGV[10] and ARGV[10] - now_us <= 1000000 then
 end
 local converts, yields = tonumber(ARGV[9] or 0), ARGV[4] == 'Y'
 -- Of a quorum. What is held by the same attempt, or confirmed by it, is not given back: the question was put twice.
-local attempt = ARGV[10] and number(ARGV[6]) or 0
+local number = ARGV[10] and function(who)
+    return tonumber(string.match(who or '', '^(%d+) ') or 0)
+end
+local attempt = number and number(ARGV[6]) or 0
 local late = attempt > 0 and {tonumber(ARGV[5]), BEAT, '', BEAT}
 if attempt > 0 and previous == ' ' .. me then
     return late
@@ -551,7 +537,8 @@ if attempt > 0 and attempt < number(string.match(waits or '', '^%d+ %a %d+ (.*)$
     return late
 end
 waits_for = waits_for and string.upper(waits_for)
-local place = tonumber(not yields and queued or ARGV[5])
+local arrival = not yields and queued or ARGV[5]
+local place = tonumber(arrival)
 if not yields and waits and waits_for ~= wanted then
     return {place, BEAT, '', BEAT} -- late; a wait does not change its mode
 end
@@ -563,7 +550,8 @@ local last, run = queued, wanted == 'O' and run_done() or 0
 if place == 0 then
     last = redis.call('ZRANGE', QUEUE, -1, -1, 'WITHSCORES')[2]
     place = math.max(now_us, tonumber(last or 0) + 1, fence + 1, run + 1)
-    runners = runners and (state or last)
+    arrival = text(place)
+    runners = (state or last) and runners
 elseif run > place then
     if forget(me) or moved then
         settle()
@@ -572,13 +560,7 @@ elseif run > place then
     return {run, 'run'}
 end
 if wanted == 'O' and not runners then
-    runners, moved = true, true
-end
-local function join()
-    redis.call('ZADD', QUEUE, place, me)
-    if wanted == 'O' then
-        redis.call('ZADD', RUNNERS, place, me)
-    end
+    runners, moved = key .. ':o', true
 end
 -- It is heard of again, and nothing else has changed.
 local again = alive and waits_for == wanted and tonumber(queued) == place
@@ -588,10 +570,17 @@ local first = state and not last and ARGV[5] == '0'
 if first then
     redis.call('SETRANGE', key, 0, '')
 elseif not again then
-    join()
+    redis.call('ZADD', QUEUE, arrival, me)
+    if wanted == 'O' then
+        redis.call('ZADD', runners, arrival, me)
+    end
 end
 local interval, rank
 local done, mine = pcall(function()
+    -- How much less often each is heard of than the one before it. SLACK: when the waiter does not say so. LONG: who
+    -- sleeps for longer is called up when it comes among the first, because they are those who find a holder dead; less
+    -- than GRANT. FEW: so many are buried by a step of one who stands far back, and finds the lock taken.
+    local LESS_OFTEN, SLACK, LONG, FEW = 30, 800, 2000, 64
     if first then
         settle()
         if work > 0 and grace == 0 and (mode == 'F' or mode == 'S' and wanted == 'S') then
@@ -599,7 +588,10 @@ local done, mine = pcall(function()
             save()
             return mine
         end
-        join()
+        redis.call('ZADD', QUEUE, arrival, me)
+        if wanted == 'O' then
+            redis.call('ZADD', runners, arrival, me)
+        end
     end
     rank = redis.call('ZRANK', QUEUE, me)
     interval = math.max(BEAT, math.min(FAR, BEAT + (rank - NEAR) * LESS_OFTEN))
@@ -608,7 +600,7 @@ local done, mine = pcall(function()
     if interval > LONG then
         waiting, moved, sleepers = string.lower(wanted), moved or not sleepers, true
     end
-    redis.call('HSET', WAITERS, me, string.format('%.0f %s %.0f %s', heard, waiting, place, ARGV[6]))
+    redis.call('HSET', WAITERS, me, string.format('%.0f', heard) .. ' ' .. waiting .. ' ' .. arrival .. ' ' .. ARGV[6])
     if not again then
         -- A grant that this waiter slept through has run out by now: it must not be believed later.
         redis.call('DEL', MAIL .. me)
@@ -623,14 +615,17 @@ local done, mine = pcall(function()
     if not mine and ARGV[4] == 'G' and not unfinished then
         forget(me)
         settle()
-    elseif not moved and mode == 'X' and string.byte(state, 2) ~= 45 and string.byte(state, 2) ~= 63 then
-        -- The record is what it was. Each waiter keeps the queue when a quarter of its life has passed.
+    elseif not moved and mode == 'X' and string.byte(state, 2) ~= 63 then
+        if string.byte(state, 2) == 45 then
+            redis.call('SETRANGE', key, 1, '+')
+        end
+        -- Else the record is what it was. Each waiter keeps the queue when a quarter of its life has passed.
         local quarter = QUEUE_LIFE / 4
         if not again or math.floor(alive / quarter) ~= math.floor(heard / quarter) then
             redis.call('PEXPIRE', QUEUE, QUEUE_LIFE)
             redis.call('PEXPIRE', WAITERS, QUEUE_LIFE)
             if runners then
-                redis.call('PEXPIRE', RUNNERS, QUEUE_LIFE)
+                redis.call('PEXPIRE', runners, QUEUE_LIFE)
             end
         end
         return
@@ -640,7 +635,7 @@ local done, mine = pcall(function()
 end)
 if not done then
     -- A command that this user may not give: what the others have made by now must not stay for ever.
-    for _, made in ipairs({QUEUE, WAITERS, RUNNERS, READERS, INFO}) do
+    for _, made in ipairs({QUEUE, WAITERS, key .. ':o', READERS, INFO}) do
         redis.call('PEXPIRE', made, QUEUE_LIFE)
     end
     error(mine, 0)
@@ -656,7 +651,7 @@ local reader = mode == 'S' and redis.call('ZRANGE', READERS, 0, 0, 'WITHSCORES')
 local record = reader[1] and redis.call('HGET', INFO, reader[1]) or ''
 return {place, math.max(0, (reader[2] or now) - now, grace), string.match(record, '^%d+ %d+ (.*)$') or '', interval, rank}
 
-LUA, '13af1a15b65961c2592c85084fd2bc3ac4d02f52'],
+LUA, 'a10ed861f5edee10c4932069295fe96a2639eddc'],
 'release' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Gives a lock back and hands it to whoever is next; or takes a waiter out of the queue. Or says that the run of
@@ -700,50 +695,49 @@ end
 LUA . self::COMMON . <<<'LUA'
 
 
--- What the end of a run is told, where any other release is told this.
-local function told(answer)
-    local newest = run and run_done()
-    if not run then
-        return answer
-    elseif newest >= run then
-        return newest == run and 1 or 5
-    end
-    -- That it was released, or waits no more, says nothing of the run.
-    return (answer == 1 or answer == 6) and 4 or answer
-end
-
+local unknown = false
 if mode == 'X' and holder == me then
     mode, previous = 'F', ' ' .. me
     if run == fence then
-        redis.call('PEXPIRE', RUN, RUN_LIFE)
-        redis.call('SET', RUN, string.format('%016.0f', run), 'PX', RUN_LIFE)
+        redis.call('PEXPIRE', key .. ':d', 60000)
+        redis.call('SET', key .. ':d', string.format('%016.0f', run), 'PX', 60000)
     end
 elseif mode == 'S' and drop_reader(me) then
     previous = ' ' .. me
-elseif believed(me, ARGV[2], tonumber(ARGV[3])) then
-    forget(me)
-    if mode == 'X' or ARGV[2] ~= 'S' then
-        mode = 'F'
-    end
-    fence, previous = math.max(fence, tonumber(ARGV[3])), ' ' .. me
-    -- Of a run those who came since may not know; its holder does.
-    run = false
-elseif forget(me) then
-    said = 6
 else
-    if (mode ~= 'X' or runners) and redis.call('EXISTS', QUEUE) == 1 then
-        settle() -- a step may have left work
+    local why = standing(me, ARGV[2], tonumber(ARGV[3]))
+    local waited = forget(me)
+    if why == 0 then
+        if mode == 'X' or ARGV[2] ~= 'S' then
+            mode = 'F'
+        end
+        fence, previous = math.max(fence, tonumber(ARGV[3])), ' ' .. me
+        -- Of a run those who came since may not know; its holder does.
+        run = false
+    elseif waited then
+        said = 6
+    else
+        said, unknown = why, true
     end
-    if moved then
-        save()
-    end
-    return told(standing(me)) + ((unfinished or left_over) and LEFT or 0)
 end
-settle()
-save()
-return told(said) + ((unfinished or left_over) and LEFT or 0)
+if not unknown or (mode ~= 'X' or runners) and redis.call('EXISTS', QUEUE) == 1 then
+    settle() -- also where it is unknown: a step may have left work
+end
+if not unknown or moved then
+    save()
+end
+if run then
+    local newest = run_done()
+    if newest >= run then
+        said = newest == run and 1 or 5
+    elseif said == 1 or said == 6 then
+        -- That it was released, or waits no more, says nothing of the run.
+        said = 4
+    end
+end
+return said + ((unfinished or left_over) and LEFT or 0)
 
-LUA, '146f39e33f17815d5123b88f339b04cc24af87d2'],
+LUA, '7a19ae6f6fefb1396e8b772b594f25e863396677'],
 'renew' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Extends a holder's lease to `ttl` from now. Never takes a lock that is not held: while a grace period runs, in
@@ -769,6 +763,18 @@ local state = redis.call('GET', KEYS[1])
 LUA . self::COMMON . <<<'LUA'
 
 
+-- Of a quorum: the number of the attempt that an identity begins with, and the identity with that of a newer one.
+local function number(who)
+    return tonumber(string.match(who or '', '^(%d+) ') or 0)
+end
+
+local function raised(who, attempt)
+    if attempt <= number(who) then
+        return who
+    end
+    return string.format('%.0f %s', attempt, string.match(who, '^%d+ (.*)$') or who)
+end
+
 local extended = state and string.byte(state, 2) == 63 and 5 or 1
 -- How it is held, when that is said: what is known here may be from before a conversion, from which a late renewal has put
 -- it back.
@@ -790,18 +796,19 @@ elseif mode == 'S' and ARGV[5] ~= 'X' and redis.call('ZSCORE', READERS, me) then
     if redis.call('EXISTS', QUEUE) == 1 then
         settle() -- a step may have left work
     end
-elseif ARGV[6] and believed(me, ARGV[5], tonumber(ARGV[4])) then
-    forget(me)
-    let_in(me, ARGV[5], tonumber(ARGV[4]), math.min(tonumber(ARGV[4]), now_us), ARGV[6], ttl)
-    extended = 5
 else
-    local why = standing(me)
-    return why == 1 and 4 or why
+    local why = standing(me, ARGV[6] and ARGV[5], tonumber(ARGV[4]))
+    if why > 0 then
+        return why == 1 and 4 or why
+    end
+    forget(me)
+    grant(me, ARGV[5], ARGV[6], ttl, tonumber(ARGV[4]), text(math.min(tonumber(ARGV[4]), now_us)))
+    extended = 5
 end
 save()
 return extended
 
-LUA, '4ca79fa70c48608f177e12c5d234371800bf3f56'],
+LUA, 'b2e3a2f75ac0d4ab400e9cbc578891a7e4e3f5eb'],
 'break' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- An administrator takes a lock away from whoever holds it. The next waiter is let in; the former
@@ -865,7 +872,7 @@ if state or silent or mode ~= 'F' then
 end
 return (held and 1 or repeated and 4 or 0) + ((unfinished or left_over) and LEFT or 0)
 
-LUA, '849c5f388a2b6a7d710135dbc98b2cae919eed5b'],
+LUA, '86422efa7bc3d0572216fecedd9838b610fd8853'],
 'inspect' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Who holds, who waits: of many some, and how many there are. Changes nothing.
