@@ -1,5 +1,5 @@
 /* This is a generated file, edit the .stub.php file instead.
- * Stub hash: e47f42c86b30b0bd8340ef77926e86fc6ef123e8 */
+ * Stub hash: a3fc9c7af59b7738a9f79149773bbd1bee8deb09 */
 
 ZEND_BEGIN_ARG_WITH_RETURN_TYPE_INFO_EX(arginfo_cluster_lock, 0, 1, _IS_BOOL, 0)
 	ZEND_ARG_TYPE_INFO(0, name, IS_STRING, 0)
@@ -15,6 +15,13 @@ ZEND_END_ARG_INFO()
 ZEND_BEGIN_ARG_WITH_RETURN_TYPE_INFO_EX(arginfo_cluster_synchronized, 0, 2, IS_MIXED, 0)
 	ZEND_ARG_TYPE_INFO(0, name, IS_STRING, 0)
 	ZEND_ARG_TYPE_INFO(0, callback, IS_CALLABLE, 0)
+	ZEND_ARG_TYPE_INFO_WITH_DEFAULT_VALUE(0, timeout, IS_DOUBLE, 1, "null")
+	ZEND_ARG_TYPE_INFO_WITH_DEFAULT_VALUE(0, ttl, IS_DOUBLE, 1, "null")
+ZEND_END_ARG_INFO()
+
+ZEND_BEGIN_ARG_WITH_RETURN_TYPE_INFO_EX(arginfo_cluster_coalesced, 0, 2, _IS_BOOL, 0)
+	ZEND_ARG_TYPE_INFO(0, name, IS_STRING, 0)
+	ZEND_ARG_TYPE_INFO(0, work, IS_CALLABLE, 0)
 	ZEND_ARG_TYPE_INFO_WITH_DEFAULT_VALUE(0, timeout, IS_DOUBLE, 1, "null")
 	ZEND_ARG_TYPE_INFO_WITH_DEFAULT_VALUE(0, ttl, IS_DOUBLE, 1, "null")
 ZEND_END_ARG_INFO()
@@ -95,6 +102,7 @@ ZEND_END_ARG_INFO()
 ZEND_FUNCTION(cluster_lock);
 ZEND_FUNCTION(cluster_unlock);
 ZEND_FUNCTION(cluster_synchronized);
+ZEND_FUNCTION(cluster_coalesced);
 ZEND_FUNCTION(cluster_file_put_contents);
 ZEND_FUNCTION(cluster_flock);
 ZEND_FUNCTION(cluster_clearstatcache);
@@ -119,6 +127,7 @@ static const zend_function_entry ext_functions[] = {
 	ZEND_FE(cluster_lock, arginfo_cluster_lock)
 	ZEND_FE(cluster_unlock, arginfo_cluster_unlock)
 	ZEND_FE(cluster_synchronized, arginfo_cluster_synchronized)
+	ZEND_FE(cluster_coalesced, arginfo_cluster_coalesced)
 	ZEND_FE(cluster_file_put_contents, arginfo_cluster_file_put_contents)
 	ZEND_FE(cluster_flock, arginfo_cluster_flock)
 	ZEND_FE(cluster_clearstatcache, arginfo_cluster_clearstatcache)

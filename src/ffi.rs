@@ -20,7 +20,7 @@ use crate::arguments::Checked;
 use crate::reply::{Class, Reply, Trouble, Value};
 use crate::request::call::Frame;
 use crate::request::files::{Asking, Handle};
-use crate::request::{call, files, leaving, names, objects, writes};
+use crate::request::{call, files, leaving, names, objects, runs, writes};
 use crate::settings::By;
 use crate::{hidden_dsn, info, request, settings, words};
 
@@ -401,6 +401,24 @@ unsafe extern "C" fn clk_enter(name: Bytes, timeout: Seconds, ttl: Seconds, resu
 unsafe extern "C" fn clk_leave(name: Bytes, id: u64, out: *mut RawReply) {
     // SAFETY: `out` is the shim's.
     unsafe { answer(out, || names::leave(name.or_empty(), id)) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clk_run_begin(
+    name: Bytes,
+    timeout: Seconds,
+    ttl: Seconds,
+    resume: u64,
+    out: *mut RawReply,
+) {
+    // SAFETY: `out` is the shim's.
+    unsafe { answer(out, || runs::begin(name.or_empty(), timeout.get(), ttl.get(), resume)) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clk_run_end(name: Bytes, id: u64, complete: bool, out: *mut RawReply) {
+    // SAFETY: `out` is the shim's.
+    unsafe { answer(out, || runs::end(name.or_empty(), id, complete)) }
 }
 
 #[unsafe(no_mangle)]

@@ -81,7 +81,7 @@ fn report(lock: LockReport) -> Table {
 }
 
 fn holder(holder: Holder) -> Table {
-    let Identity { node, pid, sapi, script, request_uri, call } = holder.identity;
+    let Identity { node, pid, sapi, script, request_uri, run, call } = holder.identity;
     let mut table = ZendHashTable::new();
     table.insert("node", node)?;
     table.insert("pid", i64::from(pid))?;
@@ -90,6 +90,7 @@ fn holder(holder: Holder) -> Table {
     table.insert("request_uri", request_uri)?;
     table.insert("since", holder.since)?;
     table.insert("fence", int(holder.fence))?;
+    table.insert("run", run)?;
     add_call(&mut table, call)?;
     Ok(table)
 }
@@ -100,6 +101,7 @@ fn waiter(waiter: Waiter) -> Table {
     table.insert("pid", i64::from(waiter.identity.pid))?;
     table.insert("since", waiter.since)?;
     table.insert("mode", waiter.mode.as_str())?;
+    table.insert("run", waiter.identity.run)?;
     add_call(&mut table, waiter.identity.call)?;
     Ok(table)
 }
@@ -258,6 +260,9 @@ fn counts(counters: &Counters) -> Table {
     table.insert("wait_total", nanos(&counters.wait_nanos))?;
     table.insert("wait_max", nanos(&counters.wait_max_nanos))?;
     table.insert("renewals", load(&counters.renewals))?;
+    table.insert("runs", load(&counters.runs))?;
+    table.insert("runs_failed", load(&counters.runs_failed))?;
+    table.insert("covered", load(&counters.covered))?;
     for (name, count) in counters::all() {
         table.insert(name, count)?;
     }

@@ -167,6 +167,75 @@ uncalled:
 	}
 }
 
+ZEND_FUNCTION(cluster_coalesced)
+{
+	zend_string *name;
+	zend_fcall_info fci;
+	zend_fcall_info_cache fcc;
+	double timeout = 0, ttl = 0;
+	bool no_timeout = true, no_ttl = true;
+	clk_reply reply;
+	zval result;
+
+	ZEND_PARSE_PARAMETERS_START(2, 4)
+		Z_PARAM_STR(name)
+		Z_PARAM_FUNC(fci, fcc)
+		Z_PARAM_OPTIONAL
+		Z_PARAM_DOUBLE_OR_NULL(timeout, no_timeout)
+		Z_PARAM_DOUBLE_OR_NULL(ttl, no_ttl)
+	ZEND_PARSE_PARAMETERS_END();
+
+	/* As in cluster_synchronized(). */
+	zend_object *object = fcc.object;
+	if (object) {
+		GC_ADDREF(object);
+	}
+	RETVAL_FALSE;
+	if (!clk_before_wait()) {
+		goto uncalled;
+	}
+	uint64_t resume = 0;
+	do {
+		clk_run_begin(clk_bytes_of_str(name), clk_seconds_of(timeout, no_timeout), clk_seconds_of(ttl, no_ttl), resume,
+			&reply);
+	} while ((resume = clk_go_on_waiting(&reply)) != 0);
+	uint64_t id = reply.value == CLK_TRUE ? reply.id : 0;
+	clk_answer(&reply, return_value);
+	if (id == 0 || EG(exception)) {
+		if (id != 0) {
+			clk_run_end(clk_bytes_of_str(name), id, false, &reply);
+		}
+		goto uncalled;
+	}
+
+	/* When this does not come back (a fatal error), the end of the request releases, and the run counts for nobody. */
+	ZVAL_UNDEF(&result);
+	fci.retval = &result;
+	zend_call_function(&fci, &fcc);
+	bool threw = EG(exception) != NULL;
+	ZVAL_DEREF(fci.retval);
+	bool complete = !threw && !Z_ISUNDEF_P(fci.retval) && Z_TYPE_P(fci.retval) != IS_FALSE;
+	clk_run_end(clk_bytes_of_str(name), id, complete, &reply);
+	if (threw) {
+		if (reply.trouble != CLK_FINE) {
+			tell_beside(&reply);
+		}
+	} else {
+		clk_answer(&reply, return_value);
+	}
+	zval_ptr_dtor(&result);
+	if (object) {
+		OBJ_RELEASE(object);
+	}
+	return;
+
+uncalled:
+	zend_release_fcall_info_cache(&fcc);
+	if (object) {
+		OBJ_RELEASE(object);
+	}
+}
+
 ZEND_FUNCTION(cluster_lock_fence)
 {
 	zend_string *name;

@@ -82,6 +82,32 @@ function cluster_unlock(string $name): bool {}
 function cluster_synchronized(string $name, callable $callback, ?float $timeout = null, ?float $ttl = null): mixed {}
 
 /**
+ * Has $work done once for all who want it done: commit the change first, then call; $work reads its inputs
+ * anew. True only if a run of $work that began after this call is complete, here or on any node. Whoever
+ * comes while a run is under way waits, and one of them runs for all of them: however many call at once,
+ * there are two runs. What $work has captured before (a variable, a cache, an open transaction, a replica
+ * that lags behind) is not read anew, and no lock can mend that.
+ *
+ * A run holds the exclusive lock $name: cluster_lock_fence($name) and cluster_file_put_contents(…, lock:
+ * $name) work inside, and plain users of the name have their turns between the runs. Two round trips when
+ * nobody has it. In a cluster_lock($name) of this request it nests: then the run is done at once, without a
+ * round trip, and covers nobody else.
+ *
+ * @param string $name 1 to 1024 bytes; else ValueError
+ * @param callable $work called without arguments, once or not at all. It may return anything; false: it has
+ *     failed, which covers nobody, and whoever is next runs
+ * @param float|null $timeout longest wait for the run's beginning or another one's end; as in
+ *     cluster_lock(). 0: false when anybody has the lock
+ * @param float|null $ttl as in cluster_lock()
+ * @return bool false without a warning: the time is up, or $work has returned false. false with E_WARNING:
+ *     the lock was lost, or unlocked, during the run; the server cannot be reached; or waiting could only
+ *     deadlock: inside a run of this request, or when the request holds the lock shared or by an object or a
+ *     stream. true with E_WARNING: it was done, and the server could not be told, so that it covers nobody
+ *     else. What $work throws comes through, and covers nobody
+ */
+function cluster_coalesced(string $name, callable $work, ?float $timeout = null, ?float $ttl = null): bool {}
+
+/**
  * file_put_contents() that readers can never see half done: writes a temporary file in the same
  * directory, syncs it (cluster_lock.durable_writes), gives it the mode of the old file (and its
  * owner, group, ACL and extended attributes where permitted; 0666 & ~umask for a new file), renames
@@ -169,16 +195,16 @@ function cluster_lock_fence(string $name): ?int {}
  * @return array|null null: nobody holds it, or (with E_WARNING) the server cannot be reached. Else
  *     array{name: string, mode: "exclusive"|"shared", fence: int, ttl: float, since: float,
  *     holders: list<array{node: string, pid: int, sapi: string, script: string, request_uri: string,
- *     since: float, fence: int, function: string, file: string, line: int}>, waiters: list<array{node:
- *     string, pid: int, since: float, mode: string, function: string, file: string, line: int}>,
- *     more_holders: int, more_waiters: int}; ttl in seconds, since in Unix time on the server's clock,
- *     request_uri without its query string; function ("Class::method", "{closure}", "" outside of
- *     functions), file (of a path of more than 512 bytes the end, behind "…") and line of the code that
- *     asked, "", "" and 0 when it is not known (cluster_lock.report_call); holders by age, waiters in the
- *     order in which they will be served. Of more than 1,000 readers holders are those whose leases run
- *     longest, of more than 1,000 waiters waiters are the first: how many more there are is in
- *     more_holders and more_waiters, the dead among them included (of a quorum each server tells of
- *     so many)
+ *     since: float, fence: int, run: bool, function: string, file: string, line: int}>, waiters:
+ *     list<array{node: string, pid: int, since: float, mode: string, run: bool, function: string, file:
+ *     string, line: int}>, more_holders: int, more_waiters: int}; ttl in seconds, since in Unix time on the
+ *     server's clock, request_uri without its query string; run: for cluster_coalesced(); function
+ *     ("Class::method", "{closure}", "" outside of functions), file (of a path of more than 512 bytes the
+ *     end, behind "…") and line of the code that asked, "", "" and 0 when it is not known
+ *     (cluster_lock.report_call); holders by age, waiters in the order in which they will be served. Of
+ *     more than 1,000 readers holders are those whose leases run longest, of more than 1,000 waiters
+ *     waiters are the first: how many more there are is in more_holders and more_waiters, the dead among
+ *     them included (of a quorum each server tells of so many)
  */
 function cluster_lock_info(string $name): ?array {}
 
@@ -239,10 +265,13 @@ function cluster_lock_servers(): array {}
  *     string}, refused: list<array{setting: string, value: string, message: string}>, held:
  *     list<array{name: string, mode: string, fence: int, remaining: float}>, counters: array{acquired:
  *     int, contended: int, timed_out: int, lost: int, errors: int, wait_total: float, wait_max: float,
- *     renewals: int, writes: int, flocks: int, intercepted: int}}; the DSN without its credentials;
+ *     renewals: int, runs: int, runs_failed: int, covered: int, writes: int, flocks: int, intercepted:
+ *     int}}; the DSN without its credentials;
  *     hook.active: flock() is intercepted; refused: what php.ini or php-fpm's pool sets to a value that is
  *     not allowed, and that has another one therefore; times in seconds, counters since the process
- *     started: flocks of files locked, by cluster_flock() or intercepted, intercepted of the latter
+ *     started: runs of cluster_coalesced() done here that are complete, runs_failed that were begun here and
+ *     cover nobody, covered calls of it for which another one's run was enough; flocks of files locked, by
+ *     cluster_flock() or intercepted, intercepted of the latter
  */
 function cluster_lock_status(): array {}
 

@@ -77,6 +77,7 @@ pub(crate) struct Who<'a> {
     sapi: &'a str,
     script: &'a str,
     request_uri: &'a str,
+    run: bool,
     function: &'a str,
     file: &'a str,
     line: u32,
@@ -84,8 +85,9 @@ pub(crate) struct Who<'a> {
 
 impl<'a> From<&'a Identity> for Who<'a> {
     fn from(identity: &'a Identity) -> Self {
-        let Identity { node, pid, sapi, script, request_uri, call: Call { function, file, line } } = identity;
-        Self { node, pid: *pid, sapi, script, request_uri, function, file, line: *line }
+        let Identity { node, pid, sapi, script, request_uri, run, call } = identity;
+        let Call { function, file, line } = call;
+        Self { node, pid: *pid, sapi, script, request_uri, run: *run, function, file, line: *line }
     }
 }
 

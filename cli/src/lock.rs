@@ -6,9 +6,11 @@ use cluster_lock_core::{Identity, LockReport, Mode, text};
 
 use crate::units::{between, span};
 
-/// `EX` and `SH`, as in flock(2).
-pub(crate) fn mode(mode: Mode) -> &'static str {
+/// How one who holds a lock or waits for it has it: `EX` and `SH`, as in flock(2); `RUN`: exclusively, for a run that does
+/// for all who want it done.
+pub(crate) fn mode(mode: Mode, who: &Identity) -> &'static str {
     match mode {
+        Mode::Exclusive if who.run => "RUN",
         Mode::Exclusive => "EX",
         Mode::Shared => "SH",
     }

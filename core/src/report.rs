@@ -47,6 +47,9 @@ pub struct Identity {
     /// The request's path; empty on the command line.
     #[serde(rename = "u", default, skip_serializing_if = "String::is_empty")]
     pub request_uri: String,
+    /// It wants, or has, the lock for a run ([`Acquire::run`](crate::Acquire::run)).
+    #[serde(rename = "o", default, skip_serializing_if = "std::ops::Not::not")]
+    pub run: bool,
     /// Where in its code it asks; unknown of what is not PHP code, and of those that do not tell.
     #[serde(
         rename = "c",
@@ -102,6 +105,11 @@ impl Identity {
     /// The form that travels with every acquire.
     pub fn encode(&self) -> Box<[u8]> {
         Encoded::new(self).with(&self.call).into()
+    }
+
+    /// An encoded identity, of who wants the lock for a run.
+    pub(crate) fn for_run(encoded: &[u8]) -> Box<[u8]> {
+        Self { run: true, ..Self::decode(encoded) }.encode()
     }
 
     /// The inverse of [`Identity::encode`]; what cannot be read comes back empty.
@@ -313,6 +321,7 @@ mod tests {
             sapi: text("fpm-fcgi"),
             script: text("/srv/index.php"),
             request_uri: text("/page"),
+            run: false,
             call: call(),
         }
     }

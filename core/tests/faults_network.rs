@@ -320,6 +320,7 @@ fn a_release_without_an_answer_is_known_when_it_is_asked_for_again() {
         place: 0,
         converts: 0,
         slack: SLACK,
+        run: false,
         attempt: 0,
     };
     assert!(matches!(store.attempt(&claim, IfBusy::Queue), Ok(Attempt::Held(_))));

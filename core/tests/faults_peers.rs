@@ -30,6 +30,7 @@ fn claim<'a>(lock: &'a LockName, token: &'a Token) -> Claim<'a> {
         place: 0,
         converts: 0,
         slack: SLACK,
+        run: false,
         attempt: 0,
     }
 }

@@ -89,6 +89,22 @@ fn so_is_a_queue_that_is_none() {
 }
 
 #[test]
+fn so_are_runs_that_are_none() {
+    let server = RedisServer::start(&[]);
+    let engine = engine(&server.tcp_dsn());
+    for (suffix, command) in [(":o", "SET"), (":d", "RPUSH")] {
+        let key = format!("{KEY}{suffix}");
+        server.cli(&[command, &key, "garbage"]);
+        let held = Want::default().unrenewed().get(&engine, "job");
+        assert_tells_what_to_do(&ask(&engine, &Want::default().for_run()).expect_err(suffix));
+        assert_eq!(engine.break_lock(&name("job"), None).unwrap(), Broken::Yes, "{suffix}");
+        drop(held);
+        ask(&engine, &Want::now().for_run()).unwrap();
+        assert_eq!(server.cli(&["EXISTS", &key]), "0", "{suffix}");
+    }
+}
+
+#[test]
 fn waiters_that_are_none_are_passed_over() {
     let server = RedisServer::start(&[]);
     let engine = engine(&server.tcp_dsn());

@@ -413,7 +413,18 @@ impl Detour {
 
 fn claim<'a>(lock: &'a LockName, token: &'a Token, identity: &'a [u8]) -> Claim<'a> {
     let (mode, ttl) = (Mode::Exclusive, 600 * S);
-    Claim { name: lock, token, mode, ttl, identity, place: 0, converts: 0, slack: SLACK_MOST, attempt: 0 }
+    Claim {
+        name: lock,
+        token,
+        mode,
+        ttl,
+        identity,
+        run: false,
+        place: 0,
+        converts: 0,
+        slack: SLACK_MOST,
+        attempt: 0,
+    }
 }
 
 /// A client with a connection to each server.
@@ -482,6 +493,41 @@ fn a_question_that_is_late_does_not_take_the_lock_back() {
         assert_eq!(store.release(&Hold::of(&lock, late.token)).unwrap(), Standing::Ours);
         rival.release(&Hold::of(&lock, &token)).unwrap();
     }
+}
+
+/// One server says that it covers a waiter, and the others have let nobody know: the waiter neither believes that one
+/// alone, nor is kept waiting by it when it needs its vote.
+#[test]
+fn a_run_that_only_one_server_knows_to_be_complete_covers_nobody_and_is_in_nobodys_way() {
+    let mut all = servers(3);
+    let store = connected_store(&quorum_dsn(&all));
+    let (lock, first, second) = (name("x"), Token::random(), Token::random());
+    let for_run = |token| Claim { run: true, ..claim(&lock, token, b"{}") };
+    let Attempt::Held(grant) = store.attempt(&for_run(&first), IfBusy::Queue).unwrap() else {
+        panic!("it is free")
+    };
+    let mut waiter = for_run(&second);
+    waiter.place = place(&store.attempt(&waiter, IfBusy::Queue).unwrap());
+    assert!(waiter.place > grant.fence, "it came after the run had begun");
+    // As if it had come before: the run covers it.
+    let (later, hold) = (grant.fence + 1_000_000, Hold::of(&lock, &first));
+    all[0].cli(&["SET", "cluster_lock:{x}:d", &later.to_string(), "PX", "60000"]);
+    let mut asked = 0;
+    while waiter.place <= later {
+        let attempt = store.attempt(&waiter, IfBusy::Queue).unwrap();
+        waiter.place = place(&attempt).max(waiter.place);
+        asked += 1;
+        assert!(asked < 10, "it waits on: {attempt:?}");
+        if waiter.place == later {
+            break;
+        }
+    }
+    all[2].stop();
+    assert_eq!(store.release(&hold).unwrap(), Standing::Ours);
+    let attempt = store.attempt(&waiter, IfBusy::Queue).unwrap();
+    assert!(matches!(attempt, Attempt::Held(_)), "{attempt:?}");
+    let Attempt::Held(grant) = attempt else { return };
+    assert_eq!(store.complete(&Hold::of(&lock, &second), grant.fence).unwrap(), Standing::Ours);
 }
 
 /// What a claim asked for before it was given back does not bring it back.

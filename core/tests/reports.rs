@@ -51,6 +51,7 @@ impl Many {
                 place: *place,
                 converts: 0,
                 slack: SLACK,
+                run: false,
                 attempt: 0,
             };
             if let Attempt::Busy { place: told, .. } = self.store.attempt(&claim, IfBusy::Queue).unwrap() {

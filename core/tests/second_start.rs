@@ -18,6 +18,7 @@ fn leases_are_renewed_after_every_start() {
                 &name,
                 &Acquire {
                     mode: Mode::Exclusive,
+                    run: false,
                     timeout: Some(Duration::ZERO),
                     ttl: Duration::from_millis(600),
                     auto_renew: true,

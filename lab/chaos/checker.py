@@ -11,6 +11,7 @@ import bisect
 import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Iterator
 
 from history import CUTS, FORGETS, LOSSES, OUTAGES, SECOND, Fault, Hold, History, Timeline, Write, _is_loss
@@ -85,6 +86,7 @@ class Checker:
         self.counts["waited"] = sum(hold.answered is not None and hold.answered - hold.ask > SECOND // 100
                                     for hold in holds)
         self.counts["timed_out"] = sum(hold.timed_out for hold in holds)
+        self.counts["runs"] = sum(hold.ran is not None for hold in holds)
         self.counts["failed"] = sum(hold.failed for hold in holds)
         self.counts["lost"] = sum(_is_loss(hold.gave_why) for hold in holds)
         self.counts["writes"] = sum(write.ok is True for write in self.history.writes)
@@ -187,6 +189,11 @@ def told(c: Checker) -> Iterator[Violation]:
                 # The one case that cannot be told: DESIGN.md, "Why are all scripts idempotent?"
                 if c.cut(hold.name, hold.give, hold.gave):
                     c.counts["untold_losses"] += 1
+                # What it is told is that a run is complete which began after its call.
+                elif hold.via == "coalesced" and any(
+                        other.ran is not None and other.ran < hold.gave and other.fence is not None
+                        and other.fence > hold.fence and other.kept is not False for other in c.by_name[hold.name]):
+                    c.counts["done_by_later_runs"] += 1
                 else:
                     yield Violation("told", f"{fault.kind} took \"{hold.name}\" away, and the release says that it "
                                             "was kept throughout", [hold], fault.begin)
@@ -281,6 +288,35 @@ def guarded_writes(c: Checker) -> Iterator[Violation]:
         if (span and write.end < span[1] and not c.lost_data(hold.name, hold.ask, write.end)
                 and not c.outage(hold.name, write.begin, write.end)):
             yield Violation("guarded writes", f"refused although the lock was held: {write.why}", [hold], write.begin)
+
+
+def runs(c: Checker) -> Iterator[Violation]:
+    """Who is told that a run covers its call called before one began that was done when it was told."""
+    for name, holds in c.by_name.items():
+        done = sorted((hold for hold in holds if hold.ran is not None and _counts(c, hold)), key=lambda hold: hold.got)
+        begun = [hold.got for hold in done]
+        # The earliest end of those that began at this one's beginning or later.
+        ends = list(accumulate(reversed([hold.ran for hold in done]), min))[::-1]
+        for hold in holds:
+            if hold.covered is None:
+                continue
+            c.counts["covered"] += 1
+            first = bisect.bisect_left(begun, hold.ask)
+            if first == len(done) or ends[first] > hold.covered:
+                meanwhile = [other for other in holds if other.via == "coalesced" and other.got is not None
+                             and other.got <= hold.covered and (other.give or hold.covered) >= hold.ask]
+                yield Violation("runs", f"a call for \"{name}\" was told that a run covers it, and none that began after "
+                                        "it was complete", [hold, *meanwhile], hold.covered)
+
+
+def _counts(c: Checker, hold: Hold) -> bool:
+    """Whether others may have been told that this run is complete: so was its own caller, or it got no answer. Or it was
+    no longer told what others had been told: the server has forgotten it since, or the lease ran out on the way."""
+    if hold.kept is not False or hold.gave is None:
+        return True
+    sure = bool(hold.looks) and hold.looks[-1][1] > 0
+    return sure and ("ran out" in (hold.gave_why or "") or c.lost_data(hold.name, hold.ran, hold.gave) is not None
+                     or c.outage(hold.name, hold.ran, hold.gave))
 
 
 def whole_files(c: Checker) -> Iterator[Violation]:
@@ -391,7 +427,8 @@ def order(c: Checker) -> Iterator[Violation]:
                           and not (hold.via == "convert" and hold.mode == "S")), key=lambda hold: hold.ask)
         moments = [hold.ask for hold in granted]
         for hold in holds:
-            if hold.answered is None or hold.failed or hold.got is not None and hold.fence is None:
+            if (hold.answered is None or hold.failed or hold.got is not None and hold.fence is None
+                    or hold.covered is not None):
                 continue
             # Who came during its wait, and was let in before it, or before it gave up.
             begin = bisect.bisect_right(moments, hold.ask + ORDER)
@@ -403,7 +440,9 @@ def order(c: Checker) -> Iterator[Violation]:
                             else other.fence < hold.fence)
                 if not overtook or _together(c, hold, other):
                     continue
-                if (any(f.touches(hold.ask - ORDER, other.got, RECOVERY) for f in disturbed)
+                # In a grace period who asks for a run is given no place.
+                tail = {id(f): c.recovery(f) if hold.via == "coalesced" else RECOVERY for f in disturbed}
+                if (any(f.touches(hold.ask - ORDER, other.got, tail[id(f)]) for f in disturbed)
                         or c.stood_still(hold.ask, other.got, hold.who)):
                     c.counts["overtaken_after_faults"] += 1
                     continue
@@ -472,7 +511,7 @@ def leftovers(c: Checker) -> Iterator[Violation]:
         if "{}" not in key:
             yield bad(f"the key {key} never expires")
     for key, life in final.get("keys", {}).items():
-        if re.search(r"\}:[qwri]$|\}:m:", key):
+        if re.search(r"\}:[qwrio]$|\}:m:", key):
             yield bad(f"the key {key} is left, with nobody there")
         elif (life < 0 or life > 70_000) and "{}" not in key:
             yield bad(f"the key {key} lives on for {life} ms")
@@ -505,5 +544,5 @@ def leftovers(c: Checker) -> Iterator[Violation]:
                 yield bad(f"{who} grew: {what} {before / unit:.0f} -> {after / unit:.0f}")
 
 
-CHECKS = (exclusion, stillborn, expired, told, fences, registers, guarded_writes, whole_files, progress, time_outs, order, reasons,
+CHECKS = (exclusion, stillborn, expired, told, fences, registers, guarded_writes, runs, whole_files, progress, time_outs, order, reasons,
           leftovers)

@@ -56,6 +56,9 @@ class Hold:
     acts: list[list[int | None]] = field(default_factory=list)
     give: int | None = None
     gave: int | None = None
+    # For a run: somebody else's has covered it; its own has been done.
+    covered: int | None = None
+    ran: int | None = None
     kept: bool | None = None
     gave_why: str | None = None
     # Converted or asked for anew at this moment; its request said that it ends; the request has ended.
@@ -70,7 +73,7 @@ class Hold:
 
     @property
     def answered(self) -> int | None:
-        return self.got if self.got is not None else self.refused
+        return next((at for at in (self.got, self.covered, self.refused) if at is not None), None)
 
     @property
     def timed_out(self) -> bool:
@@ -323,6 +326,7 @@ def _read_process(history: History, who: str, events: list[dict], responses: dic
     process = history.processes.setdefault(who, Process(who))
     holds: dict[int, Hold] = {}
     writes: dict[int, Write] = {}
+    breaks: list[Fault] = []
     request, ended = None, None
     for event in events:
         kind, at, number = event["e"], event["t"], event.get("i")
@@ -348,6 +352,14 @@ def _read_process(history: History, who: str, events: list[dict], responses: dic
             hold.got, hold.fence, hold.why = event["at"], event["fence"], event["why"]
         elif kind == "no":
             hold.refused, hold.why = at, event["why"]
+        elif kind == "covered":
+            hold.covered = at
+        elif kind == "ran":
+            hold.ran = at
+        elif kind == "break":
+            breaks.append(Fault("break", at, at + SECOND, {"name": event["n"]}))
+        elif kind == "broke":
+            breaks[-1].end, breaks[-1].about["broke"] = at, event["ok"]
         elif kind == "look":
             hold.looks.append((event["at"], event["left"]))
         elif kind == "refresh":
@@ -374,6 +386,8 @@ def _read_process(history: History, who: str, events: list[dict], responses: dic
         _close(holds, ended, responses.get(request, process.exited))
     history.holds += holds.values()
     history.writes += writes.values()
+    history.faults += breaks
+    history.counts["break"] += len(breaks)
 
 
 def _close(holds: dict[int, Hold], ended: int, over: int | None) -> None:

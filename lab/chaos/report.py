@@ -11,6 +11,7 @@ from history import SECOND, History
 COUNTS = {
     "operations": ("events", "asked", "requests"),
     "locks": ("acquired", "waited", "timed_out", "failed", "lost", "nested"),
+    "runs": ("runs", "covered"),
     "processes hit": ("kills", "stops"),
     "server hit": ("client_kill", "client_kill_all", "script_flush", "flush", "restart_empty", "restart_with_data",
                    "server_stop", "out_of_memory", "break"),

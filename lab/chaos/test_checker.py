@@ -209,6 +209,99 @@ class CheckerTest(unittest.TestCase):
         self.room.gives("p", 1, 2.0)
         self.assert_found("exclusion")
 
+    # ---- runs
+
+    def calls(self, who: str, hold: int, at: float, **more) -> None:
+        self.room.asks(who, hold, at, via="coalesced", **more)
+
+    def runs(self, who: str, hold: int, begin: float, end: float, fence: int, ran: bool = True, **more) -> None:
+        self.room.gets(who, hold, begin, fence)
+        if ran:
+            self.room.says(who, "ran", end - 0.001, i=hold)
+        self.room.gives(who, hold, end, **more)
+
+    def test_a_run_that_began_after_the_call_covers_it(self) -> None:
+        self.calls("p", 1, 1.0)
+        self.calls("q", 2, 1.1)
+        self.runs("p", 1, 1.2, 2.0, FENCE)
+        self.room.says("q", "covered", 2.001, i=2)
+        self.assertEqual((1, 1), ((verdict := self.assert_clean()).counts["runs"], verdict.counts["covered"]))
+
+    def test_one_that_was_under_way_does_not(self) -> None:
+        self.calls("p", 1, 1.0)
+        self.runs("p", 1, 1.2, 2.0, FENCE)
+        self.calls("q", 2, 1.3)
+        self.room.says("q", "covered", 2.001, i=2)
+        self.assert_found("runs")
+
+    def test_one_that_is_not_done_yet_does_not(self) -> None:
+        self.calls("p", 1, 1.0)
+        self.calls("q", 2, 1.1)
+        self.runs("p", 1, 1.2, 2.0, FENCE)
+        self.room.says("q", "covered", 1.8, i=2)
+        self.assert_found("runs")
+
+    def test_one_of_another_name_does_not(self) -> None:
+        self.calls("p", 1, 1.0, name="b")
+        self.calls("q", 2, 1.1)
+        self.runs("p", 1, 1.2, 2.0, FENCE)
+        self.room.says("q", "covered", 2.001, i=2)
+        self.assert_found("runs")
+
+    def test_one_that_has_failed_does_not(self) -> None:
+        self.calls("p", 1, 1.0)
+        self.calls("q", 2, 1.1)
+        self.runs("p", 1, 1.2, 2.0, FENCE, ran=False, ok=None)
+        self.room.says("q", "covered", 2.001, i=2)
+        self.assert_found("runs")
+
+    def test_one_whose_lock_was_broken_does_not(self) -> None:
+        self.calls("p", 1, 1.0)
+        self.calls("q", 2, 1.1)
+        self.room.says("p", "break", 1.5, n="a")
+        self.room.says("p", "broke", 1.51, n="a", ok=True)
+        self.runs("p", 1, 1.2, 2.0, FENCE, ok=False, why="lost: it was broken")
+        self.room.says("q", "covered", 2.001, i=2)
+        self.assert_found("runs")
+
+    def test_one_whose_lock_was_broken_counts_for_nobody(self) -> None:
+        self.calls("p", 1, 1.0)
+        self.room.says("p", "break", 1.5, n="a")
+        self.room.says("p", "broke", 1.51, n="a", ok=True)
+        self.runs("p", 1, 1.2, 2.0, FENCE)
+        self.assert_found("told")
+
+    def test_one_whose_lock_was_broken_is_told_that_a_later_one_counts(self) -> None:
+        self.calls("p", 1, 1.0)
+        self.calls("q", 2, 1.1)
+        self.room.says("p", "break", 1.5, n="a")
+        self.room.says("p", "broke", 1.51, n="a", ok=True)
+        self.runs("q", 2, 1.6, 1.9, FENCE + 1)
+        self.runs("p", 1, 1.2, 2.0, FENCE)
+        self.assert_clean()
+
+    def test_one_that_was_killed_while_it_told_may_count(self) -> None:
+        self.calls("p", 1, 1.0)
+        self.calls("q", 2, 1.1)
+        self.room.gets("p", 1, 1.2, FENCE)
+        self.room.says("p", "ran", 1.9, i=1)
+        self.room.says("p", "give", 1.91, i=1)
+        self.room.runner("kill", 1.92, who="p", pid=1)
+        self.room.says("q", "covered", 2.001, i=2)
+        self.assert_clean()
+
+    def test_one_that_the_server_has_forgotten_since_counts(self) -> None:
+        self.calls("p", 1, 1.0)
+        self.calls("q", 2, 1.1)
+        self.room.fault("flush", 2.0, 2.01)
+        self.room.gets("p", 1, 1.2, FENCE)
+        self.room.looks("p", 1, 1.98, 1.5)
+        self.room.says("p", "ran", 1.98, i=1)
+        self.room.says("p", "give", 1.99, i=1)
+        self.room.says("p", "gave", 2.5, i=1, ok=False, why="lost: the server no longer knows it")
+        self.room.says("q", "covered", 2.001, i=2)
+        self.assert_clean()
+
     # ---- sentinels
 
     def test_a_switch_of_the_sentinels_explains_it(self) -> None:

@@ -51,7 +51,7 @@ final class InfoTest extends TestCase
 
         $holder = $info['holders'][0];
         self::assertSame(
-            ['node', 'pid', 'sapi', 'script', 'request_uri', 'since', 'fence', 'function', 'file', 'line'],
+            ['node', 'pid', 'sapi', 'script', 'request_uri', 'since', 'fence', 'run', 'function', 'file', 'line'],
             array_keys($holder),
             'The keys of the contract, for a holder'
         );
@@ -79,7 +79,7 @@ final class InfoTest extends TestCase
         $waiters = $cluster->info('job')['waiters'];
 
         self::assertSame(
-            ['node', 'pid', 'since', 'mode', 'function', 'file', 'line'],
+            ['node', 'pid', 'since', 'mode', 'run', 'function', 'file', 'line'],
             array_keys($waiters[0]),
             'The keys of the contract, for a waiter'
         );

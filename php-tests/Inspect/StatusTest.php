@@ -35,14 +35,14 @@ final class StatusTest extends TestCase
         self::assertSame(['open', 'idle', 'created', 'discarded', 'size'], array_keys($status['pool']), 'pool');
         self::assertSame(
             [
-                'acquired', 'contended', 'timed_out', 'lost', 'errors', 'wait_total', 'wait_max', 'renewals', 'writes',
-                'flocks', 'intercepted',
+                'acquired', 'contended', 'timed_out', 'lost', 'errors', 'wait_total', 'wait_max', 'renewals', 'runs',
+                'runs_failed', 'covered', 'writes', 'flocks', 'intercepted',
             ],
             array_keys($status['counters']),
             'counters'
         );
         self::assertSame(
-            [0, 0, 0, 0, 0, 0.0, 0.0, 0, 0, 0, 0],
+            [0, 0, 0, 0, 0, 0.0, 0.0, 0, 0, 0, 0, 0, 0, 0],
             array_values($status['counters']),
             'Nothing has happened yet'
         );

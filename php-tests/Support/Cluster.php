@@ -194,7 +194,8 @@ final class Cluster
         }
         $redis = ($this->server ?? RedisServer::shared())->client();
         foreach ($redis->do('KEYS', $this->settings()['cluster_lock.prefix'] . '*') as $key) {
-            if (!str_ends_with($key, '}') || $redis->do('PTTL', $key) === -1) {
+            // Records of locks, and of runs that are complete, are left for a minute.
+            if (!preg_match('/\}(:d)?$/D', $key) || $redis->do('PTTL', $key) === -1) {
                 return "the key $key";
             }
         }

@@ -17,6 +17,7 @@ final class ContractTest extends TestCase
         'cluster_lock' => '(string $name, ?float $timeout = null, int $mode = 2, ?float $ttl = null): bool',
         'cluster_unlock' => '(string $name): bool',
         'cluster_synchronized' => '(string $name, callable $callback, ?float $timeout = null, ?float $ttl = null): mixed',
+        'cluster_coalesced' => '(string $name, callable $work, ?float $timeout = null, ?float $ttl = null): bool',
         'cluster_file_put_contents' => '(string $filename, mixed $data, int $flags = 0, ?string $lock = null): int|false',
         'cluster_lock_fence' => '(string $name): ?int',
         'cluster_lock_info' => '(string $name): ?array',

@@ -371,7 +371,7 @@ impl Taking {
             }
             // The kernel's lock was kept: it is the kernel's alone.
             Ok(Acquired::TimedOut { .. }) if self.kernel => Some(Cluster::Unavailable),
-            Ok(Acquired::TimedOut { .. }) => return Err(self.timed_out(file)),
+            Ok(Acquired::Covered { .. } | Acquired::TimedOut { .. }) => return Err(self.timed_out(file)),
             Err(error @ (Error::Deadlock | Error::OtherFiber | Error::Coroutine)) => {
                 return Err(self.failed(file, error));
             }

@@ -23,6 +23,7 @@ pub(crate) mod files;
 pub(crate) mod leaving;
 pub(crate) mod names;
 pub(crate) mod objects;
+pub(crate) mod runs;
 pub(crate) mod writes;
 
 use files::{FileLock, Taking};
@@ -40,12 +41,19 @@ pub(crate) struct Wish {
     /// When it was first asked for: the time-out counts from there, however often PHP interrupts the wait.
     pub(crate) started: Instant,
     pub(crate) ttl: Duration,
+    /// For a run, which another one's may cover.
+    pub(crate) run: bool,
 }
 
 impl Wish {
     /// From now on.
     pub(crate) fn new(mode: Mode, timeout: Option<Duration>, ttl: Duration) -> Self {
-        Self { mode, timeout, started: Instant::now(), ttl }
+        Self { mode, timeout, started: Instant::now(), ttl, run: false }
+    }
+
+    /// From now on, for a run.
+    pub(crate) fn for_run(timeout: Option<Duration>, ttl: Duration) -> Self {
+        Self { run: true, ..Self::new(Mode::Exclusive, timeout, ttl) }
     }
 
     /// What is left of the time-out.
@@ -97,6 +105,7 @@ pub(crate) const NO_OBJECT: u64 = 0;
 struct Waiting {
     name: LockName,
     mode: Mode,
+    run: bool,
     started: Instant,
     /// `None`: code that ran meanwhile has asked for the same lock, and has its place.
     pending: Option<Pending>,
@@ -235,6 +244,7 @@ impl Request {
             sapi: text(sapi),
             script: text(script),
             request_uri: text(path),
+            run: false,
             call: Call::default(),
         };
         self.identity = Some(Encoded::new(&identity));
@@ -260,18 +270,20 @@ impl Request {
         if let Some(why) = self.refusal(name, wish, object) {
             return refused(wish, why).into();
         }
-        match self.place(name, wish.mode) {
+        match self.place(name, wish) {
             Some(pending) => self.ask(wish, name, |how| Engine::take_over(pending, how)),
             None => self.ask(wish, name, |how| settings::engine()?.acquire(name, how)),
         }
     }
 
     /// The place in the queue of a wait for the same lock, which is interrupted for the code that asks now: behind it
-    /// that code would wait for itself. A place for the other mode is of no use, and is left.
-    fn place(&mut self, name: &LockName, mode: Mode) -> Option<Pending> {
+    /// that code would wait for itself. A place for the other mode is of no use, and is left. Nor is that of a wait for a
+    /// run: the run that covers it may have begun before the code that asks now.
+    fn place(&mut self, name: &LockName, wish: &Wish) -> Option<Pending> {
         let waits = self.waits.values_mut().filter(|waiting| waiting.name == *name);
+        let waits = waits.filter(|waiting| !waiting.run && !wish.run);
         let places = waits.filter_map(|waiting| Some((waiting.mode, waiting.pending.take()?)));
-        places.filter(|(other, _)| *other == mode).map(|(_, pending)| pending).last()
+        places.filter(|(other, _)| *other == wish.mode).map(|(_, pending)| pending).last()
     }
 
     /// Asks the engine, as this request.
@@ -285,6 +297,7 @@ impl Request {
         let identity = self.identity.as_mut().map(|identity| call::with(|call| identity.with(call)));
         let acquired = ask(&Acquire {
             mode: wish.mode,
+            run: wish.run,
             timeout: wish.left(),
             ttl: wish.ttl,
             auto_renew,
@@ -300,6 +313,7 @@ impl Request {
         let slow_wait = settings::with(|settings| settings.values.slow_wait);
         let outcome = acquired.map(|acquired| match acquired {
             Acquired::Held { lease, waited, blocker } => Acquired::Held { lease, waited, blocker },
+            Acquired::Covered { fence, waited, blocker } => Acquired::Covered { fence, waited, blocker },
             Acquired::TimedOut { waited, blocker } => {
                 Acquired::TimedOut { waited: waited.max(wish.started.elapsed()), blocker }
             }
@@ -308,6 +322,7 @@ impl Request {
                 let waiting = Waiting {
                     name: name.clone(),
                     mode: wish.mode,
+                    run: wish.run,
                     started: wish.started,
                     pending: Some(pending),
                     depth: 1,
@@ -318,9 +333,11 @@ impl Request {
             }
         });
         let log = match &outcome {
-            Ok(Acquired::Held { waited, blocker, .. } | Acquired::TimedOut { waited, blocker })
-                if slow_wait.is_some_and(|limit| *waited > limit) =>
-            {
+            Ok(
+                Acquired::Held { waited, blocker, .. }
+                | Acquired::Covered { waited, blocker, .. }
+                | Acquired::TimedOut { waited, blocker },
+            ) if slow_wait.is_some_and(|limit| *waited > limit) => {
                 let blocker = blocker.clone().map(Blocker::Holder);
                 Some(words::slow(name, None, *waited, blocker.as_ref()))
             }

@@ -14,12 +14,14 @@ use crate::{request, settings};
 
 /// What `cluster_lock()` holds.
 pub(super) struct Held {
-    id: u64,
+    pub(super) id: u64,
     /// Whose it is: each fiber is its own, and what is not in a fiber is the request.
-    fiber: Fiber,
+    pub(super) fiber: Fiber,
     pub(super) lease: Lease,
     /// Unlocks needed.
-    depth: u32,
+    pub(super) depth: u32,
+    /// A run of this request is under way in it.
+    pub(super) runs: bool,
 }
 
 /// `cluster_lock()`
@@ -33,7 +35,9 @@ pub(crate) fn lock(name: &[u8], timeout: Option<f64>, mode: i64, ttl: Option<f64
     let answer = match outcome {
         Ok(Acquired::Held { lease: id, .. }) => warn_lost(Reply::from(true).id(id), &name, lost.as_ref()),
         Ok(Acquired::Interrupted(wait)) => Reply::again(wait),
-        Ok(Acquired::TimedOut { .. }) => warn_lost(false.into(), &name, lost.as_ref()),
+        Ok(Acquired::Covered { .. } | Acquired::TimedOut { .. }) => {
+            warn_lost(false.into(), &name, lost.as_ref())
+        }
         Err(error) => Reply::failed(about(&name, error)),
     };
     Ok(telling(answer).log(log))
@@ -65,7 +69,7 @@ pub(crate) fn enter(name: &[u8], timeout: Option<f64>, ttl: Option<f64>, resume:
     let Asked { outcome, lost, log } = request::with(|request| request.lock(&name, &wish, resume));
     let answer = match outcome {
         Ok(Acquired::Held { lease: id, .. }) => warn_lost(Reply::from(true).id(id), &name, lost.as_ref()),
-        Ok(Acquired::TimedOut { waited, blocker }) => {
+        Ok(Acquired::Covered { waited, blocker, .. } | Acquired::TimedOut { waited, blocker }) => {
             let blocker = blocker.map(Blocker::Holder);
             Reply::throw(Class::Timeout, words::timed_out(&name, waited, blocker.as_ref()))
         }
@@ -169,9 +173,10 @@ impl Request {
         let outcome = asked.outcome.map(|acquired| match acquired {
             Acquired::Held { lease, waited, blocker } => {
                 let id = id.unwrap_or_else(|| self.new_id());
-                self.locks.insert(name.clone(), Held { id, fiber: php::fiber(), lease, depth });
+                self.locks.insert(name.clone(), Held { id, fiber: php::fiber(), lease, depth, runs: false });
                 Acquired::Held { lease: id, waited, blocker }
             }
+            Acquired::Covered { fence, waited, blocker } => Acquired::Covered { fence, waited, blocker },
             Acquired::TimedOut { waited, blocker } => Acquired::TimedOut { waited, blocker },
             Acquired::Interrupted(wait) => {
                 if let Some(waiting) = self.waits.get_mut(&wait) {

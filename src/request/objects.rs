@@ -82,7 +82,7 @@ fn acquire_in(request: &mut Request, id: u64, timeout: Option<Duration>, resume:
             true.into()
         }
         Ok(Acquired::Interrupted(wait)) => return Reply::again(wait),
-        Ok(Acquired::TimedOut { .. }) => false.into(),
+        Ok(Acquired::Covered { .. } | Acquired::TimedOut { .. }) => false.into(),
         Err(error) => thrown(&name, &error),
     };
     reply.log(log)

@@ -92,7 +92,9 @@ fn lock_file(request: &mut Request, write: &mut Write, resume: u64) -> Reply {
             write.file_lock = Some((name.clone(), entry));
             names::warn_lost(true.into(), &name, lost.as_ref())
         }
-        Ok(Acquired::TimedOut { waited, .. }) => Reply::failed(words::not_written(&name, waited)),
+        Ok(Acquired::Covered { waited, .. } | Acquired::TimedOut { waited, .. }) => {
+            Reply::failed(words::not_written(&name, waited))
+        }
         Ok(Acquired::Interrupted(wait)) => Reply::again(wait),
         Err(error) => Reply::failed(about(&name, error)),
     };

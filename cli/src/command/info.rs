@@ -59,6 +59,9 @@ fn closed(engine: &Engine) -> String {
 
 fn print(report: &LockReport, now: f64, out: &Output) -> Result<()> {
     let how = match report.mode {
+        Mode::Exclusive if report.holders.iter().any(|holder| holder.identity.run) => {
+            "exclusively, for a run"
+        }
         Mode::Exclusive => "exclusively",
         Mode::Shared => "shared",
     };
@@ -81,7 +84,7 @@ fn print(report: &LockReport, now: f64, out: &Output) -> Result<()> {
             place + 1,
             who(&waiter.identity),
             span(between(waiter.since, now)),
-            mode(waiter.mode)
+            mode(waiter.mode, &waiter.identity)
         );
         out.line(out.paint(Style::Warning, line))?;
     }

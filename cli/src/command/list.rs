@@ -18,7 +18,7 @@ use crate::units::{between, span};
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Ends with 1 when there is no such lock. A lock that several hold at once (SH) has a line for each of them; of \
+    after_help = "Ends with 1 when there is no such lock. MODE is EX, SH of a shared lock, and RUN of one that is held for a run (cluster_coalesced(), run --coalesce). A lock that several hold at once (SH) has a line for each of them; of \
 more than 100 the last line says how many more there are."
 )]
 pub(crate) struct Args {
@@ -104,7 +104,7 @@ fn table(locks: &[LockReport], now: f64) -> Table {
             let Identity { node, pid, sapi, .. } = &holder.identity;
             table.row([
                 plain(lock.name.to_string()),
-                plain(mode(lock.mode).into()),
+                plain(mode(lock.mode, &holder.identity).into()),
                 plain(text::said(node)),
                 plain(pid.to_string()),
                 plain(text::said(sapi)),
@@ -117,7 +117,8 @@ fn table(locks: &[LockReport], now: f64) -> Table {
             ]);
         }
         if lock.more_holders > 0 {
-            let [name, mode] = [lock.name.to_string(), mode(lock.mode).into()].map(plain);
+            let how = mode(lock.mode, &Identity::default());
+            let [name, mode] = [lock.name.to_string(), how.into()].map(plain);
             let others = plain(format!("+{} more", lock.more_holders));
             let none = || plain(String::new());
             table.row([name, mode, others, none(), none(), none(), none(), none(), none(), none(), waiting]);

@@ -25,10 +25,12 @@ fn hold(engine: &Engine, name: &[u8]) -> Lease {
         sapi: "fpm\x1b[8m".into(),
         script: String::new(),
         request_uri: "/a\u{9b}2J\u{202e}b\r\nSet-Cookie".into(),
+        run: false,
         call: Call { function: "a\nb\x1b[2J".into(), file: "/srv/\u{202e}\r\n\x1b[2J.php".into(), line: 9 },
     };
     let how = Acquire {
         mode: Mode::Exclusive,
+        run: false,
         timeout: None,
         ttl: std::time::Duration::from_secs(60),
         auto_renew: false,

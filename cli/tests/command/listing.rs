@@ -83,6 +83,7 @@ fn the_code_that_asks_is_named() {
     let identity = Identity { node: "web2".into(), pid: 7, call, ..Identity::default() }.encode();
     let how = Acquire {
         mode: Mode::Exclusive,
+        run: false,
         timeout: None,
         ttl: Duration::from_secs(600),
         auto_renew: false,
@@ -130,6 +131,7 @@ fn who_is_not_told_of_is_counted() {
             place: 0,
             converts: 0,
             slack: SLACK,
+            run: false,
             attempt: 0,
         };
         store.attempt(&claim, IfBusy::GiveUp).unwrap();

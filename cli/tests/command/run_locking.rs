@@ -113,6 +113,47 @@ fn who_waits_is_let_in_in_the_order_of_arrival() {
 }
 
 #[test]
+fn one_run_does_for_all_who_came_before_it_began() {
+    let server = RedisServer::start(&[]);
+    let observer = server.observer();
+    let dir = tempfile::tempdir().unwrap();
+    let (log, go) = (dir.path().join("log"), dir.path().join("go"));
+    let script = format!("echo run >> '{}'", log.display());
+    let mut first = Ongoing::start(
+        on(&server.unix_dsn()),
+        [
+            "run",
+            "--coalesce",
+            "x",
+            "--",
+            "sh",
+            "-c",
+            &format!("{script}; echo ready; until [ -e '{}' ]; do sleep 0.05; done", go.display()),
+        ],
+    );
+    first.line();
+    let others: Vec<_> = (1..=3)
+        .map(|place| {
+            let other = Ongoing::start(
+                on(&server.unix_dsn()),
+                ["run", "--coalesce", "--json", "x", "--", "sh", "-c", &script],
+            );
+            until("it waits", || waiting(&observer, "x") == place);
+            other
+        })
+        .collect();
+    ask(&server, ["list"]).expect(0, &["x     RUN"]);
+    ask(&server, ["info", "x"]).expect(0, &["x (held exclusively, for a run)", "(RUN)"]);
+    fs::write(&go, "").unwrap();
+    first.end().expect(0, &[]);
+    let told: Vec<_> = others.into_iter().map(|other| other.end().expect(0, &["\"lost\":null"])).collect();
+    let covered = told.iter().filter(|told| told.err.contains("\"covered\":true")).count();
+    assert_eq!((covered, fs::read_to_string(&log).unwrap().as_str()), (2, "run\nrun\n"), "{told:?}");
+    ask(&server, ["run", "--coalesce", "x", "false"]).expect(1, &[]);
+    assert_clean(&server, &[&observer]);
+}
+
+#[test]
 fn the_command_gets_its_arguments_streams_and_environment_as_they_are() {
     let server = RedisServer::start(&[]);
     let mut command = on(&server.unix_dsn());

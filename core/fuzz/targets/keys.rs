@@ -21,7 +21,7 @@ fuzz_target!(|input: (&[u8], &[u8], &str)| {
         assert!(encoded.bytes().all(|b| b.is_ascii_graphic() && !b"{}*?[]^\\".contains(&b)), "{encoded}");
         assert_eq!(LockName::decode(encoded.as_bytes()), Some(name.clone()));
         if let Ok(prefix) = read::prefix(prefix) {
-            for end in ["", ":q", ":w", ":r", ":i", ":m:0"] {
+            for end in ["", ":q", ":w", ":r", ":i", ":o", ":d", ":m:0"] {
                 assert_eq!(hash_tag(&format!("{prefix}{{{encoded}}}{end}")), encoded);
             }
         }

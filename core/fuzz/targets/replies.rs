@@ -84,13 +84,15 @@ fuzz_target!(|input: (u8, Vec<Part<'_>>)| {
         name: &name,
         token: &token,
         mode: Mode::Exclusive,
+        run: what >= 128,
         ttl: Duration::from_secs(1),
         identity: b"{}",
         place: 0,
         converts: 0,
         slack: SLACK,
+        attempt: 0,
     };
-    match what % 9 {
+    match what % 10 {
         0 => {
             if let Ok(Some(report)) = store.info(&name) {
                 assert!(!report.holders.is_empty());
@@ -103,6 +105,7 @@ fuzz_target!(|input: (u8, Vec<Part<'_>>)| {
         5 => drop(store.renew(&Hold::of(&name, &token), Duration::from_secs(1))),
         6 => drop(store.break_lock(&name, None)),
         7 => drop(store.break_lock(&name, Some(1))),
+        8 => drop(store.complete(&Hold::of(&name, &token), 1)),
         _ => drop(store.examine()),
     }
     let _ = store.status();

@@ -28,6 +28,16 @@ pub enum Acquired<L = Lease, P = Pending> {
         /// Who was first seen to be in the way, when there was a wait.
         blocker: Option<Blocker>,
     },
+    /// Of a claim [for a run](Acquire::run): a run is complete whose holder was let in after the claim came. Nothing is
+    /// held.
+    Covered {
+        /// The fencing token of that run's holder.
+        fence: u64,
+        /// How long it took.
+        waited: Duration,
+        /// Who was first seen to be in the way.
+        blocker: Option<Blocker>,
+    },
     /// The time is up.
     TimedOut {
         /// How long it took.
@@ -96,14 +106,12 @@ pub(super) fn go_on(
                 wait: Some(wait),
             }));
         }
-        Ok(WaitOutcome::Granted(grant)) => Ok(Some(grant)),
-        Ok(WaitOutcome::TimedOut) => Ok(None),
         Ok(WaitOutcome::Unfinished) => {
             // It is in the queue, or has been let in just now.
             wait.give_up(common, name);
-            Ok(None)
+            Ok(WaitOutcome::TimedOut)
         }
-        Err(error) => Err(error),
+        outcome => outcome,
     };
     let waited = Instant::now().since(wait.started);
     if wait.blocker.is_some() {
@@ -113,12 +121,16 @@ pub(super) fn go_on(
         common.counters.wait_max_nanos.fetch_max(nanos, Ordering::Relaxed);
     }
     match outcome {
-        Ok(Some(granted)) => {
+        Ok(WaitOutcome::Granted(granted)) => {
             count(&common.counters.acquired);
             let lease = hold(common, name, wait.token, how, &granted)?;
             Ok(Acquired::Held { lease, waited, blocker: wait.blocker })
         }
-        Ok(None) => {
+        Ok(WaitOutcome::Covered(fence)) => {
+            count(&common.counters.covered);
+            Ok(Acquired::Covered { fence, waited, blocker: wait.blocker })
+        }
+        Ok(_) => {
             count(&common.counters.timed_out);
             Ok(Acquired::TimedOut { waited, blocker: wait.blocker })
         }
@@ -144,7 +156,7 @@ fn hold(
     let state = LeaseState::new(name.clone(), token, how.mode, grant.fence, identity, how.ttl, renew_until)
         .weighed(common.store.weighs_words());
     state.extend(sent, grant.lease);
-    let lease = Lease::new(common, state);
+    let lease = Lease::new(common, state, how.run);
     if how.auto_renew {
         // Dropping the lease on this path releases the lock.
         lease

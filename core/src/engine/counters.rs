@@ -21,6 +21,12 @@ pub struct Counters {
     pub wait_max_nanos: AtomicU64,
     /// Leases renewed.
     pub renewals: AtomicU64,
+    /// Runs done here that are complete.
+    pub runs: AtomicU64,
+    /// Runs begun here that count for nobody: the work failed, or the lock was lost meanwhile.
+    pub runs_failed: AtomicU64,
+    /// Claims for a run that one done by somebody else covered.
+    pub covered: AtomicU64,
 }
 
 pub(super) fn count(counter: &AtomicU64) {

@@ -26,11 +26,13 @@ pub struct Lease {
     common: Arc<Common>,
     state: Arc<LeaseState>,
     released: AtomicBool,
+    /// [`Acquire::run`](super::Acquire::run).
+    run: bool,
 }
 
 impl Lease {
-    pub(super) fn new(common: &Arc<Common>, state: LeaseState) -> Self {
-        Self { common: Arc::clone(common), state: Arc::new(state), released: AtomicBool::new(false) }
+    pub(super) fn new(common: &Arc<Common>, state: LeaseState, run: bool) -> Self {
+        Self { common: Arc::clone(common), state: Arc::new(state), released: AtomicBool::new(false), run }
     }
 
     /// Has the background thread keep it alive, from `due` on.
@@ -43,6 +45,11 @@ impl Lease {
         self.released.store(true, Ordering::Relaxed);
         self.common.lanes.let_go(&self.state);
         (&self.common, self.state.token.clone())
+    }
+
+    /// [`Acquire::run`](super::Acquire::run).
+    pub(super) fn is_for_run(&self) -> bool {
+        self.run
     }
 
     pub(super) fn inside(&self) -> (&Arc<Common>, &Arc<LeaseState>) {
@@ -130,10 +137,28 @@ impl Lease {
     /// The server cannot be reached: the background goes on trying until there is an answer, or the lease has run out by
     /// itself.
     pub fn release(self) -> Result<Standing> {
-        self.give_back()
+        self.give_back(false)
     }
 
-    fn give_back(&self) -> Result<Standing> {
+    /// As [`Lease::release`], when the run for which the lock was acquired is complete: it covers all whose claims for a run
+    /// came before this one was let in. [`Standing::Lost`]: it covers nobody, because the lock was not ours throughout.
+    ///
+    /// # Errors
+    /// As [`Lease::release`]. Then it covers nobody, or those to whom it could be told, although nothing is known of a loss.
+    pub fn complete(self) -> Result<Standing> {
+        self.give_back(self.run)
+    }
+
+    fn give_back(&self, complete: bool) -> Result<Standing> {
+        let standing = self.let_go(complete);
+        if self.run {
+            let counts = complete && !matches!(standing, Ok(Standing::Lost(_)));
+            count(if counts { &self.common.counters.runs } else { &self.common.counters.runs_failed });
+        }
+        standing
+    }
+
+    fn let_go(&self, complete: bool) -> Result<Standing> {
         self.released.store(true, Ordering::Relaxed);
         self.common.lanes.let_go(&self.state);
         let known = self.state.loss();
@@ -143,7 +168,10 @@ impl Lease {
             // Beyond the end of the lease, too: the server knows whether that was needed.
             known => {
                 let limit = if known.is_none() { LET_GO } else { Duration::ZERO };
-                self.common.persist(Instant::now() + limit, |store| store.release(&self.state.hold()))
+                self.common.persist(Instant::now() + limit, |store| match known {
+                    None if complete => store.complete(&self.state.hold(), self.fence()),
+                    _ => store.release(&self.state.hold()),
+                })
             }
         };
         if told.is_err() {
@@ -179,7 +207,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if !self.released.load(Ordering::Relaxed) && self.is_own() {
-            let _ = self.give_back();
+            let _ = self.give_back(false);
         }
     }
 }

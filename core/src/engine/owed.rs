@@ -38,13 +38,14 @@ pub struct Owed {
 
 impl Lease {
     /// Gives the lock back as [`Lease::release`] does, and returns by what this machine knows of the lease: the release is
-    /// sent and not waited for, where the store can do that, and where this thread is not owed too many answers already.
+    /// sent and not waited for, where the store can do that, where this thread is not owed too many answers already, and
+    /// where it was not acquired for a run.
     ///
     /// # Errors
     /// As [`Lease::release`], if it was waited for.
     pub fn part(self) -> Result<Parted> {
         let (common, state) = self.inside();
-        if state.loss().is_some() {
+        if state.loss().is_some() || self.is_for_run() {
             return self.release().map(Parted::Done);
         }
         common.lanes.let_go(state);

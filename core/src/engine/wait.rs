@@ -43,6 +43,10 @@ const TOO_LATE: u32 = 3;
 pub struct Acquire<'a> {
     /// Exclusive or shared.
     pub mode: Mode,
+    /// It is wanted for a run: for what one holder does for all who want it done by then. Whoever waits is
+    /// [covered](super::Acquired::Covered) by a run that is [complete](super::Lease::complete) and whose holder was let in
+    /// after the claim came. Exclusive.
+    pub run: bool,
     /// The longest wait; zero is one try, `None` is no limit.
     pub timeout: Option<Duration>,
     /// The lease: how long a dead holder blocks the others. At least 0.1 s.
@@ -55,6 +59,24 @@ pub struct Acquire<'a> {
     pub identity: &'a [u8],
     /// Looked at while waiting: whenever a signal arrives, and once a second.
     pub interrupted: &'a dyn Fn() -> bool,
+}
+
+impl Acquire<'_> {
+    /// The claim that comes of it, at first.
+    fn claim<'a>(&self, name: &'a LockName, token: &'a Token, identity: &'a [u8]) -> Claim<'a> {
+        Claim {
+            name,
+            token,
+            mode: self.mode,
+            run: self.run && self.mode == Mode::Exclusive,
+            ttl: self.ttl,
+            identity,
+            place: 0,
+            converts: 0,
+            slack: SLACK,
+            attempt: 0,
+        }
+    }
 }
 
 /// One acquisition, from its first try on.
@@ -85,6 +107,8 @@ pub(super) struct Granted {
 /// How a wait ended.
 pub(super) enum WaitOutcome {
     Granted(Granted),
+    /// By the run of the holder with this fencing token.
+    Covered(u64),
     TimedOut,
     /// The time is up, and the claim may be in the queue, or have been let in just now.
     Unfinished,
@@ -171,17 +195,10 @@ impl Wait {
         is_prompt: &dyn Fn(Instant, Duration) -> bool,
     ) -> Result<WaitOutcome> {
         let deadline = how.timeout.map(|timeout| Instant::now() + timeout);
-        let mut claim = Claim {
-            name,
-            token: &self.token,
-            mode: how.mode,
-            ttl: how.ttl,
-            identity: how.identity,
-            place: self.place,
-            converts: self.converts,
-            slack: SLACK,
-            attempt: 0,
-        };
+        let for_run = how.run.then(|| Identity::for_run(how.identity));
+        let identity = for_run.as_deref().unwrap_or(how.identity);
+        let (place, converts) = (self.place, self.converts);
+        let mut claim = Claim { place, converts, ..how.claim(name, &self.token, identity) };
         let (mut hold_off, mut failing_since) = (HOLD_OFF.0, None);
         let (mut too_late, mut unfinished) = (0, 0);
         let mut beat = Beat::default();
@@ -206,6 +223,7 @@ impl Wait {
                 Ok(Attempt::Busy { place, blocked_for, holder, again, ahead }) => {
                     (place, blocked_for, holder, again, ahead)
                 }
+                Ok(Attempt::Covered { fence }) => return Ok(WaitOutcome::Covered(fence)),
                 Ok(Attempt::Unfinished { place }) => {
                     (claim.place, self.place) = (place, place);
                     if last && deadline.is_some_and(|deadline| (deadline + LAST_TRY).has_passed()) {
@@ -262,6 +280,7 @@ impl Wait {
                     }
                     hold_off = HOLD_OFF.0;
                 }
+                Ok(Wake::Covered(fence)) => return Ok(WaitOutcome::Covered(fence)),
                 Ok(Wake::Retry) => hold_off = HOLD_OFF.0,
                 Ok(Wake::Interrupted) => return Ok(WaitOutcome::Interrupted),
                 Err(refused @ Error::Server { .. }) => return Err(refused),
@@ -294,6 +313,7 @@ mod tests {
                 place: 0,
                 converts: 0,
                 slack: SLACK,
+                run: false,
                 attempt: 0,
             };
             assert_eq!(beat.sleep(&mut claim, took, BEAT), at_first, "{took:?}");

@@ -22,6 +22,9 @@ pub struct Claim<'a> {
     /// Exclusive or shared. A holder that presents its token with the other mode converts, if it names
     /// what it [converts](Self::converts).
     pub mode: Mode,
+    /// It is wanted for a run: for what one holder does for all who want it done. Exclusive. Whoever waits is
+    /// [covered](Attempt::Covered) by a run that is complete, if its holder was let in after the claim came.
+    pub run: bool,
     /// The lease asked for.
     pub ttl: Duration,
     /// Encoded [`crate::Identity`] of who asks.
@@ -71,6 +74,12 @@ pub enum Attempt {
         /// How many stand before it in the queue, the dead among them included.
         ahead: u64,
     },
+    /// Of a claim [for a run](Claim::run): a run is complete whose holder was let in after the claim came. The claim is
+    /// not queued any more, and holds nothing.
+    Covered {
+        /// The fencing token of that holder.
+        fence: u64,
+    },
     /// Not known yet: so many lie dead before the claim that one step does not get to it. It is queued, whatever
     /// was [to be done](IfBusy), and is to ask again at once.
     Unfinished {
@@ -93,10 +102,26 @@ pub struct Grant {
 pub enum Wake {
     /// The releasing holder handed the lock over.
     Granted(Grant),
+    /// As [`Attempt::Covered`]: the fencing token.
+    Covered(u64),
     /// The time is up, or there is a reason to ask again.
     Retry,
     /// `interrupted` said so.
     Interrupted,
+}
+
+impl Wake {
+    /// A letter to a waiter, `FENCE LEASE`: `FENCE 0` when a run covers it, `0 0` when it is to ask again.
+    pub(crate) fn read(letter: &[u8]) -> Self {
+        let numbers = std::str::from_utf8(letter).ok().and_then(|letter| letter.split_once(' '));
+        match numbers.map(|(fence, lease)| (fence.parse(), lease.parse())) {
+            Some((Ok(fence), Ok(0))) if fence > 0 => Self::Covered(fence),
+            Some((Ok(fence), Ok(lease))) if fence > 0 => {
+                Self::Granted(Grant { fence, lease: Duration::from_millis(lease) })
+            }
+            _ => Self::Retry,
+        }
+    }
 }
 
 /// Whose turn it is, or was, as it says itself when it renews a lock or gives it back.
@@ -273,6 +298,12 @@ pub trait Store: Send + Sync {
     /// queue. One round trip; one more for every few hundred dead waiters before that next one.
     fn release(&self, hold: &Hold<'_>) -> Result<Standing>;
 
+    /// As [`Store::release`], by a holder whose [run](Claim::run) is complete: it covers all who came before the holder
+    /// was given `fence`, and they are told. [`Standing::Lost`]: it does not count, because the holder has lost the
+    /// lock, and nothing is known of a later run that is complete. To be repeated: a run that counts goes on counting
+    /// for a minute. One round trip; one more for every few hundred who are told.
+    fn complete(&self, hold: &Hold<'_>, fence: u64) -> Result<Standing>;
+
     /// Sends the release, and does not wait. Its answer is taken in with that to this thread's next step on the same
     /// server, or by [`Store::settle`]. One that goes wrong is sent again then: whoever has parted takes care of what comes
     /// to no answer. `None`: that cannot be done here, or not now, and the lock is to be [released](Store::release).
@@ -284,8 +315,8 @@ pub trait Store: Send + Sync {
     /// at most. If a connection has broken until then, the time of one release comes on top.
     fn settle(&self, _: Duration) {}
 
-    /// The same as [`Store::release`] for a claim that has failed: not while others avoid the server because it could not be reached, so that
-    /// who has waited for a time-out does not wait for another.
+    /// As [`Store::release`] for a claim that has failed: not while others avoid the server because it could not be
+    /// reached, so that who has waited for a time-out does not wait for another.
     fn give_up(&self, name: &LockName, token: &Token) -> Result<Standing> {
         self.release(&Hold::of(name, token))
     }

@@ -43,6 +43,12 @@ const LETTING_IN: i64 = 8;
 /// A step that finds the lock taken buries so many, when it is of one who stands far back (`FEW`).
 const FEW: i64 = 64;
 
+/// Whether a step has work for those whom a run covers: so many of them are told, and enough is left of it to let
+/// somebody in.
+fn most_covered(work: i64) -> usize {
+    if work > 0 { usize::try_from((work - LETTING_IN).max(1)).unwrap_or(usize::MAX) } else { 0 }
+}
+
 /// The moment of a step, and how much may be done in it.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
@@ -77,6 +83,9 @@ pub struct Machine {
     readers: BTreeMap<String, Held>,
     queue: Vec<Queued>,
     previous: Previous,
+    /// The fencing token of the newest run that is complete.
+    #[serde(default, skip_serializing_if = "is_none")]
+    run: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -100,6 +109,9 @@ struct Queued {
     /// It sleeps for long, and is to be called up.
     sleeps: bool,
     exclusive: bool,
+    /// It waits for a run: [`Claim::run`].
+    #[serde(default, skip_serializing_if = "is_false")]
+    run: bool,
     identity: Box<[u8]>,
     /// As [`Held::attempt`].
     #[serde(default, skip_serializing_if = "is_none")]
@@ -141,19 +153,24 @@ pub struct Effects {
     pub mail: Vec<(String, Grant)>,
     /// Waiters to wake, so that they ask again.
     pub called: Vec<String>,
+    /// Waiters to tell that a run covers them, with its fencing token. They are no longer in the queue.
+    pub covered: Vec<(String, u64)>,
     /// Waiters that are no longer in the queue and will get no mail.
     pub forgotten: Vec<String>,
     /// The step has done as much as it may, and somebody may wait who is next: a release, with whatever token,
     /// goes on with it, and so does an attempt.
     pub unfinished: bool,
+    /// There are waiters left whom a run covers, and who were not told: a release, with whatever token, goes on with
+    /// it.
+    pub left_over: bool,
     /// How much it may still do.
     work: i64,
 }
 
 impl Effects {
     fn of(now: Now) -> Self {
-        let (mail, called, forgotten) = (Vec::new(), Vec::new(), Vec::new());
-        Self { mail, called, forgotten, unfinished: false, work: now.work }
+        let (mail, called, covered, forgotten) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { mail, called, covered, forgotten, unfinished: false, left_over: false, work: now.work }
     }
 }
 
@@ -166,14 +183,9 @@ impl Machine {
         let expiry_ms = now.lease_ms + millis(claim.ttl);
         let held = |fence| Attempt::Held(Grant { fence, lease: claim.ttl });
         if self.is_overtaken(&me, claim.attempt) {
-            let place = claim.place;
-            let (blocked_for, again, ahead) = (BEAT, BEAT, 0);
-            return (Attempt::Busy { place, blocked_for, holder: Box::default(), again, ahead }, effects);
+            return (told_nothing(claim.place, BEAT), effects);
         }
-        self.writer.take_if(|writer| writer.token == me && writer.yields_to(claim, if_busy));
-        if self.readers.get(&me).is_some_and(|reader| reader.yields_to(claim, if_busy)) {
-            self.readers.remove(&me);
-        }
+        let yielded = self.yields(&me, claim, if_busy);
         if let Some(writer) = self.writer.as_mut().filter(|w| w.token == me) {
             if exclusive {
                 writer.expiry_ms = expiry_ms;
@@ -184,7 +196,7 @@ impl Machine {
                 return (late(claim, writer, now), effects);
             }
             self.writer = None;
-            let fence = self.grant(now, &me, false, (claim.identity, claim.attempt), claim.ttl);
+            let fence = self.grant(now, &me, false, 0, (claim.identity, claim.attempt), claim.ttl);
             self.settle(now, None, &mut effects);
             return (held(fence), effects);
         }
@@ -202,13 +214,21 @@ impl Machine {
             self.readers.remove(&me);
         }
         let queued = self.queue.iter().find(|w| w.token == me).filter(|_| if_busy != IfBusy::Yield);
-        if let Some(queued) = queued.filter(|w| w.exclusive != exclusive) {
-            let (place, blocked_for, again, ahead) = (queued.place, BEAT, BEAT, 0);
-            return (Attempt::Busy { place, blocked_for, holder: Box::default(), again, ahead }, effects);
+        if let Some(queued) = queued.filter(|w| (w.exclusive, w.run) != (exclusive, claim.run)) {
+            return (told_nothing(queued.place, BEAT), effects);
         }
         let known = queued.map_or(claim.place, |w| w.place);
-        let place =
-            if known == 0 { now.unix_us.max(self.queue.last().map_or(0, |w| w.place) + 1) } else { known };
+        if claim.run && known == 0 && now.grace_ms > 0 && !yielded {
+            // A record that is put back may have a fencing token that is greater than its rank.
+            return (told_nothing(0, Duration::from_millis(now.grace_ms)), effects);
+        }
+        let place = if known == 0 { self.next_place(now, claim) } else { known };
+        if claim.run && self.run > place {
+            if self.forget(now, &me, &mut effects) || yielded {
+                self.settle(now, None, &mut effects);
+            }
+            return (Attempt::Covered { fence: self.run }, effects);
+        }
         self.queue.retain(|w| w.token != me);
         // Places that are equal go by token, as in a sorted set.
         let rank = self.queue.partition_point(|w| (w.place, &w.token) < (place, &me));
@@ -222,6 +242,7 @@ impl Machine {
                 until_ms: now.lease_ms + again_ms + slack_ms,
                 sleeps: again_ms > LONG_MS,
                 exclusive,
+                run: claim.run,
                 identity: claim.identity.into(),
                 attempt: claim.attempt,
             },
@@ -256,19 +277,37 @@ impl Machine {
         (busy, effects)
     }
 
-    /// `release.lua`. `known` tells whether there was a record of this lock at all; `reclaim` is what a holder says whose
-    /// lease is not over.
+    /// Takes from a claim that yields what it holds: was there something?
+    fn yields(&mut self, me: &str, claim: &Claim<'_>, if_busy: IfBusy) -> bool {
+        let wrote = self.writer.take_if(|writer| writer.token == me && writer.yields_to(claim, if_busy));
+        let read = self.readers.get(me).is_some_and(|reader| reader.yields_to(claim, if_busy));
+        wrote.is_some() || (read && self.readers.remove(me).is_some())
+    }
+
+    /// The rank of a claim that comes now. Ranks and fencing tokens are one order: whoever comes later has more than those
+    /// who were let in before.
+    fn next_place(&self, now: Now, claim: &Claim<'_>) -> u64 {
+        let last = self.queue.last().map_or(0, |w| w.place).max(self.fence);
+        let run = if claim.run { self.run } else { 0 };
+        now.unix_us.max(last.max(run) + 1)
+    }
+
+    /// `release.lua`. `run`: the holder's run is complete, which was given this fencing token. `known` tells whether there
+    /// was a record of this lock at all; `reclaim` is what a holder says whose lease is not over.
     pub fn release(
         &mut self,
         now: Now,
         token: &[u8],
+        mut run: Option<u64>,
         reclaim: Option<&Reclaim<'_>>,
         known: bool,
     ) -> (Standing, Effects) {
         let mut effects = Effects::of(now);
         let me = text(token);
-        if self.writer.as_ref().is_some_and(|w| w.token == me) {
-            self.writer = None;
+        if let Some(writer) = self.writer.take_if(|w| w.token == me) {
+            if run == Some(writer.fence) {
+                self.run = writer.fence;
+            }
             self.previous = Previous::Released(me);
         } else if self.readers.remove(&me).is_some() {
             self.previous = Previous::Released(me);
@@ -280,12 +319,28 @@ impl Machine {
             }
             self.fence = self.fence.max(held.fence);
             self.previous = Previous::Released(me);
+            // Of a run those who came since may not know; its holder does.
+            run = None;
         } else if !self.forget(now, &me, &mut effects) {
-            self.go_on(now, &mut effects);
-            return (self.standing(&me, known), effects);
+            let is_left = self.writer.is_none() || self.queue.iter().any(|w| w.run);
+            if is_left && !self.queue.is_empty() {
+                self.settle(now, None, &mut effects);
+            }
+            let standing = self.standing(&me, known);
+            return (self.end_of_run(standing, run), effects);
         }
         self.settle(now, None, &mut effects);
-        (Standing::Ours, effects)
+        (self.end_of_run(Standing::Ours, run), effects)
+    }
+
+    /// What the end of a run is told, where any other release is told this.
+    fn end_of_run(&self, standing: Standing, run: Option<u64>) -> Standing {
+        match (run, standing) {
+            (Some(run), _) if self.run >= run => Standing::Ours,
+            // That it was released says nothing of the run.
+            (Some(_), Standing::Ours) => Standing::Lost(Loss::Superseded),
+            (_, standing) => standing,
+        }
     }
 
     /// `renew.lua`, for a holder whose newest attempt was this one (0: it was not on a quorum); `reclaim` and `known` as for
@@ -426,6 +481,11 @@ impl Machine {
         self.fence
     }
 
+    /// The fencing token of the newest run that is complete; 0: there was none.
+    pub fn run(&self) -> u64 {
+        self.run
+    }
+
     /// Nobody holds it and nobody waits.
     pub fn is_idle(&self) -> bool {
         self.writer.is_none() && self.readers.is_empty() && self.queue.is_empty()
@@ -449,8 +509,17 @@ impl Machine {
         *self = Self { fence: self.fence, ..Self::default() };
     }
 
-    fn grant(&mut self, now: Now, token: &str, exclusive: bool, who: (&[u8], u64), ttl: Duration) -> u64 {
-        self.fence = now.unix_us.max(self.fence + 1);
+    /// The fencing token is `least` at least.
+    fn grant(
+        &mut self,
+        now: Now,
+        token: &str,
+        exclusive: bool,
+        least: u64,
+        who: (&[u8], u64),
+        ttl: Duration,
+    ) -> u64 {
+        self.fence = now.unix_us.max(self.fence + 1).max(least);
         let held = Held {
             token: token.to_owned(),
             fence: self.fence,
@@ -504,10 +573,15 @@ impl Machine {
         self.writer = self.writer.take().filter(|writer| writer.is_alive(now));
         self.drop_readers(now, effects);
         effects.unfinished |= !self.readers.is_empty() && effects.work <= 0;
-        let (mut mine, mut gone) = (None, 0);
+        let (mut mine, mut gone) = (None, self.cover(effects));
         while now.grace_ms == 0 && self.writer.is_none() && !effects.unfinished {
             let Some(head) = self.queue.first() else { break };
             let living = !head.is_dead(now);
+            if living && head.run && head.place < self.run {
+                // It is one of those who are left.
+                effects.unfinished = true;
+                break;
+            }
             if living && head.exclusive && !self.readers.is_empty() {
                 break;
             }
@@ -523,18 +597,42 @@ impl Machine {
             gone += 1;
             let head = self.queue.remove(0);
             let who = (&*head.identity, head.attempt);
+            // Its run covers all who wait for one by now.
+            let rank = self.queue.iter().rfind(|w| w.run).map_or(0, |w| w.place);
+            let floor = if head.run { rank.max(self.run) + 1 } else { 0 };
             match me {
                 Some((token, ttl)) if token == head.token => {
-                    mine = Some(self.grant(now, token, head.exclusive, who, ttl));
+                    mine = Some(self.grant(now, token, head.exclusive, floor, who, ttl));
                 }
                 _ => {
-                    let fence = self.grant(now, &head.token, head.exclusive, who, GRANT_LEASE);
+                    let fence = self.grant(now, &head.token, head.exclusive, floor, who, GRANT_LEASE);
                     effects.mail.push((head.token, Grant { fence, lease: GRANT_LEASE }));
                 }
             }
         }
         self.call_up(now, gone, effects);
         mine
+    }
+
+    /// Takes those out of the queue whom the newest run covers, the first of them: how many?
+    fn cover(&mut self, effects: &mut Effects) -> usize {
+        let (run, most, before) = (self.run, most_covered(effects.work), effects.covered.len());
+        if run == 0 || most == 0 {
+            return 0;
+        }
+        effects.left_over = false;
+        self.queue.retain(|w| {
+            let covered = w.run && w.place < run;
+            let leaves = covered && effects.covered.len() - before < most;
+            effects.left_over |= covered && !leaves;
+            if leaves {
+                effects.covered.push((w.token.clone(), run));
+            }
+            !leaves
+        });
+        let covered = effects.covered.len() - before;
+        effects.work -= i64::try_from(covered).unwrap_or(i64::MAX);
+        covered
     }
 
     /// Goes on where a step has left work, when nothing else is to be done.
@@ -595,6 +693,16 @@ impl Machine {
 #[allow(clippy::trivially_copy_pass_by_ref)] // as serde asks
 fn is_none(attempt: &u64) -> bool {
     *attempt == 0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde asks
+fn is_false(run: &bool) -> bool {
+    !run
+}
+
+/// The answer to a claim that has to ask again, of which nothing else is told.
+fn told_nothing(place: u64, blocked_for: Duration) -> Attempt {
+    Attempt::Busy { place, blocked_for, holder: Box::default(), again: BEAT, ahead: 0 }
 }
 
 /// The answer to a request that was made before its claim's lock was converted, and arrives after that.

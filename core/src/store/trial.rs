@@ -31,6 +31,7 @@ pub(crate) fn try_out(store: &(impl Store + ?Sized), name: &LockName) -> Result<
         place: 0,
         converts: 0,
         slack: SLACK,
+        run: false,
         attempt: 0,
     };
     let outcome = store.attempt(&claim, IfBusy::GiveUp).and_then(|attempt| match attempt {

@@ -5,7 +5,14 @@
 //! arrive again, at once (a lost reply) or after others came and went, or only then, and attempts with numbers,
 //! as a quorum's; an administrator; a server that
 //! loses mail, single keys or everything; and a clock that jumps, also backwards.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::struct_excessive_bools,
+    missing_docs
+)]
 
 mod reference;
 #[path = "../support/mod.rs"]
@@ -19,7 +26,7 @@ use cluster_lock_core::store::machine::{Now, SLACK, WORK};
 use cluster_lock_core::store::{Attempt, Claim, Hold, IfBusy, Reclaim, Store, Token, Wake, open};
 use cluster_lock_core::{Broken, Identity, LockName, Loss, Mode, Standing};
 use proptest::prelude::*;
-use reference::{Part, Reference, mode};
+use reference::{Kind, Part, Reference, mode};
 use support::{RedisServer, config};
 
 const CLIENTS: usize = 4;
@@ -40,6 +47,10 @@ enum Step {
         slack: Duration,
     },
     Release {
+        client: usize,
+    },
+    /// A client's run is complete.
+    Complete {
         client: usize,
     },
     Renew {
@@ -73,7 +84,7 @@ enum Step {
     /// So many come to a lock that is held, and are never heard of again.
     Crowd {
         count: u64,
-        shared: bool,
+        kind: Kind,
     },
     Evict(Part),
     FlushAll,
@@ -92,6 +103,7 @@ enum Command {
         client: usize,
         token: Token,
         shared: bool,
+        run: bool,
         if_busy: IfBusy,
         ttl: Duration,
         place: u64,
@@ -101,6 +113,11 @@ enum Command {
     },
     Release {
         token: Token,
+        said: Option<Held>,
+    },
+    Complete {
+        token: Token,
+        fence: u64,
         said: Option<Held>,
     },
     Renew {
@@ -144,6 +161,7 @@ fn step(flush: u32) -> impl Strategy<Value = Step> {
         12 => (client.clone(), any::<bool>(), if_busy, ttl.clone(), slack)
             .prop_map(|(client, shared, if_busy, ttl, slack)| Step::Attempt { client, shared, if_busy, ttl, slack }),
         6 => client.clone().prop_map(|client| Step::Release { client }),
+        4 => client.clone().prop_map(|client| Step::Complete { client }),
         2 => (client.clone(), ttl).prop_map(|(client, ttl)| Step::Renew { client, ttl }),
         2 => prop::option::of(client.clone()).prop_map(|seen| Step::Break { seen }),
         2 => (client.clone(), any::<bool>(), prop_oneof![Just(IfBusy::Queue), Just(IfBusy::Yield)])
@@ -153,9 +171,12 @@ fn step(flush: u32) -> impl Strategy<Value = Step> {
         1 => client.clone().prop_map(|client| Step::LoseMail { client }),
         1 => client.prop_map(|client| Step::Replace { client }),
         // More readers than one step lets in. (More dead than it buries cost too much time here.)
-        1 => (prop_oneof![3 => Just(3), 1 => Just(40)], any::<bool>())
-            .prop_map(|(count, shared)| Step::Crowd { count, shared }),
-        1 => prop::sample::select(&Part::ALL[..]).prop_map(Step::Evict),
+        1 => (
+            prop_oneof![3 => Just(3), 1 => Just(40)],
+            prop::sample::select(vec![Kind::Exclusive, Kind::Shared, Kind::Run]),
+        )
+            .prop_map(|(count, kind)| Step::Crowd { count, kind }),
+        1 => prop::sample::select(&Part::LOST[..]).prop_map(Step::Evict),
         flush => Just(Step::FlushAll),
         8 => us.clone().prop_map(|us| Step::Pass { us }),
         1 => us.prop_map(|us| Step::SetBack { us }),
@@ -200,6 +221,15 @@ struct History<'a> {
     reference: Reference,
     /// It is on a quorum: attempts are numbered. How many there were, and each client's newest.
     numbered: bool,
+    /// Some of the clients want it for runs.
+    runs: bool,
+    /// So many commands have been carried out.
+    time: u64,
+    /// When a token was given a rank, and when a fencing token was given out.
+    arrivals: HashMap<(String, u64), u64>,
+    granted: HashMap<u64, u64>,
+    /// Something of the data was lost.
+    lossy: bool,
     /// With a grace period, in which only those are believed who hold it.
     graced: bool,
     /// The clients' own clock, which is never set back; what they hold by it; when they were let in by mail.
@@ -237,6 +267,11 @@ impl<'a> History<'a> {
             lock,
             reference: Reference::default(),
             numbered: false,
+            runs: false,
+            time: 0,
+            arrivals: HashMap::new(),
+            granted: HashMap::new(),
+            lossy: false,
             graced: false,
             own_us: 0,
             held: [None; CLIENTS],
@@ -311,6 +346,9 @@ impl<'a> History<'a> {
         grants.sort();
         for (fence, token) in grants {
             let again = self.fences.insert(token, fence) == Some(fence);
+            if !again {
+                self.granted.insert(fence, self.time);
+            }
             // With the record the last token is gone: then the clock alone makes the next one greater,
             // unless that was set back besides.
             let hopeless = !again && std::mem::take(&mut self.record_lost) && self.now_us <= self.last_fence;
@@ -320,19 +358,52 @@ impl<'a> History<'a> {
         }
     }
 
+    /// A run covers only those who came before its holder was let in.
+    fn check_covers(&mut self) {
+        for (token, place, run) in std::mem::take(&mut self.reference.covers) {
+            let (arrived, granted) = (self.arrivals[&(token, place)], self.granted[&run]);
+            assert!(
+                place < run && arrived <= granted,
+                "{}: arrived {arrived}, granted {granted}",
+                self.context
+            );
+        }
+    }
+
+    /// And all of those.
+    fn check_runners(&self, run: u64) {
+        for runner in self.reference.runners().into_iter().filter(|_| !self.lossy) {
+            let (arrived, granted) = (self.arrivals[&runner], self.granted[&run]);
+            assert!(arrived > granted, "{}: arrived {arrived}, granted {granted}", self.context);
+        }
+    }
+
     fn store(&self) -> &dyn Store {
         if self.graced { &*self.lab.graced } else { &*self.lab.store }
     }
 
     /// `first`: its sender waits for the answer.
     fn send(&mut self, command: &Command, first: bool) {
+        self.time += 1;
         let (now, context) = (self.now(), self.context.clone());
         match command {
-            Command::Attempt { client, token, shared, if_busy, ttl, place, converts, slack, attempt } => {
+            Command::Attempt {
+                client,
+                token,
+                shared,
+                run,
+                if_busy,
+                ttl,
+                place,
+                converts,
+                slack,
+                attempt,
+            } => {
                 let claim = Claim {
                     name: &self.lock,
                     token,
                     mode: mode(*shared),
+                    run: *run,
                     ttl: *ttl,
                     identity: &self.identities[*client],
                     place: *place,
@@ -348,21 +419,41 @@ impl<'a> History<'a> {
                 }
                 self.last_answer = Some(actual.clone());
                 let mine = self.tokens[*client] == *token;
+                if let Attempt::Busy { place, .. } | Attempt::Unfinished { place } = actual {
+                    self.arrivals.entry((reference::text(token.as_bytes()), place)).or_insert(self.time);
+                }
                 match actual {
                     Attempt::Held(_) => self.places[*client] = 0,
+                    Attempt::Covered { .. } if mine => self.places[*client] = 0,
                     Attempt::Busy { place, .. } if mine => {
                         self.places[*client] = if *if_busy == IfBusy::GiveUp { 0 } else { place };
                     }
                     Attempt::Unfinished { place } if mine => self.places[*client] = place,
-                    Attempt::Busy { .. } | Attempt::Unfinished { .. } => {}
+                    Attempt::Busy { .. } | Attempt::Unfinished { .. } | Attempt::Covered { .. } => {}
                 }
             }
             Command::Release { token, said } => {
                 let identity = said.map(|said| self.identities[said.client].clone());
                 let reclaim = reclaim(*said, identity.as_deref());
-                let expected = self.reference.release(now, token.as_bytes(), reclaim.as_ref());
+                let expected = self.reference.release(now, token.as_bytes(), None, reclaim.as_ref());
                 let hold = Hold { name: &self.lock, token, reclaim };
                 assert_eq!(self.store().release(&hold).unwrap(), expected, "{context}");
+            }
+            Command::Complete { token, fence, said } => {
+                let identity = said.map(|said| self.identities[said.client].clone());
+                let reclaim = reclaim(*said, identity.as_deref());
+                let holds = self.reference.is_held_by(token.as_bytes(), *fence);
+                // Where there is a grace period, who says this is believed as any other holder.
+                let saying =
+                    Reclaim { mode: Mode::Exclusive, fence: *fence, identity: b"", until: Instant::now() };
+                let expected = self.reference.release(now, token.as_bytes(), Some(*fence), Some(&saying));
+                let hold = Hold { name: &self.lock, token, reclaim };
+                assert_eq!(self.store().complete(&hold, *fence).unwrap(), expected, "{context}");
+                // Plain users do not say that: their fencing tokens may be smaller than the ranks of those who wait.
+                let own = self.tokens.iter().position(|own| own == token);
+                if holds && own.is_some_and(|client| self.runs(client)) {
+                    self.check_runners(*fence);
+                }
             }
             Command::Renew { token, ttl, attempt, said, sent_us } => {
                 let identity = said.map(|said| self.identities[said.client].clone());
@@ -385,6 +476,7 @@ impl<'a> History<'a> {
             }
         }
         self.check_fences();
+        self.check_covers();
         for (client, token) in self.tokens.iter().enumerate() {
             let granted = matches!(self.reference.mail(token.as_bytes()), Some(Wake::Granted(_)));
             let mailed = &mut self.mailed_us[client];
@@ -464,6 +556,18 @@ impl<'a> History<'a> {
                 }
                 Command::Release { token, said }
             }
+            Step::Complete { client } => {
+                let (fence, said) = (self.fence_of(client).max(1), self.said(client));
+                if self.graced && said.is_none() {
+                    return;
+                }
+                self.held[client] = None;
+                let token = self.tokens[client].clone();
+                if self.graced {
+                    self.replace(client);
+                }
+                Command::Complete { token, fence, said }
+            }
             Step::Renew { client, ttl } => Command::Renew {
                 token: self.tokens[client].clone(),
                 ttl: self.longest(ttl),
@@ -492,17 +596,21 @@ impl<'a> History<'a> {
                 self.replace(client);
                 return;
             }
-            Step::Crowd { count, shared } => return self.crowd(count, shared),
+            Step::Crowd { count, kind } => return self.crowd(count, kind),
             Step::Evict(part) => {
                 self.reference.evict(part);
                 self.record_lost |= part == Part::Record;
+                self.lossy = true;
                 // Of one lock alone nobody knows that anything is missing.
                 self.held = [None; CLIENTS];
-                return self.lab.ask(&["DEL", &format!("{}{}", self.key, part.suffix())]);
+                let key = |part: Part| format!("{}{}", self.key, part.suffix());
+                let besides = if part == Part::Queue { Part::Runners } else { part };
+                let (lost, besides) = (key(part), key(besides));
+                return self.lab.ask(&["DEL", &lost, &besides]);
             }
             Step::FlushAll => {
                 self.reference.flush();
-                self.record_lost = true;
+                (self.record_lost, self.lossy) = (true, true);
                 return self.lab.ask(&["FLUSHALL"]);
             }
             Step::Pass { us } => {
@@ -548,7 +656,8 @@ impl<'a> History<'a> {
         Command::Attempt {
             client,
             token: self.tokens[client].clone(),
-            shared,
+            shared: shared && !self.runs(client),
+            run: self.runs(client),
             if_busy,
             ttl: self.longest(ttl),
             place: self.places[client],
@@ -556,6 +665,11 @@ impl<'a> History<'a> {
             slack,
             attempt: self.newest[client],
         }
+    }
+
+    /// Whether it wants the lock for runs.
+    fn runs(&self, client: usize) -> bool {
+        self.runs && client >= CLIENTS / 2
     }
 
     /// As a quorum asks each of its servers.
@@ -595,18 +709,31 @@ impl<'a> History<'a> {
     }
 
     /// As if each of them had asked.
-    fn crowd(&mut self, count: u64, shared: bool) {
-        let Some((tokens, until_ms)) = self.reference.crowd(self.now(), count, shared) else { return };
+    fn crowd(&mut self, count: u64, kind: Kind) {
+        let Some((tokens, until_ms)) = self.reference.crowd(self.now(), count, kind) else { return };
+        self.time += 1;
+        for (token, place) in self.reference.runners() {
+            self.arrivals.entry((token, place)).or_insert(self.time);
+        }
         let join = "local key = KEYS[1] local last = redis.call('ZRANGE', key .. ':q', -1, -1, 'WITHSCORES')[2] or 0 \
-            local first = math.max(tonumber(ARGV[1]), last + 1) for i = 5, #ARGV do local place = first + i - 5 \
+            local fence = tonumber(string.sub(redis.call('GET', key), 37, 52)) \
+            local first = math.max(tonumber(ARGV[1]), last + 1, fence + 1) for i = 5, #ARGV do local place = first + i - 5 \
             redis.call('ZADD', key .. ':q', place, ARGV[i]) redis.call('HSET', key .. ':w', ARGV[i], \
-            string.format('%s %s %.0f %s', ARGV[2], ARGV[3], place, ARGV[4])) end \
+            string.format('%s %s %.0f %s', ARGV[2], ARGV[3], place, ARGV[4])) \
+            if ARGV[3] == 'O' then redis.call('ZADD', key .. ':o', place, ARGV[i]) end end \
+            redis.call('PEXPIRE', key .. ':o', 60000) \
             redis.call('PEXPIRE', key .. ':q', 60000) redis.call('PEXPIRE', key .. ':w', 60000) \
-            if redis.call('GETRANGE', key, 1, 1) == '-' then redis.call('SETRANGE', key, 1, '+') end";
+            local flag = redis.call('GETRANGE', key, 1, 1) \
+            if ARGV[3] == 'O' then flag = (flag == '*' or flag == 'O') and 'O' or 'o' \
+            elseif flag == '-' then flag = '+' end redis.call('SETRANGE', key, 1, flag)";
         let (key, now_us, until_ms) = (self.key.clone(), self.now_us.to_string(), until_ms.to_string());
         let crowd = reference::text(reference::CROWD);
-        let mut words =
-            vec!["EVAL", join, "1", &key, &now_us, &until_ms, if shared { "S" } else { "X" }, &crowd];
+        let mode = match kind {
+            Kind::Exclusive => "X",
+            Kind::Shared => "S",
+            Kind::Run => "O",
+        };
+        let mut words = vec!["EVAL", join, "1", &key, &now_us, &until_ms, mode, &crowd];
         words.extend(tokens.iter().map(String::as_str));
         let () = self.lab.ask(&words);
     }
@@ -632,6 +759,7 @@ impl<'a> History<'a> {
             place: 0,
             converts: 0,
             slack: SLACK,
+            run: false,
             attempt: 0,
         };
         let wake = self.store().await_grant(&claim, Duration::from_secs(1), &|| false).unwrap();
@@ -702,12 +830,15 @@ fn check_histories(flush: u32, most: usize, graced: bool) {
         ..ProptestConfig::default()
     });
     runner
-        .run(&(any::<bool>(), prop::collection::vec(step(flush), 1..most)), |(numbered, steps)| {
-            let mut lab = lab.borrow_mut();
-            let history = History { numbered, ..History::new(&mut lab) };
-            if graced { history.graced() } else { history }.run(&steps);
-            Ok(())
-        })
+        .run(
+            &(any::<(bool, bool)>(), prop::collection::vec(step(flush), 1..most)),
+            |((numbered, runs), steps)| {
+                let mut lab = lab.borrow_mut();
+                let history = History { numbered, runs, ..History::new(&mut lab) };
+                if graced { history.graced() } else { history }.run(&steps);
+                Ok(())
+            },
+        )
         .unwrap();
 }
 
@@ -772,6 +903,17 @@ fn what_is_left_of_a_lease_is_at_most_the_lease_after_the_clock_was_set_back() {
     }
 }
 
+/// Ranks and fencing tokens are one order, whatever the server's clock says.
+#[test]
+fn who_comes_after_a_grant_has_a_greater_rank_than_its_fencing_token() {
+    let mut lab = Lab::new();
+    let mut history = History::new(&mut lab);
+    history.run_through(&[wants(0, false), Step::SetBack { us: 3600 * SECOND }, wants(1, false)]);
+    let Some(Attempt::Busy { place, .. }) = history.last_answer else { panic!("{:?}", history.last_answer) };
+    assert!(place > history.last_fence, "{place} after {}", history.last_fence);
+    history.run(&[]);
+}
+
 #[test]
 fn a_dead_waiter_does_not_either() {
     let steps = [
@@ -824,7 +966,7 @@ const fn long(client: usize, shared: bool) -> Step {
 }
 
 const fn crowd(count: u64, shared: bool) -> Step {
-    Step::Crowd { count, shared }
+    Step::Crowd { count, kind: if shared { Kind::Shared } else { Kind::Exclusive } }
 }
 
 /// Their queue is forgotten long before the clock is again where it was when they came.
@@ -917,6 +1059,7 @@ fn whoever_comes_to_a_lock_with_work_left_does_not_overtake() {
             place: 0,
             converts: 0,
             slack: SLACK,
+            run: false,
             attempt: 0,
         }
     };
@@ -959,6 +1102,148 @@ fn many_dead_readers_are_in_nobodys_way() {
         wants(1, false),
     ];
     assert!(held(&history(&steps)));
+}
+
+const RUNNERS: Step = Step::Crowd { count: 600, kind: Kind::Run };
+
+/// Two clients of it want the lock for runs.
+fn runs(lab: &mut Lab) -> History<'_> {
+    History { runs: true, ..History::new(lab) }
+}
+
+impl History<'_> {
+    fn letter(&self, client: usize) -> Option<Wake> {
+        self.reference.mail(self.tokens[client].as_bytes())
+    }
+}
+
+/// More than two steps tell: the holder goes on with it. The server's clock, which is set back, changes nothing.
+#[test]
+fn a_run_covers_all_who_came_before_it_in_several_steps() {
+    let mut lab = Lab::new();
+    let mut history = runs(&mut lab);
+    history.run_through(&[
+        long(0, false),
+        long(2, false),
+        RUNNERS,
+        Step::SetBack { us: 10 * SECOND },
+        long(3, false),
+        Step::Release { client: 0 },
+    ]);
+    assert!(matches!(history.letter(2), Some(Wake::Granted(_))), "{:?}", history.letter(2));
+    history.run_through(&[long(2, false), Step::Complete { client: 2 }]);
+    assert_eq!(history.letter(3), Some(Wake::Covered(history.fence_of(2))));
+    assert_eq!(history.reference.runners(), []);
+    history.run_through(&[Step::ReadMail { client: 3 }]);
+    history.run(&[]);
+}
+
+#[test]
+fn a_run_covers_nobody_who_came_after_it_began() {
+    let mut lab = Lab::new();
+    let mut history = runs(&mut lab);
+    history.run_through(&[
+        long(2, false),
+        Step::SetBack { us: 3600 * SECOND },
+        long(3, false),
+        Step::Complete { client: 2 },
+    ]);
+    assert!(matches!(history.letter(3), Some(Wake::Granted(_))), "{:?}", history.letter(3));
+    history.run(&[]);
+}
+
+/// Plain users keep their turns, and their releases cover nobody.
+#[test]
+fn who_only_gives_the_lock_back_covers_nobody() {
+    let mut lab = Lab::new();
+    let mut history = runs(&mut lab);
+    history.run_through(&[
+        long(0, false),
+        long(2, false),
+        long(1, false),
+        long(3, false),
+        Step::Release { client: 0 },
+        long(2, false),
+        Step::Release { client: 2 },
+        long(1, false),
+    ]);
+    assert!(held(&history.last_answer.clone().unwrap()), "it is a plain user's turn");
+    assert_eq!(history.letter(3), None);
+    history.run_through(&[Step::Release { client: 1 }]);
+    assert!(matches!(history.letter(3), Some(Wake::Granted(_))), "{:?}", history.letter(3));
+    history.run(&[]);
+}
+
+/// Who has not read its mail, or has lost it, is told when it asks again; who asks as if it came now waits.
+#[test]
+fn who_asks_again_is_told_that_a_run_covers_it() {
+    for lost in [false, true] {
+        let mut lab = Lab::new();
+        let mut history = runs(&mut lab);
+        history.run_through(&[
+            long(0, false),
+            long(2, false),
+            long(3, false),
+            Step::Release { client: 0 },
+            long(2, false),
+            Step::Complete { client: 2 },
+        ]);
+        if lost {
+            history.run_through(&[Step::LoseMail { client: 3 }]);
+        }
+        history.run_through(&[long(3, false)]);
+        let fence = history.fence_of(2);
+        assert_eq!(history.last_answer, Some(Attempt::Covered { fence }));
+        history.run_through(&[long(0, false), long(3, false)]);
+        assert!(matches!(history.last_answer, Some(Attempt::Busy { .. })), "{:?}", history.last_answer);
+        history.run(&[]);
+    }
+}
+
+/// The end of a run that is said again says the same, whoever came since; that of one whose lock was lost does not count.
+#[test]
+fn the_end_of_a_run_is_repeated_and_a_former_holder_does_not_say_it() {
+    let mut lab = Lab::new();
+    let mut history = runs(&mut lab);
+    history.run_through(&[long(2, false), Step::Complete { client: 2 }, long(0, false)]);
+    let complete = |history: &History<'_>, client: usize| {
+        let (token, fence) = (&history.tokens[client], history.fence_of(client));
+        history.lab.store.complete(&Hold::of(&history.lock, token), fence).unwrap()
+    };
+    assert_eq!(complete(&history, 2), Standing::Ours, "said again");
+    history.run_through(&[
+        Step::Release { client: 0 },
+        wants(3, false),
+        Step::Pass { us: SECOND },
+        wants(0, false),
+        long(2, false),
+    ]);
+    assert_eq!(complete(&history, 3), Standing::Lost(Loss::Superseded), "its lease had run out");
+    assert_eq!(history.letter(2), None);
+    history.run_through(&[Step::Release { client: 0 }, long(2, false), Step::Complete { client: 2 }]);
+    assert_eq!(complete(&history, 3), Standing::Ours, "a later run is complete");
+    history.run(&[]);
+}
+
+/// Ranks and tokens go on when all of the record but the newest run is lost, and the clock is set back besides.
+#[test]
+fn a_run_is_not_taken_for_a_later_one_when_the_record_is_lost() {
+    let mut lab = Lab::new();
+    let mut history = runs(&mut lab);
+    history.run_through(&[
+        long(2, false),
+        Step::Complete { client: 2 },
+        Step::Evict(Part::Record),
+        Step::SetBack { us: 3600 * SECOND },
+        long(0, false),
+        long(3, false),
+    ]);
+    let run = history.fence_of(2);
+    assert!(matches!(history.last_answer, Some(Attempt::Busy { place, .. }) if place > run));
+    history.run_through(&[Step::Release { client: 0 }, long(3, false)]);
+    assert!(held(&history.last_answer.clone().unwrap()));
+    assert!(history.fence_of(3) > run);
+    history.run(&[]);
 }
 
 /// Those who find a dead holder are the first of a queue: who sleeps for longer than they do is told to ask again.

@@ -16,10 +16,19 @@ pub(crate) enum Part {
     Waiters,
     Readers,
     Info,
+    /// Those who wait for a run.
+    Runners,
+    /// The newest run that is complete.
+    Run,
 }
 
 impl Part {
-    pub(crate) const ALL: [Self; 5] = [Self::Record, Self::Queue, Self::Waiters, Self::Readers, Self::Info];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Record, Self::Queue, Self::Waiters, Self::Readers, Self::Info, Self::Runners, Self::Run];
+
+    /// Those that histories lose one by one. (Without the queue nobody waits for a run either.)
+    pub(crate) const LOST: [Self; 6] =
+        [Self::Record, Self::Queue, Self::Waiters, Self::Readers, Self::Info, Self::Run];
 
     pub(crate) fn suffix(self) -> &'static str {
         match self {
@@ -28,12 +37,17 @@ impl Part {
             Self::Waiters => ":w",
             Self::Readers => ":r",
             Self::Info => ":i",
+            Self::Runners => ":o",
+            Self::Run => ":d",
         }
     }
 }
 
 /// The longest that a waiter is believed to live, in ms: `FAR` and `SLACK_MOST` of `common.lua`.
 const LONGEST_MS: u64 = 40_000;
+
+/// How long a letter lies in its box that says that a run covers its reader: `RUN_MAIL` of `common.lua`.
+const RUN_MAIL: Duration = Duration::from_secs(10);
 
 /// So many holders, and so many waiters, are told of at most.
 const TOLD: usize = 1000;
@@ -48,6 +62,14 @@ struct Lease {
 
 /// The identity of each of a crowd.
 pub(crate) const CROWD: &[u8] = b"{\"n\":\"crowd\"}";
+
+/// What each of them wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Exclusive,
+    Shared,
+    Run,
+}
 
 #[derive(Default)]
 pub(crate) struct Reference {
@@ -64,6 +86,8 @@ pub(crate) struct Reference {
     mail: BTreeMap<String, (Vec<Wake>, u64)>,
     /// Fencing tokens, and to whom the newest command gave them.
     pub(crate) grants: Vec<(u64, String)>,
+    /// Whom the newest command has told that a run covers it, its rank, and the run.
+    pub(crate) covers: Vec<(String, u64, u64)>,
 }
 
 impl Reference {
@@ -90,6 +114,7 @@ impl Reference {
         self.edit(|machine| {
             if let Some(waiter) = waiters(machine).iter_mut().find(forgotten) {
                 waiter["exclusive"] = (claim.mode == Mode::Exclusive).into();
+                waiter["run"] = claim.run.into();
             }
         });
         self.correct_clock(now);
@@ -107,38 +132,55 @@ impl Reference {
             assert_eq!(self.json(), before, "an attempt that was overtaken");
             return answer;
         }
+        if let Attempt::Covered { fence } = answer {
+            let place = waited.filter(|_| if_busy != IfBusy::Yield).map(|w| w["place"].as_u64().unwrap());
+            self.covers.push((me.clone(), place.unwrap_or(claim.place), fence));
+            self.mail.remove(&me);
+        }
         let holds = before["writer"]["token"] == *me || before["readers"].get(&me).is_some();
         let waits =
             |waiter: &Value| waiter["token"] == *me && waiter["exclusive"] != (claim.mode == Mode::Exclusive);
         let other = holds || before["queue"].as_array().unwrap().iter().any(waits);
-        let late = other && matches!(answer, Attempt::Busy { .. }) && self.json() == before;
+        let unchanged = self.json() == before;
+        let is_told_only = match answer {
+            Attempt::Busy { place, .. } => other || place == 0,
+            Attempt::Covered { .. } => true,
+            Attempt::Held(_) | Attempt::Unfinished { .. } => false,
+        };
+        let late = unchanged && is_told_only;
         if !late {
             self.saved(now, &me);
         }
         if !again {
             self.mail.remove(&me);
         }
-        self.post(now, effects);
+        self.post(now, &before, effects);
         if let Attempt::Held(grant) = answer {
             self.grants.push((grant.fence, me));
         }
         answer
     }
 
-    pub(crate) fn release(&mut self, now: Now, token: &[u8], reclaim: Option<&Reclaim<'_>>) -> Standing {
+    pub(crate) fn release(
+        &mut self,
+        now: Now,
+        token: &[u8],
+        mut run: Option<u64>,
+        reclaim: Option<&Reclaim<'_>>,
+    ) -> Standing {
         let mut told = None;
         loop {
             let now = self.look(now);
             self.correct_clock(now);
             let before = self.json();
-            let (standing, effects) = self.machine.release(now, token, reclaim, self.known);
+            let (standing, effects) = self.machine.release(now, token, run.take(), reclaim, self.known);
             if self.json() != before {
                 self.saved(now, &text(token));
             }
             // Whoever released reads no more.
             self.mail.remove(&text(token));
-            let unfinished = effects.unfinished;
-            self.post(now, effects);
+            let unfinished = effects.unfinished || effects.left_over;
+            self.post(now, &before, effects);
             // What a step has left is gone on with.
             let told = told.get_or_insert(standing);
             if !unfinished {
@@ -169,17 +211,19 @@ impl Reference {
                 machine["fence"] = fence.into();
             });
         }
+        let before = self.json();
         let (standing, effects) = self.machine.renew(now, token, ttl, attempt, reclaim, self.known);
         if standing == Standing::Ours {
             self.saved(now, &text(token));
         }
-        self.post(now, effects);
+        self.post(now, &before, effects);
         standing
     }
 
     pub(crate) fn break_lock(&mut self, now: Now, meant: Option<u64>) -> Broken {
         let mut now = self.look(now);
         self.correct_clock(now);
+        let before = self.json();
         let silent = now.grace_ms > 0 && meant.is_none_or(|meant| self.machine.fence() < meant);
         let (broken, effects) = self.machine.break_lock(now, meant);
         if broken == Broken::Another {
@@ -191,10 +235,10 @@ impl Reference {
         if silent || self.known || !effects.mail.is_empty() {
             self.saved(now, "");
         }
-        let unfinished = effects.unfinished;
-        self.post(now, effects);
+        let unfinished = effects.unfinished || effects.left_over;
+        self.post(now, &before, effects);
         if unfinished {
-            self.release(now, b"whoever", None);
+            self.release(now, b"whoever", None, None);
         }
         broken
     }
@@ -219,20 +263,21 @@ impl Reference {
 
     /// Many come, and are never heard of again: their tokens, and the ms until which they count as living. `None` when
     /// nobody holds the lock, so that they would not have to wait.
-    pub(crate) fn crowd(&mut self, now: Now, count: u64, shared: bool) -> Option<(Vec<String>, u64)> {
+    pub(crate) fn crowd(&mut self, now: Now, count: u64, kind: Kind) -> Option<(Vec<String>, u64)> {
         if !self.known || self.machine.report(now, &LockName::new(b"lock").unwrap(), 1).is_none() {
             return None;
         }
         let until_ms = now.lease_ms + 1800;
         let tokens: Vec<String> = (0..count).map(|i| format!("{:026}{i:06}", now.unix_us)).collect();
+        let fence = self.machine.fence();
         self.edit(|machine| {
             let queue = waiters(machine);
             let last = queue.last().map_or(0, |w| w["place"].as_u64().unwrap());
-            let first = now.unix_us.max(last + 1);
+            let first = now.unix_us.max(last + 1).max(fence + 1);
             for (i, token) in (0..).zip(&tokens) {
                 queue.push(serde_json::json!({
                     "token": token, "place": first + i, "until_ms": until_ms, "sleeps": false,
-                    "exclusive": !shared, "identity": CROWD,
+                    "exclusive": kind != Kind::Shared, "run": kind == Kind::Run, "identity": CROWD,
                 }));
             }
         });
@@ -254,6 +299,19 @@ impl Reference {
 
     pub(crate) fn lose_mail(&mut self, token: &[u8]) {
         self.mail.remove(&text(token));
+    }
+
+    /// Whether it is held by this token, and that fencing token was given for it.
+    pub(crate) fn is_held_by(&self, token: &[u8], fence: u64) -> bool {
+        let writer = &self.json()["writer"];
+        writer["token"] == text(token) && writer["fence"] == fence
+    }
+
+    /// Those who wait for a run, and their ranks.
+    pub(crate) fn runners(&self) -> Vec<(String, u64)> {
+        let machine = self.json();
+        let runners = machine["queue"].as_array().unwrap().iter().filter(|w| w["run"] == true);
+        runners.map(|w| (w["token"].as_str().unwrap().to_owned(), w["place"].as_u64().unwrap())).collect()
     }
 
     /// How a token holds the lock, if it does.
@@ -279,10 +337,15 @@ impl Reference {
         self.edit(|machine| match part {
             Part::Record => {
                 let nothing = serde_json::to_value(Machine::default()).unwrap();
-                let queue = machine["queue"].take();
+                let (queue, run) = (machine["queue"].take(), machine.get("run").cloned());
                 *machine = nothing;
                 machine["queue"] = queue;
+                if let Some(run) = run {
+                    machine["run"] = run;
+                }
             }
+            Part::Runners => unreachable!("not without the queue"),
+            Part::Run => drop(machine.as_object_mut().unwrap().remove("run")),
             Part::Queue => waiters(machine).clear(),
             Part::Waiters => waiters(machine).iter_mut().for_each(|waiter| {
                 (waiter["until_ms"], waiter["attempt"]) = (0.into(), 0.into());
@@ -323,6 +386,7 @@ impl Reference {
             }
             Part::Queue | Part::Waiters if self.period_ms > 0 => {}
             Part::Queue | Part::Waiters => assert!(queue_dead, "a waiter expired: {machine}"),
+            Part::Runners | Part::Run => {}
             Part::Readers | Part::Info => assert!(readers_over, "a reader expired: {machine}"),
         }
         self.evict(part);
@@ -335,6 +399,8 @@ impl Reference {
             Part::Record => self.known,
             Part::Queue => !machine["queue"].as_array().unwrap().is_empty(),
             Part::Readers => !machine["readers"].as_object().unwrap().is_empty(),
+            Part::Runners => machine["queue"].as_array().unwrap().iter().any(|w| w["run"] == true),
+            Part::Run => machine.get("run").is_some(),
             // Their members are without use when those of the sets are gone.
             Part::Waiters | Part::Info => false,
         }
@@ -350,14 +416,21 @@ impl Reference {
             .collect()
     }
 
-    fn post(&mut self, now: Now, effects: Effects) {
+    fn post(&mut self, now: Now, before: &Value, effects: Effects) {
         let ms = |time: Duration| now.lease_ms + u64::try_from(time.as_millis()).unwrap();
-        let (last_call, last_grant) = (ms(BEAT + SLACK_MOST), ms(GRANT_LEASE));
+        let (last_call, last_grant, last_run) = (ms(BEAT + SLACK_MOST), ms(GRANT_LEASE), ms(RUN_MAIL));
+        for (token, fence) in &effects.covered {
+            let queue = before["queue"].as_array().unwrap();
+            let waiter = queue.iter().find(|waiter| waiter["token"] == *token).unwrap();
+            self.covers.push((token.clone(), waiter["place"].as_u64().unwrap(), *fence));
+        }
+        let covered =
+            effects.covered.into_iter().map(|(token, fence)| (token, Wake::Covered(fence), last_run));
         self.grants.extend(effects.mail.iter().map(|(token, grant)| (grant.fence, token.clone())));
         let called = effects.called.into_iter().map(|token| (token, Wake::Retry, last_call));
         let granted =
             effects.mail.into_iter().map(|(token, grant)| (token, Wake::Granted(grant), last_grant));
-        for (token, letter, last) in called.chain(granted) {
+        for (token, letter, last) in covered.chain(called).chain(granted) {
             let (letters, until) = self.mail.entry(token).or_default();
             letters.push(letter);
             *until = last;

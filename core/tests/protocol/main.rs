@@ -95,10 +95,11 @@ fn holds(system: System) {
     }
 }
 
-const X: Want = Want { mode: Mode::Exclusive, then: None };
-const S: Want = Want { mode: Mode::Shared, then: None };
-const UP: Want = Want { mode: Mode::Shared, then: Some(Mode::Exclusive) };
-const DOWN: Want = Want { mode: Mode::Exclusive, then: Some(Mode::Shared) };
+const X: Want = Want { mode: Mode::Exclusive, then: None, run: false };
+const S: Want = Want { mode: Mode::Shared, then: None, run: false };
+const UP: Want = Want { mode: Mode::Shared, then: Some(Mode::Exclusive), run: false };
+const DOWN: Want = Want { mode: Mode::Exclusive, then: Some(Mode::Shared), run: false };
+const RUN: Want = Want { mode: Mode::Exclusive, then: None, run: true };
 
 /// How many faults a history has at most: more take longer.
 fn faults(at_least: u8) -> u8 {
@@ -164,6 +165,60 @@ fn steps_that_leave_work() {
 #[test]
 fn readers_that_are_let_in_one_by_one() {
     holds(in_small_steps(System::new(&[&[X], &[S], &[S]], faults(1))));
+}
+
+/// A lock is held for a moment: whoever waits has to be told all the same, and there are fewer orders of steps.
+fn short(system: System) -> System {
+    System { longest_hold: 1, ..system }
+}
+
+/// Whoever is told that a run covers it was called before that run's holder was let in, who had the lock until the run
+/// was complete; and every run covers all who came before it.
+#[test]
+fn runs_with_two_faults() {
+    holds(short(System::new(&[&[RUN], &[RUN]], faults(2))));
+    holds(System { fails: true, ..System::new(&[&[RUN], &[RUN]], faults(1)) });
+}
+
+#[test]
+fn three_that_want_runs() {
+    let system = System::new(&[&[RUN], &[RUN], &[RUN]], faults(0));
+    holds(System { fails: true, ..short(system) });
+    let system = short(System::new(&[&[RUN], &[RUN], &[RUN]], faults(1)));
+    holds(System { kinds: &[Fault::Process], timeouts: vec![None, None, Some(1)], ..system });
+}
+
+#[test]
+fn runs_and_a_writer() {
+    holds(System::new(&[&[RUN], &[X], &[RUN]], faults(0)));
+    holds(in_small_steps(System::new(&[&[RUN], &[X], &[RUN]], faults(0))));
+}
+
+#[test]
+fn runs_while_the_servers_clock_is_set_back() {
+    let system = System::new(&[&[RUN, RUN], &[RUN]], faults(2));
+    holds(System { kinds: &[Fault::Clock], ..system });
+    let system = System::new(&[&[RUN], &[RUN], &[RUN]], faults(1));
+    holds(System { kinds: &[Fault::Clock], ..system });
+}
+
+#[test]
+fn runs_and_a_server_that_loses_everything() {
+    let system = System::new(&[&[RUN, RUN], &[RUN]], faults(1));
+    holds(System { kinds: &[Fault::Server], ..system });
+}
+
+#[test]
+fn runs_in_small_steps() {
+    let system = System::new(&[&[RUN], &[RUN], &[RUN]], faults(0));
+    holds(System { timeouts: vec![None, None, Some(1)], ..in_small_steps(system) });
+    holds(in_small_steps(System::new(&[&[RUN], &[RUN]], faults(1))));
+}
+
+#[test]
+#[ignore = "minutes, and gigabytes of memory"]
+fn further_three_that_want_runs() {
+    holds(System { fails: true, ..System::new(&[&[RUN], &[RUN], &[RUN]], faults(2)) });
 }
 
 #[test]
@@ -296,6 +351,32 @@ fn the_checker_finds_a_server_that_lets_in_whoever_comes() {
 #[test]
 fn the_checker_finds_a_lock_that_counts_as_free_when_one_reader_has_left() {
     finds(graced(&[&[S], &[S], &[X]], 1), Mutant::LeftIsFree, EXCLUSION, &[EXCLUSION]);
+}
+
+#[test]
+fn the_checker_finds_a_run_that_covers_who_came_after_it() {
+    let flaws = ["covered by a run that began before the call"];
+    finds(System::new(&[&[RUN], &[RUN]], 0), Mutant::CoversEverybody, RULES, &flaws);
+}
+
+#[test]
+fn the_checker_finds_ranks_below_the_fencing_tokens() {
+    let system = System { kinds: &[Fault::Clock], ..System::new(&[&[RUN], &[RUN]], 1) };
+    finds(system, Mutant::RankBelowFence, RULES, &["covered by a run that began before the call"]);
+}
+
+#[test]
+fn the_checker_finds_a_run_that_a_former_holder_completes() {
+    let flaws = ["a run counts whose holder had lost the lock"];
+    let system = System { kinds: &[Fault::Server], ..System::new(&[&[RUN], &[RUN]], 1) };
+    finds(system, Mutant::FormerHolderCompletes, RULES, &flaws);
+}
+
+#[test]
+fn the_checker_finds_who_is_not_told_that_a_run_covers_it() {
+    let system = in_small_steps(System::new(&[&[RUN], &[RUN], &[RUN], &[RUN]], 1));
+    let flaws = ["nobody tells a waiter that a run covers it"];
+    finds(system, Mutant::BlindToRuns, RULES, &flaws);
 }
 
 #[test]

@@ -32,6 +32,14 @@ pub(crate) enum Mutant {
     LateQuestions,
     /// A claim that was let in by mail does not say which attempt was its newest.
     ConfirmsNoAttempt,
+    /// A run covers whoever waits when it is complete.
+    CoversEverybody,
+    /// Ranks do not go beyond the fencing tokens that were given out.
+    RankBelowFence,
+    /// A run counts whoever holds the lock.
+    FormerHolderCompletes,
+    /// Who asks again is not told that a run covers it.
+    BlindToRuns,
 }
 
 /// A queue that is not looked at.
@@ -46,8 +54,52 @@ impl Hidden {
 }
 
 impl Mutant {
-    pub(crate) fn place(self, mode: Mode, place: u64) -> u64 {
-        if self == Self::ReadersFirst && mode == Mode::Shared { 1 } else { place }
+    pub(crate) fn place(self, machine: &Machine, now: Now, mode: Mode, place: u64) -> u64 {
+        match self {
+            Self::ReadersFirst if mode == Mode::Shared => 1,
+            Self::RankBelowFence if place == 0 => {
+                let machine = serde_json::to_value(machine).unwrap();
+                let last = machine["queue"].as_array().unwrap().last();
+                now.unix_us.max(last.map_or(0, |waiter| waiter["place"].as_u64().unwrap()) + 1)
+            }
+            _ => place,
+        }
+    }
+
+    /// Before a run's end is looked at.
+    pub(crate) fn complete(self, machine: &mut Machine, run: Option<u64>) {
+        let Some(run) = run else { return };
+        let mut changed = serde_json::to_value(&*machine).unwrap();
+        match self {
+            Self::CoversEverybody => {
+                for (place, waiter) in (1..).zip(changed["queue"].as_array_mut().unwrap()) {
+                    waiter["place"] = place.into();
+                }
+            }
+            Self::FormerHolderCompletes => changed["run"] = run.into(),
+            _ => return,
+        }
+        *machine = serde_json::from_value(changed).unwrap();
+    }
+
+    /// The newest run, hidden while somebody asks.
+    pub(crate) fn hides_run(self, machine: &mut Machine) -> u64 {
+        let run = machine.run();
+        if self != Self::BlindToRuns || run == 0 {
+            return 0;
+        }
+        let mut changed = serde_json::to_value(&*machine).unwrap();
+        changed["run"] = 0.into();
+        *machine = serde_json::from_value(changed).unwrap();
+        run
+    }
+
+    pub(crate) fn shows_run(machine: &mut Machine, run: u64) {
+        if run > 0 {
+            let mut changed = serde_json::to_value(&*machine).unwrap();
+            changed["run"] = run.into();
+            *machine = serde_json::from_value(changed).unwrap();
+        }
     }
 
     pub(crate) fn hidden(self, machine: &mut Machine, now: Now) -> Option<Hidden> {

@@ -20,6 +20,9 @@ const MAJORITY: usize = 2;
 const FAR: usize = 2;
 const CLAIMS: usize = 3;
 const LATE: usize = 1;
+/// What the servers' clocks say. They differ: where they agree, whoever comes later gets the greater rank of all servers,
+/// because ranks are greater than the fencing tokens before them, and no question that is late does harm.
+const CLOCKS: [u64; SERVERS] = [100, 50, 150];
 
 /// What is checked.
 pub(crate) struct Quorum {
@@ -148,7 +151,7 @@ impl Quorum {
     }
 
     fn serve(&self, s: &mut State, i: usize, at: usize, question: Question) {
-        let now = Now { lease_ms: 1, unix_us: 100, work: WORK, grace_ms: 0 };
+        let now = Now { lease_ms: 1, unix_us: CLOCKS[at], work: WORK, grace_ms: 0 };
         let server = &mut s.servers[at];
         let unnumbered = self.mutant == Some(Mutant::LateQuestions);
         let (said, effects) = match question.what {
@@ -162,6 +165,7 @@ impl Quorum {
                     place,
                     converts: 0,
                     slack: SLACK,
+                    run: false,
                     attempt: if unnumbered { 0 } else { attempt.into() },
                 };
                 // Mail of before is lost: the attempt itself says what has been granted.
@@ -172,6 +176,7 @@ impl Quorum {
                     (Attempt::Busy { place, .. } | Attempt::Unfinished { place }, effects) => {
                         (Said::No { place }, effects)
                     }
+                    (Attempt::Covered { .. }, _) => unreachable!("nobody wants it for a run"),
                 }
             }
             What::Confirm { attempt } => {
@@ -182,7 +187,7 @@ impl Quorum {
                 (if standing == Standing::Ours { Said::Yes } else { Said::No { place: 0 } }, effects)
             }
             What::Release => {
-                let (_, effects) = server.machine.release(now, self.tokens[i].as_bytes(), None, true);
+                let (_, effects) = server.machine.release(now, self.tokens[i].as_bytes(), None, None, true);
                 (Said::Yes, effects)
             }
         };

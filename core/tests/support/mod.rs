@@ -316,6 +316,7 @@ pub const HANG: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct Want {
     pub mode: Mode,
+    pub run: bool,
     pub timeout: Option<Duration>,
     pub ttl: Duration,
     pub auto_renew: bool,
@@ -327,6 +328,7 @@ impl Default for Want {
     fn default() -> Self {
         Self {
             mode: Mode::Exclusive,
+            run: false,
             timeout: Some(HANG),
             ttl: Duration::from_secs(10),
             auto_renew: true,
@@ -343,6 +345,11 @@ impl Want {
 
     pub fn shared(mut self) -> Self {
         self.mode = Mode::Shared;
+        self
+    }
+
+    pub fn for_run(mut self) -> Self {
+        self.run = true;
         self
     }
 
@@ -371,6 +378,7 @@ impl Want {
             Identity { node: self.who.clone(), pid: std::process::id(), ..Identity::default() }.encode();
         f(&Acquire {
             mode: self.mode,
+            run: self.run,
             timeout: self.timeout,
             ttl: self.ttl,
             auto_renew: self.auto_renew,

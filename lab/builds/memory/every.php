@@ -34,6 +34,9 @@ for ($round = 1; $round <= 20; $round++) {
     check(cluster_lock("shared \0 \xff", 5, LOCK_SH, 30.0) && cluster_unlock("shared \0 \xff"), 'bytes for a name');
     check(cluster_synchronized('job', static fn () => str_repeat('x', 1000)) !== '', 'synchronized');
     check(outcome(static fn () => cluster_synchronized('job', static fn () => throw new Error('mine'))) === 'Error', 'its error');
+    check(cluster_coalesced('job', static fn () => str_repeat('x', 1000)), 'coalesced');
+    check(!cluster_coalesced('job', static fn () => false), 'its failure');
+    check(outcome(static fn () => cluster_coalesced('job', static fn () => throw new Error('mine'))) === 'Error', 'its error');
 
     $lock = new ClusterLock('object', LOCK_EX, 30.0);
     check($lock->acquire(5.0) && $lock->isHeld() && $lock->remaining() > 0 && $lock->fence() > 0, 'object');

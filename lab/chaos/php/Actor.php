@@ -33,6 +33,7 @@ final class Actor
             $this->chance(30) => $this->lock('object'),
             $this->chance(25) => $this->lock('flock'),
             $this->chance(30) => $this->synchronized(),
+            $this->chance(40) => $this->coalesced(),
             $this->chance(25) => $this->withoutRenewal(),
             $this->chance(25) => $this->two(),
             $this->chance(30) => $this->write(),
@@ -58,7 +59,13 @@ final class Actor
     /** The end of a request, in one of the ways there are. */
     public function end(): void
     {
-        $way = ['return', 'return', 'exit', 'exception', 'error', 'memory', 'synchronized'][mt_rand(0, 6)];
+        $way = ['return', 'return', 'exit', 'exception', 'error', 'memory', 'synchronized', 'coalesced'][mt_rand(0, 7)];
+        if ($way === 'coalesced' && $this->left === []) {
+            $this->hold('function', LOCK_EX)->coalesce(0.5, function () {
+                $this->history->tell('end', ['way' => 'exit in a run']);
+                exit(0);
+            });
+        }
         if ($way === 'synchronized' && $this->left === []) {
             $this->hold('function')->synchronize(0.5, function () {
                 $this->history->tell('end', ['way' => 'exit in a callback']);
@@ -100,6 +107,23 @@ final class Actor
     {
         $hold = $this->hold('function', LOCK_EX);
         $hold->synchronize($this->timeout(), fn () => $this->work($hold));
+    }
+
+    /** What one does for all who want it done by then; some runs fail, and some are broken. */
+    private function coalesced(): void
+    {
+        // Most for the same, so that there are some to be covered.
+        $hold = $this->hold('function', LOCK_EX, null, $this->chance(75) ? $this->names[0] : null);
+        $hold->coalesce($this->timeout(), function () use ($hold): bool {
+            $this->work($hold);
+            $this->pause(0, 100);
+            if ($this->chance(5)) {
+                $hold->break();
+                $this->pause(0, 100);
+            }
+
+            return $this->chance(80);
+        });
     }
 
     /** Its lease may run out while it works. */

@@ -95,6 +95,43 @@ final class Hold
         }
     }
 
+    /** By a run of `$work`, which says whether it has succeeded, or by somebody else's. */
+    public function coalesce(?float $timeout, callable $work): void
+    {
+        $this->ask('coalesced', $timeout);
+        $ran = null;
+        [$done, $why] = $this->call(function () use ($timeout, $work, &$ran) {
+            return cluster_coalesced($this->name, function () use ($work, &$ran): bool {
+                $this->answered(true, null);
+                $ran = false;
+                $ran = $work();
+                $this->look();
+                if ($ran) {
+                    $this->history->tell('ran', ['i' => $this->id]);
+                }
+                $this->history->tell('give', ['i' => $this->id]);
+
+                return $ran;
+            }, $timeout, $this->ttl);
+        });
+        if ($ran !== null) {
+            // A run that has failed says nothing of the lock, nor does one of which the server could not be told.
+            $this->gave($ran && ($why === null || !$done) ? $done : null, $why);
+        } elseif ($done) {
+            $this->history->tell('covered', ['i' => $this->id]);
+        } else {
+            $this->answered(false, $why);
+        }
+    }
+
+    /** As an administrator, who does not ask who holds it. */
+    public function break(): void
+    {
+        $this->history->tell('break', ['n' => $this->name]);
+        [$broke] = $this->call(fn () => cluster_lock_break($this->name));
+        $this->history->tell('broke', ['n' => $this->name, 'ok' => $broke]);
+    }
+
     /** Once more by the same request; a lost lock is acquired afresh by that. */
     public function nest(?float $timeout): void
     {

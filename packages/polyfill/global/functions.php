@@ -42,6 +42,18 @@ function cluster_synchronized(string $name, mixed $callback, ?float $timeout = n
     return Functions::synchronized($name, $callback, $timeout, $ttl);
 }
 
+/**
+ * Has $work done once for all who want it done: true only if a run of it that began after this call is complete.
+ *
+ * @param callable $work of the caller's scope, as with cluster_synchronized()
+ */
+function cluster_coalesced(string $name, mixed $work, ?float $timeout = null, ?float $ttl = null): bool
+{
+    load();
+
+    return Functions::coalesced($name, $work, $timeout, $ttl);
+}
+
 /** file_put_contents() that readers can never see half done. */
 function cluster_file_put_contents(string $filename, mixed $data, int $flags = 0, ?string $lock = null): int|false
 {

@@ -59,7 +59,12 @@ final class Arguments
     }
 
     /** By itself, or in the scope of the code that has called the function which calls this one's caller. */
-    public static function callable(string $function, int $number, mixed $callback): callable
+    public static function callable(
+        string $function,
+        int $number,
+        mixed $callback,
+        string $parameter = 'callback'
+    ): callable
     {
         if (is_callable($callback)) {
             return $callback;
@@ -71,7 +76,7 @@ final class Arguments
             return ($scope === null ? $make : Closure::bind($make, null, $scope))();
         } catch (TypeError $error) {
             $why = substr($error->getMessage(), strlen('Failed to create closure from callable: '));
-            $message = "$function(): Argument #$number (\$callback) must be a valid callback, $why";
+            $message = "$function(): Argument #$number (\$$parameter) must be a valid callback, $why";
 
             throw Raise::here(new TypeError($message));
         }

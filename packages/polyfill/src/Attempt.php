@@ -17,6 +17,8 @@ final class Attempt
         public readonly string $holder,
         /** So many lie dead before it that one step does not get to it: it is to ask again at once. */
         public readonly bool $isUnfinished = false,
+        /** A run is complete whose holder was let in after the claim came. It is not queued any more, and holds nothing. */
+        public readonly bool $isCovered = false,
         /** How many stand before it in the queue, the dead among them included. */
         public readonly int $ahead = 0,
     ) {
@@ -29,7 +31,12 @@ final class Attempt
 
     public static function busy(int $place, int $blockedForMillis, string $holder, int $ahead = 0): self
     {
-        return new self(null, $place, max(0, $blockedForMillis) / 1000, $holder, false, $ahead);
+        return new self(null, $place, max(0, $blockedForMillis) / 1000, $holder, ahead: $ahead);
+    }
+
+    public static function covered(): self
+    {
+        return new self(null, 0, 0.0, '', isCovered: true);
     }
 
     public static function unfinished(int $place): self

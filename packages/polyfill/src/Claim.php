@@ -22,6 +22,9 @@ final class Claim
     /** By code that has interrupted its wait, and asks for the same lock. */
     public bool $isTaken = false;
 
+    /** By a run. */
+    public bool $isCovered = false;
+
     public readonly float $started;
 
     public function __construct(
@@ -36,6 +39,8 @@ final class Claim
         /** The fencing token of the lock that is to be converted; 0 when none is. */
         public readonly int $converts = 0,
         ?float $started = null,
+        /** It is wanted for a run. */
+        public readonly bool $run = false,
     ) {
         $this->started = $started ?? Clock::now();
     }

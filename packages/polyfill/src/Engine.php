@@ -114,14 +114,16 @@ final class Engine
 
             throw self::counted($refused);
         }
-        $place = $convert === null ? $this->place($name, $wish->mode) : null;
+        // The run that covers an interrupted wait may have begun before the code that asks now.
+        $place = $convert === null && !$wish->run ? $this->place($name, $wish->mode) : null;
         $claim = new Claim(
             $name,
             $convert?->token ?? $place?->token ?? Claim::newToken(),
             $wish->mode,
             $wish->ttl,
-            Request::identity(),
+            Request::identity($wish->run),
             $convert?->fence ?? $place?->converts ?? 0,
+            run: $wish->run,
         );
         $claim->place = $place?->place ?? 0;
         while (true) {
@@ -129,7 +131,7 @@ final class Engine
             if ($turn !== null) {
                 return $turn;
             }
-            $again = new Claim($name, Claim::newToken(), $wish->mode, $wish->ttl, $claim->identity, 0, $claim->started);
+            $again = new Claim($name, Claim::newToken(), $wish->mode, $wish->ttl, $claim->identity, 0, $claim->started, $wish->run);
             [$again->blocker, $again->ahead] = [$claim->blocker, $claim->ahead];
             $claim = $again;
         }
@@ -142,7 +144,7 @@ final class Engine
     private function place(LockName $name, Mode $mode): ?Claim
     {
         foreach (array_reverse($this->claims) as $claim) {
-            if (!$claim->isTaken && $claim->name->bytes === $name->bytes && $claim->mode === $mode) {
+            if (!$claim->isTaken && !$claim->run && $claim->name->bytes === $name->bytes && $claim->mode === $mode) {
                 $claim->isTaken = true;
 
                 return $claim;
@@ -183,13 +185,13 @@ final class Engine
         if ($claim->blocker !== null) {
             Counters::waited($waited);
         }
-        Counters::add($lease === null ? 'timed_out' : 'acquired');
+        Counters::add($claim->isCovered ? 'covered' : ($lease === null ? 'timed_out' : 'acquired'));
         Request::waiting($claim->token, null);
 
-        return new Turn($lease, $waited, $claim->blocker, $claim->ahead);
+        return new Turn($lease, $waited, $claim->blocker, $claim->isCovered, $claim->ahead);
     }
 
-    /** Null: the time is up, or the claim was taken. */
+    /** Null: the time is up, a run covers the claim, or it was taken. */
     private function wait(Claim $claim, Wish $wish): ?Lease
     {
         $deadline = $claim->started + $wish->timeout;
@@ -212,6 +214,11 @@ final class Engine
                 }
                 $why = "answers take longer than the lease of {$wish->ttl} s";
                 throw Failure::connection($this->store->server(), $why);
+            }
+            if ($attempt->isCovered) {
+                $claim->isCovered = true;
+
+                return null;
             }
             $claim->place = $attempt->place;
             if ($attempt->isUnfinished) {
@@ -268,7 +275,18 @@ final class Engine
         $settings = Settings::now();
         $until = $settings->autoRenew ? Clock::now() + $settings->maxHold : -INF;
 
-        return new Lease($this, $claim->name, $claim->token, $claim->mode, $fence, $wish->ttl, $sent, $until, $claim->identity);
+        return new Lease(
+            $this,
+            $claim->name,
+            $claim->token,
+            $claim->mode,
+            $fence,
+            $wish->ttl,
+            $sent,
+            $until,
+            $claim->identity,
+            $wish->run
+        );
     }
 
     /** Unless it is another's now. */

@@ -78,7 +78,7 @@ final class Functions
         } catch (Throwable $thrown) {
             $trouble = self::leave($lockName, $turn);
             if ($trouble !== null) {
-                self::tellBeside($thrown, $trouble);
+                self::tellBeside($function, $thrown, $trouble);
             }
 
             throw $thrown;
@@ -91,6 +91,45 @@ final class Functions
         }
 
         return $trouble === null ? $value : throw Raise::here($trouble);
+    }
+
+    public static function coalesced(string $name, mixed $work, ?float $timeout, ?float $ttl): bool
+    {
+        $function = 'cluster_coalesced';
+        $work = Arguments::callable($function, 2, $work, 'work');
+        Request::enter();
+        $lockName = Arguments::name($function, 1, $name);
+        $timeout = Arguments::timeout($function, 3, $timeout);
+        $ttl = Arguments::ttl($function, 4, $ttl) ?? Settings::now()->ttl;
+        try {
+            $turn = Request::beginRun($lockName, new Wish(Mode::Exclusive, $timeout, $ttl, true));
+        } catch (Failure $failure) {
+            Raise::warning($function, $lockName->about($failure->getMessage()));
+
+            return false;
+        }
+        self::warnLost($function, $lockName, $turn);
+        if (!$turn->isHeld()) {
+            return $turn->isCovered;
+        }
+        Request::calls($lockName, $turn->hold, 1);
+        try {
+            // What it has returned is destroyed when the lock is given back.
+            $value = $work();
+        } catch (Throwable $thrown) {
+            [, $trouble] = self::endRun($lockName, $turn, false);
+            if ($trouble !== null) {
+                self::tellBeside($function, $thrown, $trouble);
+            }
+
+            throw $thrown;
+        }
+        [$done, $trouble] = self::endRun($lockName, $turn, $value !== false);
+        if ($trouble !== null) {
+            Raise::warning($function, $trouble->getMessage());
+        }
+
+        return $done;
     }
 
     public static function fence(string $name): ?int
@@ -200,11 +239,40 @@ final class Functions
             Request::calls($name, $turn->hold, -1);
             $given = Request::unlock($name, $turn->hold);
         } catch (Failure $failure) {
-            $class = $failure->kind->exception();
-
-            return new $class(self::notGivenBack($name, $failure));
+            return self::keptBack($name, $failure);
         }
 
+        return self::ended($name, $given);
+    }
+
+    /**
+     * Whether a run is complete for who asked for it, and what went wrong. Where the server cannot be told, and nothing is known
+     * of a loss, it is complete.
+     *
+     * @return array{bool, ClusterLockException|null}
+     */
+    private static function endRun(LockName $name, Turn $turn, bool $complete): array
+    {
+        try {
+            Request::enter();
+            Request::calls($name, $turn->hold, -1);
+            $given = Request::endRun($name, $turn->hold, $complete);
+        } catch (Failure $failure) {
+            return [$complete, self::keptBack($name, $failure)];
+        }
+
+        return [$complete && $given === null, self::ended($name, $given)];
+    }
+
+    private static function keptBack(LockName $name, Failure $failure): ClusterLockException
+    {
+        $class = $failure->kind->exception();
+
+        return new $class(self::notGivenBack($name, $failure));
+    }
+
+    private static function ended(LockName $name, Loss|string|null $given): ?ClusterLockException
+    {
         return $given === null ? null : new ClusterLockLostException($name->about(
             is_string($given)
                 ? 'was unlocked, or lost and acquired again, by the callback'
@@ -213,10 +281,10 @@ final class Functions
     }
 
     /** An exception of the callback wins over what became of the lock, and tells of it as well. */
-    private static function tellBeside(Throwable $thrown, ClusterLockException $trouble): void
+    private static function tellBeside(string $function, Throwable $thrown, ClusterLockException $trouble): void
     {
         try {
-            Raise::warning('cluster_synchronized', $trouble->getMessage());
+            Raise::warning($function, $trouble->getMessage());
         } catch (Throwable $ofHandler) {
             Raise::chain($ofHandler, $thrown);
 

@@ -18,6 +18,8 @@ final class Identity
         public readonly string $sapi,
         public readonly string $script,
         public readonly string $requestUri,
+        /** It wants, or has, the lock for a run. */
+        public readonly bool $run = false,
         public readonly Call $call = new Call(),
     ) {
     }
@@ -38,6 +40,11 @@ final class Identity
         );
     }
 
+    public function forRun(): self
+    {
+        return new self($this->node, $this->pid, $this->sapi, $this->script, $this->requestUri, true);
+    }
+
     /** With the call of one lock. */
     public function encode(Call $call): string
     {
@@ -46,7 +53,7 @@ final class Identity
         $fields += array_filter($rest, static fn (string $text): bool => $text !== '');
 
         return json_encode(
-            $fields + ($call->isUnknown() ? [] : ['c' => $call->encoded()]),
+            $fields + ($this->run ? ['o' => true] : []) + ($call->isUnknown() ? [] : ['c' => $call->encoded()]),
             JSON_UNESCAPED_SLASHES | JSON_UNESCAPED_UNICODE | JSON_INVALID_UTF8_SUBSTITUTE | JSON_THROW_ON_ERROR
         );
     }
@@ -69,6 +76,7 @@ final class Identity
             $text('i'),
             $text('s'),
             $text('u'),
+            ($fields['o'] ?? false) === true,
             Call::decode($fields['c'] ?? null)
         );
     }

@@ -27,6 +27,8 @@ final class Lease
         private readonly float $renewUntil,
         /** Encoded: who holds it. */
         public readonly string $identity,
+        /** It was acquired for a run. */
+        private readonly bool $run = false,
     ) {
         $this->extend($sent, $ttl);
     }
@@ -131,13 +133,43 @@ final class Lease
      */
     public function release(): ?Loss
     {
-        if (!$this->engine->isOwn()) {
-            return null;
+        return $this->engine->isOwn() ? $this->finish(false) : null;
+    }
+
+    /**
+     * Gives it back when the run for which it was acquired is complete. Null: it was ours throughout.
+     *
+     * @throws Failure as release(): it is complete all the same, and covers nobody, or those to whom it could be told
+     */
+    public function complete(): ?Loss
+    {
+        return $this->engine->isOwn() ? $this->finish($this->run) : null;
+    }
+
+    private function finish(bool $complete): ?Loss
+    {
+        $loss = null;
+        try {
+            $loss = $this->giveBack($complete);
+        } finally {
+            if ($this->run) {
+                Counters::add($complete && $loss === null ? 'runs' : 'runs_failed');
+            }
         }
+
+        return $loss;
+    }
+
+    private function giveBack(bool $complete): ?Loss
+    {
         $known = $this->loss();
         try {
             // Beyond the end of the lease, too: the server knows whether that was needed.
-            $told = $known?->told ? null : $this->engine->store->release($this->name, $this->token, $this);
+            $told = match (true) {
+                (bool) $known?->told => null,
+                $complete && $known === null => $this->engine->store->complete($this->name, $this->token, $this->fence),
+                default => $this->engine->store->release($this->name, $this->token, $this),
+            };
         } catch (Failure $failure) {
             $known ?? throw Engine::counted($failure);
             $told = null;

@@ -76,9 +76,11 @@ final class Request
     }
 
     /** Encoded: who asks, and by which code. */
-    public static function identity(): string
+    public static function identity(bool $run): string
     {
-        return (self::$identity ??= Identity::own())->encode(Call::here());
+        $own = self::$identity ??= Identity::own();
+
+        return ($run ? $own->forRun() : $own)->encode(Call::here());
     }
 
     /** @param (callable(): mixed)|null $withdraw how to take a claim back; null: its wait is over */
@@ -125,6 +127,50 @@ final class Request
         }
 
         return $turn;
+    }
+
+    /**
+     * Acquires for a run. What cluster_lock() has acquired exclusively it nests in; inside a run it would wait for itself,
+     * or, where that nests, go on for ever: what the work saves may ask for the work.
+     *
+     * @throws Failure
+     */
+    public static function beginRun(LockName $name, Wish $wish): Turn
+    {
+        $held = self::$holds[$name->bytes] ?? null;
+        if ($held !== null && $held->isOurs() && $held->lease->isHeld()) {
+            if ($held->runs || $held->lease->mode === Mode::Shared) {
+                return $wish->timeout === 0.0 ? new Turn(null) : throw Failure::deadlock();
+            }
+        }
+
+        $turn = self::lock($name, $wish);
+        if ($turn->isHeld() && isset(self::$holds[$name->bytes])) {
+            self::$holds[$name->bytes]->runs = true;
+        }
+
+        return $turn;
+    }
+
+    /**
+     * Gives back what beginRun() acquired, as unlock() does. A run that nests in another hold, or that has left one behind,
+     * covers nobody: the lock is held on.
+     *
+     * @throws Failure
+     */
+    public static function endRun(LockName $name, int $id, bool $complete): Loss|string|null
+    {
+        $held = self::$holds[$name->bytes] ?? null;
+        if ($held === null || $held->id !== $id || !$held->isOurs() || !$held->runs) {
+            return self::unlock($name, $id);
+        }
+        $held->runs = false;
+        if ($held->depth > 1 || !$complete) {
+            return self::unlock($name, $id);
+        }
+        unset(self::$holds[$name->bytes]);
+
+        return $held->lease->complete();
     }
 
     /**
@@ -278,7 +324,8 @@ final class Request
             $loss = self::letGo($hold->lease);
             if ($loss !== null && $hold->calls > 0) {
                 // The callback has ended the request.
-                self::tell($hold->lease->name->about("was lost before it was released: {$loss->how}"));
+                $function = $hold->runs ? 'cluster_coalesced' : 'cluster_synchronized';
+                self::tell($function, $hold->lease->name->about("was lost before it was released: {$loss->how}"));
             }
         }
         $orphans = self::$orphans;
@@ -321,10 +368,10 @@ final class Request
     }
 
     /** An end goes on, even if a handler of the warning throws. */
-    private static function tell(string $message): void
+    private static function tell(string $function, string $message): void
     {
         try {
-            Raise::warning('cluster_synchronized', $message);
+            Raise::warning($function, $message);
         } catch (Throwable) {
             Raise::log($message);
         }

@@ -35,6 +35,12 @@ interface Store
     /** Gives the lock back, or takes the claim out of the queue. $lease: of who holds it. Null: it was ours. */
     public function release(LockName $name, string $token, ?Lease $lease = null): ?Loss;
 
+    /**
+     * Gives the lock back when the run of its holder is complete, who was given $fence. Null: it counts, or a later one that is
+     * complete does.
+     */
+    public function complete(LockName $name, string $token, int $fence): ?Loss;
+
     /** Sets the lease to $ttl from now, if the lock is still held. Null: it is. */
     public function renew(Lease $lease, float $ttl): ?Loss;
 

@@ -19,6 +19,8 @@ final class Turn
         public readonly float $waited = 0.0,
         /** Who was in the way. */
         public readonly ?Identity $blocker = null,
+        /** A run covers it: nothing is held. */
+        public readonly bool $isCovered = false,
         /** How many stood before it. */
         public readonly int $ahead = 0,
     ) {

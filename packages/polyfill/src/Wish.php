@@ -13,6 +13,8 @@ final class Wish
         public readonly float $timeout,
         /** Seconds. */
         public readonly float $ttl,
+        /** It is wanted for a run, which another one's may cover. */
+        public readonly bool $run = false,
     ) {
     }
 }

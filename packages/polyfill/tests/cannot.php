@@ -119,6 +119,7 @@ return $onlyHere + [
     ],
     'A type of a parameter of PHP code would refuse private methods of the caller' => [
         'Surface\ContractTest::testTheFunctionHasThisSignature with data set "cluster_synchronized"*',
+        'Surface\ContractTest::testTheFunctionHasThisSignature with data set "cluster_coalesced"*',
     ],
     'A class written in PHP forbids cloning by methods, which Reflection shows; its constructor can be gone round' => [
         'Surface\ContractTest::testTheClassIsFinalWithOneReadonlyName',

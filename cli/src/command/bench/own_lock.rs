@@ -24,6 +24,7 @@ pub(super) fn acquire(
 ) -> std::result::Result<Lease, Error> {
     let how = Acquire {
         mode: Mode::Exclusive,
+        run: false,
         timeout: Some(Duration::from_secs(30)),
         ttl: Duration::from_secs(10),
         auto_renew: true,

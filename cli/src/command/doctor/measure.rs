@@ -166,6 +166,7 @@ pub(crate) enum Refusal {
 fn take(engine: &Engine, name: &LockName, identity: &[u8]) -> Result<Lease, String> {
     let how = Acquire {
         mode: Mode::Exclusive,
+        run: false,
         timeout: Some(LIMIT),
         ttl: Duration::from_secs(10),
         auto_renew: false,

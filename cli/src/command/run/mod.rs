@@ -57,6 +57,8 @@ Lost is a lock when somebody broke it, or the server lost its data or could not 
 Then another node may run the same command at the same time, which is what the lock is to prevent; so by default \
 the command is ended. Whoever can live with two at a time rather than with none chooses --on-loss warn.
 
+With --coalesce a run does for all who came before it began: whoever comes while one is under way waits, and one of them runs the command for all of them, on this node or another. So the command must read what it works on when it starts. A run that fails (exit status other than 0) does for nobody; whoever is next runs. For whom another's run has done the exit status is 0.
+
 Exit status: that of the command, 128 + N when signal N ended the command alone, 127 or 126 when it cannot be found or started; or
   1   the lock was not free, in time; --conflict-exit-code N makes it N
   2   the command line or the settings are not usable
@@ -65,9 +67,11 @@ Exit status: that of the command, 128 + N when signal N ended the command alone,
 
 Examples:
   cluster-lock run --no-wait --at-least 30 import -- /usr/local/bin/import    cron, on every node: one runs it
-  cluster-lock run --timeout 60 deploy -- make deploy";
+  cluster-lock run --timeout 60 deploy -- make deploy
+  cluster-lock run --coalesce index -- /usr/local/bin/reindex    after each change, on any node";
 
 #[derive(Debug, clap::Args)]
+#[allow(clippy::struct_excessive_bools)] // options are either given or not
 #[command(after_long_help = AFTER, after_help = "cluster-lock run --help tells of signals, lost locks and the exit status.")]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -88,6 +92,10 @@ pub(crate) struct Args {
     /// Shared: with others that ask for it shared, and not beside an exclusive one
     #[arg(short, long)]
     shared: bool,
+
+    /// A run that begins after this call does for it, whoever runs it: so many calls at once cost two runs
+    #[arg(long, conflicts_with = "shared")]
+    coalesce: bool,
 
     /// The lease: how long the lock outlives this process if that is killed, and how long the server may be
     /// away before the lock is lost
@@ -131,6 +139,7 @@ struct Told {
     #[serde(flatten)]
     name: json::Name,
     acquired: bool,
+    covered: bool,
     waited_seconds: f64,
     fence: Option<u64>,
     held_seconds: Option<f64>,
@@ -168,6 +177,7 @@ fn take(
     let interrupted = || signals.first().is_some();
     let how = Acquire {
         mode: if args.shared { Mode::Shared } else { Mode::Exclusive },
+        run: args.coalesce,
         timeout: if args.no_wait { Some(Duration::ZERO) } else { args.timeout },
         ttl: args.ttl,
         auto_renew: true,
@@ -178,6 +188,7 @@ fn take(
     let told = |waited: Duration| Told {
         name: name.into(),
         acquired: false,
+        covered: false,
         waited_seconds: waited.as_secs_f64(),
         fence: None,
         held_seconds: None,
@@ -197,6 +208,12 @@ fn take(
                 ));
             }
             hold(args, lease, signals, out, told(waited))
+        }
+        Ok(Acquired::Covered { waited, .. }) => {
+            if args.verbose {
+                out.note(format_args!("lock \"{name}\": done after {}, by another's run", span(waited)));
+            }
+            finish(Outcome::Code(0), Told { covered: true, ..told(waited) }, out)
         }
         Ok(Acquired::TimedOut { waited, blocker }) => {
             if args.verbose || !args.no_wait {
@@ -258,7 +275,7 @@ fn hold(args: &Args, lease: Lease, signals: &Signals, out: &Output, mut told: To
     if lost.is_none() && ended_by.is_none() {
         ended_by = linger(began + args.at_least, &lease, signals);
     }
-    let lost = lost.or_else(|| give_back(lease, args.ttl, out));
+    let lost = lost.or_else(|| give_back(lease, status.success(), args.ttl, out));
     told.lost = lost.as_ref().map(ToString::to_string);
     let outcome = if lost.is_some() && args.on_loss == OnLoss::Terminate {
         Outcome::Code(LOST)
@@ -326,10 +343,11 @@ fn linger(until: Instant, lease: &Lease, signals: &Signals) -> Option<i32> {
     None
 }
 
-/// Gives the lock back. Returns its loss, of which nobody knew before.
-fn give_back(lease: Lease, ttl: Duration, out: &Output) -> Option<Loss> {
+/// Gives the lock back; a run that is `complete` does for all who came before it began. Returns its loss, of which nobody
+/// knew before.
+fn give_back(lease: Lease, complete: bool, ttl: Duration, out: &Output) -> Option<Loss> {
     let name = lease.name().clone();
-    match lease.release() {
+    match if complete { lease.complete() } else { lease.release() } {
         Ok(Standing::Ours) => None,
         Ok(Standing::Lost(loss)) => {
             out.note(format_args!("lock \"{name}\" was lost while the command ran: {loss}"));

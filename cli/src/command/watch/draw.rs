@@ -118,7 +118,7 @@ fn row(lock: &LockReport, now: f64, wide: bool, [name, what, call]: [usize; 3]) 
     let style = if wait.is_some() { Style::new().fg(Color::Yellow) } else { Style::new() };
     Row::new([
         Cell::from(fit(&lock.name.to_string(), name)),
-        Cell::from(mode(lock.mode)),
+        Cell::from(first.map_or("", |who| mode(lock.mode, who))),
         Cell::from(first.map_or_else(String::new, |who| text::said(&who.node)) + &more),
         Cell::from(first.map_or_else(String::new, |who| who.pid.to_string())),
         Cell::from(fit(&first.map_or_else(String::new, doing), what)),
@@ -155,7 +155,11 @@ fn about(lock: &LockReport, now: f64, room: usize, width: usize) -> Vec<Line<'st
     });
     let waiters = lock.waiters.iter().map(|waiter| {
         let long = span(between(waiter.since, now));
-        let line = format!("waits  {} for {long} ({})", process(&waiter.identity), mode(waiter.mode));
+        let line = format!(
+            "waits  {} for {long} ({})",
+            process(&waiter.identity),
+            mode(waiter.mode, &waiter.identity)
+        );
         told(line, &waiter.identity, Style::new().fg(Color::Yellow))
     });
     let all = lock.holding() + lock.waiting();

@@ -79,7 +79,7 @@ impl Store for LocalStore {
         if if_busy != IfBusy::GiveUp && matches!(attempt, Attempt::Busy { .. }) {
             self.pipes.open(&self.directory, &locked.entered.dir, claim.token)?;
         }
-        if if_busy == IfBusy::GiveUp || matches!(attempt, Attempt::Held(_)) {
+        if if_busy == IfBusy::GiveUp || matches!(attempt, Attempt::Held(_) | Attempt::Covered { .. }) {
             self.pipes.close(&self.directory, claim.token);
         }
         Ok(attempt)
@@ -102,19 +102,25 @@ impl Store for LocalStore {
             Readiness::TimedOut => return Ok(Wake::Retry),
             Readiness::Interrupted => return Ok(Wake::Interrupted),
         }
-        let grant = pipes::mail(pipe);
-        if grant.is_some() {
+        let wake = pipes::mail(pipe);
+        if wake != Wake::Retry {
             self.pipes.close(&self.directory, claim.token);
         }
-        Ok(grant.map_or(Wake::Retry, Wake::Granted))
+        Ok(wake)
     }
 
     fn release(&self, hold: &Hold<'_>) -> Result<Standing> {
         let locked = self.lock()?;
         let token = hold.token.as_bytes();
-        let standing = locked.step(hold.name, |m, known| m.release(locked.now, token, None, known))?;
+        let standing = locked.step(hold.name, |m, known| m.release(locked.now, token, None, None, known))?;
         self.pipes.close(&self.directory, hold.token);
         Ok(standing)
+    }
+
+    fn complete(&self, hold: &Hold<'_>, fence: u64) -> Result<Standing> {
+        let locked = self.lock()?;
+        let token = hold.token.as_bytes();
+        locked.step(hold.name, |m, known| m.release(locked.now, token, Some(fence), None, known))
     }
 
     fn renew(&self, hold: &Hold<'_>, ttl: Duration) -> Result<Standing> {

@@ -7,11 +7,12 @@ use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use rustix::fs::{FileType, Mode as FileMode, OFlags, mknodat, openat};
+use rustix::fs::{AtFlags, FileType, Mode as FileMode, OFlags, mknodat, openat, unlinkat};
+use rustix::io::Errno;
 
 use super::directory::{Directory, PRIVATE};
 use crate::error::Result;
-use crate::store::{Grant, Token};
+use crate::store::{Grant, Token, Wake};
 use crate::thread::lock;
 
 /// The pipes of this process' waiters. Open from before a claim is queued until it is settled:
@@ -60,13 +61,20 @@ pub(super) fn name_of(token: &[u8]) -> String {
     format!("{}.wait", String::from_utf8_lossy(token))
 }
 
-/// Wakes a waiter. One that is dead has no reader on its pipe; its grant will run out.
+/// Wakes a waiter. One that is dead has no reader on its pipe, which goes; its grant will run out.
 pub(super) fn deliver(dir: &OwnedFd, token: &str, grant: Grant) {
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    if let Ok(pipe) = openat(dir, name_of(token.as_bytes()), flags, FileMode::empty()) {
+    match openat(dir, name_of(token.as_bytes()), flags, FileMode::empty()) {
         // Less than PIPE_BUF is written whole or not at all.
-        let _ = writeln!(File::from(pipe), "{} {}", grant.fence, grant.lease.as_millis());
+        Ok(pipe) => drop(writeln!(File::from(pipe), "{} {}", grant.fence, grant.lease.as_millis())),
+        Err(Errno::NXIO) => drop(unlinkat(dir, name_of(token.as_bytes()), AtFlags::empty())),
+        Err(_) => {}
     }
+}
+
+/// Tells a waiter that the run of the holder with this fencing token covers it.
+pub(super) fn cover(dir: &OwnedFd, token: &str, fence: u64) {
+    deliver(dir, token, Grant { fence, lease: Duration::ZERO });
 }
 
 /// Wakes a waiter, so that it asks again.
@@ -74,12 +82,10 @@ pub(super) fn call_up(dir: &OwnedFd, token: &str) {
     deliver(dir, token, Grant { fence: 0, lease: Duration::ZERO });
 }
 
-/// What lies in a pipe, if it is a grant: the newest.
-pub(super) fn mail(pipe: OwnedFd) -> Option<Grant> {
+/// What lies in a pipe: the newest letter.
+pub(super) fn mail(pipe: OwnedFd) -> Wake {
     let mut mail = [0u8; 128];
     let length = File::from(pipe).read(&mut mail).unwrap_or(0);
-    let text = std::str::from_utf8(mail.get(..length).unwrap_or_default()).unwrap_or_default();
-    let (fence, lease) = text.lines().last()?.split_once(' ')?;
-    let fence = fence.parse().ok().filter(|fence| *fence > 0)?;
-    Some(Grant { fence, lease: Duration::from_millis(lease.parse().ok()?) })
+    let letters = mail.get(..length).unwrap_or_default().trim_ascii_end();
+    letters.rsplit(|byte| *byte == b'\n').next().map_or(Wake::Retry, Wake::read)
 }

@@ -101,6 +101,9 @@ impl Records<'_> {
         for (token, grant) in effects.mail {
             pipes::deliver(&self.entered.dir, &token, grant);
         }
+        for (token, fence) in effects.covered {
+            pipes::cover(&self.entered.dir, &token, fence);
+        }
         for token in effects.forgotten {
             self.remove(&pipes::name_of(token.as_bytes()));
         }

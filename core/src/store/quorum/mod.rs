@@ -49,11 +49,14 @@ use crate::wire::Purpose;
 use breaking::break_holder;
 use members::Members;
 use round::{Kind, Node, Response, Round, ask};
-use verdict::{part_with, standings, verdict};
-use votes::{Votes, confirm};
+use verdict::{complete_with, end_of_run, part_with, standings, verdict};
+use votes::{Votes, confirm, same};
 
 /// So many rounds of the background are under way at a time.
 const ROUNDS: usize = 8;
+
+/// When some servers say that a run covers a claim, and no majority does yet: when to ask again.
+const APART: Duration = Duration::from_millis(30);
 
 /// The place of a holder that a server does not know of: it came before all who wait.
 const FIRST: u64 = 1;
@@ -68,8 +71,8 @@ pub struct QuorumStore {
 
 /// What this process knows of a claim of its own.
 enum OwnClaim {
-    /// It waits, and has made so many attempts; these servers have granted it, which is no majority: fencing token by server.
-    Waiting(u64, Vec<Option<u64>>),
+    /// It waits.
+    Waiting(Waiting),
     /// It holds. `strange`: a server has answered that it does not know of it.
     Held { mode: Mode, identity: Box<[u8]>, attempt: u64, strange: bool },
 }
@@ -78,9 +81,19 @@ impl OwnClaim {
     /// [`Claim::attempt`]: that of the newest.
     fn attempt(&self) -> u64 {
         match self {
-            Self::Waiting(attempt, _) | Self::Held { attempt, .. } => *attempt,
+            Self::Waiting(Waiting { attempt, .. }) | Self::Held { attempt, .. } => *attempt,
         }
     }
+}
+
+/// A claim that waits, after so many attempts: what servers have said to the last one which are no majority.
+#[derive(Clone, Default)]
+struct Waiting {
+    attempt: u64,
+    /// They have granted it: the fencing token, by server.
+    granted: Vec<Option<u64>>,
+    /// They say that a run covers it: that one's fencing token, by server.
+    covered: Vec<Option<u64>>,
 }
 
 impl QuorumStore {
@@ -136,8 +149,18 @@ impl QuorumStore {
         }
         let Some((mode, identity, attempt)) = self.own(token) else { return };
         let identity = &*identity;
-        let claim =
-            Claim { name, token, mode, ttl, identity, place: FIRST, converts: 0, slack: SLACK, attempt };
+        let claim = Claim {
+            name,
+            token,
+            mode,
+            ttl,
+            identity,
+            run: false,
+            place: FIRST,
+            converts: 0,
+            slack: SLACK,
+            attempt,
+        };
         let keys = self.members.keys(name);
         let mut lines: Vec<_> = strangers.iter().filter_map(|node| Some((*node, node.line()?))).collect();
         script::with_acquire(&claim, IfBusy::Yield, None, |argv| {
@@ -167,14 +190,28 @@ impl QuorumStore {
         }
     }
 
+    /// A run covers the claim, as a majority has said: the others need not keep its place.
+    fn covered(&self, claim: &Claim<'_>, fence: u64, covered: &[Option<u64>]) -> Attempt {
+        self.claims().remove(claim.token);
+        if covered.contains(&None) {
+            part_with(&self.members, &Hold::of(claim.name, claim.token), Purpose::Apart);
+        }
+        Attempt::Covered { fence }
+    }
+
+    /// Goes on with what a step of some servers has left.
+    fn finish(&self, purpose: Purpose, hold: &Hold<'_>, round: &Round) {
+        let is_unfinished = |round: &Round| round.values().any(|(_, value)| reply::is_unfinished(value));
+        let part = || is_unfinished(&part_with(&self.members, hold, purpose));
+        reply::finish(is_unfinished(round), part);
+    }
+
     fn release_for(&self, purpose: Purpose, hold: &Hold<'_>) -> Result<Standing> {
         self.claims().remove(hold.token);
         let round = part_with(&self.members, hold, purpose);
         // The background has leases to renew, and leaves that to those who wait.
         if purpose != Purpose::Upkeep {
-            let is_unfinished = |round: &Round| round.values().any(|(_, value)| reply::is_unfinished(value));
-            let part = || is_unfinished(&part_with(&self.members, hold, purpose));
-            reply::finish(is_unfinished(&round), part);
+            self.finish(purpose, hold, &round);
         }
         verdict(&self.members, &round, true)
     }
@@ -201,32 +238,56 @@ impl QuorumStore {
 
 impl Store for QuorumStore {
     fn attempt(&self, claim: &Claim<'_>, if_busy: IfBusy) -> Result<Attempt> {
-        self.claims().remove(claim.token);
+        let before = self.claims().remove(claim.token);
         let known = claim.place != 0;
         let first = if known && if_busy == IfBusy::Queue { IfBusy::Yield } else { if_busy };
         let mut claim = self.numbered(claim);
         let mut votes = Votes::cast(&self.members, &claim, first)?;
         let mut place = claim.place;
-        if votes.count() < self.members.majority() && if_busy == IfBusy::Queue && !known {
+        if let Some(fence) = votes.run(&self.members) {
+            return Ok(self.covered(&claim, fence, &votes.covered));
+        }
+        let is_ranked = !claim.run || votes.is_ranked(&self.members);
+        if votes.count() < self.members.majority() && if_busy == IfBusy::Queue && !known && is_ranked {
             place = votes.busy.iter().map(|(place, ..)| *place).max().unwrap_or_default();
+            if claim.run {
+                place = votes.greatest();
+            }
             claim = Claim { place, ..self.numbered(&claim) };
             votes = Votes::cast(&self.members, &claim, IfBusy::Yield)?;
+            if let Some(fence) = votes.run(&self.members) {
+                return Ok(self.covered(&claim, fence, &votes.covered));
+            }
         }
         if votes.count() >= self.members.majority() {
             return self.hold(&claim, &votes.granted);
         }
+        let waiting = Waiting {
+            attempt: claim.attempt,
+            granted: votes.granted.clone(),
+            covered: votes.covered.clone(),
+        };
         if votes.unfinished {
-            self.claims().insert(claim.token.clone(), OwnClaim::Waiting(claim.attempt, votes.granted));
+            self.claims().insert(claim.token.clone(), OwnClaim::Waiting(waiting));
             return Ok(Attempt::Unfinished { place });
         }
         if if_busy == IfBusy::GiveUp && votes.busy.len() < self.members.nodes.len() {
             // Some have granted it, or may do so when they get to it.
             part_with(&self.members, &Hold::of(claim.name, claim.token), Purpose::Apart);
         }
-        let (blocked_for, holder) = (votes.blocked_for(&self.members), votes.most_named());
-        let (again, ahead) = (votes.again, votes.ahead);
+        let (mut blocked_for, holder) = (votes.blocked_for(&self.members), votes.most_named());
+        let (mut again, ahead) = (votes.again, votes.ahead);
+        if let Some(run) = votes.covered.iter().flatten().max() {
+            // The others may be about to say so, too. If not, it must wait for a later one: else it could be covered
+            // by a majority as little as be let in by one.
+            match before {
+                Some(OwnClaim::Waiting(before)) if before.covered == votes.covered => place = place.max(*run),
+                _ => {}
+            }
+            (blocked_for, again) = (blocked_for.min(APART), again.min(BEAT));
+        }
         if if_busy != IfBusy::GiveUp {
-            self.claims().insert(claim.token.clone(), OwnClaim::Waiting(claim.attempt, votes.granted));
+            self.claims().insert(claim.token.clone(), OwnClaim::Waiting(waiting));
         }
         Ok(Attempt::Busy { place, blocked_for, holder, again, ahead })
     }
@@ -240,20 +301,32 @@ impl Store for QuorumStore {
         if interrupted() {
             return Ok(Wake::Interrupted);
         }
-        let (attempt, mut granted) = match self.claims().get(claim.token) {
-            Some(OwnClaim::Waiting(attempt, granted)) => (*attempt, granted.clone()),
-            _ => (0, vec![None; self.members.nodes.len()]),
+        let none = || vec![None; self.members.nodes.len()];
+        let Waiting { attempt, mut granted, mut covered } = match self.claims().get(claim.token) {
+            Some(OwnClaim::Waiting(waiting)) => waiting.clone(),
+            _ => Waiting { attempt: 0, granted: none(), covered: none() },
         };
         let majority = self.members.majority();
         let lacking = majority.saturating_sub(granted.iter().flatten().count());
         let mailbox = self.members.keys(claim.name).mailbox(claim.token);
         let seconds = format!("{:.3}", slice.as_secs_f64().max(0.001));
         let call = Call::plain(&[b"BLPOP", &mailbox, seconds.as_bytes()]);
-        let letters =
-            |round: &Round| round.values().filter(|(_, value)| reply::mail(value).is_some()).count();
+        let letters = |round: &Round| {
+            round.values().filter(|(_, value)| matches!(reply::mail(value), Wake::Granted(_))).count()
+        };
+        let runs = |round: &Round, mut covered: Vec<Option<u64>>| {
+            for (i, value) in round.values() {
+                if let (Wake::Covered(run), Some(covered)) = (reply::mail(value), covered.get_mut(i)) {
+                    *covered = Some(run);
+                }
+            }
+            covered
+        };
         let limit = slice + Duration::from_millis(250);
         let round = ask(&self.members.all(), &call, Kind::Sleep(interrupted), limit, |round| {
-            letters(round) >= lacking || round.errors().count() > self.members.nodes.len() - majority
+            letters(round) >= lacking
+                || (claim.run && same(&runs(round, covered.clone()), majority).is_some())
+                || round.errors().count() > self.members.nodes.len() - majority
         });
         if round.interrupted {
             return Ok(Wake::Interrupted);
@@ -262,9 +335,14 @@ impl Store for QuorumStore {
             return Err(self.members.no_majority(&round));
         }
         for (i, value) in round.values() {
-            if let (Some(grant), Some(granted)) = (reply::mail(value), granted.get_mut(i)) {
+            if let (Wake::Granted(grant), Some(granted)) = (reply::mail(value), granted.get_mut(i)) {
                 *granted = Some(grant.fence);
             }
+        }
+        covered = runs(&round, covered);
+        if let Some(fence) = same(&covered, majority) {
+            self.covered(claim, fence, &covered);
+            return Ok(Wake::Covered(fence));
         }
         let fence = granted.iter().flatten().max().copied().unwrap_or_default();
         let claim = Claim { attempt, ..claim.clone() };
@@ -276,6 +354,13 @@ impl Store for QuorumStore {
 
     fn release(&self, hold: &Hold<'_>) -> Result<Standing> {
         self.release_for(Purpose::Holder, hold)
+    }
+
+    fn complete(&self, hold: &Hold<'_>, fence: u64) -> Result<Standing> {
+        self.claims().remove(hold.token);
+        let round = complete_with(&self.members, hold, fence);
+        self.finish(Purpose::Holder, hold, &round);
+        end_of_run(&self.members, &round)
     }
 
     fn give_up(&self, name: &LockName, token: &Token) -> Result<Standing> {

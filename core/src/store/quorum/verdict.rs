@@ -5,7 +5,7 @@ use super::round::{Kind, Round};
 use crate::error::{Loss, Result};
 use crate::store::redis::grace::Saying;
 use crate::store::redis::reply;
-use crate::store::redis::script::RELEASE;
+use crate::store::redis::script::{self, RELEASE};
 use crate::store::{Hold, Standing};
 use crate::wire::Purpose;
 
@@ -76,6 +76,27 @@ pub(super) fn verdict(members: &Members, round: &Round, released: bool) -> Resul
         // Those that did not answer cannot make up a majority any more.
         Some(loss) if count.is_lost() => Ok(Standing::Lost(loss.clone())),
         _ => Err(members.no_majority(round)),
+    }
+}
+
+/// Gives a lock back everywhere, at the end of a run that is complete, of the holder who was given `fence`.
+pub(super) fn complete_with(members: &Members, hold: &Hold<'_>, fence: u64) -> Round {
+    script::with_end_of_run(hold.token, fence, |argv| {
+        members.run(&RELEASE, hold.name, argv, Kind::Parting(Purpose::Holder), |round| {
+            Count::of(members, round, false).is_decided(round.pending())
+        })
+    })
+}
+
+/// What a majority says of a run that is complete: the same, that it counts, or that a later one does.
+pub(super) fn end_of_run(members: &Members, round: &Round) -> Result<Standing> {
+    let said = |what: i64| round.values().filter(|(_, value)| reply::answer(value) == Some(what)).count();
+    if said(reply::COUNTS).max(said(reply::LATER)) >= members.majority() {
+        return Ok(Standing::Ours);
+    }
+    match verdict(members, round, false)? {
+        Standing::Ours => Ok(Standing::Lost(Loss::Superseded)),
+        lost @ Standing::Lost(_) => Ok(lost),
     }
 }
 

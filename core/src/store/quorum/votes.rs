@@ -26,6 +26,8 @@ const UNDECIDED: (u64, u64) = (5, 60);
 pub(super) struct Votes {
     /// The fencing tokens of those that granted it, by server.
     pub(super) granted: Vec<Option<u64>>,
+    /// Of those that say that a run covers it, that one's fencing token, by server.
+    pub(super) covered: Vec<Option<u64>>,
     /// Of those that did not: arrival rank, what is left of the lease that blocks, who holds.
     pub(super) busy: Vec<(u64, Duration, Box<[u8]>)>,
     /// In what time to ask again, at the latest.
@@ -41,6 +43,24 @@ impl Votes {
         self.granted.iter().flatten().count()
     }
 
+    /// The run that covers it, as a majority says: of one that failed on the way there may be fewer.
+    pub(super) fn run(&self, members: &Members) -> Option<u64> {
+        same(&self.covered, members.majority())
+    }
+
+    /// The greatest that any server knows of: of ranks, of what was granted, and of runs. Majorities meet, so it is greater
+    /// than the fencing token of whoever was let in before the claim came.
+    pub(super) fn greatest(&self) -> u64 {
+        let places = self.busy.iter().map(|(place, ..)| *place);
+        let tokens = self.granted.iter().chain(&self.covered).flatten().copied();
+        places.chain(tokens).max().unwrap_or_default()
+    }
+
+    /// Whether a majority has given it a rank. A server in its grace period does not: it may have forgotten who was let in.
+    pub(super) fn is_ranked(&self, members: &Members) -> bool {
+        self.count() + self.busy.iter().filter(|(place, ..)| *place > 0).count() >= members.majority()
+    }
+
     /// One attempt everywhere.
     pub(super) fn cast(members: &Members, claim: &Claim<'_>, if_busy: IfBusy) -> Result<Self> {
         let (all, majority) = (members.nodes.len(), members.majority());
@@ -50,14 +70,17 @@ impl Votes {
             members.run(&ACQUIRE, claim.name, argv, Kind::Step, |round| {
                 let granted = granted(round);
                 let (answered, failed) = (round.values().count(), round.errors().count());
+                let covered = round.values().filter(|(_, v)| is_covered(v)).count();
+                let undecided = covered > 0 && covered < majority && covered + round.pending() >= majority;
                 // Decided for us; decided against us; or not to be decided.
                 granted >= majority
-                    || (answered >= majority && granted + round.pending() < majority)
+                    || (answered >= majority && granted + round.pending() < majority && !undecided)
                     || failed > all - majority
             })
         });
         let mut votes = Self {
             granted: vec![None; all],
+            covered: vec![None; all],
             busy: Vec::new(),
             again: Duration::MAX,
             ahead: 0,
@@ -71,6 +94,11 @@ impl Votes {
                     votes.again = votes.again.min(again);
                     votes.ahead = votes.ahead.max(ahead);
                 }
+                (Some(Attempt::Covered { fence }), ..) => {
+                    if let Some(covered) = votes.covered.get_mut(i) {
+                        *covered = Some(fence);
+                    }
+                }
                 (Some(Attempt::Unfinished { place }), ..) => {
                     votes.busy.push((place, Duration::ZERO, Box::default()));
                     votes.unfinished = true;
@@ -79,7 +107,7 @@ impl Votes {
                 _ => {}
             }
         }
-        if votes.count() + votes.busy.len() < majority {
+        if votes.count() + votes.covered.iter().flatten().count() + votes.busy.len() < majority {
             return Err(members.no_majority(&round));
         }
         if votes.count() > 0 {
@@ -113,6 +141,17 @@ impl Votes {
         let lacking = members.majority().saturating_sub(self.count()).max(1);
         left.get(lacking - 1).or(left.last()).copied().unwrap_or_default()
     }
+}
+
+/// Whether `acquire.lua` says that a run covers the claim.
+fn is_covered(value: &Value) -> bool {
+    matches!(value, Value::Array(items) if items.len() == 2)
+}
+
+/// What so many say, or more.
+pub(super) fn same(said: &[Option<u64>], majority: usize) -> Option<u64> {
+    let count = |run: u64| said.iter().flatten().filter(|other| **other == run).count();
+    said.iter().flatten().copied().find(|run| count(*run) >= majority)
 }
 
 /// Has a majority agree that `fence` was given out, and that the claim's newest attempt counts, and the lease begin anew.

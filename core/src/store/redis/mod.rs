@@ -276,7 +276,9 @@ impl RedisStore {
                 let key = text::said(&keys.lock);
                 Error::Server {
                     server,
-                    cause: format!("{cause}; by hand: DEL {key} {key}:q {key}:w {key}:r {key}:i"),
+                    cause: format!(
+                        "{cause}; by hand: DEL {key} {key}:q {key}:w {key}:r {key}:i {key}:o {key}:d"
+                    ),
                 }
             }
             error => error,
@@ -339,7 +341,7 @@ impl RedisStore {
             Ok(Value::Nil) => Ok(Ok(Wake::Retry)),
             // The hand-over has been acknowledged by nobody: the next attempt sees to that.
             Ok(Value::Array(_)) if self.replicas.is_some() => Ok(Ok(Wake::Retry)),
-            Ok(reply @ Value::Array(_)) => Ok(Ok(reply::mail(&reply).map_or(Wake::Retry, Wake::Granted))),
+            Ok(reply @ Value::Array(_)) => Ok(Ok(reply::mail(&reply))),
             Ok(other) => Err(pool.nonsense("BLPOP", &other)),
             // It became a replica, or gave the slot away. The next attempt finds out.
             Err(fault) if fault.is("UNBLOCKED") || fault.is("MOVED") || fault.is("ASK") => {
@@ -408,6 +410,16 @@ impl Store for RedisStore {
 
     fn release(&self, hold: &Hold<'_>) -> Result<Standing> {
         self.release_for(Purpose::Holder, hold)
+    }
+
+    fn complete(&self, hold: &Hold<'_>, fence: u64) -> Result<Standing> {
+        let Hold { name, token, .. } = *hold;
+        let ran =
+            script::with_end_of_run(token, fence, |argv| self.run(Purpose::Holder, &RELEASE, name, argv))?;
+        self.finish(Purpose::Holder, name, token, &ran);
+        // That others have come and gone since does not tell whether it counts: a repetition is told that.
+        self.unanswered.settle(token);
+        Self::standing("release", &ran.value, &ran.pool)
     }
 
     fn part(&self, hold: &Hold<'_>) -> Option<Arc<Parting>> {

@@ -9,7 +9,7 @@ use crate::error::Loss;
 use crate::key::LockName;
 use crate::report::{Holder, Identity, LockReport, Mode, Waiter};
 use crate::store::machine::is_heard_of;
-use crate::store::{Attempt, Broken, Grant, Standing};
+use crate::store::{Attempt, Broken, Grant, Standing, Wake};
 
 /// A number that is never negative.
 pub(crate) fn unsigned(n: i64) -> u64 {
@@ -21,6 +21,9 @@ pub(crate) fn attempt(value: &Value, ttl: Duration) -> Option<Attempt> {
     match value {
         Value::Int(fence) => Some(Attempt::Held(Grant { fence: unsigned(*fence), lease: ttl })),
         Value::Array(items) => match items.as_slice() {
+            [Value::Int(fence), Value::BulkString(run)] if run == b"run" => {
+                Some(Attempt::Covered { fence: unsigned(*fence) })
+            }
             [Value::Int(place), Value::Int(-1), ..] => Some(Attempt::Unfinished { place: unsigned(*place) }),
             [
                 Value::Int(place),
@@ -50,8 +53,12 @@ pub(crate) fn attempt(value: &Value, ttl: Duration) -> Option<Attempt> {
 /// What `release.lua` and `break.lua` add to their answer when there is more to be done than one step may do.
 const LEFT: i64 = 10;
 
+/// What `release.lua` answers to the end of a run that counts, and to that of one that does not, when a later one does.
+pub(crate) const COUNTS: i64 = 1;
+pub(crate) const LATER: i64 = 5;
+
 /// What a step answers, whether it has left work or not.
-fn answer(value: &Value) -> Option<i64> {
+pub(crate) fn answer(value: &Value) -> Option<i64> {
     match value {
         Value::Int(answer @ 0..LEFT) => Some(*answer),
         Value::Int(answer) => Some(answer - LEFT),
@@ -100,7 +107,8 @@ pub(crate) fn waited(value: &Value) -> bool {
 /// What `release.lua` and `renew.lua` return; `None` when it makes no sense.
 pub(crate) fn standing(value: &Value) -> Option<Standing> {
     match answer(value)? {
-        1 | BY_WORD | WAITED => Some(Standing::Ours),
+        // Of a release: a later run covers whoever asked for this one.
+        COUNTS | BY_WORD | WAITED => Some(Standing::Ours),
         2 => Some(Standing::Lost(Loss::Broken)),
         3 => Some(Standing::Lost(Loss::Forgotten)),
         4 => Some(Standing::Lost(Loss::Superseded)),
@@ -120,13 +128,11 @@ pub(crate) fn broken(value: &Value, again: bool) -> Option<Broken> {
     }
 }
 
-/// What a waiter reads from its mailbox: `FENCE LEASE`, as `common.lua` puts it there. `None`: it is to ask again.
-pub(crate) fn mail(reply: &Value) -> Option<Grant> {
-    let Value::Array(items) = reply else { return None };
-    let [_, Value::BulkString(mail)] = items.as_slice() else { return None };
-    let (fence, lease) = std::str::from_utf8(mail).ok()?.split_once(' ')?;
-    let fence = fence.parse().ok().filter(|fence| *fence > 0)?;
-    Some(Grant { fence, lease: Duration::from_millis(lease.parse().ok()?) })
+/// What a waiter reads from its mailbox.
+pub(crate) fn mail(reply: &Value) -> Wake {
+    let Value::Array(items) = reply else { return Wake::Retry };
+    let [_, Value::BulkString(mail)] = items.as_slice() else { return Wake::Retry };
+    Wake::read(mail)
 }
 
 /// What stands in a key is not what the scripts write there.
@@ -233,7 +239,7 @@ pub(crate) fn report(name: &LockName, value: &Value) -> Result<Option<LockReport
                 identity: Identity::decode(bare(fields.0)),
                 // A place is the moment of arrival.
                 since: seconds(place),
-                mode: if wanted.eq_ignore_ascii_case("x") { Mode::Exclusive } else { Mode::Shared },
+                mode: if wanted.eq_ignore_ascii_case("s") { Mode::Shared } else { Mode::Exclusive },
             })
         })
         .collect();

@@ -2,7 +2,9 @@
 //! nothing else: a checker that finds nothing has to be shown that it can find something. Compiled
 //! with the feature `sabotage` only, which a release build refuses, and for the test that each has its place.
 //!
-//! `CLUSTER_LOCK_SABOTAGE` names the mistake; each is one that such scripts have been seen to make. Three more are not in
+//! `CLUSTER_LOCK_SABOTAGE` names the mistake, or several with a `+` between them; each is one that such scripts have been
+//! seen to make. `clock` is none, but what another one needs to show itself: the servers' clocks are set back by two
+//! seconds, every five. Three more are not in
 //! the scripts, and stand where they are made: `deaf` (sentinels are asked for the primary once, and nobody listens to
 //! them afterwards), `map` (of a cluster, which server has which slots is read once, and nobody listens to `MOVED`) and
 //! `majority` (of independent servers, one fewer than a majority is enough).
@@ -11,7 +13,7 @@
 compile_error!("the feature \"sabotage\" is for the chaos run's own test: no release may have it");
 
 /// What a mistake replaces in the scripts.
-const MISTAKES: [(&str, &[(&str, &str)]); 7] = [
+const MISTAKES: [(&str, &[(&str, &str)]); 11] = [
     // Whoever releases frees the lock, as `DEL` does: also one whose lease has run out.
     (
         "release",
@@ -48,24 +50,47 @@ const MISTAKES: [(&str, &[(&str, &str)]); 7] = [
             ("redis.call('ZRANGE', QUEUE, 0, piece - 1)", "redis.call('ZRANGE', QUEUE, 0, piece - 1, 'REV')"),
         ],
     ),
+    // A run covers whoever waits when it is complete.
+    ("covers", &[("string.format('(%.0f', run)", "'+inf'")]),
+    // Ranks are times of arrival, whatever fencing tokens there are.
+    ("rank", &[("tonumber(last or 0) + 1, fence + 1, run + 1)", "tonumber(last or 0) + 1)")]),
+    // A run counts whoever holds the lock.
+    (
+        "former",
+        &[(
+            "local newest = run_done()",
+            "local newest = math.max(run, run_done())
+    redis.call('SET', key .. ':d', string.format('%016.0f', newest), 'PX', 60000)",
+        )],
+    ),
+    (
+        "clock",
+        &[(
+            "redis.call('TIME')",
+            "(function() local time = redis.call('TIME')
+            time[1] = string.format('%.0f', time[1] - 2 * math.floor(time[1] / 5))
+            return time end)()",
+        )],
+    ),
 ];
 
 #[cfg(feature = "sabotage")]
-fn wanted() -> String {
-    std::env::var("CLUSTER_LOCK_SABOTAGE").unwrap_or_default()
+fn wanted() -> Vec<String> {
+    let names = std::env::var("CLUSTER_LOCK_SABOTAGE").unwrap_or_default();
+    names.split('+').map(str::to_owned).collect()
 }
 
 /// Whether this is the mistake to make.
 #[cfg(feature = "sabotage")]
 pub(crate) fn is(mistake: &str) -> bool {
-    wanted() == mistake
+    wanted().iter().any(|name| name == mistake)
 }
 
 /// The script with the mistake in it, if it has a place there.
 #[cfg(feature = "sabotage")]
 pub(super) fn spoil(mut text: String) -> String {
     let wanted = wanted();
-    for (_, replacements) in MISTAKES.iter().filter(|(name, _)| *name == wanted) {
+    for (_, replacements) in MISTAKES.iter().filter(|(name, _)| wanted.iter().any(|wanted| wanted == name)) {
         for (right, wrong) in *replacements {
             text = text.replace(right, wrong);
         }

@@ -195,6 +195,7 @@ pub(crate) fn with_acquire<T>(
     let arguments: [&[u8]; 10] = [
         claim.token.as_bytes(),
         match claim.mode {
+            Mode::Exclusive if claim.run => b"O",
             Mode::Exclusive => b"X",
             Mode::Shared => b"S",
         },
@@ -221,6 +222,11 @@ pub(crate) fn with_acquire<T>(
         (None, 0) => far,
         (None, _) => converting,
     })
+}
+
+/// The arguments of `release.lua` at the end of a run that is complete, for as long as `then` runs.
+pub(crate) fn with_end_of_run<T>(token: &Token, fence: u64, then: impl FnOnce(&[&[u8]]) -> T) -> T {
+    then(&[token.as_bytes(), b"O", itoa::Buffer::new().format(fence).as_bytes()])
 }
 
 /// The arguments of `break.lua`, for as long as `then` runs.

@@ -7,10 +7,11 @@
 -- renews its heartbeat. A holder's token with the other mode converts: down at once, up by
 -- leaving the readers and queueing; but only what it was told to, so that a request which is late
 -- changes nothing. Nor does one of a quorum that a newer attempt with this token has overtaken, or the
--- release.
+-- release. Who wants it for a run is told, in place of waiting, when a run is complete that covers it
+-- (common.lua): never one whose holder was let in before this token had its rank.
 --
 -- KEYS      1 the lock   2 (where servers have a grace period) see common.lua
--- ARGV     1 token   2 mode X|S   3 lease in ms   4 Q queue when busy | G give up when busy
+-- ARGV     1 token   2 mode X|S, or O: as X, for a run   3 lease in ms   4 Q queue when busy | G give up when busy
 --          | Y of a quorum: queue at exactly the place given, also what this token holds here, so
 --          that whoever came before gets it
 --          5 place: arrival rank given by an earlier try, 0 at first
@@ -27,12 +28,13 @@
 --          many ms to ask again, how many stand before it}, the last not when it is late; nobody, when
 --          the grace period is all that blocks; -1 for the lease: the step has left work, ask again at
 --          once (it is queued, with G, too)
+--          covered by a run, and not queued any more: {its fencing token, 'run'}
 local period = KEYS[2] and tonumber(table.remove(ARGV))
 local me, wanted = ARGV[1], ARGV[2]
 
 -- The fast path: free, and known to have no waiters. Three commands.
 local state = redis.call('GET', KEYS[1])
-if wanted == 'X' and state and string.sub(state, 1, 2) == 'F-' and #state >= 52
+if (wanted == 'X' or wanted == 'O' and ARGV[5] == '0') and state and string.sub(state, 1, 2) == 'F-' and #state >= 52
     and not (ARGV[10] and string.sub(state, 4, 35) == me) then
     local clock = redis.call('TIME')
     local us = clock[1] .. string.sub('00000' .. clock[2], -6)
@@ -40,6 +42,13 @@ if wanted == 'X' and state and string.sub(state, 1, 2) == 'F-' and #state >= 52
     local token, keep = us, period and ARGV[7] + period or ARGV[7]
     if ARGV[10] and ARGV[10] > us and ARGV[10] - us <= 1000000 then
         token = ARGV[10]
+    end
+    if wanted == 'O' then
+        -- The record of the last one who was let in for a run may have been evicted.
+        local run = tonumber(redis.call('GET', KEYS[1] .. ':d') or '')
+        if run and run < 1e16 and run > tonumber(last) then
+            last = string.format('%016.0f', run)
+        end
     end
     if last >= token then
         -- This server's clock was set back: the record must outlive the difference.
@@ -72,7 +81,7 @@ elseif mode == 'X' and holder == me then
         return late
     elseif not yields or attempt > 0 and attempt == newest then
         redis.call('DEL', MAIL .. me)
-        if wanted == 'X' then
+        if wanted ~= 'S' then
             start, lease, identity = now_us, ttl, attempt > newest and ARGV[6] or identity
             save()
             return fence
@@ -125,11 +134,25 @@ local place = tonumber(arrival)
 if not yields and waits and waits_for ~= wanted then
     return {place, BEAT, '', BEAT} -- late; a wait does not change its mode
 end
-local last = queued
+if wanted == 'O' and place == 0 and grace > 0 and not moved then
+    -- A record that is put back may have a fencing token that is greater than its rank.
+    return {0, grace, '', BEAT}
+end
+local last, run = queued, wanted == 'O' and run_done() or 0
 if place == 0 then
     last = redis.call('ZRANGE', QUEUE, -1, -1, 'WITHSCORES')[2]
-    place = math.max(now_us, tonumber(last or 0) + 1)
+    place = math.max(now_us, tonumber(last or 0) + 1, fence + 1, run + 1)
     arrival = text(place)
+    runners = (state or last) and runners
+elseif run > place then
+    if forget(me) or moved then
+        settle()
+        save()
+    end
+    return {run, 'run'}
+end
+if wanted == 'O' and not runners then
+    runners, moved = key .. ':o', true
 end
 -- It is heard of again, and nothing else has changed.
 local again = alive and waits_for == wanted and tonumber(queued) == place
@@ -140,6 +163,9 @@ if first then
     redis.call('SETRANGE', key, 0, '')
 elseif not again then
     redis.call('ZADD', QUEUE, arrival, me)
+    if wanted == 'O' then
+        redis.call('ZADD', runners, arrival, me)
+    end
 end
 local interval, rank
 local done, mine = pcall(function()
@@ -155,6 +181,9 @@ local done, mine = pcall(function()
             return mine
         end
         redis.call('ZADD', QUEUE, arrival, me)
+        if wanted == 'O' then
+            redis.call('ZADD', runners, arrival, me)
+        end
     end
     rank = redis.call('ZRANK', QUEUE, me)
     interval = math.max(BEAT, math.min(FAR, BEAT + (rank - NEAR) * LESS_OFTEN))
@@ -187,6 +216,9 @@ local done, mine = pcall(function()
         if not again or math.floor(alive / quarter) ~= math.floor(heard / quarter) then
             redis.call('PEXPIRE', QUEUE, QUEUE_LIFE)
             redis.call('PEXPIRE', WAITERS, QUEUE_LIFE)
+            if runners then
+                redis.call('PEXPIRE', runners, QUEUE_LIFE)
+            end
         end
         return
     end
@@ -195,7 +227,7 @@ local done, mine = pcall(function()
 end)
 if not done then
     -- A command that this user may not give: what the others have made by now must not stay for ever.
-    for _, made in ipairs({QUEUE, WAITERS, READERS, INFO}) do
+    for _, made in ipairs({QUEUE, WAITERS, key .. ':o', READERS, INFO}) do
         redis.call('PEXPIRE', made, QUEUE_LIFE)
     end
     error(mine, 0)

@@ -19,7 +19,8 @@
 --          and 10 more: this step has left work, with which a release with whatever token goes on
 local period = KEYS[2] and tonumber(table.remove(ARGV))
 local meant, held = tonumber(ARGV[1]), false
-for _, probe in ipairs({{'', 'GET'}, {':q', 'ZCARD'}, {':r', 'ZCARD'}, {':w', 'HGET', ''}, {':i', 'HGET', ''}}) do
+for _, probe in ipairs({{'', 'GET'}, {':q', 'ZCARD'}, {':r', 'ZCARD'}, {':w', 'HGET', ''}, {':i', 'HGET', ''}, {':o', 'ZCARD'},
+    {':d', 'GET'}}) do
     local found = not meant and redis.pcall(probe[2], KEYS[1] .. probe[1], unpack(probe, 3))
     if type(found) == 'table' and string.find(found.err or '', 'WRONGTYPE', 1, true) then
         redis.call('DEL', KEYS[1] .. probe[1])
@@ -54,4 +55,4 @@ settle()
 if state or silent or mode ~= 'F' then
     save()
 end
-return (held and 1 or repeated and 4 or 0) + (unfinished and LEFT or 0)
+return (held and 1 or repeated and 4 or 0) + ((unfinished or left_over) and LEFT or 0)

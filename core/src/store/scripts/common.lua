@@ -5,8 +5,9 @@
 -- Keys, all in the hash slot of KEYS[1] = PREFIX{NAME}:
 --   KEYS[1]          string "MW TOKEN FENCE SINCE START LEASE PREVIOUS IDENTITY"
 --                      M: X exclusively held, S shared, F free.  W: + when somebody waits, else -;
---                      * when some of them sleep for long, and are to be called up; ? as *, and by this
---                      server's memory alone it is not known that nobody else holds it (`grace`)
+--                      * when some of them sleep for long, and are to be called up; o, O in place of
+--                      +, * when some of them wait for a run; ? as O, and by this server's memory alone it
+--                      is not known that nobody else holds it (`grace`)
 --                      TOKEN: of the exclusive holder, 32 characters
 --                      FENCE: the newest fencing token, 16 digits
 --                      SINCE, START: when it was let in and when the lease began, us, this
@@ -20,17 +21,28 @@
 --                    to change one character. What the fast paths read has a fixed place, and they
 --                    put numbers together from strings, because in Lua a pattern costs half as
 --                    much as a command, and formatting a number as much as one.
---   KEYS[1]..':q'    sorted set: waiters' tokens by arrival
+--   KEYS[1]..':q'    sorted set: waiters' tokens by arrival: its moment, us, but greater than that of whoever came
+--                    before, and than FENCE, whatever this server's clock says: ranks and fencing tokens are one order
 --   KEYS[1]..':w'    hash: waiter's token -> "UNTIL MODE ARRIVAL IDENTITY"
 --                      UNTIL: who is not heard of again by then is dead: ms, this server's clock
---                      MODE: X, S; x, s of one who sleeps for long and is to be called up
+--                      MODE: X, S, O (exclusively, for a run); x, s, o of one who sleeps for long
+--                      and is to be called up
 --   KEYS[1]..':r'    sorted set: readers' tokens by expiry
 --   KEYS[1]..':i'    hash: reader's token -> "FENCE SINCE IDENTITY"
 --   KEYS[1]..':m:'.. list, one a waiter: the mailbox in which it sleeps (BLPOP): "FENCE LEASE" when it
---                    was let in, "0 0" when it is called up, to ask again
+--                    was let in, "0 0" when it is called up, to ask again, "FENCE 0" when the run of the
+--                    holder with that fencing token covers it
+--   KEYS[1]..':o'    sorted set: those of :q who wait for a run, by arrival; it lives as long
+--   KEYS[1]..':d'    string: the fencing token of the newest run that is complete, for a minute
 --   KEYS[2]          where servers have a grace period, for all their locks: PREFIX{}:born, string, when that of
 --                    this one is over, ms, this server's clock. Without expiry: where it is missing, all else
 --                    is. `period`: how long one is, ms; no lease is longer
+--
+-- A run is what a holder does for all who want it done: when it is complete it covers those who came
+-- before its holder was let in, and they leave the queue. Since ranks and fencing tokens are one order
+-- these are those with a smaller rank than its fencing token, whatever this server's clock says:
+--   sound     a rank is greater than FENCE and :d, so than those of all who were let in before;
+--   complete  the fencing token of who is let in for a run is greater than all ranks in :o, and :d.
 --
 -- Invariants: a lock that says F- or X- has no waiter, so that the fast paths need not look; a free one
 -- that says otherwise has dead ones, and perhaps living ones behind them, whom the next steps let in
@@ -52,7 +64,8 @@ local RETAIN, QUEUE_LIFE = 60000 + (period or 0), 60000
 -- How often a waiter is heard of, in ms: the first NEAR every BEAT, those behind them less often, at last
 -- every FAR. SLACK_MOST: how much later than that is not yet too late, at most.
 local BEAT, FAR, NEAR, SLACK_MOST = 1000, 35000, 16, 5000
--- How much a step does at most: so many of the dead are taken out, of queue and readers.
+-- How much a step does at most: so many of the dead are taken out, of queue and readers, or are told that a run covers
+-- them.
 local WORK = 256
 -- What a release or a break adds to its answer when it has left work.
 local LEFT = 10
@@ -96,8 +109,10 @@ if foreign then
     end
     mode, holder, fence, since, start, lease, previous, identity = 'F', NOBODY, 0, '0', 0, 0, ' ' .. NOBODY, ''
 end
--- Whether some sleep for long, as far as is known.
-local sleepers = not state or foreign or string.byte(state, 2) == 42 or string.byte(state, 2) == 63
+-- Whether some sleep for long, and some wait for a run, as far as is known; then the key of those.
+local mark = state and not foreign and string.byte(state, 2) or 63
+local sleepers = mark == 42 or mark == 79 or mark == 63
+local runners = (mark == 111 or mark == 79 or mark == 63) and key .. ':o'
 
 local function text(moment)
     return moment == now_us and us or string.format('%.0f', moment)
@@ -124,6 +139,9 @@ local function save()
     if redis.call('PEXPIRE', QUEUE, QUEUE_LIFE) == 1 then
         redis.call('PEXPIRE', WAITERS, QUEUE_LIFE)
         flag = sleepers and '*' or '+'
+        if runners and redis.call('PEXPIRE', runners, QUEUE_LIFE) == 1 then
+            flag = sleepers and 'O' or 'o'
+        end
     end
     if grace > 0 then
         if mode == 'F' and fence == 0 then
@@ -158,14 +176,24 @@ if start > now_us then
     state = redis.call('GET', key)
 end
 
+-- The newest run that is complete; 0: none is known.
+local function run_done()
+    local run = tonumber(redis.call('GET', key .. ':d') or '')
+    return run and run < 1e16 and run or 0
+end
+
 -- What a fencing token must reach, when its holder asks for that (acquire.lua).
 local floor = 0
 
 -- Lets one in: with the next fencing token, now; or with the one that it has had since it entered.
 local function grant(token, wanted, who, ttl, own, entered)
     own, entered = own or math.max(fence + 1, now_us, floor), entered or us
+    if wanted == 'O' then
+        local last = runners and redis.call('ZRANGE', runners, -1, -1, 'WITHSCORES')[2]
+        own = math.max(own, tonumber(last or 0) + 1, run_done() + 1)
+    end
     fence = math.max(fence, own)
-    if wanted == 'X' then
+    if wanted ~= 'S' then
         mode, holder, since, start, lease, identity = 'X', token, entered, now_us, ttl, who
     else
         if mode ~= 'S' then
@@ -191,16 +219,18 @@ local function drop_reader(token)
 end
 
 -- What this step may still do; whether it has changed who holds and who waits; whether it has left
--- work, so that somebody may be let in who was not.
-local work, moved, unfinished = WORK, false, false
+-- work, so that somebody may be let in who was not; whether there are some left to be told that a run
+-- covers them.
+local work, moved, unfinished, left_over = WORK, false, false, false
 
--- What a waiter wants and its identity, if it lives.
+-- What a waiter wants, its identity and its rank, if it lives.
 local function living(token)
-    local alive, wanted, who = string.match(redis.call('HGET', WAITERS, token) or '', '^(%d+) ([XSxs]) %d+ (.*)$')
+    local alive, wanted, place, who =
+        string.match(redis.call('HGET', WAITERS, token) or '', '^(%d+) ([XSOxso]) (%d+) (.*)$')
     local left = alive and alive - now
     -- By another clock, which was set back since: whoever lives will be heard of again.
     if left and left >= 0 and left <= FAR + SLACK_MOST then
-        return (wanted == 'X' or wanted == 'x') and 'X' or 'S', who
+        return string.upper(wanted), who, place
     end
 end
 
@@ -211,7 +241,7 @@ local function call_up(gone)
     -- Else all that are left have been called up.
     sleepers = #come == NEAR - first
     for _, token in ipairs(come) do
-        local alive, wanted, rest = string.match(redis.call('HGET', WAITERS, token) or '', '^(%d+) ([xs])( .*)$')
+        local alive, wanted, rest = string.match(redis.call('HGET', WAITERS, token) or '', '^(%d+) ([xso])( .*)$')
         if alive then
             local left = math.min(alive - now, BEAT + SLACK_MOST)
             redis.call('HSET', WAITERS, token, string.format('%.0f %s%s', now + left, string.upper(wanted), rest))
@@ -225,6 +255,9 @@ end
 local function forget(token)
     redis.call('DEL', MAIL .. token)
     redis.call('HDEL', WAITERS, token)
+    if runners then
+        redis.call('ZREM', runners, token)
+    end
     local waited = redis.call('ZREM', QUEUE, token) == 1
     if waited and sleepers then
         call_up(1)
@@ -245,6 +278,9 @@ local function bury(most)
         if dead > 0 then
             redis.call('HDEL', WAITERS, unpack(heads, 1, dead))
             redis.call('ZREM', QUEUE, unpack(heads, 1, dead))
+            if runners then
+                redis.call('ZREM', runners, unpack(heads, 1, dead))
+            end
             work, most, gone, moved = work - dead, most - dead, gone + dead, true
         end
         if dead < piece then
@@ -258,7 +294,9 @@ end
 -- Frees the lock of dead holders and lets in those whose turn it is: the head of the queue, and
 -- behind a reader the readers that follow it. Whoever has not been heard of loses its turn. The
 -- lock is granted to `me` (who is here to confirm) for `ttl`, to others by mail, for GRANT: until they
--- have confirmed. To let somebody in counts as LETTING_IN of the dead.
+-- have confirmed. To let somebody in counts as LETTING_IN of the dead. Before that, those leave the
+-- queue whom the newest run covers, the first of them, and are told: so many that what is left of the
+-- work suffices to let somebody in.
 -- Returns my fencing token if I was let in.
 local function settle(me, ttl)
     local GRANT, LETTING_IN = 2200, 8
@@ -278,14 +316,34 @@ local function settle(me, ttl)
             unfinished = true
         end
     end
-    local mine, gone = nil, 0
+    local mine, gone, run = nil, 0, runners and run_done() or 0
+    if run > 0 and work > 0 then
+        local most = math.max(1, work - LETTING_IN)
+        local below = string.format('(%.0f', run)
+        local covered = redis.call('ZRANGEBYSCORE', runners, '-inf', below, 'LIMIT', 0, most + 1)
+        left_over = covered[most + 1] and true or false
+        covered[most + 1] = nil
+        if covered[1] then
+            redis.call('HDEL', WAITERS, unpack(covered))
+            redis.call('ZREM', QUEUE, unpack(covered))
+            redis.call('ZREM', runners, unpack(covered))
+            local letter = string.format('%.0f 0', run)
+            for _, token in ipairs(covered) do
+                redis.call('RPUSH', MAIL .. token, letter)
+                redis.call('PEXPIRE', MAIL .. token, 10000)
+            end
+            work, gone, moved = work - #covered, #covered, true
+        end
+    end
     while grace == 0 and mode ~= 'X' and not unfinished do
         local head = redis.call('ZRANGE', QUEUE, 0, 0)[1]
         if not head then
             break
         end
-        local wanted, who = living(head)
-        if wanted == 'X' and mode == 'S' then
+        local wanted, who, place = living(head)
+        if wanted == 'O' and tonumber(place) < run then
+            unfinished = true -- it is one of those who are left
+        elseif wanted and wanted ~= 'S' and mode == 'S' then
             break
         elseif work <= 0 then
             unfinished = true
@@ -294,6 +352,9 @@ local function settle(me, ttl)
         else
             redis.call('HDEL', WAITERS, head)
             redis.call('ZREM', QUEUE, head)
+            if wanted == 'O' and runners then
+                redis.call('ZREM', runners, head)
+            end
             work, gone, moved = work - LETTING_IN, gone + 1, true
             if head == me then
                 mine = grant(head, wanted, who, ttl)

@@ -51,12 +51,13 @@ impl System {
                     mail.popped = true;
                 }
             }
+            (Request::Attempt { .. }, Answer::Covered { run }) => self.covered(s, i, run),
             (Request::Attempt { .. }, Answer::Unfinished { place }) => {
                 let Phase::Asking { deadline, .. } = client.phase else { unreachable!() };
                 self.ask(s, i, place, deadline);
             }
             (Request::Release { token, .. }, Answer::Unfinished { .. }) => {
-                s.call(i, Line::Main, Request::Release { token, held: None });
+                s.call(i, Line::Main, Request::Release { token, held: None, run: None });
             }
             (Request::Renew { .. }, answer) => {
                 let Phase::Holding { end_ms, due, .. } = &mut client.phase else { unreachable!() };
@@ -88,7 +89,7 @@ impl System {
                 // The server may know us as a waiter, or even as the holder.
                 s.clients[i].phase = Phase::Releasing;
                 s.clients[i].arrived = None;
-                s.call(i, Line::Main, Request::Release { token, held: None });
+                s.call(i, Line::Main, Request::Release { token, held: None, run: None });
             }
             Request::Renew { .. } => {
                 if let Phase::Holding { due, .. } = &mut s.clients[i].phase {
@@ -101,6 +102,9 @@ impl System {
 
     pub(super) fn read_mail(&self, s: &mut State, i: usize) {
         let mail = s.mail[i].take().unwrap();
+        if mail.covers {
+            return self.covered(s, i, mail.fence);
+        }
         let (now, now_ms) = (s.now, s.now_ms());
         let Phase::Queued { sent, .. } = s.clients[i].phase else { unreachable!() };
         let from = if self.mutant == Some(Mutant::LeaseFromReceipt) { now } else { sent };
@@ -132,11 +136,21 @@ impl System {
         }
     }
 
-    pub(super) fn release(&self, s: &mut State, i: usize) {
-        let (token, held) = (self.token(i, s.clients[i].round), self.held(s, i));
+    pub(super) fn release(&self, s: &mut State, i: usize, complete: bool) {
+        let (client, held) = (&s.clients[i], self.held(s, i));
+        let token = self.token(i, client.round);
+        let complete = complete && self.want(i, client).run && s.believes(client);
+        let run = complete.then_some(client.fence);
         s.clients[i].phase = Phase::Releasing;
         s.abandon_renewal(i);
-        s.call(i, Line::Main, Request::Release { token, held });
+        s.call(i, Line::Main, Request::Release { token, held, run });
+    }
+
+    fn covered(&self, s: &mut State, i: usize, run: u64) {
+        if run <= s.clients[i].called {
+            s.flaw = Some("covered by a run that began before the call");
+        }
+        self.next_round(s, i);
     }
 
     pub(super) fn next_round(&self, s: &mut State, i: usize) {
@@ -144,7 +158,7 @@ impl System {
         let rounds = self.wants[i].len();
         let client = &mut s.clients[i];
         client.round += 1;
-        (client.converted, client.fence) = (false, 0);
+        (client.converted, client.fence, client.called) = (false, 0, 0);
         (client.arrived, client.gave_up, client.excused) = (None, false, false);
         if usize::from(client.round) == rounds {
             client.round -= 1;

@@ -37,6 +37,8 @@ pub(crate) struct Want {
     pub(crate) mode: Mode,
     /// What it is converted to when it is held.
     pub(crate) then: Option<Mode>,
+    /// For a run.
+    pub(crate) run: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +49,8 @@ pub(crate) enum Fault {
     Process,
     /// An administrator breaks the lock; all data is lost.
     Server,
+    /// The server's clock is set back. (Leases are counted by another one here.)
+    Clock,
 }
 
 /// What is checked.
@@ -61,6 +65,8 @@ pub(crate) struct System {
     /// Whether leases are renewed, and for how many ticks a lock is held at most.
     pub(crate) renews: bool,
     pub(crate) longest_hold: u8,
+    /// Whether the work of a run may fail.
+    pub(crate) fails: bool,
     /// Whether a server that has lost its data lets nobody in for a while.
     pub(crate) grace: bool,
     pub(crate) mutant: Option<Mutant>,
@@ -87,8 +93,12 @@ pub(crate) struct State {
     pub(crate) faults_left: u8,
     /// Raised when the server loses its data: the clock goes on meanwhile.
     flushes: u8,
+    /// How often the server's clock was set back.
+    set_back: u8,
     arrivals: u8,
     last_fence: u64,
+    /// The runs that count.
+    complete: Vec<u64>,
     /// For how many ticks somebody has been waiting while the lock was of use to nobody.
     stuck: u8,
     /// What went wrong.
@@ -100,6 +110,8 @@ pub(crate) struct State {
 struct Mail {
     token: u8,
     fence: u64,
+    /// It says that this holder's run covers the waiter.
+    covers: bool,
     /// In the waiter's socket: neither expires nor can be deleted.
     popped: bool,
     until_ms: u64,
@@ -132,6 +144,8 @@ pub(crate) struct Client {
     arrived: Option<u8>,
     gave_up: bool,
     granted: Option<(u8, u64)>,
+    /// The newest fencing token that had been given out when it was called.
+    called: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -155,9 +169,23 @@ struct Call {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Request {
-    Attempt { token: u8, mode: Mode, place: u64, last: bool, converts: u64 },
-    Renew { token: u8, held: Option<(Mode, u64)> },
-    Release { token: u8, held: Option<(Mode, u64)> },
+    Attempt {
+        token: u8,
+        mode: Mode,
+        place: u64,
+        last: bool,
+        converts: u64,
+    },
+    Renew {
+        token: u8,
+        held: Option<(Mode, u64)>,
+    },
+    /// With the fencing token of a run that is complete.
+    Release {
+        token: u8,
+        held: Option<(Mode, u64)>,
+        run: Option<u64>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -167,6 +195,9 @@ enum Answer {
     },
     Busy {
         place: u64,
+    },
+    Covered {
+        run: u64,
     },
     /// There is more to be done than one step may do.
     Unfinished {
@@ -192,6 +223,8 @@ pub(crate) enum Action {
     SliceOver(usize),
     Renew(usize),
     Release(usize),
+    /// Its work fails.
+    Fail(usize),
     Convert(usize),
     Continue(usize),
     Tick,
@@ -205,6 +238,7 @@ pub(crate) enum Action {
     Die(usize),
     BreakLock,
     Flush,
+    SetBack,
 }
 
 impl System {
@@ -221,6 +255,7 @@ impl System {
             kinds: &[Fault::Network, Fault::Process],
             renews: true,
             longest_hold: 2,
+            fails: false,
             grace: false,
             mutant: None,
             work: WORK,
@@ -245,6 +280,7 @@ impl System {
             arrived: None,
             gave_up: false,
             granted: None,
+            called: 0,
         };
         State {
             now: 0,
@@ -258,8 +294,10 @@ impl System {
             orphans: Vec::new(),
             faults_left: self.faults,
             flushes: 0,
+            set_back: 0,
             arrivals: 0,
             last_fence: 0,
+            complete: Vec::new(),
             stuck: 0,
             flaw: None,
             work: self.work,
@@ -323,6 +361,9 @@ impl System {
                 Phase::Holding { since, due, .. } => {
                     let must_release = since + self.longest_hold <= s.now;
                     out.push(Action::Release(i));
+                    if self.want(i, c).run && self.fails {
+                        out.push(Action::Fail(i));
+                    }
                     if !c.converted && self.want(i, c).then.is_some() {
                         out.push(Action::Convert(i));
                     }
@@ -371,11 +412,20 @@ impl System {
         if self.kinds.contains(&Fault::Server) && s.known {
             out.extend([Action::BreakLock, Action::Flush]);
         }
+        if self.kinds.contains(&Fault::Clock) && s.known {
+            out.push(Action::SetBack);
+        }
     }
 
     pub(crate) fn step(&self, s: &mut State, action: Action) {
         match action {
-            Action::Start(i) => self.ask(s, i, 0, self.timeouts[i].map(|t| s.now + t)),
+            Action::Start(i) => {
+                // Else it would be told apart for nothing.
+                if self.want(i, &s.clients[i]).run {
+                    s.clients[i].called = s.last_fence;
+                }
+                self.ask(s, i, 0, self.timeouts[i].map(|t| s.now + t));
+            }
             Action::Serve(i, line) => {
                 let request = s.line(i, line).as_ref().unwrap().request;
                 if let Request::Attempt { .. } = request {
@@ -392,7 +442,8 @@ impl System {
             Action::Mail(i) => self.read_mail(s, i),
             Action::SliceOver(i) => self.ask_again(s, i),
             Action::Renew(i) => self.renew(s, i),
-            Action::Release(i) => self.release(s, i),
+            Action::Release(i) => self.release(s, i, true),
+            Action::Fail(i) => self.release(s, i, false),
             Action::Convert(i) => {
                 s.clients[i].converted = true;
                 s.abandon_renewal(i);
@@ -471,6 +522,7 @@ impl System {
                 s.flushes += 1;
                 s.mail.iter_mut().for_each(|mail| *mail = mail.take().filter(|m| m.popped));
             }
+            Action::SetBack => s.set_back += 1,
             other => unreachable!("{other:?} is no fault"),
         }
     }
@@ -553,7 +605,8 @@ impl State {
     fn server_time(&self) -> Now {
         Now {
             lease_ms: self.now_ms(),
-            unix_us: 100 + u64::from(self.now) * 100 + u64::from(self.flushes) * 50,
+            unix_us: 1000 + u64::from(self.now) * 100 + u64::from(self.flushes) * 50
+                - u64::from(self.set_back) * 250,
             work: self.work,
             grace_ms: 0,
         }

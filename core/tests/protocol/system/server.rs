@@ -1,12 +1,28 @@
 //! What the server does: the product's state machine, and mailboxes.
 
 use cluster_lock_core::clock::Instant;
-use cluster_lock_core::store::machine::{Effects, GRANT_LEASE, Now, SLACK};
+use cluster_lock_core::store::machine::{Effects, GRANT_LEASE, Machine, Now, SLACK};
 use cluster_lock_core::store::{Attempt, Claim, IfBusy, Reclaim};
 use cluster_lock_core::{Mode, Standing};
 
 use super::{Answer, Client, Delay, LEASE, Mail, Phase, Request, State, System};
 use crate::mutant::Mutant;
+
+/// How long a letter lies in its box that says that a run covers its reader.
+const RUN_MAIL_MS: u64 = 10_000;
+
+/// Of those who wait for a run.
+fn greatest_rank(machine: &Machine) -> u64 {
+    let machine = serde_json::to_value(machine).unwrap();
+    let runners = machine["queue"].as_array().unwrap().iter().filter(|waiter| waiter["run"] == true);
+    runners.map(|waiter| waiter["place"].as_u64().unwrap()).max().unwrap_or(0)
+}
+
+/// Whether it is held by this token, and that fencing token was given for it.
+fn holds(machine: &Machine, token: &[u8], fence: u64) -> bool {
+    let writer = &serde_json::to_value(machine).unwrap()["writer"];
+    writer["token"].as_str().is_some_and(|holder| holder.as_bytes() == token) && writer["fence"] == fence
+}
 
 impl System {
     pub(super) fn serve(&self, s: &mut State, request: Request) -> Answer {
@@ -14,22 +30,33 @@ impl System {
         match request {
             Request::Attempt { token, mode, place, last, converts } => {
                 let owner = self.owner(token);
+                let run = self.want(owner, &s.clients[owner]).run;
+                let place = self.mutant.map_or(place, |mutant| mutant.place(&s.machine, now, mode, place));
                 let claim = Claim {
                     name: &self.name,
                     token: &self.tokens[usize::from(token)],
                     mode,
+                    run,
                     ttl: LEASE,
                     identity: &self.identities[owner],
                     converts: if self.mutant == Some(Mutant::ConvertsUnasked) { u64::MAX } else { converts },
-                    place: self.mutant.map_or(place, |mutant| mutant.place(mode, place)),
+                    place,
                     slack: SLACK,
                     attempt: 0,
                 };
                 let if_busy = if last { IfBusy::GiveUp } else { IfBusy::Queue };
                 let queue = self.mutant.and_then(|mutant| mutant.hidden(&mut s.machine, now));
+                let hidden = self.mutant.map_or(0, |mutant| mutant.hides_run(&mut s.machine));
                 let (answer, effects) = s.machine.attempt(now, &claim, if_busy);
+                Mutant::shows_run(&mut s.machine, hidden);
                 if let Some(queue) = queue {
                     queue.put_back(&mut s.machine);
+                }
+                if let Attempt::Busy { place, .. } = answer
+                    && run
+                    && place < s.machine.run()
+                {
+                    s.flaw = Some("nobody tells a waiter that a run covers it");
                 }
                 self.saved(s, now);
                 if self.mutant != Some(Mutant::KeepsOldMail) {
@@ -46,6 +73,7 @@ impl System {
                         self.queued(s, token, last);
                         Answer::Busy { place }
                     }
+                    Attempt::Covered { fence } => Answer::Covered { run: fence },
                     Attempt::Unfinished { place } => {
                         self.queued(s, token, false);
                         Answer::Unfinished { place }
@@ -63,15 +91,27 @@ impl System {
                 self.granted(s, grants);
                 if standing == Standing::Ours { Answer::Ours } else { Answer::Lost }
             }
-            Request::Release { token, held } => {
+            Request::Release { token, held, run } => {
                 let reclaim = self.reclaim(token, held);
+                let counts =
+                    run.filter(|run| holds(&s.machine, self.tokens[usize::from(token)].as_bytes(), *run));
                 let token = self.tokens[usize::from(token)].as_bytes().to_vec();
                 let token = self.mutant.map_or(token.clone(), |mutant| mutant.released(&s.machine, token));
-                let (standing, effects) = s.machine.release(now, &token, reclaim.as_ref(), s.known);
+                if let Some(mutant) = self.mutant {
+                    mutant.complete(&mut s.machine, run);
+                }
+                let (standing, effects) = s.machine.release(now, &token, run, reclaim.as_ref(), s.known);
                 if standing == Standing::Ours {
                     self.saved(s, now);
                 }
-                let unfinished = effects.unfinished && self.mutant != Some(Mutant::LeavesTheRest);
+                if run.is_some_and(|run| {
+                    counts.is_none() && s.machine.run() == run && !s.complete.contains(&run)
+                }) {
+                    s.flaw = Some("a run counts whose holder had lost the lock");
+                }
+                s.complete.extend(counts.filter(|run| !s.complete.contains(run)));
+                let unfinished =
+                    (effects.unfinished || effects.left_over) && self.mutant != Some(Mutant::LeavesTheRest);
                 let grants = self.post(s, now, effects);
                 self.granted(s, grants);
                 match standing {
@@ -97,18 +137,26 @@ impl System {
             mutant.change(&mut s.machine, &effects);
         }
         let mut grants = Vec::new();
-        for (token, grant) in effects.mail {
+        let granted = effects.mail.into_iter().map(|(token, grant)| (token, grant.fence, lease_ms));
+        let covered = effects.covered.into_iter().map(|(token, run)| (token, run, 0));
+        for (token, fence, lease_ms) in granted.chain(covered) {
+            let covers = lease_ms == 0;
             let token = self.tokens.iter().position(|t| t.as_bytes() == token.as_bytes()).unwrap();
             let token = u8::try_from(token).unwrap();
-            grants.push((grant.fence, token));
+            if covers {
+                // It waits no more.
+                s.clients[self.owner(token)].arrived = None;
+            } else {
+                grants.push((fence, token));
+            }
             if self.mutant == Some(Mutant::GrantWithoutMail) {
                 continue;
             }
             let owner = self.owner(token);
             let client = &s.clients[owner];
             let popped = self.waits(s, token) && matches!(client.phase, Phase::Queued { .. });
-            let until_ms = now.lease_ms + lease_ms;
-            s.mail[owner] = Some(Mail { token, fence: grant.fence, popped, until_ms, delay: Delay::None });
+            let until_ms = now.lease_ms + if covers { RUN_MAIL_MS } else { lease_ms };
+            s.mail[owner] = Some(Mail { token, fence, covers, popped, until_ms, delay: Delay::None });
         }
         grants
     }
@@ -148,6 +196,9 @@ impl System {
             }
             s.last_fence = fence.max(s.last_fence);
             s.clients[owner].granted = Some((token, fence));
+            if self.want(owner, &s.clients[owner]).run && greatest_rank(&s.machine) >= fence {
+                s.flaw = Some("a run does not cover all who came before it");
+            }
             if !self.waits(s, token) {
                 continue; // a late request
             }

@@ -48,13 +48,13 @@ final class LocalStore implements Store
     {
         $attempt = $this->step($claim->name, function (Machine $machine) use ($claim, $giveUp): Attempt {
             $attempt = $machine->attempt($claim, $giveUp);
-            if (!$giveUp && $attempt->fence === null) {
+            if (!$giveUp && $attempt->fence === null && !$attempt->isCovered) {
                 $this->openPipe($claim->token);
             }
 
             return $attempt;
         });
-        if ($giveUp || $attempt->fence !== null) {
+        if ($giveUp || $attempt->fence !== null || $attempt->isCovered) {
             $this->closePipe($claim->token);
         }
 
@@ -94,6 +94,11 @@ final class LocalStore implements Store
         $this->closePipe($token);
 
         return $loss;
+    }
+
+    public function complete(LockName $name, string $token, int $fence): ?Loss
+    {
+        return $this->step($name, static fn (Machine $machine): ?Loss => $machine->release($token, $fence));
     }
 
     public function renew(Lease $lease, float $ttl): ?Loss
@@ -200,6 +205,9 @@ final class LocalStore implements Store
             foreach ($machine->granted as $token => $fence) {
                 // One that is dead does not read it; its grant will run out.
                 $this->directory->tell($this->pipe((string) $token), $fence . ' ' . Machine::GRANT . "\n");
+            }
+            foreach ($machine->covered as $token) {
+                $this->directory->tell($this->pipe($token), $machine->run() . " 0\n");
             }
             foreach ($machine->forgotten as $token) {
                 $this->directory->remove($this->pipe($token));

@@ -18,7 +18,7 @@ use ClusterLock\Polyfill\Store;
  * keeps those of its "local:". Names and order of the steps follow common.lua.
  *
  * @phpstan-type Held   array{token: string, fence: int, expiry_ms: int, since_us: int, identity: string}
- * @phpstan-type Queued array{token: string, place: int, until_ms: int, sleeps: bool, exclusive: bool, identity: string}
+ * @phpstan-type Queued array{token: string, place: int, until_ms: int, sleeps: bool, exclusive: bool, run?: bool, identity: string}
  */
 final class Machine
 {
@@ -42,8 +42,14 @@ final class Machine
     /** @var string|array<string, string> how the last holder before the present one ended */
     private string|array $previous = 'Nobody';
 
+    /** The fencing token of the newest run that is complete. */
+    private int $run = 0;
+
     /** @var array<string, int> whom this step lets in, by token, with their fencing tokens */
     public array $granted = [];
+
+    /** @var list<string> waiters whom the newest run covers, and who have left the queue */
+    public array $covered = [];
 
     /** @var list<string> waiters that sleep for long, and have come among the first: they are to ask again */
     public array $called = [];
@@ -65,6 +71,7 @@ final class Machine
         $machine->readers = array_map(self::decoded(...), (array) $record['readers']);
         $machine->queue = array_map(self::decoded(...), $record['queue']);
         $machine->previous = $record['previous'];
+        $machine->run = (int) ($record['run'] ?? 0);
 
         return $machine;
     }
@@ -78,7 +85,7 @@ final class Machine
             'readers' => (object) array_map(self::encoded(...), $this->readers),
             'queue' => array_map(self::encoded(...), $this->queue),
             'previous' => $this->previous,
-        ];
+        ] + ($this->run === 0 ? [] : ['run' => $this->run]);
     }
 
     /** acquire.lua */
@@ -119,6 +126,13 @@ final class Machine
         if ($place === null) {
             return Attempt::busy($claim->place, Store::BEAT, '');
         }
+        if ($claim->run && $this->run > $place) {
+            if ($this->forget($me)) {
+                $this->settle();
+            }
+
+            return Attempt::covered();
+        }
         $ahead = $this->enqueue($claim, $place, $exclusive);
         $mine = $this->settle($me, Claim::millis($claim->ttl));
         if ($mine !== null) {
@@ -132,10 +146,22 @@ final class Machine
         return $this->busy($place, $this->writer ?? $this->firstToLeave(), $ahead);
     }
 
-    /** release.lua: null when it was ours. */
-    public function release(string $me): ?Loss
+    /** release.lua: null when it was ours. With the fencing token of its holder a run is complete: null when it counts. */
+    public function release(string $me, ?int $run = null): ?Loss
+    {
+        $loss = $this->giveBack($me, $run);
+        if ($run === null) {
+            return $loss;
+        }
+
+        // That it was released says nothing of the run.
+        return $this->run >= $run ? null : $loss ?? Loss::superseded();
+    }
+
+    private function giveBack(string $me, ?int $run): ?Loss
     {
         if (($this->writer['token'] ?? null) === $me) {
+            $this->run = $run === $this->writer['fence'] ? $run : $this->run;
             $this->writer = null;
             $this->previous = ['Released' => $me];
         } elseif (isset($this->readers[$me])) {
@@ -225,6 +251,12 @@ final class Machine
         return $this->writer === null && $this->readers === [] && $this->queue === [];
     }
 
+    /** The newest run that is complete. */
+    public function run(): int
+    {
+        return $this->run;
+    }
+
     /** Grows with everyone who is let in. */
     public function fence(): int
     {
@@ -250,12 +282,15 @@ final class Machine
     {
         foreach ($this->queue as $waiter) {
             if ($waiter['token'] === $claim->token) {
-                return $waiter['exclusive'] === $exclusive ? $waiter['place'] : null;
+                $isSame = $waiter['exclusive'] === $exclusive && ($waiter['run'] ?? false) === $claim->run;
+
+                return $isSame ? $waiter['place'] : null;
             }
         }
         $last = end($this->queue);
+        $run = $claim->run ? $this->run : 0;
 
-        return $claim->place ?: max($this->now->unixUs, ($last['place'] ?? 0) + 1);
+        return $claim->place ?: max($this->now->unixUs, ($last['place'] ?? 0) + 1, $this->fence + 1, $run + 1);
     }
 
     /** How many stand before it. */
@@ -270,7 +305,7 @@ final class Machine
             'sleeps' => false,
             'exclusive' => $exclusive,
             'identity' => $claim->identity,
-        ];
+        ] + ($claim->run ? ['run' => true] : []);
         // Places that are equal go by token, as in a sorted set.
         $turn = static fn (array $waiter): array => [$waiter['place'], $waiter['token']];
         usort($this->queue, static fn (array $a, array $b): int => $turn($a) <=> $turn($b));
@@ -283,9 +318,10 @@ final class Machine
         return $ahead;
     }
 
-    private function grant(string $token, bool $exclusive, string $identity, int $millis): int
+    /** @param int $least of the fencing token */
+    private function grant(string $token, bool $exclusive, string $identity, int $millis, int $least = 0): int
     {
-        $this->fence = max($this->now->unixUs, $this->fence + 1);
+        $this->fence = max($this->now->unixUs, $this->fence + 1, $least);
         $held = [
             'token' => $token,
             'fence' => $this->fence,
@@ -320,6 +356,7 @@ final class Machine
     {
         $this->writer = $this->writer !== null && $this->isAlive($this->writer) ? $this->writer : null;
         $this->readers = array_filter($this->readers, $this->isAlive(...));
+        $this->cover();
         $mine = null;
         while ($this->writer === null && $this->queue !== []) {
             $head = $this->queue[0];
@@ -329,10 +366,11 @@ final class Machine
                 break;
             } else {
                 array_shift($this->queue);
+                $least = ($head['run'] ?? false) ? $this->beyondRuns() : 0;
                 if ($head['token'] === $me) {
-                    $mine = $this->grant($me, $head['exclusive'], $head['identity'], $millis);
+                    $mine = $this->grant($me, $head['exclusive'], $head['identity'], $millis, $least);
                 } else {
-                    $fence = $this->grant($head['token'], $head['exclusive'], $head['identity'], self::GRANT);
+                    $fence = $this->grant($head['token'], $head['exclusive'], $head['identity'], self::GRANT, $least);
                     $this->granted[$head['token']] = $fence;
                 }
             }
@@ -340,6 +378,25 @@ final class Machine
         $this->callUp();
 
         return $mine;
+    }
+
+    /** Takes those out of the queue whom the newest run covers. */
+    private function cover(): void
+    {
+        $isCovered = fn (array $waiter): bool => ($waiter['run'] ?? false) && $waiter['place'] < $this->run;
+        $covered = array_filter($this->queue, $isCovered);
+        if ($covered !== []) {
+            array_push($this->covered, ...array_column($covered, 'token'));
+            $this->queue = array_values(array_diff_key($this->queue, $covered));
+        }
+    }
+
+    /** What the fencing token of who is let in for a run must reach: it covers all who wait for one by now. */
+    private function beyondRuns(): int
+    {
+        $runners = array_filter($this->queue, static fn (array $waiter): bool => $waiter['run'] ?? false);
+
+        return max([$this->run, ...array_column($runners, 'place')]) + 1;
     }
 
     private function callUp(): void

@@ -29,7 +29,7 @@ final class Record
             throw self::notALock();
         }
         [$now, $state, $expiries, $records, $moreReaders, $waiting, $moreWaiting] = $reply;
-        if ($state === '' || preg_match('/^F[*+-][ !]\S{32} \d+/', $state)) {
+        if ($state === '' || preg_match('/^F[*+Oo-][ !]\S{32} \d+/', $state)) {
             return null;
         }
         if (!preg_match(self::STATE, $state, $field)) {
@@ -99,14 +99,14 @@ final class Record
         $waiters = [];
         foreach ($records as $record) {
             // The first is until when it lives; when that is too far ahead, it is by another clock.
-            $isKnown = preg_match('/^(\d+) ([XSxs]) (\d+) (?:\d+ )?(.*)$/sD', (string) $record, $field) === 1;
+            $isKnown = preg_match('/^(\d+) ([XSOxso]) (\d+) (?:\d+ )?(.*)$/sD', (string) $record, $field) === 1;
             $left = $isKnown ? (int) $field[1] - $now : -1;
             if ($left >= 0 && $left <= Store::FAR + Store::SLACK_MOST) {
                 $waiters[] = [
                     'identity' => Identity::decode($field[4]),
                     // A place is the moment of arrival.
                     'since' => (int) $field[3],
-                    'mode' => Mode::from(strtoupper($field[2])),
+                    'mode' => strtoupper($field[2]) === 'S' ? Mode::Shared : Mode::Exclusive,
                 ];
             }
         }

@@ -39,6 +39,9 @@ final class RedisStore implements Store
     /** What release.lua and break.lua add to their answer when there is more to be done than one step may do. */
     private const LEFT = 10;
 
+    /** What release.lua answers to the end of a run that does not count, when a later one does. */
+    private const LATER = 5;
+
     /** What renew.lua returns when the lock may be held by our word alone. */
     private const BY_WORD = 5;
 
@@ -72,7 +75,7 @@ final class RedisStore implements Store
         $lease = Claim::millis($claim->ttl);
         $arguments = [
             $claim->token,
-            $claim->mode->value,
+            $claim->run ? 'O' : $claim->mode->value,
             (string) $lease,
             $giveUp ? 'G' : 'Q',
             (string) $claim->place,
@@ -85,6 +88,9 @@ final class RedisStore implements Store
         $reply = $this->run('acquire', $claim->name, $arguments);
         if (is_int($reply)) {
             return Attempt::held($reply);
+        }
+        if (self::isCovered($reply)) {
+            return Attempt::covered();
         }
         [$place, $left, $holder] = $reply = array_values($reply);
 
@@ -123,6 +129,13 @@ final class RedisStore implements Store
 
         // The first try, whose reply was lost, released it, and others have come and gone since.
         return $standing === 4 && $wasLost ? null : Loss::ofStanding($standing);
+    }
+
+    public function complete(LockName $name, string $token, int $fence): ?Loss
+    {
+        $standing = $this->finish($name, $token, $this->run('release', $name, [$token, 'O', (string) $fence]));
+
+        return $standing === self::LATER ? null : Loss::ofStanding($standing);
     }
 
     public function renew(Lease $lease, float $ttl): ?Loss
@@ -347,12 +360,18 @@ final class RedisStore implements Store
     private static function isWhole(string $script, mixed $reply): bool
     {
         return match ($script) {
-            'acquire' => is_int($reply) ? $reply >= self::LEAST_TIME : self::isBusy($reply),
+            'acquire' => is_int($reply) ? $reply >= self::LEAST_TIME : self::isBusy($reply) || self::isCovered($reply),
             'release', 'renew', 'break' => is_int($reply) && $reply >= 0 && $reply < 2 * self::LEFT
                 && $reply % self::LEFT >= ($script === 'break' ? 0 : 1)
                 && $reply % self::LEFT <= self::MOST[$script],
             'inspect' => is_array($reply) && count($reply) === 7,
         };
+    }
+
+    /** By a run: its fencing token comes before this word. */
+    private static function isCovered(mixed $reply): bool
+    {
+        return is_array($reply) && count($reply) === 2 && is_int($reply[0] ?? null) && ($reply[1] ?? null) === 'run';
     }
 
     private static function isBusy(mixed $reply): bool
@@ -390,7 +409,7 @@ final class RedisStore implements Store
         }
         if ($name !== null && $fault->isForeignKey()) {
             $key = Text::said($this->key($name));
-            $cause .= "; by hand: DEL $key $key:q $key:w $key:r $key:i";
+            $cause .= "; by hand: DEL $key $key:q $key:w $key:r $key:i $key:o $key:d";
         }
 
         return Failure::server($link->server, $cause);

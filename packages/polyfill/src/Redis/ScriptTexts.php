@@ -15,8 +15,9 @@ final class ScriptTexts
 -- Keys, all in the hash slot of KEYS[1] = PREFIX{NAME}:
 --   KEYS[1]          string "MW TOKEN FENCE SINCE START LEASE PREVIOUS IDENTITY"
 --                      M: X exclusively held, S shared, F free.  W: + when somebody waits, else -;
---                      * when some of them sleep for long, and are to be called up; ? as *, and by this
---                      server's memory alone it is not known that nobody else holds it (`grace`)
+--                      * when some of them sleep for long, and are to be called up; o, O in place of
+--                      +, * when some of them wait for a run; ? as O, and by this server's memory alone it
+--                      is not known that nobody else holds it (`grace`)
 --                      TOKEN: of the exclusive holder, 32 characters
 --                      FENCE: the newest fencing token, 16 digits
 --                      SINCE, START: when it was let in and when the lease began, us, this
@@ -30,17 +31,28 @@ final class ScriptTexts
 --                    to change one character. What the fast paths read has a fixed place, and they
 --                    put numbers together from strings, because in Lua a pattern costs half as
 --                    much as a command, and formatting a number as much as one.
---   KEYS[1]..':q'    sorted set: waiters' tokens by arrival
+--   KEYS[1]..':q'    sorted set: waiters' tokens by arrival: its moment, us, but greater than that of whoever came
+--                    before, and than FENCE, whatever this server's clock says: ranks and fencing tokens are one order
 --   KEYS[1]..':w'    hash: waiter's token -> "UNTIL MODE ARRIVAL IDENTITY"
 --                      UNTIL: who is not heard of again by then is dead: ms, this server's clock
---                      MODE: X, S; x, s of one who sleeps for long and is to be called up
+--                      MODE: X, S, O (exclusively, for a run); x, s, o of one who sleeps for long
+--                      and is to be called up
 --   KEYS[1]..':r'    sorted set: readers' tokens by expiry
 --   KEYS[1]..':i'    hash: reader's token -> "FENCE SINCE IDENTITY"
 --   KEYS[1]..':m:'.. list, one a waiter: the mailbox in which it sleeps (BLPOP): "FENCE LEASE" when it
---                    was let in, "0 0" when it is called up, to ask again
+--                    was let in, "0 0" when it is called up, to ask again, "FENCE 0" when the run of the
+--                    holder with that fencing token covers it
+--   KEYS[1]..':o'    sorted set: those of :q who wait for a run, by arrival; it lives as long
+--   KEYS[1]..':d'    string: the fencing token of the newest run that is complete, for a minute
 --   KEYS[2]          where servers have a grace period, for all their locks: PREFIX{}:born, string, when that of
 --                    this one is over, ms, this server's clock. Without expiry: where it is missing, all else
 --                    is. `period`: how long one is, ms; no lease is longer
+--
+-- A run is what a holder does for all who want it done: when it is complete it covers those who came
+-- before its holder was let in, and they leave the queue. Since ranks and fencing tokens are one order
+-- these are those with a smaller rank than its fencing token, whatever this server's clock says:
+--   sound     a rank is greater than FENCE and :d, so than those of all who were let in before;
+--   complete  the fencing token of who is let in for a run is greater than all ranks in :o, and :d.
 --
 -- Invariants: a lock that says F- or X- has no waiter, so that the fast paths need not look; a free one
 -- that says otherwise has dead ones, and perhaps living ones behind them, whom the next steps let in
@@ -62,7 +74,8 @@ local RETAIN, QUEUE_LIFE = 60000 + (period or 0), 60000
 -- How often a waiter is heard of, in ms: the first NEAR every BEAT, those behind them less often, at last
 -- every FAR. SLACK_MOST: how much later than that is not yet too late, at most.
 local BEAT, FAR, NEAR, SLACK_MOST = 1000, 35000, 16, 5000
--- How much a step does at most: so many of the dead are taken out, of queue and readers.
+-- How much a step does at most: so many of the dead are taken out, of queue and readers, or are told that a run covers
+-- them.
 local WORK = 256
 -- What a release or a break adds to its answer when it has left work.
 local LEFT = 10
@@ -106,8 +119,10 @@ if foreign then
     end
     mode, holder, fence, since, start, lease, previous, identity = 'F', NOBODY, 0, '0', 0, 0, ' ' .. NOBODY, ''
 end
--- Whether some sleep for long, as far as is known.
-local sleepers = not state or foreign or string.byte(state, 2) == 42 or string.byte(state, 2) == 63
+-- Whether some sleep for long, and some wait for a run, as far as is known; then the key of those.
+local mark = state and not foreign and string.byte(state, 2) or 63
+local sleepers = mark == 42 or mark == 79 or mark == 63
+local runners = (mark == 111 or mark == 79 or mark == 63) and key .. ':o'
 
 local function text(moment)
     return moment == now_us and us or string.format('%.0f', moment)
@@ -134,6 +149,9 @@ local function save()
     if redis.call('PEXPIRE', QUEUE, QUEUE_LIFE) == 1 then
         redis.call('PEXPIRE', WAITERS, QUEUE_LIFE)
         flag = sleepers and '*' or '+'
+        if runners and redis.call('PEXPIRE', runners, QUEUE_LIFE) == 1 then
+            flag = sleepers and 'O' or 'o'
+        end
     end
     if grace > 0 then
         if mode == 'F' and fence == 0 then
@@ -168,14 +186,24 @@ if start > now_us then
     state = redis.call('GET', key)
 end
 
+-- The newest run that is complete; 0: none is known.
+local function run_done()
+    local run = tonumber(redis.call('GET', key .. ':d') or '')
+    return run and run < 1e16 and run or 0
+end
+
 -- What a fencing token must reach, when its holder asks for that (acquire.lua).
 local floor = 0
 
 -- Lets one in: with the next fencing token, now; or with the one that it has had since it entered.
 local function grant(token, wanted, who, ttl, own, entered)
     own, entered = own or math.max(fence + 1, now_us, floor), entered or us
+    if wanted == 'O' then
+        local last = runners and redis.call('ZRANGE', runners, -1, -1, 'WITHSCORES')[2]
+        own = math.max(own, tonumber(last or 0) + 1, run_done() + 1)
+    end
     fence = math.max(fence, own)
-    if wanted == 'X' then
+    if wanted ~= 'S' then
         mode, holder, since, start, lease, identity = 'X', token, entered, now_us, ttl, who
     else
         if mode ~= 'S' then
@@ -201,16 +229,18 @@ local function drop_reader(token)
 end
 
 -- What this step may still do; whether it has changed who holds and who waits; whether it has left
--- work, so that somebody may be let in who was not.
-local work, moved, unfinished = WORK, false, false
+-- work, so that somebody may be let in who was not; whether there are some left to be told that a run
+-- covers them.
+local work, moved, unfinished, left_over = WORK, false, false, false
 
--- What a waiter wants and its identity, if it lives.
+-- What a waiter wants, its identity and its rank, if it lives.
 local function living(token)
-    local alive, wanted, who = string.match(redis.call('HGET', WAITERS, token) or '', '^(%d+) ([XSxs]) %d+ (.*)$')
+    local alive, wanted, place, who =
+        string.match(redis.call('HGET', WAITERS, token) or '', '^(%d+) ([XSOxso]) (%d+) (.*)$')
     local left = alive and alive - now
     -- By another clock, which was set back since: whoever lives will be heard of again.
     if left and left >= 0 and left <= FAR + SLACK_MOST then
-        return (wanted == 'X' or wanted == 'x') and 'X' or 'S', who
+        return string.upper(wanted), who, place
     end
 end
 
@@ -221,7 +251,7 @@ local function call_up(gone)
     -- Else all that are left have been called up.
     sleepers = #come == NEAR - first
     for _, token in ipairs(come) do
-        local alive, wanted, rest = string.match(redis.call('HGET', WAITERS, token) or '', '^(%d+) ([xs])( .*)$')
+        local alive, wanted, rest = string.match(redis.call('HGET', WAITERS, token) or '', '^(%d+) ([xso])( .*)$')
         if alive then
             local left = math.min(alive - now, BEAT + SLACK_MOST)
             redis.call('HSET', WAITERS, token, string.format('%.0f %s%s', now + left, string.upper(wanted), rest))
@@ -235,6 +265,9 @@ end
 local function forget(token)
     redis.call('DEL', MAIL .. token)
     redis.call('HDEL', WAITERS, token)
+    if runners then
+        redis.call('ZREM', runners, token)
+    end
     local waited = redis.call('ZREM', QUEUE, token) == 1
     if waited and sleepers then
         call_up(1)
@@ -255,6 +288,9 @@ local function bury(most)
         if dead > 0 then
             redis.call('HDEL', WAITERS, unpack(heads, 1, dead))
             redis.call('ZREM', QUEUE, unpack(heads, 1, dead))
+            if runners then
+                redis.call('ZREM', runners, unpack(heads, 1, dead))
+            end
             work, most, gone, moved = work - dead, most - dead, gone + dead, true
         end
         if dead < piece then
@@ -268,7 +304,9 @@ end
 -- Frees the lock of dead holders and lets in those whose turn it is: the head of the queue, and
 -- behind a reader the readers that follow it. Whoever has not been heard of loses its turn. The
 -- lock is granted to `me` (who is here to confirm) for `ttl`, to others by mail, for GRANT: until they
--- have confirmed. To let somebody in counts as LETTING_IN of the dead.
+-- have confirmed. To let somebody in counts as LETTING_IN of the dead. Before that, those leave the
+-- queue whom the newest run covers, the first of them, and are told: so many that what is left of the
+-- work suffices to let somebody in.
 -- Returns my fencing token if I was let in.
 local function settle(me, ttl)
     local GRANT, LETTING_IN = 2200, 8
@@ -288,14 +326,34 @@ local function settle(me, ttl)
             unfinished = true
         end
     end
-    local mine, gone = nil, 0
+    local mine, gone, run = nil, 0, runners and run_done() or 0
+    if run > 0 and work > 0 then
+        local most = math.max(1, work - LETTING_IN)
+        local below = string.format('(%.0f', run)
+        local covered = redis.call('ZRANGEBYSCORE', runners, '-inf', below, 'LIMIT', 0, most + 1)
+        left_over = covered[most + 1] and true or false
+        covered[most + 1] = nil
+        if covered[1] then
+            redis.call('HDEL', WAITERS, unpack(covered))
+            redis.call('ZREM', QUEUE, unpack(covered))
+            redis.call('ZREM', runners, unpack(covered))
+            local letter = string.format('%.0f 0', run)
+            for _, token in ipairs(covered) do
+                redis.call('RPUSH', MAIL .. token, letter)
+                redis.call('PEXPIRE', MAIL .. token, 10000)
+            end
+            work, gone, moved = work - #covered, #covered, true
+        end
+    end
     while grace == 0 and mode ~= 'X' and not unfinished do
         local head = redis.call('ZRANGE', QUEUE, 0, 0)[1]
         if not head then
             break
         end
-        local wanted, who = living(head)
-        if wanted == 'X' and mode == 'S' then
+        local wanted, who, place = living(head)
+        if wanted == 'O' and tonumber(place) < run then
+            unfinished = true -- it is one of those who are left
+        elseif wanted and wanted ~= 'S' and mode == 'S' then
             break
         elseif work <= 0 then
             unfinished = true
@@ -304,6 +362,9 @@ local function settle(me, ttl)
         else
             redis.call('HDEL', WAITERS, head)
             redis.call('ZREM', QUEUE, head)
+            if wanted == 'O' and runners then
+                redis.call('ZREM', runners, head)
+            end
             work, gone, moved = work - LETTING_IN, gone + 1, true
             if head == me then
                 mine = grant(head, wanted, who, ttl)
@@ -352,10 +413,11 @@ LUA;
 -- renews its heartbeat. A holder's token with the other mode converts: down at once, up by
 -- leaving the readers and queueing; but only what it was told to, so that a request which is late
 -- changes nothing. Nor does one of a quorum that a newer attempt with this token has overtaken, or the
--- release.
+-- release. Who wants it for a run is told, in place of waiting, when a run is complete that covers it
+-- (common.lua): never one whose holder was let in before this token had its rank.
 --
 -- KEYS      1 the lock   2 (where servers have a grace period) see common.lua
--- ARGV     1 token   2 mode X|S   3 lease in ms   4 Q queue when busy | G give up when busy
+-- ARGV     1 token   2 mode X|S, or O: as X, for a run   3 lease in ms   4 Q queue when busy | G give up when busy
 --          | Y of a quorum: queue at exactly the place given, also what this token holds here, so
 --          that whoever came before gets it
 --          5 place: arrival rank given by an earlier try, 0 at first
@@ -372,12 +434,13 @@ LUA;
 --          many ms to ask again, how many stand before it}, the last not when it is late; nobody, when
 --          the grace period is all that blocks; -1 for the lease: the step has left work, ask again at
 --          once (it is queued, with G, too)
+--          covered by a run, and not queued any more: {its fencing token, 'run'}
 local period = KEYS[2] and tonumber(table.remove(ARGV))
 local me, wanted = ARGV[1], ARGV[2]
 
 -- The fast path: free, and known to have no waiters. Three commands.
 local state = redis.call('GET', KEYS[1])
-if wanted == 'X' and state and string.sub(state, 1, 2) == 'F-' and #state >= 52
+if (wanted == 'X' or wanted == 'O' and ARGV[5] == '0') and state and string.sub(state, 1, 2) == 'F-' and #state >= 52
     and not (ARGV[10] and string.sub(state, 4, 35) == me) then
     local clock = redis.call('TIME')
     local us = clock[1] .. string.sub('00000' .. clock[2], -6)
@@ -385,6 +448,13 @@ if wanted == 'X' and state and string.sub(state, 1, 2) == 'F-' and #state >= 52
     local token, keep = us, period and ARGV[7] + period or ARGV[7]
     if ARGV[10] and ARGV[10] > us and ARGV[10] - us <= 1000000 then
         token = ARGV[10]
+    end
+    if wanted == 'O' then
+        -- The record of the last one who was let in for a run may have been evicted.
+        local run = tonumber(redis.call('GET', KEYS[1] .. ':d') or '')
+        if run and run < 1e16 and run > tonumber(last) then
+            last = string.format('%016.0f', run)
+        end
     end
     if last >= token then
         -- This server's clock was set back: the record must outlive the difference.
@@ -419,7 +489,7 @@ elseif mode == 'X' and holder == me then
         return late
     elseif not yields or attempt > 0 and attempt == newest then
         redis.call('DEL', MAIL .. me)
-        if wanted == 'X' then
+        if wanted ~= 'S' then
             start, lease, identity = now_us, ttl, attempt > newest and ARGV[6] or identity
             save()
             return fence
@@ -472,11 +542,25 @@ local place = tonumber(arrival)
 if not yields and waits and waits_for ~= wanted then
     return {place, BEAT, '', BEAT} -- late; a wait does not change its mode
 end
-local last = queued
+if wanted == 'O' and place == 0 and grace > 0 and not moved then
+    -- A record that is put back may have a fencing token that is greater than its rank.
+    return {0, grace, '', BEAT}
+end
+local last, run = queued, wanted == 'O' and run_done() or 0
 if place == 0 then
     last = redis.call('ZRANGE', QUEUE, -1, -1, 'WITHSCORES')[2]
-    place = math.max(now_us, tonumber(last or 0) + 1)
+    place = math.max(now_us, tonumber(last or 0) + 1, fence + 1, run + 1)
     arrival = text(place)
+    runners = (state or last) and runners
+elseif run > place then
+    if forget(me) or moved then
+        settle()
+        save()
+    end
+    return {run, 'run'}
+end
+if wanted == 'O' and not runners then
+    runners, moved = key .. ':o', true
 end
 -- It is heard of again, and nothing else has changed.
 local again = alive and waits_for == wanted and tonumber(queued) == place
@@ -487,6 +571,9 @@ if first then
     redis.call('SETRANGE', key, 0, '')
 elseif not again then
     redis.call('ZADD', QUEUE, arrival, me)
+    if wanted == 'O' then
+        redis.call('ZADD', runners, arrival, me)
+    end
 end
 local interval, rank
 local done, mine = pcall(function()
@@ -502,6 +589,9 @@ local done, mine = pcall(function()
             return mine
         end
         redis.call('ZADD', QUEUE, arrival, me)
+        if wanted == 'O' then
+            redis.call('ZADD', runners, arrival, me)
+        end
     end
     rank = redis.call('ZRANK', QUEUE, me)
     interval = math.max(BEAT, math.min(FAR, BEAT + (rank - NEAR) * LESS_OFTEN))
@@ -534,6 +624,9 @@ local done, mine = pcall(function()
         if not again or math.floor(alive / quarter) ~= math.floor(heard / quarter) then
             redis.call('PEXPIRE', QUEUE, QUEUE_LIFE)
             redis.call('PEXPIRE', WAITERS, QUEUE_LIFE)
+            if runners then
+                redis.call('PEXPIRE', runners, QUEUE_LIFE)
+            end
         end
         return
     end
@@ -542,7 +635,7 @@ local done, mine = pcall(function()
 end)
 if not done then
     -- A command that this user may not give: what the others have made by now must not stay for ever.
-    for _, made in ipairs({QUEUE, WAITERS, READERS, INFO}) do
+    for _, made in ipairs({QUEUE, WAITERS, key .. ':o', READERS, INFO}) do
         redis.call('PEXPIRE', made, QUEUE_LIFE)
     end
     error(mine, 0)
@@ -558,30 +651,38 @@ local reader = mode == 'S' and redis.call('ZRANGE', READERS, 0, 0, 'WITHSCORES')
 local record = reader[1] and redis.call('HGET', INFO, reader[1]) or ''
 return {place, math.max(0, (reader[2] or now) - now, grace), string.match(record, '^%d+ %d+ (.*)$') or '', interval, rank}
 
-LUA, '8aaed6e60ecf7b817562e28cbf1c7462fa8d51de'],
+LUA, 'a10ed861f5edee10c4932069295fe96a2639eddc'],
 'release' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
--- Gives a lock back and hands it to whoever is next; or takes a waiter out of the queue.
+-- Gives a lock back and hands it to whoever is next; or takes a waiter out of the queue. Or says that the run of
+-- its holder is complete: then those whom it covers (common.lua) are told, and leave the queue.
 --
 -- Guarantees: only the holder's own token frees the lock; exactly one waiter is woken when it is
 -- exclusive, all leading readers when they are; repeating a release is not an error; a waiter
 -- that was handed the lock and does not want it any more passes it on. Works on a server that is
--- out of memory, too.
+-- out of memory, too. A run counts only when its holder still has the lock, by the same fencing token.
 --
 -- KEYS      1 the lock   2 (where servers have a grace period) see common.lua
--- ARGV     1 token   with KEYS[2], of a holder whose lease is not over by its own clock: 2 mode X|S
---          3 fencing token   and the last: how long a grace period is, in ms
+-- ARGV     1 token   of a run that is complete: 2 O   3 the fencing token that its holder was given
+--          with KEYS[2], of a holder whose lease is not over by its own clock: 2 mode X|S|O   3 fencing
+--          token   and the last: how long a grace period is, in ms
 -- Returns  1 it was ours and is free now   2 it had been broken   3 unknown here: data lost
 --          4 somebody else has been let in since   6 it waited, and does so no more
+--          of a run: 1 it counts   5 it does not, but a later one is complete   else it does not
 --          and 10 more: this step has left work, so that somebody may wait who is next: to be sent
 --          again, with whatever token, until it says so no more
 local period = KEYS[2] and tonumber(table.remove(ARGV))
-local me, said = ARGV[1], 1
+local me, said, run = ARGV[1], 1, ARGV[2] == 'O' and tonumber(ARGV[3])
 
--- The fast path: held by me, nobody waits. Two commands; what remains of the record's life is
+-- The fast path: held by me, nobody waits. Two commands, for a run four; what remains of the record's life is
 -- enough, and its holder becomes the last one that released.
 local state = redis.call('GET', KEYS[1])
-if state and string.sub(state, 1, 3 + #me) == 'X- ' .. me then
+if state and string.sub(state, 1, 3 + #me) == 'X- ' .. me
+    and (not run or run == tonumber(string.sub(state, 37, 52))) then
+    if run then
+        redis.call('PEXPIRE', KEYS[1] .. ':d', 60000) -- see save() of common.lua on memory
+        redis.call('SET', KEYS[1] .. ':d', string.format('%016.0f', run), 'PX', 60000)
+    end
     local done = redis.pcall('SETRANGE', KEYS[1], 0, 'F')
     if type(done) == 'table' then
         -- OOM: a full server must still let go. The next fencing token comes from its clock.
@@ -594,35 +695,49 @@ end
 LUA . self::COMMON . <<<'LUA'
 
 
+local unknown = false
 if mode == 'X' and holder == me then
     mode, previous = 'F', ' ' .. me
+    if run == fence then
+        redis.call('PEXPIRE', key .. ':d', 60000)
+        redis.call('SET', key .. ':d', string.format('%016.0f', run), 'PX', 60000)
+    end
 elseif mode == 'S' and drop_reader(me) then
     previous = ' ' .. me
 else
     local why = standing(me, ARGV[2], tonumber(ARGV[3]))
     local waited = forget(me)
     if why == 0 then
-        if mode == 'X' or ARGV[2] == 'X' then
+        if mode == 'X' or ARGV[2] ~= 'S' then
             mode = 'F'
         end
         fence, previous = math.max(fence, tonumber(ARGV[3])), ' ' .. me
+        -- Of a run those who came since may not know; its holder does.
+        run = false
     elseif waited then
         said = 6
     else
-        if mode ~= 'X' and redis.call('EXISTS', QUEUE) == 1 then
-            settle() -- a step may have left work
-        end
-        if moved then
-            save()
-        end
-        return why + (unfinished and LEFT or 0)
+        said, unknown = why, true
     end
 end
-settle()
-save()
-return said + (unfinished and LEFT or 0)
+if not unknown or (mode ~= 'X' or runners) and redis.call('EXISTS', QUEUE) == 1 then
+    settle() -- also where it is unknown: a step may have left work
+end
+if not unknown or moved then
+    save()
+end
+if run then
+    local newest = run_done()
+    if newest >= run then
+        said = newest == run and 1 or 5
+    elseif said == 1 or said == 6 then
+        -- That it was released, or waits no more, says nothing of the run.
+        said = 4
+    end
+end
+return said + ((unfinished or left_over) and LEFT or 0)
 
-LUA, '3f24169f37c10324be09c0285a83c2713316faf5'],
+LUA, '7a19ae6f6fefb1396e8b772b594f25e863396677'],
 'renew' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Extends a holder's lease to `ttl` from now. Never takes a lock that is not held: while a grace period runs, in
@@ -693,7 +808,7 @@ end
 save()
 return extended
 
-LUA, '3833ef56bd2de1faac701b76a96531dd57c4f3fd'],
+LUA, 'b2e3a2f75ac0d4ab400e9cbc578891a7e4e3f5eb'],
 'break' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- An administrator takes a lock away from whoever holds it. The next waiter is let in; the former
@@ -717,7 +832,8 @@ LUA, '3833ef56bd2de1faac701b76a96531dd57c4f3fd'],
 --          and 10 more: this step has left work, with which a release with whatever token goes on
 local period = KEYS[2] and tonumber(table.remove(ARGV))
 local meant, held = tonumber(ARGV[1]), false
-for _, probe in ipairs({{'', 'GET'}, {':q', 'ZCARD'}, {':r', 'ZCARD'}, {':w', 'HGET', ''}, {':i', 'HGET', ''}}) do
+for _, probe in ipairs({{'', 'GET'}, {':q', 'ZCARD'}, {':r', 'ZCARD'}, {':w', 'HGET', ''}, {':i', 'HGET', ''}, {':o', 'ZCARD'},
+    {':d', 'GET'}}) do
     local found = not meant and redis.pcall(probe[2], KEYS[1] .. probe[1], unpack(probe, 3))
     if type(found) == 'table' and string.find(found.err or '', 'WRONGTYPE', 1, true) then
         redis.call('DEL', KEYS[1] .. probe[1])
@@ -754,9 +870,9 @@ settle()
 if state or silent or mode ~= 'F' then
     save()
 end
-return (held and 1 or repeated and 4 or 0) + (unfinished and LEFT or 0)
+return (held and 1 or repeated and 4 or 0) + ((unfinished or left_over) and LEFT or 0)
 
-LUA, 'ccbb99b5b320bace325ea1bccdd02e657363d11f'],
+LUA, '86422efa7bc3d0572216fecedd9838b610fd8853'],
 'inspect' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Who holds, who waits: of many some, and how many there are. Changes nothing.

@@ -124,6 +124,7 @@ final class Command {
 			$items[] = array(
 				'lock'    => Text::id( $lock['name'] ),
 				'mode'    => $lock['mode'],
+				'run'     => Lock_Table::runs( $first ) ? 'yes' : '',
 				'node'    => Text::printable( $first['node'] ?? '' ),
 				'pid'     => $first['pid'] ?? '',
 				'what'    => Text::printable( self::what( $first ) ),
@@ -134,7 +135,7 @@ final class Command {
 				'waiting' => Lock_Table::count( $lock, 'waiters' ),
 			);
 		}
-		$fields = array( 'lock', 'mode', 'node', 'pid', 'what', 'call', 'held', 'lease', 'fence', 'waiting' );
+		$fields = array( 'lock', 'mode', 'run', 'node', 'pid', 'what', 'call', 'held', 'lease', 'fence', 'waiting' );
 		if ( isset( $options['fields'] ) ) {
 			$fields = array_values( array_intersect( explode( ',', $options['fields'] ), $fields ) );
 		}
@@ -181,6 +182,7 @@ final class Command {
 			$items[] = array(
 				'role'  => 'holder',
 				'mode'  => $lock['mode'],
+				'run'   => Lock_Table::runs( $holder ) ? 'yes' : '',
 				'node'  => Text::printable( $holder['node'] ),
 				'pid'   => $holder['pid'],
 				'what'  => Text::printable( self::what( $holder ) ),
@@ -193,6 +195,7 @@ final class Command {
 			$items[] = array(
 				'role'  => 'waiter',
 				'mode'  => $waiter['mode'],
+				'run'   => Lock_Table::runs( $waiter ) ? 'yes' : '',
 				'node'  => Text::printable( $waiter['node'] ),
 				'pid'   => $waiter['pid'],
 				'what'  => '',
@@ -201,7 +204,7 @@ final class Command {
 				'fence' => '',
 			);
 		}
-		WP_CLI\Utils\format_items( self::format( $options ), $items, array( 'role', 'mode', 'node', 'pid', 'what', 'call', 'for', 'fence' ) );
+		WP_CLI\Utils\format_items( self::format( $options ), $items, array( 'role', 'mode', 'run', 'node', 'pid', 'what', 'call', 'for', 'fence' ) );
 		foreach ( array( 'holders', 'waiters' ) as $group ) {
 			if ( Lock_Table::more( $lock, $group ) > 0 ) {
 				WP_CLI::warning( sprintf( 'And %d more %s.', Lock_Table::more( $lock, $group ), $group ) );

@@ -62,7 +62,7 @@ final class Lock_Table {
 			'held_by' => self::held_by( $lock, $now ),
 			'cells'   => array(
 				'name'    => self::long( $name, 'code' ),
-				'mode'    => Text::escaped( self::mode( $lock['mode'] ) ),
+				'mode'    => Text::escaped( self::mode( $lock ) ),
 				'holder'  => self::holders( $lock, $root ),
 				'held'    => Text::escaped( Text::duration( $now - $lock['since'] ) ),
 				'lease'   => Text::escaped( Text::duration( $lock['ttl'] ) ),
@@ -275,11 +275,16 @@ final class Lock_Table {
 		$html  = '';
 		$shown = array_slice( $lock['waiters'], 0, self::MANY );
 		foreach ( $shown as $waiter ) {
-			$how = 'shared' === $waiter['mode']
+			if ( 'shared' === $waiter['mode'] ) {
 				/* translators: %s: a duration. */
-				? __( 'shared, for %s', 'cluster-lock' )
+				$how = __( 'shared, for %s', 'cluster-lock' );
+			} elseif ( self::runs( $waiter ) ) {
 				/* translators: %s: a duration. */
-				: __( 'for %s', 'cluster-lock' );
+				$how = __( 'for a run, for %s', 'cluster-lock' );
+			} else {
+				/* translators: %s: a duration. */
+				$how = __( 'for %s', 'cluster-lock' );
+			}
 			$call  = self::call( $waiter, $root );
 			$html .= sprintf(
 				'<li data-waiter="%s" data-pid="%d">%s, %s%s</li>',
@@ -339,12 +344,27 @@ final class Lock_Table {
 	}
 
 	/**
-	 * Exclusive or shared, translated.
+	 * Exclusive or shared, translated, and whether it is for a run.
 	 *
-	 * @param string $mode As the extension says it.
+	 * @param array $lock One of cluster_lock_list().
 	 */
-	private static function mode( string $mode ): string {
-		return 'shared' === $mode ? __( 'Shared', 'cluster-lock' ) : __( 'Exclusive', 'cluster-lock' );
+	private static function mode( array $lock ): string {
+		if ( 'shared' === $lock['mode'] ) {
+			return __( 'Shared', 'cluster-lock' );
+		}
+		return self::runs( $lock['holders'][0] ?? array() )
+			? __( 'Exclusive, for a run', 'cluster-lock' )
+			: __( 'Exclusive', 'cluster-lock' );
+	}
+
+	/**
+	 * Whether it is for a run, which one does for all who want it done: cluster_coalesced(). Earlier versions of the
+	 * extension have none.
+	 *
+	 * @param array $who A holder or waiter.
+	 */
+	public static function runs( array $who ): bool {
+		return (bool) ( $who['run'] ?? false );
 	}
 
 	/**

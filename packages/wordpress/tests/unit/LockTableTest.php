@@ -37,6 +37,17 @@ final class LockTableTest extends TestCase
         );
     }
 
+    public function testARunIsSaidToBeOne(): void
+    {
+        $run = ['run' => true];
+        $row = self::row(self::lock('x', [$run + self::holder('a')], [$run + self::waiter('b'), ['run' => false] + self::waiter('c')]));
+        self::assertSame('Exclusive, for a run', self::text($row, 'mode'));
+        self::assertStringContainsString('b, process 4712, for a run, for 40 s', self::text($row, 'waiters'));
+        self::assertStringContainsString('c, process 4712, for 40 s', self::text($row, 'waiters'));
+        $row = self::row(self::lock('x', [['run' => false] + self::holder('a')]));
+        self::assertSame('Exclusive', self::text($row, 'mode'));
+    }
+
     public function testScriptsOfTheSiteAreShownWithoutItsPath(): void
     {
         $row = self::row(self::lock('x', [['request_uri' => '/blog/a-post/', 'script' => '/srv/www/index.php'] + self::holder('a')]));

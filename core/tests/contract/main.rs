@@ -8,6 +8,8 @@
     missing_docs
 )]
 
+mod runs;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::any::Any;
@@ -18,6 +20,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cluster_lock_core::{Acquire, Acquired, Broken, Engine, Error, LockName, Loss, Mode, Standing};
+use runs::{
+    a_run_that_fails_covers_nobody, a_run_that_nobody_waits_for_is_told_twice_the_same,
+    a_run_whose_lock_is_lost_covers_nobody, a_wait_for_a_run_ends_like_any_other,
+    many_that_come_at_once_cost_two_runs, plain_users_keep_their_turns_between_runs,
+};
 use support::cluster::ClusterSetup;
 use support::sentinel::SentinelSetup;
 use support::{RedisServer, Want, engine, name, quorum_dsn, until};
@@ -556,4 +563,10 @@ on_each_backend! {
     reports_who_holds_and_who_waits
     who_comes_is_told_who_is_in_the_way_and_how_many_were_before
     many_threads_share_one_lock
+    many_that_come_at_once_cost_two_runs
+    a_run_that_fails_covers_nobody
+    a_run_whose_lock_is_lost_covers_nobody
+    plain_users_keep_their_turns_between_runs
+    a_wait_for_a_run_ends_like_any_other
+    a_run_that_nobody_waits_for_is_told_twice_the_same
 }
