@@ -95,6 +95,9 @@ def growth(bench: dict) -> str:
               [f"{points[n]['server_cpu'] * 100:.1f} %; {points[n]['lost']}" for n in numbers])
           for distance, points in held.items()],
         row("waiters of one lock: share of a core of the server", [f"{waiters[n]['server_cpu'] * 100:.1f} %" for n in numbers]),
+        # Where they were measured.
+        *[row("as many idle connections, without a lock", [f"{waiters[n]['connections_cpu'] * 100:.1f} %" for n in numbers])
+          for _ in range("connections_cpu" in waiters[numbers[0]])],
         row("hand-over, p50 (p99), ms", [f"{waiters[n]['hand_over']['p50_us'] / 1e3:.1f} "
                                          f"({waiters[n]['hand_over']['p99_us'] / 1e3:.1f})" for n in numbers]),
         "",
