@@ -304,7 +304,8 @@ def targets(run: Run) -> None:
     lost = sum(p["lost"] for points in out["held"].values() for p in points.values())
     run.target("no lock of up to 10,000 lost at up to 50 ms", lost, lost == 0, " lost")
     most = out["waiters"]["10000"]
+    run.target("10,000 waiters: server CPU <= 10 % of a core", most["server_cpu"], most["server_cpu"] <= 0.1)
     more = most["server_cpu"] - most["connections_cpu"]
-    run.target("10,000 waiters: server CPU <= 10 % of a core more than 10,000 idle connections", round(more, 4), more <= 0.1)
+    run.target("10,000 waiters: <= 10 % of a core more than 10,000 idle connections", round(more, 4), more <= 0.1)
     slowest = max((p["longest_script_us"] or 0) for p in out["waiters"].values())
     run.target("the longest script with up to 10,000 waiters <= 2 ms", slowest, slowest <= 2000, " µs")
