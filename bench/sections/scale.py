@@ -163,8 +163,12 @@ def connections(run: Run, number: int) -> float:
             for i in range(number):
                 sleeper = sleepers.enter_context(socket.create_connection(("127.0.0.1", redis.port)))
                 sleeper.sendall(f"BLPOP sleeper:{i} 0\r\n".encode())
-            while f"blocked_clients:{number}\n" not in command(redis, "INFO", "clients"):
-                time.sleep(0.1)
+
+            def asleep() -> None:
+                if f"blocked_clients:{number}\n" not in command(redis, "INFO", "clients"):
+                    raise OSError
+
+            wait_for("the sleepers", redis.process, asleep)
             before, began = server_cpu(redis), time.monotonic()
             time.sleep(4 if run.quick else 15)
             return round((server_cpu(redis) - before) / (time.monotonic() - began), 4)
