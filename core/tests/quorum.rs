@@ -109,6 +109,22 @@ fn without_a_majority_it_fails_at_once_and_says_why() {
 }
 
 #[test]
+fn where_one_failed_and_one_forgot_both_are_told() {
+    let mut all = servers(3);
+    let e = connected(&all);
+    let lease = Want::default().get(&e, "x");
+    all[0].cli(&["FLUSHALL"]);
+    all[1].stop();
+    let said = lease.release().unwrap_err().to_string();
+    assert!(said.contains("1 of 3 servers failed, and 2 are needed"), "{said}");
+    assert!(said.contains(&format!("redis://127.0.0.1:{}: Connection refused", all[1].port)), "{said}");
+    assert!(
+        said.contains(&format!("redis://127.0.0.1:{}: the server no longer knows it", all[0].port)),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_frozen_majority_is_given_up_after_one_command_time_out() {
     for fresh in [false, true] {
         let all = servers(5);
