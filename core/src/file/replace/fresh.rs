@@ -279,3 +279,71 @@ fn names(path: &Path) -> Vec<OsString> {
     });
     names.collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const HERE: Device = (0, 1);
+    const ELSEWHERE: Device = (0, 2);
+    /// Thousandths of a second.
+    const SECOND: i64 = 1000;
+
+    /// What a file system's clock says that differs from the true one, and ticks now and then.
+    fn stamp(now: i64, differs: i64, tick: i64) -> Time {
+        let said = (now + differs).div_euclid(tick) * tick;
+        let nanoseconds = u32::try_from(said.rem_euclid(SECOND)).unwrap() * 1_000_000;
+        Time { seconds: said.div_euclid(SECOND), nanoseconds }
+    }
+
+    #[test]
+    fn equal_times_prove_nothing() {
+        let at = Time { seconds: 100, nanoseconds: 5 };
+        let made = Made { begun: at, device: HERE, one_clock: true };
+        assert!(!made.is_after(Change { at, device: HERE }));
+        assert!(made.is_after(Change { at: Time { nanoseconds: 4, ..at }, device: HERE }));
+        assert!(made.is_after(Change { at: Time { seconds: 99, nanoseconds: 999 }, device: HERE }));
+    }
+
+    #[test]
+    fn between_two_clocks_a_second_is_none() {
+        let begun = Time { seconds: 100, nanoseconds: 5 };
+        for (device, one_clock) in [(ELSEWHERE, true), (HERE, false)] {
+            let made = Made { begun, device: HERE, one_clock };
+            assert!(!made.is_after(Change { at: Time { seconds: 99, nanoseconds: 5 }, device }));
+            assert!(made.is_after(Change { at: Time { seconds: 99, nanoseconds: 4 }, device }));
+        }
+    }
+
+    proptest! {
+        /// However clocks tick, and differ by less than a second where there are two: who changes a source after the build
+        /// has begun makes the file old.
+        #[test]
+        fn a_change_after_the_beginning_is_seen(
+            begun in 0..5 * SECOND,
+            later in 0..3 * SECOND,
+            tick in prop_oneof![Just(1), Just(4), Just(10), Just(SECOND)],
+            other in (prop_oneof![Just(1_i64), Just(4), Just(100)], -900..900_i64),
+        ) {
+            let made = Made { begun: stamp(begun, 0, tick), device: HERE, one_clock: true };
+            let here = Change { at: stamp(begun + later, 0, tick), device: HERE };
+            prop_assert!(!made.is_after(here));
+            let (tick, differs) = other;
+            let there = Change { at: stamp(begun + later, differs, tick), device: ELSEWHERE };
+            prop_assert!(!made.is_after(there));
+            let (made, of_a_node) = (Made { one_clock: false, ..made }, Change { device: HERE, ..there });
+            prop_assert!(!made.is_after(of_a_node));
+        }
+
+        /// And when all is quiet for two seconds and a tick, a build is fresh.
+        #[test]
+        fn it_comes_to_rest(changed in 0..5 * SECOND, tick in prop_oneof![Just(1), Just(4), Just(SECOND)], differs in -900..900_i64) {
+            let made = Made { begun: stamp(changed + 3 * SECOND, 0, tick), device: HERE, one_clock: true };
+            let here = Change { at: stamp(changed, 0, tick), device: HERE };
+            prop_assert!(made.is_after(here));
+            let there = Change { at: stamp(changed, differs, 1), device: ELSEWHERE };
+            prop_assert!(made.is_after(there));
+        }
+    }
+}
