@@ -189,6 +189,11 @@ def told(c: Checker) -> Iterator[Violation]:
                 # The one case that cannot be told: DESIGN.md, "Why are all scripts idempotent?"
                 if c.cut(hold.name, hold.give, hold.gave):
                     c.counts["untold_losses"] += 1
+                # What it is told is that a run is complete which began after its call.
+                elif hold.via == "coalesced" and any(
+                        other.ran is not None and other.ran < hold.gave and other.fence is not None
+                        and other.fence > hold.fence and other.kept is not False for other in c.by_name[hold.name]):
+                    c.counts["done_by_later_runs"] += 1
                 else:
                     yield Violation("told", f"{fault.kind} took \"{hold.name}\" away, and the release says that it "
                                             "was kept throughout", [hold], fault.begin)

@@ -271,6 +271,15 @@ class CheckerTest(unittest.TestCase):
         self.runs("p", 1, 1.2, 2.0, FENCE)
         self.assert_found("told")
 
+    def test_one_whose_lock_was_broken_is_told_that_a_later_one_counts(self) -> None:
+        self.calls("p", 1, 1.0)
+        self.calls("q", 2, 1.1)
+        self.room.says("p", "break", 1.5, n="a")
+        self.room.says("p", "broke", 1.51, n="a", ok=True)
+        self.runs("q", 2, 1.6, 1.9, FENCE + 1)
+        self.runs("p", 1, 1.2, 2.0, FENCE)
+        self.assert_clean()
+
     def test_one_that_was_killed_while_it_told_may_count(self) -> None:
         self.calls("p", 1, 1.0)
         self.calls("q", 2, 1.1)

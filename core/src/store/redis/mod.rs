@@ -18,7 +18,7 @@ mod partings;
 mod replicas;
 pub(crate) mod reply;
 pub(crate) mod route;
-#[cfg(feature = "sabotage")]
+#[cfg(any(feature = "sabotage", test))]
 pub(crate) mod sabotage;
 pub(crate) mod script;
 mod sentinel;

@@ -1,6 +1,6 @@
 //! Breaks the protocol on purpose, for the chaos run's own test (`script/chaos --broken`) and for
 //! nothing else: a checker that finds nothing has to be shown that it can find something. Compiled
-//! with the feature `sabotage` only, which a release build refuses.
+//! with the feature `sabotage` only, which a release build refuses, and for the test that each has its place.
 //!
 //! `CLUSTER_LOCK_SABOTAGE` names the mistake, or several with a `+` between them; each is one that such scripts have been
 //! seen to make. `clock` is none, but what another one needs to show itself: the servers' clocks are set back by two
@@ -9,7 +9,7 @@
 //! them afterwards), `map` (of a cluster, which server has which slots is read once, and nobody listens to `MOVED`) and
 //! `majority` (of independent servers, one fewer than a majority is enough).
 
-#[cfg(not(debug_assertions))]
+#[cfg(all(feature = "sabotage", not(debug_assertions)))]
 compile_error!("the feature \"sabotage\" is for the chaos run's own test: no release may have it");
 
 /// What a mistake replaces in the scripts.
@@ -41,7 +41,7 @@ const MISTAKES: [(&str, &[(&str, &str)]); 11] = [
     // records are put back the last one has it.
     ("grace", &[("grace = math.max(0, over - now)", "grace = 0")]),
     ("left", &[("while grace == 0 and mode", "while (grace == 0 or state and mode == 'F') and mode")]),
-    ("reclaim", &[("(own > fence or beside)", "true")]),
+    ("reclaim", &[("own > fence or beside", "true")]),
     // The last one to come is served first.
     (
         "order",
@@ -74,17 +74,20 @@ const MISTAKES: [(&str, &[(&str, &str)]); 11] = [
     ),
 ];
 
+#[cfg(feature = "sabotage")]
 fn wanted() -> Vec<String> {
     let names = std::env::var("CLUSTER_LOCK_SABOTAGE").unwrap_or_default();
     names.split('+').map(str::to_owned).collect()
 }
 
 /// Whether this is the mistake to make.
+#[cfg(feature = "sabotage")]
 pub(crate) fn is(mistake: &str) -> bool {
     wanted().iter().any(|name| name == mistake)
 }
 
 /// The script with the mistake in it, if it has a place there.
+#[cfg(feature = "sabotage")]
 pub(super) fn spoil(mut text: String) -> String {
     let wanted = wanted();
     for (_, replacements) in MISTAKES.iter().filter(|(name, _)| wanted.iter().any(|wanted| wanted == name)) {
@@ -93,4 +96,23 @@ pub(super) fn spoil(mut text: String) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::MISTAKES;
+
+    #[test]
+    fn what_a_mistake_replaces_is_in_the_scripts() {
+        let scripts = [
+            include_str!("../scripts/common.lua"),
+            include_str!("../scripts/acquire.lua"),
+            include_str!("../scripts/release.lua"),
+        ];
+        for (name, replacements) in MISTAKES {
+            for (right, _) in replacements {
+                assert!(scripts.iter().any(|script| script.contains(right)), "{name}: {right}");
+            }
+        }
+    }
 }
