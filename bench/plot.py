@@ -117,9 +117,12 @@ def scale(results: dict) -> None:
     axes[0].set_ylabel("% of a server core, for renewals", fontsize=8)
     points = measured["waiters"]
     numbers = [int(n) for n in points]
-    axes[1].plot(numbers, [100 * p["server_cpu"] for p in points.values()], marker="o", markersize=3, color="#1f6fb4")
+    axes[1].plot(numbers, [100 * p["server_cpu"] for p in points.values()], marker="o", markersize=3, color="#1f6fb4",
+                 label="waiters")
+    axes[1].plot(numbers, [100 * p["connections_cpu"] for p in points.values()], marker="o", markersize=3, color="#999999",
+                 label="idle connections")
     axes[1].set_xlabel("waiters of one lock", fontsize=8)
-    axes[1].set_ylabel("% of a server core, for their heartbeats", fontsize=8)
+    axes[1].set_ylabel("% of a server core", fontsize=8)
     for quantile in ("p50_us", "p99_us"):
         axes[2].plot(numbers, [p["hand_over"][quantile] / 1e3 for p in points.values()], marker="o", markersize=3,
                      label=quantile.removesuffix("_us"))
@@ -130,8 +133,7 @@ def scale(results: dict) -> None:
         axis.set_xscale("log")
         axis.grid(alpha=0.3)
         axis.tick_params(labelsize=8)
-    axes[0].legend(fontsize=7)
-    axes[2].legend(fontsize=7)
+        axis.legend(fontsize=7)
     save(figure, "scale", "What grows with what")
 
 

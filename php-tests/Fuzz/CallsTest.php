@@ -109,7 +109,7 @@ final class CallsTest extends TestCase
     {
         $redis = $server->client();
         // One that has run out since it was listed is gone. A waiter's mailbox goes by itself soon: it stays where its lock
-        // was broken between the hand-over and the waiter's next question. So does what is known of a run that is complete.
+        // was broken between the hand-over and the waiter's next question. So does what says which run was the last.
         $held = static fn (string $key): bool => match (true) {
             str_contains($key, '}:m:'), str_ends_with($key, '}:d') => $redis->do('PTTL', $key) === -1,
             default => !str_ends_with($key, '}') || !str_starts_with($redis->do('GET', $key) ?? 'F', 'F'),

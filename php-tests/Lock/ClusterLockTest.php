@@ -215,12 +215,12 @@ final class ClusterLockTest extends TestCase
     {
         $alice = $this->withObject(
             $cluster,
-            "new ClusterLock('job', LOCK_EX, 0.6)",
+            "new ClusterLock('job', LOCK_EX, 2.0)",
             ['cluster_lock.auto_renew' => '0']
         );
         $bob = $cluster->actor();
         $alice->run('return $GLOBALS["lock"]->acquire();');
-        $bob->begin('cluster_lock', 'job', 1.5);
+        $bob->begin('cluster_lock', 'job', 3.0);
         while (!$bob->isDone()) {
             $alice->run('$GLOBALS["lock"]->refresh(); usleep(50000); return true;');
         }

@@ -724,7 +724,7 @@ impl<'a> History<'a> {
             redis.call('PEXPIRE', key .. ':o', 60000) \
             redis.call('PEXPIRE', key .. ':q', 60000) redis.call('PEXPIRE', key .. ':w', 60000) \
             local flag = redis.call('GETRANGE', key, 1, 1) \
-            if ARGV[3] == 'O' then flag = (flag == '*' or flag == 'O') and 'O' or 'o' \
+            if ARGV[3] == 'O' and flag ~= '?' then flag = (flag == '*' or flag == 'O') and 'O' or 'o' \
             elseif flag == '-' then flag = '+' end redis.call('SETRANGE', key, 1, flag)";
         let (key, now_us, until_ms) = (self.key.clone(), self.now_us.to_string(), until_ms.to_string());
         let crowd = reference::text(reference::CROWD);
@@ -967,6 +967,20 @@ const fn long(client: usize, shared: bool) -> Step {
 
 const fn crowd(count: u64, shared: bool) -> Step {
     Step::Crowd { count, kind: if shared { Kind::Shared } else { Kind::Exclusive } }
+}
+
+/// A crowd that wants a run does not make a record certain that was put back in a grace period.
+#[test]
+fn who_waits_for_a_run_does_not_end_a_grace_period() {
+    let mut lab = Lab::new();
+    History::new(&mut lab).graced().run_through(&[
+        Step::Break { seen: None },
+        wants(0, true),
+        Step::FlushAll,
+        Step::Renew { client: 0, ttl: LONG },
+        Step::Crowd { count: 3, kind: Kind::Run },
+        wants(1, false),
+    ]);
 }
 
 /// Their queue is forgotten long before the clock is again where it was when they came.
