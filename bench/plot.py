@@ -119,8 +119,9 @@ def scale(results: dict) -> None:
     numbers = [int(n) for n in points]
     axes[1].plot(numbers, [100 * p["server_cpu"] for p in points.values()], marker="o", markersize=3, color="#1f6fb4",
                  label="waiters")
-    axes[1].plot(numbers, [100 * p["connections_cpu"] for p in points.values()], marker="o", markersize=3, color="#999999",
-                 label="idle connections")
+    if "connections_cpu" in points["1"]:
+        axes[1].plot(numbers, [100 * p["connections_cpu"] for p in points.values()], marker="o", markersize=3,
+                     color="#999999", label="idle connections")
     axes[1].set_xlabel("waiters of one lock", fontsize=8)
     axes[1].set_ylabel("% of a server core", fontsize=8)
     for quantile in ("p50_us", "p99_us"):

@@ -163,8 +163,12 @@ def connections(run: Run, number: int) -> float:
             for i in range(number):
                 sleeper = sleepers.enter_context(socket.create_connection(("127.0.0.1", redis.port)))
                 sleeper.sendall(f"BLPOP sleeper:{i} 0\r\n".encode())
-            while f"blocked_clients:{number}\n" not in command(redis, "INFO", "clients"):
-                time.sleep(0.1)
+
+            def asleep() -> None:
+                if f"blocked_clients:{number}\n" not in command(redis, "INFO", "clients"):
+                    raise OSError
+
+            wait_for("the sleepers", redis.process, asleep)
             before, began = server_cpu(redis), time.monotonic()
             time.sleep(4 if run.quick else 15)
             return round((server_cpu(redis) - before) / (time.monotonic() - began), 4)
@@ -304,7 +308,8 @@ def targets(run: Run) -> None:
     lost = sum(p["lost"] for points in out["held"].values() for p in points.values())
     run.target("no lock of up to 10,000 lost at up to 50 ms", lost, lost == 0, " lost")
     most = out["waiters"]["10000"]
+    run.target("10,000 waiters: server CPU <= 10 % of a core", most["server_cpu"], most["server_cpu"] <= 0.1)
     more = most["server_cpu"] - most["connections_cpu"]
-    run.target("10,000 waiters: server CPU <= 10 % of a core more than 10,000 idle connections", round(more, 4), more <= 0.1)
+    run.target("10,000 waiters: <= 10 % of a core more than 10,000 idle connections", round(more, 4), more <= 0.1)
     slowest = max((p["longest_script_us"] or 0) for p in out["waiters"].values())
     run.target("the longest script with up to 10,000 waiters <= 2 ms", slowest, slowest <= 2000, " µs")

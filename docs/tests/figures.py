@@ -86,6 +86,10 @@ def growth(bench: dict) -> str:
     def row(label: str, cells: list[str]) -> str:
         return f"| {label} | {' | '.join(cells)} |"
 
+    idle = []  # where it was measured
+    if "connections_cpu" in waiters[numbers[0]]:
+        idle.append(row("as many idle connections, without a lock",
+                        [f"{waiters[n]['connections_cpu'] * 100:.1f} %" for n in numbers]))
     counts = list(processes["cluster_lock"])
     names = {"cluster_lock": "**cluster_lock**", "symfony": "symfony/lock", "phpredis_set": "phpredis `SET NX` + script"}
     return "\n".join([
@@ -95,6 +99,7 @@ def growth(bench: dict) -> str:
               [f"{points[n]['server_cpu'] * 100:.1f} %; {points[n]['lost']}" for n in numbers])
           for distance, points in held.items()],
         row("waiters of one lock: share of a core of the server", [f"{waiters[n]['server_cpu'] * 100:.1f} %" for n in numbers]),
+        *idle,
         row("hand-over, p50 (p99), ms", [f"{waiters[n]['hand_over']['p50_us'] / 1e3:.1f} "
                                          f"({waiters[n]['hand_over']['p99_us'] / 1e3:.1f})" for n in numbers]),
         "",

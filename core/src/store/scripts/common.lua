@@ -53,8 +53,8 @@
 -- all gone through once when this server's clock was set back, and removed when they are broken.
 --
 -- To write a number costs as much as a command: so those that are written again are kept as text, too.
--- A function is made anew each time, and so is its hold on each local outside it that it uses: that is a fourth of a
--- step's cost. So there are few functions here, and a constant stands in the function that it is for.
+-- A function is made anew each time, and so is its hold on each local outside it that it uses, which is a good part of
+-- a step's cost. So there are few functions here, and a constant stands in the function that it is for.
 local key = KEYS[1]
 local QUEUE, WAITERS, READERS, INFO, MAIL = key .. ':q', key .. ':w', key .. ':r', key .. ':i', key .. ':m:'
 -- RETAIN: how long an idle name remembers its last fencing token, so that tokens grow even when
@@ -371,10 +371,10 @@ local function settle(me, ttl)
     return mine
 end
 
--- What becomes of a token that is not known to hold the lock: 2 it was broken, 3 it is unknown here, 4 somebody else has been
--- let in since, 1 it released already (its first reply was lost). 0: its holder is believed that it has the lock `held`,
--- with the fencing token `own`. Who has a smaller one than another was let in before, and is over; only readers hold
--- together. A release and a break stand.
+-- What becomes of a token that is not known to hold the lock: 2 it was broken, 3 it is unknown here, 4 somebody else
+-- has been let in since, 1 it released already (its first reply was lost). 0: its holder is believed that it has the
+-- lock `held`, with the fencing token `own`. Who has a smaller one than another was let in before, and is over; only
+-- readers hold together. A release and a break stand.
 local function standing(token, held, own)
     if previous == ' ' .. token then
         return 1

@@ -63,8 +63,8 @@ final class ScriptTexts
 -- all gone through once when this server's clock was set back, and removed when they are broken.
 --
 -- To write a number costs as much as a command: so those that are written again are kept as text, too.
--- A function is made anew each time, and so is its hold on each local outside it that it uses: that is a fourth of a
--- step's cost. So there are few functions here, and a constant stands in the function that it is for.
+-- A function is made anew each time, and so is its hold on each local outside it that it uses, which is a good part of
+-- a step's cost. So there are few functions here, and a constant stands in the function that it is for.
 local key = KEYS[1]
 local QUEUE, WAITERS, READERS, INFO, MAIL = key .. ':q', key .. ':w', key .. ':r', key .. ':i', key .. ':m:'
 -- RETAIN: how long an idle name remembers its last fencing token, so that tokens grow even when
@@ -381,10 +381,10 @@ local function settle(me, ttl)
     return mine
 end
 
--- What becomes of a token that is not known to hold the lock: 2 it was broken, 3 it is unknown here, 4 somebody else has been
--- let in since, 1 it released already (its first reply was lost). 0: its holder is believed that it has the lock `held`,
--- with the fencing token `own`. Who has a smaller one than another was let in before, and is over; only readers hold
--- together. A release and a break stand.
+-- What becomes of a token that is not known to hold the lock: 2 it was broken, 3 it is unknown here, 4 somebody else
+-- has been let in since, 1 it released already (its first reply was lost). 0: its holder is believed that it has the
+-- lock `held`, with the fencing token `own`. Who has a smaller one than another was let in before, and is over; only
+-- readers hold together. A release and a break stand.
 local function standing(token, held, own)
     if previous == ' ' .. token then
         return 1
@@ -651,7 +651,7 @@ local reader = mode == 'S' and redis.call('ZRANGE', READERS, 0, 0, 'WITHSCORES')
 local record = reader[1] and redis.call('HGET', INFO, reader[1]) or ''
 return {place, math.max(0, (reader[2] or now) - now, grace), string.match(record, '^%d+ %d+ (.*)$') or '', interval, rank}
 
-LUA, 'a10ed861f5edee10c4932069295fe96a2639eddc'],
+LUA, '694f7b90c03fc73c40cc1fddbadb80d2dd669bff'],
 'release' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Gives a lock back and hands it to whoever is next; or takes a waiter out of the queue. Or says that the run of
@@ -737,7 +737,7 @@ if run then
 end
 return said + ((unfinished or left_over) and LEFT or 0)
 
-LUA, '7a19ae6f6fefb1396e8b772b594f25e863396677'],
+LUA, '13e2d046c8aff700b7a5ac5aa108a451a418460a'],
 'renew' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Extends a holder's lease to `ttl` from now. Never takes a lock that is not held: while a grace period runs, in
@@ -808,7 +808,7 @@ end
 save()
 return extended
 
-LUA, 'b2e3a2f75ac0d4ab400e9cbc578891a7e4e3f5eb'],
+LUA, '23b45e21a6181e01b207cbd728d39624294b4f28'],
 'break' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- An administrator takes a lock away from whoever holds it. The next waiter is let in; the former
@@ -872,7 +872,7 @@ if state or silent or mode ~= 'F' then
 end
 return (held and 1 or repeated and 4 or 0) + ((unfinished or left_over) and LEFT or 0)
 
-LUA, '86422efa7bc3d0572216fecedd9838b610fd8853'],
+LUA, '927752b5103aa0151e2fb161a3128824784c2b94'],
 'inspect' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Who holds, who waits: of many some, and how many there are. Changes nothing.
