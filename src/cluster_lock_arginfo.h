@@ -1,5 +1,5 @@
 /* This is a generated file, edit the .stub.php file instead.
- * Stub hash: a3fc9c7af59b7738a9f79149773bbd1bee8deb09 */
+ * Stub hash: 2032695dd0a582cc1346f1c5111357df694000e3 */
 
 ZEND_BEGIN_ARG_WITH_RETURN_TYPE_INFO_EX(arginfo_cluster_lock, 0, 1, _IS_BOOL, 0)
 	ZEND_ARG_TYPE_INFO(0, name, IS_STRING, 0)
@@ -31,6 +31,13 @@ ZEND_BEGIN_ARG_WITH_RETURN_TYPE_MASK_EX(arginfo_cluster_file_put_contents, 0, 2,
 	ZEND_ARG_TYPE_INFO(0, data, IS_MIXED, 0)
 	ZEND_ARG_TYPE_INFO_WITH_DEFAULT_VALUE(0, flags, IS_LONG, 0, "0")
 	ZEND_ARG_TYPE_INFO_WITH_DEFAULT_VALUE(0, lock, IS_STRING, 1, "null")
+ZEND_END_ARG_INFO()
+
+ZEND_BEGIN_ARG_WITH_RETURN_TYPE_INFO_EX(arginfo_cluster_file_build, 0, 2, _IS_BOOL, 0)
+	ZEND_ARG_TYPE_INFO(0, target, IS_STRING, 0)
+	ZEND_ARG_TYPE_INFO(0, build, IS_CALLABLE, 0)
+	ZEND_ARG_TYPE_INFO_WITH_DEFAULT_VALUE(0, sources, IS_ARRAY, 0, "[]")
+	ZEND_ARG_TYPE_INFO_WITH_DEFAULT_VALUE(0, timeout, IS_DOUBLE, 1, "null")
 ZEND_END_ARG_INFO()
 
 ZEND_BEGIN_ARG_WITH_RETURN_TYPE_INFO_EX(arginfo_cluster_flock, 0, 2, _IS_BOOL, 0)
@@ -104,6 +111,7 @@ ZEND_FUNCTION(cluster_unlock);
 ZEND_FUNCTION(cluster_synchronized);
 ZEND_FUNCTION(cluster_coalesced);
 ZEND_FUNCTION(cluster_file_put_contents);
+ZEND_FUNCTION(cluster_file_build);
 ZEND_FUNCTION(cluster_flock);
 ZEND_FUNCTION(cluster_clearstatcache);
 ZEND_FUNCTION(cluster_lock_fence);
@@ -129,6 +137,7 @@ static const zend_function_entry ext_functions[] = {
 	ZEND_FE(cluster_synchronized, arginfo_cluster_synchronized)
 	ZEND_FE(cluster_coalesced, arginfo_cluster_coalesced)
 	ZEND_FE(cluster_file_put_contents, arginfo_cluster_file_put_contents)
+	ZEND_FE(cluster_file_build, arginfo_cluster_file_build)
 	ZEND_FE(cluster_flock, arginfo_cluster_flock)
 	ZEND_FE(cluster_clearstatcache, arginfo_cluster_clearstatcache)
 	ZEND_FE(cluster_lock_fence, arginfo_cluster_lock_fence)

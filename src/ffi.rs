@@ -20,7 +20,7 @@ use crate::arguments::Checked;
 use crate::reply::{Class, Reply, Trouble, Value};
 use crate::request::call::Frame;
 use crate::request::files::{Asking, Handle};
-use crate::request::{call, files, leaving, names, objects, runs, writes};
+use crate::request::{builds, call, files, leaving, names, objects, runs, writes};
 use crate::settings::By;
 use crate::{hidden_dsn, info, request, settings, words};
 
@@ -484,6 +484,29 @@ unsafe extern "C" fn clk_write_commit(id: u64, out: *mut RawReply) {
 #[unsafe(no_mangle)]
 extern "C" fn clk_write_abort(id: u64) {
     quietly((), || writes::abort(id));
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clk_build_find(path: Bytes, timeout: Seconds, out: *mut RawReply) {
+    // SAFETY: `out` is the shim's.
+    unsafe { answer(out, || builds::find(path.or_empty(), timeout.get())) }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn clk_build_source(id: u64, path: Bytes) {
+    quietly((), || builds::source(id, path.or_empty()));
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clk_build_begin(id: u64, resume: u64, out: *mut RawReply) {
+    // SAFETY: `out` is the shim's.
+    unsafe { reply(out, || builds::begin(id, resume)) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clk_build_end(id: u64, content: Bytes, returned: Bytes, out: *mut RawReply) {
+    // SAFETY: `out` is the shim's.
+    unsafe { reply(out, || builds::end(id, content.get(), returned.get())) }
 }
 
 /// `clk_stream`

@@ -4,8 +4,8 @@
 //! # Layout
 //! * `request`: what this request holds; given back when it ends, in whatever way. Its parts are the kinds of holds:
 //!   `names` (`cluster_lock()` and the other functions on names), `objects` (the class `ClusterLock`), `files`
-//!   (`cluster_flock()`, and `flock()` where it is intercepted), `writes` (`cluster_file_put_contents()`); and `call`, by
-//!   which code they were asked for.
+//!   (`cluster_flock()`, and `flock()` where it is intercepted), `writes` (`cluster_file_put_contents()`),
+//!   `runs` (`cluster_coalesced()`), `builds` (`cluster_file_build()`); and `call`, by which code they were asked for.
 //! * `settings`: php.ini.
 //! * `hidden_dsn`: what PHP may show of a DSN.
 //! * `info`: reports and the status, as arrays; `counters`: what of it is counted here.

@@ -168,6 +168,15 @@ pub(crate) fn unchanged(target: &Path, name: &LockName, error: &Error) -> String
     format!("{} is unchanged: {}", text::path(target), about(name, error))
 }
 
+/// What was to make the file has returned something of another type.
+pub(crate) fn not_built(target: &Path, returned: &str) -> String {
+    format!(
+        "{} is not built: the function has returned {}, and not a string",
+        text::path(target),
+        text::said(returned)
+    )
+}
+
 /// A lock was lost during a write that cannot be taken back.
 pub(crate) fn written_unguarded(target: &Path, name: &LockName, error: &Error) -> String {
     format!(

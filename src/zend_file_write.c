@@ -153,6 +153,13 @@ static void forget_script(zend_string *path)
 	zval_ptr_dtor(&result);
 }
 
+void clk_forget_file(zend_string *path, zend_string *target)
+{
+	php_clear_stat_cache(1, ZSTR_VAL(path), ZSTR_LEN(path));
+	php_clear_stat_cache(1, ZSTR_VAL(target), ZSTR_LEN(target));
+	forget_script(target);
+}
+
 /* Pushes the data; false: the reply or a raised error says why. */
 static bool push_data(uint64_t id, zval *data, zend_string *text, clk_reply *reply)
 {
@@ -211,9 +218,7 @@ static void replace_file(zend_string *path, zend_long flags, zend_string *lock, 
 	zend_string *message = clk_copy_of(reply.message);
 	if (reply.value == CLK_INT) {
 		RETVAL_LONG((zend_long) reply.integer);
-		php_clear_stat_cache(1, ZSTR_VAL(path), ZSTR_LEN(path));
-		php_clear_stat_cache(1, ZSTR_VAL(target), ZSTR_LEN(target));
-		forget_script(target);
+		clk_forget_file(path, target);
 	}
 	clk_raise(&reply, message);
 	if (message) {

@@ -57,9 +57,7 @@ static bool is_exit(const zend_object *exception)
 	return zend_is_unwind_exit(exception) || zend_is_graceful_exit(exception);
 }
 
-/* A loss beside an exception of the callback, or its exit: the exception wins, and tells of it as well. An exit goes on even
- * if a handler of the warning throws; then the log is told. */
-static void tell_beside(const clk_reply *reply)
+void clk_tell_beside(const clk_reply *reply)
 {
 	zend_string *message = clk_copy_of(reply->message);
 
@@ -148,7 +146,7 @@ ZEND_FUNCTION(cluster_synchronized)
 	}
 	clk_leave(clk_bytes_of_str(name), id, &reply);
 	if (reply.trouble != CLK_FINE && threw) {
-		tell_beside(&reply);
+		clk_tell_beside(&reply);
 	} else {
 		clk_tell(&reply);
 		if (EG(exception) && EG(exception)->ce == clk_lost_ce) {
@@ -218,7 +216,7 @@ ZEND_FUNCTION(cluster_coalesced)
 	clk_run_end(clk_bytes_of_str(name), id, complete, &reply);
 	if (threw) {
 		if (reply.trouble != CLK_FINE) {
-			tell_beside(&reply);
+			clk_tell_beside(&reply);
 		}
 	} else {
 		clk_answer(&reply, return_value);

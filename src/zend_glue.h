@@ -40,6 +40,12 @@ void clk_log(const zend_string *line, int severity);
 /* Whether the request's shutdown has come to us: code of the user that runs from now on finds a request that is half gone. */
 bool clk_request_is_ending(void);
 
+/* zend_functions.c */
+
+/* A loss beside an exception of the callback, or its exit: the exception wins, and tells of it as well. An exit goes on even
+ * if a handler of the warning throws; then the log is told. */
+void clk_tell_beside(const clk_reply *reply);
+
 /* zend_call.c */
 
 /* Tells which code asks for a lock. */
@@ -54,6 +60,9 @@ void clk_warn_closed_source(void);
 
 /* The absolute path of a plain local file, or NULL (and a warning, if one is given). */
 zend_string *clk_local_path(const char *filename, bool use_include_path, const char *warning);
+
+/* PHP, and opcache if it is a script, shall look at the file anew. `path`: as the caller has it. */
+void clk_forget_file(zend_string *path, zend_string *target);
 
 /* zend_streams.c */
 

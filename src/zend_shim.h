@@ -118,6 +118,15 @@ void clk_write_push(uint64_t id, clk_bytes data, clk_reply *reply);
 void clk_write_commit(uint64_t id, clk_reply *reply);
 void clk_write_abort(uint64_t id);
 
+/* A build is a write that begins with clk_build_find(); clk_write_abort() gives it up, too. */
+void clk_build_find(clk_bytes path, clk_seconds timeout, clk_reply *reply);
+void clk_build_source(uint64_t id, clk_bytes path);
+/* CLK_TRUE with an id: it is to be built, and clk_build_end() takes what that has returned; without: it is up to date, and
+ * new to this process if there is a path. */
+void clk_build_begin(uint64_t id, uint64_t resume, clk_reply *reply);
+/* No content: nothing is written. `returned`: the type of what should have been a string, if that is to be told. */
+void clk_build_end(uint64_t id, clk_bytes content, clk_bytes returned, clk_reply *reply);
+
 /* An open plain stream: its address, which only names it, and its descriptor. */
 typedef struct {
 	uintptr_t address;

@@ -139,6 +139,44 @@ function cluster_coalesced(string $name, callable $work, ?float $timeout = null,
 function cluster_file_put_contents(string $filename, mixed $data, int $flags = 0, ?string $lock = null): int|false {}
 
 /**
+ * make(1) for a cluster: makes a file from others, once for all who want it, unless it is newer than they are. True only if the
+ * file has everything that was done to its sources before this call.
+ *
+ * It is fresh, without a lock, a connection or a call of $build, if it is there and its modification time is later than
+ * the change time (ctime) of every source, as the file server has them; equal is not. The change time counts, because mv, rsync -t
+ * and tar bring old modification times; so chmod of a source makes one build, too. Every symbolic link on the way to a source
+ * counts as well; what is missing counts with the directory where the way to it ends, so a deleted source makes one build. A
+ * directory counts with its own change time: names that come and go. Do not list the directory that the file is in, nor
+ * anything missing there: each build changes it. Of a source on another file system a second is taken for the difference of
+ * two clocks; so it is with all where nodes stamp times with their own (FUSE, Ceph, Lustre, GPFS, OCFS2, GFS2).
+ *
+ * Else it is a run as cluster_coalesced() has them, on the file's own lock, which is that of cluster_file_put_contents(…,
+ * LOCK_EX) and cluster_flock(): whoever comes meanwhile is served by the next one. Inside it looks once more, and then
+ * $build is called and what it returns is written as cluster_file_put_contents() does, if the lock is still held. The file's
+ * modification time is that at which the build began, by the file server's clock: what changes during the build makes it old.
+ * All callers of one file give the same sources, and functions that make the same of them. $build reads its sources itself,
+ * after it was called; what it has captured before is not read anew.
+ *
+ * Round trips when it is fresh: none; to an NFS server two, and one for each source, link and directory on the way to them.
+ * When it is built: three (acquire, make sure, release).
+ *
+ * @param string $target as in cluster_file_put_contents(), but no mount point by itself, which is never written in place
+ * @param callable $build called without arguments, once or not at all; returns the content as a string. false: it has failed,
+ *     nothing is written, and whoever is next builds
+ * @param array $sources paths (string, Stringable) of local files and directories, within open_basedir; else TypeError, an empty
+ *     one or one with a NUL byte: ValueError. They need not exist. None: it is never fresh
+ * @param float|null $timeout longest wait for the build's beginning or another one's end, as in cluster_lock(). 0: false when
+ *     anybody is building it, so that the old file can be served meanwhile
+ * @return bool false without a warning: the time is up, or $build has returned false. false with E_WARNING: it has returned
+ *     something else, or writing failed, or the lock was lost before the rename, and the old file is untouched; the lock was
+ *     lost during the rename, and the next call builds again; a source cannot be examined; the server cannot be reached; or
+ *     waiting could only deadlock: inside a build of the same file, or when the request holds its lock shared, by an object or a
+ *     stream. true with E_WARNING: the file is in place, but its directory could not be synced, or the server not be told.
+ *     What $build throws comes through, and nothing is written
+ */
+function cluster_file_build(string $target, callable $build, array $sources = [], ?float $timeout = null): bool {}
+
+/**
  * flock() for a cluster: the same arguments and the same results, but the wait is for a lock that all
  * nodes share, and what is read under it is what the file server has, not what this node has cached.
  *

@@ -66,6 +66,19 @@ final class MountPointTest extends FileTestCase
         self::assertSame([], $cluster->observer()->call('cluster_lock_list'), 'No lock stays');
     }
 
+    public function testItIsNotBuiltInPlaceEvenThen(): void
+    {
+        $cluster = Cluster::redis();
+        foreach ([[], self::IN_PLACE] as $settings) {
+            $writer = $this->contained($cluster, $settings);
+            $outcome = $writer->tryRun('return cluster_file_build($file, static fn () => "new");', file: "{$this->dir}/file");
+            self::assertStringContainsString('mount its directory instead', $outcome->warning(), 'It says what can be done');
+            $this->assertSource('the old content');
+            self::assertSame([], $cluster->observer()->call('cluster_lock_list'), 'No lock stays');
+            $writer->quit();
+        }
+    }
+
     public function testWithoutAnExclusiveLockItIsNot(): void
     {
         $writer = $this->contained(Cluster::redis(), self::IN_PLACE);

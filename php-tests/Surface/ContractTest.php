@@ -19,6 +19,7 @@ final class ContractTest extends TestCase
         'cluster_synchronized' => '(string $name, callable $callback, ?float $timeout = null, ?float $ttl = null): mixed',
         'cluster_coalesced' => '(string $name, callable $work, ?float $timeout = null, ?float $ttl = null): bool',
         'cluster_file_put_contents' => '(string $filename, mixed $data, int $flags = 0, ?string $lock = null): int|false',
+        'cluster_file_build' => '(string $target, callable $build, array $sources = [], ?float $timeout = null): bool',
         'cluster_lock_fence' => '(string $name): ?int',
         'cluster_lock_info' => '(string $name): ?array',
         'cluster_lock_list' => "(string \$prefix = '', int \$limit = 1000): array",
@@ -187,7 +188,11 @@ final class ContractTest extends TestCase
         $parameters = array_map(
             static fn (array $p) => trim(($p['type'] ?? '') . ' ') . ($p['type'] === null ? '' : ' ')
                 . ($p['by reference'] ? '&' : '') . '$' . $p['name']
-                . ($p['optional'] ? ' = ' . ($p['default'] === null ? 'null' : var_export($p['default'], true)) : ''),
+                . ($p['optional'] ? ' = ' . match ($p['default']) {
+                    null => 'null',
+                    [] => '[]',
+                    default => var_export($p['default'], true),
+                } : ''),
             $function['parameters']
         );
 

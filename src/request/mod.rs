@@ -18,6 +18,7 @@ use crate::reply::Class;
 use crate::settings;
 use crate::words::{self, Blocker, about};
 
+pub(crate) mod builds;
 pub(crate) mod call;
 pub(crate) mod files;
 pub(crate) mod leaving;
@@ -26,6 +27,7 @@ pub(crate) mod objects;
 pub(crate) mod runs;
 pub(crate) mod writes;
 
+use builds::Build;
 use files::{FileLock, Taking};
 use leaving::Leaving;
 use names::Held;
@@ -154,6 +156,8 @@ pub(crate) struct Request {
     waits: HashMap<u64, Waiting>,
     pub(crate) objects: HashMap<u64, Object>,
     pub(crate) writes: HashMap<u64, Write>,
+    /// Of those writes that are builds.
+    builds: HashMap<u64, Build>,
     pub(crate) file_locks: Vec<FileLock>,
     /// Locks on files that are being taken.
     pub(crate) takings: HashMap<u64, Taking>,
@@ -406,6 +410,7 @@ impl Request {
     /// streams, and each gives its lock back then.
     pub(crate) fn end(&mut self) {
         self.writes.clear();
+        self.builds.clear();
         self.waits.clear();
         self.takings.clear();
         self.places = None;
@@ -442,6 +447,7 @@ impl Request {
         for (_, write) in self.writes.drain() {
             std::mem::forget(write);
         }
+        self.builds.clear();
         for (_, waiting) in self.waits.drain() {
             std::mem::forget(waiting);
         }

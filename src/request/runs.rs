@@ -31,21 +31,26 @@ pub(crate) fn begin(name: &[u8], timeout: Option<f64>, ttl: Option<f64>, resume:
 pub(crate) fn end(name: &[u8], id: u64, complete: bool) -> Checked {
     let name = arguments::name(1, name)?;
     let ended = request::with(|request| request.end_run(&name, id, complete));
+    Ok(told(&name, ended, complete))
+}
+
+/// How a run has ended, for who has asked for it.
+pub(super) fn told(name: &LockName, ended: Result<Given>, complete: bool) -> Reply {
     if matches!(ended, Ok(Given::NotHeld)) {
-        return Ok(Reply::failed(about(&name, words::UNLOCKED_BY_CALLBACK)));
+        return Reply::failed(about(name, words::UNLOCKED_BY_CALLBACK));
     }
     // Where the server cannot be told, and nothing is known of a loss, it is complete all the same for who asked for it.
-    let told = complete && matches!(ended, Ok(Given::Ours) | Err(_));
-    Ok(match given_back(&name, ended) {
-        Ok(()) => told.into(),
-        Err((_, message)) => Reply::from(told).warn(message),
-    })
+    let done = complete && matches!(ended, Ok(Given::Ours) | Err(_));
+    match given_back(name, ended) {
+        Ok(()) => done.into(),
+        Err((_, message)) => Reply::from(done).warn(message),
+    }
 }
 
 impl Request {
     /// Acquires for a run. What `cluster_lock()` has acquired exclusively it nests in; inside a run it would wait for itself,
     /// or, where that nests, go on for ever: what the work saves may ask for the work.
-    fn begin_run(&mut self, name: &LockName, wish: &Wish, resume: u64) -> Asked<u64> {
+    pub(super) fn begin_run(&mut self, name: &LockName, wish: &Wish, resume: u64) -> Asked<u64> {
         let nests = |held: &&Held| held.fiber == php::fiber() && held.lease.is_held();
         if let Some(held) = self.locks.get(name).filter(nests)
             && (held.runs || held.lease.mode() == Mode::Shared)
@@ -65,7 +70,7 @@ impl Request {
 
     /// Gives back what [`Request::begin_run`] acquired. A run that nests in another hold, or that has left one behind, covers
     /// nobody: the lock is held on.
-    fn end_run(&mut self, name: &LockName, id: u64, complete: bool) -> Result<Given> {
+    pub(super) fn end_run(&mut self, name: &LockName, id: u64, complete: bool) -> Result<Given> {
         let held = self.locks.get_mut(name).filter(|held| held.id == id && held.fiber == php::fiber());
         let Some(held) = held.filter(|held| held.runs) else {
             return self.unlock(name, Some(id));

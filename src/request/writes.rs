@@ -1,14 +1,15 @@
 //! `cluster_file_put_contents()`: a replacement in the request's table, with the locks that guard it.
 //!
 //! The shim goes begin, open, push…, commit; or abort at any point. What PHP never comes back to
-//! (a fatal error while it reads a stream) is aborted by the end of the request.
+//! (a fatal error while it reads a stream) is aborted by the end of the request. What `cluster_file_build()` writes goes the
+//! same way: see `builds`.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use cluster_lock_core::replace::{Committed, Existing, Options, Replacement, Target};
-use cluster_lock_core::{Acquired, Error, LockName, Mode};
+use cluster_lock_core::{Acquired, Error, LockName, Mode, Result};
 
 use super::{Asked, Given, Request, Wish, names};
 use crate::arguments::{self, Checked};
@@ -18,12 +19,12 @@ use crate::{counters, request, settings};
 
 /// One write under way.
 pub(crate) struct Write {
-    target: Target,
-    /// `$lock`: held by the caller, by this entry of the table.
-    guard: Option<(LockName, u64)>,
+    pub(super) target: Target,
+    /// `$lock`, or that of a build's run: held by the caller, by this entry of the table.
+    pub(super) guard: Option<(LockName, u64)>,
     /// `LOCK_EX`: held for this write, by this entry of the table.
     file_lock: Option<(LockName, u64)>,
-    replacement: Option<Replacement>,
+    pub(super) replacement: Option<Replacement>,
     /// Bytes of `$data`.
     bytes: u64,
 }
@@ -70,6 +71,7 @@ pub(crate) fn open(id: u64, append: bool, exclusive: bool, resume: u64) -> Reply
                 durable: settings.values.durable_writes,
                 mount_point: settings.values.mount_point_writes,
                 locked: exclusive || guard.is_some_and(|lease| lease.mode() == Mode::Exclusive),
+                dates_from_begin: false,
             });
             match Replacement::begin(&write.target, how, &options) {
                 Ok(replacement) => write.replacement = Some(replacement),
@@ -105,25 +107,32 @@ fn lock_file(request: &mut Request, write: &mut Write, resume: u64) -> Reply {
 pub(crate) fn push(id: u64, data: &[u8]) -> Reply {
     request::with(|request| {
         let Some(write) = request.writes.get_mut(&id) else { return gone() };
-        let Some(replacement) = &mut write.replacement else { return gone() };
-        match replacement.write(data) {
-            Ok(()) => {
-                let more = u64::try_from(data.len()).unwrap_or(u64::MAX);
-                write.bytes = write.bytes.saturating_add(more);
-                true.into()
-            }
+        match write.push(data) {
+            Ok(()) => true.into(),
             Err(error) => Reply::failed(error.to_string()),
         }
     })
 }
 
-/// Makes sure of the locks, renames, and gives the file's lock back. A write in place takes its time: of its locks it is
-/// made sure afterwards, too.
+/// Makes sure of the locks, renames, and gives the file's lock back.
 pub(crate) fn commit(id: u64) -> Reply {
-    request::with(|request| {
-        let Some(Write { target, guard, file_lock, replacement, bytes }) = request.writes.remove(&id) else {
-            return gone();
-        };
+    request::with(|request| match request.writes.remove(&id) {
+        Some(write) => write.commit(request),
+        None => gone(),
+    })
+}
+
+impl Write {
+    pub(super) fn push(&mut self, data: &[u8]) -> Result<()> {
+        let replacement = self.replacement.as_mut().ok_or_else(aborted)?;
+        replacement.write(data)?;
+        self.bytes = self.bytes.saturating_add(u64::try_from(data.len()).unwrap_or(u64::MAX));
+        Ok(())
+    }
+
+    /// A write in place takes its time: of its locks it is made sure afterwards, too.
+    pub(super) fn commit(self, request: &mut Request) -> Reply {
+        let Self { target, guard, file_lock, replacement, bytes } = self;
         let Some(replacement) = replacement else { return gone() };
         let mut failed = None;
         let mut verify = || {
@@ -155,16 +164,18 @@ pub(crate) fn commit(id: u64) -> Reply {
                 None => error.to_string(),
             }),
         }
-    })
+    }
 }
 
-/// Gives up: the temporary file goes, and the file's lock.
+/// Gives up: the temporary file goes, and the file's lock; and a build's run, which covers nobody.
 pub(crate) fn abort(id: u64) {
     request::with(|request| {
         if let Some(Write { file_lock, replacement, .. }) = request.writes.remove(&id) {
             drop(replacement);
             give_back(request, file_lock);
         }
+        // After the temporary file.
+        request.abort_build(id);
     });
 }
 
@@ -181,6 +192,10 @@ fn not_held() -> Error {
     Error::Invalid(words::NOT_HELD_ANY_MORE.into())
 }
 
-fn gone() -> Reply {
-    Reply::failed(words::WRITE_IS_GONE.into())
+fn aborted() -> Error {
+    Error::Invalid(words::WRITE_IS_GONE.into())
+}
+
+pub(super) fn gone() -> Reply {
+    Reply::failed(aborted().to_string())
 }

@@ -12,11 +12,12 @@ use std::process::{Child, Command, Stdio};
 use cluster_lock_core::replace::{Committed, Existing, MountPoint, Options, Replacement, Target};
 use cluster_lock_core::{Error, Result};
 
-pub(crate) const FAST: Options = Options { durable: false, mount_point: MountPoint::Refuse, locked: false };
+pub(crate) const FAST: Options =
+    Options { durable: false, mount_point: MountPoint::Refuse, locked: false, dates_from_begin: false };
 pub(crate) const DURABLE: Options = Options { durable: true, ..FAST };
 /// Allowed, and under a lock.
 pub(crate) const IN_PLACE: Options =
-    Options { durable: true, mount_point: MountPoint::InPlace, locked: true };
+    Options { durable: true, mount_point: MountPoint::InPlace, locked: true, dates_from_begin: false };
 pub(crate) const NOBODY: u32 = 65534;
 
 /// The whole operation.

@@ -57,6 +57,12 @@ for ($round = 1; $round <= 20; $round++) {
     unset($cycle, $holder);
     gc_collect_cycles();
 
+    check(cluster_file_build("$file.built", static fn () => str_repeat('x', 1000)), 'build');
+    check(!cluster_file_build("$file.built", static fn () => false, [$file, "$file.no"]), 'its failure');
+    check(!@cluster_file_build("$file.built", static fn () => 1), 'no string');
+    check(outcome(static fn () => cluster_file_build("$file.built", static fn () => throw new Error('mine'))) === 'Error', 'its error');
+    check(cluster_file_build("$file.built", static fn () => '', [new SplFileInfo('/proc')]) , 'fresh or not');
+
     check(cluster_file_put_contents($file, str_repeat('data', 5000)) === 20000, 'write');
     check(cluster_file_put_contents($file, ['a', 'b', 3]) === 3, 'array');
     check(cluster_file_put_contents($file, 'more', FILE_APPEND | LOCK_EX) === 4, 'append');

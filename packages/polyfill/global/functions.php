@@ -63,6 +63,19 @@ function cluster_file_put_contents(string $filename, mixed $data, int $flags = 0
 }
 
 /**
+ * make(1) for a cluster: makes a file from others, once for all who want it, unless it is newer than they are.
+ *
+ * @param callable                  $build   of the caller's scope, as with cluster_synchronized()
+ * @param array<string|Stringable> $sources
+ */
+function cluster_file_build(string $target, mixed $build, array $sources = [], ?float $timeout = null): bool
+{
+    load();
+
+    return FileFunctions::build($target, $build, $sources, $timeout);
+}
+
+/**
  * flock() for a cluster.
  *
  * @param resource $stream

@@ -42,8 +42,8 @@ function loadAll(): void
     }, true, true);
     foreach ([
         'Arguments', 'Attempt', 'Call', 'Claim', 'Clock', 'Counters', 'Dsn', 'Engine', 'Failure', 'FileFunctions',
-        'File\ClosingWatch', 'File\FileLock', 'File\FileLocks', 'File\LocalPath', 'File\Metadata', 'File\Mounts',
-        'File\OpenFile', 'File\Refresh', 'File\Replacement', 'File\Taking', 'File\Target', 'File\TemporaryName',
+        'File\Building', 'File\ClosingWatch', 'File\FileLock', 'File\FileLocks', 'File\LocalPath', 'File\Metadata', 'File\Mounts',
+        'File\OpenFile', 'File\Refresh', 'File\Replacement', 'File\Sources', 'File\Taking', 'File\Target', 'File\TemporaryName',
         'File\Writing', 'Functions', 'Guard', 'Hold', 'Host', 'Identity', 'Kind', 'Lease', 'Local\Directory',
         'Local\LocalStore', 'Local\Machine', 'Local\Moment', 'Local\Record', 'Local\Section', 'LockName', 'Loss', 'Mode',
         'ObjectState', 'Objects', 'PathMap', 'Quiet', 'Raise', 'Redis\Connection', 'Redis\Driver', 'Redis\Fault',

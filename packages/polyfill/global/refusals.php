@@ -26,7 +26,7 @@ if ($missing !== []) {
             $refused = match ($method) {
                 'synchronized', 'construct', 'acquire', 'release', 'refresh', 'isHeld', 'remaining'
                     => throw new ClusterLockException($why),
-                'lock', 'unlock', 'coalesced', 'break', 'putContents', 'flock' => false,
+                'lock', 'unlock', 'coalesced', 'break', 'putContents', 'build', 'flock' => false,
                 'list' => [],
                 'servers' => [['server' => '', 'error' => $why]],
                 'status' => self::status($why),

@@ -82,11 +82,38 @@ final class Arguments
         }
     }
 
-    public static function path(string $function, int $number, string $path): string
+    public static function path(string $function, int $number, string $path, string $parameter = 'filename'): string
     {
         return !str_contains($path, "\0")
             ? $path
-            : throw self::error($function, $number, 'filename', 'must not contain any null bytes');
+            : throw self::error($function, $number, $parameter, 'must not contain any null bytes');
+    }
+
+    /**
+     * Paths as PHP's functions take them. To convert an object runs code of the user.
+     *
+     * @param array<mixed> $paths
+     *
+     * @return list<string>
+     */
+    public static function paths(string $function, int $number, array $paths, string $parameter): array
+    {
+        $texts = [];
+        foreach ($paths as $path) {
+            if (!is_string($path) && !is_object($path)) {
+                $type = get_debug_type($path);
+                $message = "$function(): Argument #$number (\$$parameter) must contain only paths, $type given";
+
+                throw Raise::here(new TypeError($message));
+            }
+            $text = (string) $path;
+            if ($text === '') {
+                throw self::error($function, $number, $parameter, 'must not contain an empty path');
+            }
+            $texts[] = self::path($function, $number, $text, $parameter);
+        }
+
+        return $texts;
     }
 
     public static function error(string $function, int $number, string $parameter, string $message): ValueError

@@ -4,10 +4,12 @@ declare(strict_types=1);
 
 namespace ClusterLock\Polyfill;
 
+use ClusterLock\Polyfill\File\Building;
 use ClusterLock\Polyfill\File\FileLocks;
 use ClusterLock\Polyfill\File\LocalPath;
 use ClusterLock\Polyfill\File\OpenFile;
 use ClusterLock\Polyfill\File\Refresh;
+use ClusterLock\Polyfill\File\Sources;
 use ClusterLock\Polyfill\File\Taking;
 use ClusterLock\Polyfill\File\Writing;
 use Throwable;
@@ -39,6 +41,84 @@ final class FileFunctions
         }
 
         return $bytes;
+    }
+
+    /** @param array<mixed> $sources */
+    public static function build(string $target, mixed $build, array $sources, ?float $timeout): bool
+    {
+        $function = 'cluster_file_build';
+        $build = Arguments::callable($function, 2, $build, 'build');
+        Request::enter();
+        if (Arguments::path($function, 1, $target, 'target') === '') {
+            throw Arguments::error($function, 1, 'target', 'must not be empty');
+        }
+        $timeout = Arguments::timeout($function, 4, $timeout);
+        $sources = Arguments::paths($function, 3, $sources, 'sources');
+        try {
+            $path = LocalPath::of($target, false, 'built');
+            $from = static fn (string $source): string => LocalPath::of($source, false, 'sources');
+            $building = new Building($path, new Sources(array_map($from, $sources)));
+            if ($building->isFresh()) {
+                return true;
+            }
+            $turn = $building->wait($timeout);
+        } catch (Failure $failure) {
+            Raise::warning($function, $failure->getMessage());
+
+            return false;
+        }
+        Functions::warnLost($function, $building->name, $turn);
+        if (!$turn->isHeld()) {
+            if ($turn->isCovered) {
+                $building->refresh();
+            }
+
+            return $turn->isCovered;
+        }
+
+        return self::run($function, $building, $turn, $build);
+    }
+
+    /** Under the lock: looks once more, and builds. */
+    private static function run(string $function, Building $building, Turn $turn, callable $build): bool
+    {
+        [$isDone, $trouble, $content] = [false, null, false];
+        Request::calls($building->name, $turn->hold, 1);
+        try {
+            if ($building->isFresh()) {
+                $building->refresh();
+                $isDone = true;
+            } else {
+                $building->begin();
+                $content = $build();
+                if (is_string($content)) {
+                    Request::enter();
+                    $trouble = $building->write($content, $turn);
+                    $isDone = true;
+                }
+            }
+        } catch (Failure $failure) {
+            $trouble = $failure->getMessage();
+        } catch (Throwable $thrown) {
+            $building->abort();
+            [, $loss] = Functions::endRun($building->name, $turn, false);
+            if ($loss !== null) {
+                Functions::tellBeside($function, $thrown, $loss);
+            }
+
+            throw $thrown;
+        }
+        $building->abort();
+        [$isComplete, $loss] = Functions::endRun($building->name, $turn, $isDone);
+        $trouble = $isDone ? $loss?->getMessage() ?? $trouble : $trouble ?? $loss?->getMessage();
+        if (!is_string($content) && $content !== false) {
+            $trouble ??= $building->notBuilt($content);
+        }
+        if ($trouble !== null) {
+            Raise::warning($function, $trouble);
+        }
+
+        return $isComplete;
     }
 
     public static function flock(mixed $stream, int $operation, mixed &$wouldBlock): bool

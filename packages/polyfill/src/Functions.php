@@ -215,7 +215,7 @@ final class Functions
     }
 
     /** An earlier hold was lost. When an error handler throws at that, the caller never learns of the new one. */
-    private static function warnLost(string $function, LockName $name, Turn $turn): void
+    public static function warnLost(string $function, LockName $name, Turn $turn): void
     {
         if ($turn->lost === null) {
             return;
@@ -251,7 +251,7 @@ final class Functions
      *
      * @return array{bool, ClusterLockException|null}
      */
-    private static function endRun(LockName $name, Turn $turn, bool $complete): array
+    public static function endRun(LockName $name, Turn $turn, bool $complete): array
     {
         try {
             Request::enter();
@@ -281,7 +281,7 @@ final class Functions
     }
 
     /** An exception of the callback wins over what became of the lock, and tells of it as well. */
-    private static function tellBeside(string $function, Throwable $thrown, ClusterLockException $trouble): void
+    public static function tellBeside(string $function, Throwable $thrown, ClusterLockException $trouble): void
     {
         try {
             Raise::warning($function, $trouble->getMessage());

@@ -194,7 +194,7 @@ final class LoadingTest extends TestCase
         }
 
         // In whose scope a method can be called is seen in the function only.
-        foreach (['cluster_synchronized', 'cluster_coalesced'] as $function) {
+        foreach (['cluster_synchronized', 'cluster_coalesced', 'cluster_file_build'] as $function) {
             self::assertSame('mixed', $ours['functions'][$function]['parameters'][1]['type']);
             $ours['functions'][$function]['parameters'][1]['type'] = 'callable';
         }

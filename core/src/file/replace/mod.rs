@@ -5,6 +5,7 @@
 //!
 //! * `target`: where a write goes: symlinks followed, special files refused.
 //! * `metadata`: mode, owner, group, ACL and extended attributes of the file being replaced.
+//! * `fresh`: whether a file is newer than what it is made from.
 //! * `in_place`: what is done with a target that no rename can replace, where that is allowed.
 //! * `stale`: the names of temporary files, and the removal of those that killed writers left.
 //!
@@ -18,6 +19,7 @@
 //! * A killed writer leaves its temporary file, which a later write in the same directory removes.
 
 mod copy;
+mod fresh;
 mod in_place;
 mod metadata;
 mod stale;
@@ -35,9 +37,11 @@ use rustix::io::Errno;
 use crate::error::{Error, Result};
 use crate::text;
 use copy::synced;
+use fresh::Time;
 use metadata::Metadata;
 use target::{Place, reason};
 
+pub use fresh::Sources;
 pub use target::{Existing, Target};
 
 /// Attempts to find a free temporary name. With 64 random bits the first is free.
@@ -53,6 +57,9 @@ pub struct Options {
     pub mount_point: MountPoint,
     /// It is done under an exclusive lock, which the others who read and write the target ask for, too.
     pub locked: bool,
+    /// The new file's modification time is that at which it was begun, before what it is made from was read, by the clock
+    /// that stamps files there. Then it is not written in place: half of it could look finished.
+    pub dates_from_begin: bool,
 }
 
 /// What is done with a target that is a mount point by itself.
@@ -84,6 +91,8 @@ pub struct Replacement {
     temp: Temp,
     kept: Option<Metadata>,
     options: Options,
+    /// What it is to be dated, if not by its last write.
+    begun: Option<Time>,
 }
 
 impl Replacement {
@@ -98,7 +107,9 @@ impl Replacement {
         let old = place.open_existing(how)?;
         let kept = old.as_ref().map(|old| Metadata::read(old, &place)).transpose()?;
         let (temp, file) = Temp::create(place, kept.is_some())?;
-        let this = Self { file, temp, kept, options: *options };
+        let begun = options.dates_from_begin.then(|| fresh::changed(&file)).transpose();
+        let begun = begun.map_err(|e| temp.place.failed("cannot examine", e))?;
+        let this = Self { file, temp, kept, options: *options, begun };
         if let (Existing::Append, Some(old)) = (how, &old) {
             copy::contents(old, &this.file).map_err(|(step, e)| this.failed(step, e))?;
         }
@@ -124,11 +135,17 @@ impl Replacement {
     /// place the error may say otherwise.
     pub fn commit(self, mut verify: impl FnMut() -> Result<()>) -> Result<Committed> {
         self.temp.check_owner()?;
+        if self.begun.is_some() {
+            // What reaches a file server late would date it anew. And while the file is ours.
+            self.sync()?;
+            self.date()?;
+        }
         if let Some(kept) = &self.kept {
             kept.apply(&self.file, &self.temp.place)?;
         }
-        synced(&self.file, self.options.durable)
-            .map_err(|e| self.failed("cannot write to stable storage", e))?;
+        // A mode's special bits have cost it its date.
+        self.date()?;
+        self.sync()?;
         let Self { mut temp, file, options, .. } = self;
         let written = fstat(&file).map_err(|e| temp.place.failed("cannot examine", e))?;
         // NFS, FUSE and quota report late write errors here, and only here.
@@ -143,6 +160,28 @@ impl Replacement {
         let durability_warning = if options.durable && !in_place { temp.place.sync() } else { None };
         stale::clean(&temp.place);
         Ok(Committed { in_place, durability_warning })
+    }
+
+    fn sync(&self) -> Result<()> {
+        synced(&self.file, self.options.durable).map_err(|e| self.failed("cannot write to stable storage", e))
+    }
+
+    /// Dates it, if that is wanted, and it is not.
+    fn date(&self) -> Result<()> {
+        let Some(begun) = self.begun else { return Ok(()) };
+        let failed = |e| self.failed("cannot set the modification time", e);
+        if fresh::modified(&self.file).map_err(failed)? == begun {
+            return Ok(());
+        }
+        fresh::date(&self.file, begun).map_err(failed)?;
+        // Earlier, where the file system knows seconds alone.
+        if fresh::modified(&self.file).map_err(failed)? <= begun {
+            return Ok(());
+        }
+        Err(self
+            .temp
+            .place
+            .error("cannot set the modification time: the file system does not keep it".into()))
     }
 
     fn failed(&self, step: impl Display, errno: Errno) -> Error {
@@ -213,6 +252,10 @@ impl Temp {
     fn write_in_place(&self, options: Options, verify: impl FnOnce() -> Result<()>) -> Result<()> {
         let Some(name) = &self.name else { return Ok(()) };
         let refusal = match (options.mount_point, options.locked) {
+            (MountPoint::InPlace, _) if options.dates_from_begin => {
+                "is a mount point by itself, which no rename can replace, and is not built in place, where half of it could \
+                 look finished: mount its directory instead"
+            }
             (MountPoint::InPlace, true) => {
                 return in_place::write(&self.place, name, options.durable, verify);
             }

@@ -23,7 +23,7 @@ use crate::file::nfs;
 use crate::text;
 
 /// As many links as the kernel follows.
-const MAX_LINKS: usize = 40;
+pub(super) const MAX_LINKS: usize = 40;
 
 /// What becomes of the old content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,7 +181,7 @@ impl Place {
     /// has replaced a file, an NFS client may for seconds open the old one (measured on `NFSv4.1` with
     /// two nodes that append in turn under a lock: a quarter of all appends went to a file that was
     /// replaced already).
-    fn ask_server(&self) {
+    pub(super) fn ask_server(&self) {
         let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_FORCE_SYNC;
         let _ = statx(&self.dir, c"", flags, StatxFlags::BASIC_STATS);
     }

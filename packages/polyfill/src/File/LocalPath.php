@@ -9,20 +9,24 @@ use ClusterLock\Polyfill\Failure;
 /** A file name as PHP's own functions take it: the absolute path it means. Symbolic links stay as they are. */
 final class LocalPath
 {
-    /** @throws Failure it is not a plain local file's */
-    public static function of(string $filename, bool $useIncludePath): string
+    /**
+     * @param string $what plain local files alone can be
+     *
+     * @throws Failure it is not a plain local file's
+     */
+    public static function of(string $filename, bool $useIncludePath, string $what = 'replaced'): string
     {
         $path = $filename;
         if (preg_match('#^([a-z0-9+.-]{2,})://#i', $filename, $match)) {
             if (strcasecmp($match[1], 'file') !== 0) {
-                throw self::notPlain();
+                throw self::notPlain($what);
             }
             $path = (string) preg_replace('#^file://(localhost(?=/))?#i', '', $filename);
             if (!str_starts_with($path, '/')) {
-                throw self::notPlain();
+                throw self::notPlain($what);
             }
         } elseif (preg_match('#^data:#i', $filename)) {
-            throw self::notPlain();
+            throw self::notPlain($what);
         }
         if (strlen($path) >= PHP_MAXPATHLEN) {
             throw Failure::other(sprintf('The path is too long: more than %d bytes', PHP_MAXPATHLEN - 1));
@@ -35,8 +39,8 @@ final class LocalPath
         return str_starts_with($path, '/') ? $path : getcwd() . "/$path";
     }
 
-    private static function notPlain(): Failure
+    private static function notPlain(string $what): Failure
     {
-        return Failure::other('Only plain local files can be replaced, not those of a stream wrapper');
+        return Failure::other("Only plain local files can be $what, not those of a stream wrapper");
     }
 }

@@ -24,24 +24,29 @@ final class Refresh
         }
         clearstatcache(true, $path);
         // The directory first: a client remembers that a name did not exist as long as that is unchanged.
-        self::visit(dirname($path));
+        self::directory(dirname($path));
         if (is_link($path)) {
-            self::visit(dirname((string) Quiet::try(static fn () => realpath($path))));
+            self::directory(dirname((string) Quiet::try(static fn () => realpath($path))));
         }
         clearstatcache(true, $path);
         if (Quiet::try(static fn () => is_file($path))) {
-            $file = Quiet::try(static fn () => fopen($path, 'rne'));
-            if ($file !== false) {
-                fclose($file);
-            }
+            self::file($path);
         } elseif (Quiet::try(static fn () => is_dir($path))) {
-            self::visit($path);
+            self::directory($path);
         }
         clearstatcache(true, $path);
         clearstatcache(true, $filename);
     }
 
-    private static function visit(string $directory): void
+    public static function file(string $path): void
+    {
+        $file = Quiet::try(static fn () => fopen($path, 'rne'));
+        if ($file !== false) {
+            fclose($file);
+        }
+    }
+
+    public static function directory(string $directory): void
     {
         $open = Quiet::try(static fn () => opendir($directory));
         if ($open !== false) {

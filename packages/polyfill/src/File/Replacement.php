@@ -19,6 +19,9 @@ final class Replacement
     /** It has been written in place: for as long as that took, whoever did not lock could see half of it. */
     public bool $wasInPlace = false;
 
+    /** What it is to be dated, if not by its last write. */
+    private ?int $begun = null;
+
     private readonly string $temporary;
     private readonly int $creator;
 
@@ -36,9 +39,12 @@ final class Replacement
     /**
      * The lock on the file, if there is one, must be held by now: from here on the old file counts.
      *
+     * @param bool $datesFromBegin the new file's modification time is that of this moment, by the file server's clock. Then it
+     *                             is not written in place: half of it could look finished
+     *
      * @throws Failure
      */
-    public static function begin(Target $target, bool $append): self
+    public static function begin(Target $target, bool $append, bool $datesFromBegin = false): self
     {
         if (Mounts::isNetwork((int) (Quiet::try(static fn () => stat($target->directory))['dev'] ?? 0))) {
             Refresh::path($target->path);
@@ -50,6 +56,7 @@ final class Replacement
         $replacement = new self($target, $old);
         try {
             $replacement->create();
+            $replacement->begun = $datesFromBegin ? fstat($replacement->file)['ctime'] : null;
             if ($append && $old !== null) {
                 $replacement->copyOld();
             }
@@ -95,6 +102,9 @@ final class Replacement
         if ($this->creator !== getmypid()) {
             throw $this->target->failed('this write was begun by the parent process', '');
         }
+        if ($this->begun !== null) {
+            $this->date($this->begun);
+        }
         if ($this->old !== null) {
             Metadata::apply($this->old, $this->file, $this->temporary, $this->target);
         }
@@ -128,6 +138,10 @@ final class Replacement
     /** @throws Failure */
     private function writeInPlace(callable $verify, bool $isLocked): void
     {
+        if ($this->begun !== null) {
+            throw $this->target->failed('is a mount point by itself, which no rename can replace, and is not built in place, '
+                . 'where half of it could look finished: mount its directory instead', '');
+        }
         if (Settings::now()->mountPointWrites !== 'in_place') {
             throw $this->target->failed('is a mount point by itself, which no rename can replace: mount its directory '
                 . 'instead, or allow that it is written in place (cluster_lock.mount_point_writes)', '');
@@ -214,6 +228,18 @@ final class Replacement
         });
         if (!$copied) {
             throw $this->target->failed('cannot copy the old content', self::reason($why));
+        }
+    }
+
+    private function date(int $begun): void
+    {
+        // What reaches a file server late would date it anew.
+        if (Mounts::isNetwork(fstat($this->file)['dev'])) {
+            Quiet::try(fn () => fsync($this->file));
+        }
+        [$done, $why] = Quiet::call(fn (): bool => touch($this->temporary, $begun));
+        if (!$done || fstat($this->file)['mtime'] > $begun) {
+            throw $this->target->failed('cannot set the modification time', $why ?: 'the file system does not keep it');
         }
     }
 

@@ -216,7 +216,7 @@ final class Writing
         }
     }
 
-    private static function forgetScript(string $path): void
+    public static function forgetScript(string $path): void
     {
         if (str_ends_with(strtolower($path), '.php') && function_exists('opcache_invalidate')) {
             // opcache.restrict_api makes a call from elsewhere a warning that nobody could do anything about.

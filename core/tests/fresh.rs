@@ -1,0 +1,387 @@
+//! Whether a file is newer than what it is made from: real files, whose times the kernel gives.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod replace_support;
+
+use std::fs::{self, File, FileTimes};
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, SystemTime};
+
+use cluster_lock_core::replace::{Existing, Options, Replacement, Sources, Target};
+use proptest::prelude::*;
+use replace_support::*;
+
+const BUILD: Options = Options { dates_from_begin: true, ..FAST };
+
+/// A directory for what is made and one for what it is made from; apart, because each build changes its own.
+struct Site(tempfile::TempDir);
+
+impl Site {
+    fn new() -> Self {
+        let site = Self(tempfile::tempdir().unwrap());
+        fs::create_dir(site.path("from")).unwrap();
+        fs::create_dir(site.path("made")).unwrap();
+        site
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        fs::canonicalize(self.0.path()).unwrap().join(name)
+    }
+
+    fn write(&self, name: &str, content: &str) -> PathBuf {
+        fs::write(self.path(name), content).unwrap();
+        self.path(name)
+    }
+
+    fn target(&self) -> Target {
+        Target::resolve(&self.path("made/css")).unwrap()
+    }
+
+    fn begin(&self) -> Replacement {
+        Replacement::begin(&self.target(), Existing::Replace, &BUILD).unwrap()
+    }
+
+    /// When the clock has ticked, so that what is done next is later than all that has been done.
+    fn tick(&self) {
+        let now = || fs::metadata(self.write("tick", "")).map(|at| (at.ctime(), at.ctime_nsec())).unwrap();
+        let before = now();
+        while now() == before {
+            sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn build(&self) {
+        self.tick();
+        self.begin().commit(|| Ok(())).unwrap();
+        self.tick();
+    }
+
+    fn is_fresh(&self, sources: &[&str]) -> bool {
+        self.target().is_newer_than(&self.sources(sources)).unwrap()
+    }
+
+    fn sources(&self, names: &[&str]) -> Sources {
+        let mut sources = Sources::default();
+        for name in names {
+            sources.add(self.path(name));
+        }
+        sources
+    }
+}
+
+fn date(path: &Path, time: SystemTime) {
+    File::options().write(true).open(path).unwrap().set_times(FileTimes::new().set_modified(time)).unwrap();
+}
+
+fn years_ago() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000)
+}
+
+#[test]
+fn what_is_not_there_or_made_from_nothing_is_not_fresh() {
+    let site = Site::new();
+    site.write("from/a", "");
+    assert!(!site.is_fresh(&["from/a"]));
+    site.build();
+    assert!(site.is_fresh(&["from/a"]));
+    assert!(!site.is_fresh(&[]), "nothing is known of what it is made from");
+}
+
+#[test]
+fn a_source_that_is_written_makes_it_old() {
+    let site = Site::new();
+    for name in ["from/a", "from/b"] {
+        site.write(name, "");
+    }
+    site.build();
+    for name in ["from/a", "from/b"] {
+        site.write(name, "new");
+        assert!(!site.is_fresh(&["from/a", "from/b"]));
+        site.build();
+        assert!(site.is_fresh(&["from/a", "from/b"]));
+    }
+}
+
+#[test]
+fn a_source_that_changes_during_the_build_makes_it_old() {
+    let site = Site::new();
+    site.write("from/a", "");
+    site.tick();
+    let mut build = site.begin();
+    build.write(b"made from the first").unwrap();
+    site.write("from/a", "second");
+    site.tick();
+    build.write(b", at last").unwrap();
+    build.commit(|| Ok(())).unwrap();
+    assert_eq!(fs::read(site.path("made/css")).unwrap(), b"made from the first, at last");
+    assert!(!site.is_fresh(&["from/a"]));
+    site.build();
+    assert!(site.is_fresh(&["from/a"]));
+}
+
+#[test]
+fn an_old_modification_time_hides_no_change() {
+    let site = Site::new();
+    site.write("from/a", "first");
+    site.build();
+    date(&site.write("from/new", "second"), years_ago());
+    fs::rename(site.path("from/new"), site.path("from/a")).unwrap();
+    assert!(!site.is_fresh(&["from/a"]), "mv");
+    site.build();
+    assert!(site.is_fresh(&["from/a"]), "it comes to rest");
+
+    date(&site.write("from/a", "third"), years_ago());
+    assert!(!site.is_fresh(&["from/a"]), "rsync -t --inplace");
+}
+
+#[test]
+fn a_modification_time_in_the_future_comes_to_rest() {
+    let site = Site::new();
+    let future = SystemTime::now() + Duration::from_secs(1_000_000);
+    date(&site.write("from/a", "first"), future);
+    site.build();
+    assert!(site.is_fresh(&["from/a"]), "of a source");
+
+    date(&site.path("made/css"), future);
+    assert!(!site.is_fresh(&["from/a"]), "of the file itself it says nothing");
+    site.build();
+    assert!(site.is_fresh(&["from/a"]));
+}
+
+#[test]
+fn a_file_that_is_put_back_from_a_backup_is_old() {
+    let site = Site::new();
+    site.write("from/a", "first");
+    site.build();
+    date(&site.path("made/css"), years_ago());
+    assert!(!site.is_fresh(&["from/a"]));
+}
+
+#[test]
+fn a_deleted_source_makes_it_old_once() {
+    let site = Site::new();
+    site.write("from/a", "");
+    site.build();
+    fs::remove_file(site.path("from/a")).unwrap();
+    assert!(!site.is_fresh(&["from/a"]));
+    site.build();
+    assert!(site.is_fresh(&["from/a"]), "it comes to rest");
+    site.write("from/a", "there again");
+    assert!(!site.is_fresh(&["from/a"]));
+}
+
+#[test]
+fn a_source_below_what_is_missing_counts_with_what_is_left() {
+    let site = Site::new();
+    let below = ["from/one/two/a", "from/one/../one/./two/b/"];
+    fs::create_dir_all(site.path("from/one/two")).unwrap();
+    site.write("from/one/two/a", "");
+    site.build();
+    assert!(site.is_fresh(&below));
+    fs::remove_dir_all(site.path("from/one")).unwrap();
+    assert!(!site.is_fresh(&below));
+    site.build();
+    assert!(site.is_fresh(&below));
+    site.write("from/one", "a file where a directory was");
+    assert!(!site.is_fresh(&below));
+    site.build();
+    assert!(site.is_fresh(&below));
+}
+
+#[test]
+fn where_the_file_itself_is_nothing_is_known_of_a_missing_source() {
+    let site = Site::new();
+    site.write("made/a", "");
+    site.build();
+    assert!(site.is_fresh(&["made/a"]), "beside it is no trouble");
+    assert!(!site.is_fresh(&["made/missing"]), "each build changes its directory");
+}
+
+#[test]
+fn a_directory_counts_with_its_entries() {
+    let site = Site::new();
+    site.write("from/a", "");
+    site.build();
+    assert!(site.is_fresh(&["from"]));
+    site.write("from/a", "what is in them is not its concern");
+    assert!(site.is_fresh(&["from"]));
+    site.write("from/b", "");
+    assert!(!site.is_fresh(&["from"]));
+}
+
+#[test]
+fn a_link_that_is_turned_makes_it_old() {
+    let site = Site::new();
+    for release in ["from/1", "from/2"] {
+        fs::create_dir(site.path(release)).unwrap();
+        site.write(&format!("{release}/a"), release);
+    }
+    symlink("1", site.path("from/current")).unwrap();
+    symlink(site.path("from/current/a"), site.path("from/a")).unwrap();
+    let sources = ["from/a"];
+    site.build();
+    assert!(site.is_fresh(&sources));
+    symlink("2", site.path("from/next")).unwrap();
+    site.tick();
+    site.build();
+    fs::rename(site.path("from/next"), site.path("from/current")).unwrap();
+    assert!(!site.is_fresh(&sources), "what it leads to now is older than the build");
+    site.build();
+    assert!(site.is_fresh(&sources));
+    site.write("from/2/a", "changed");
+    assert!(!site.is_fresh(&sources), "behind two links");
+    site.build();
+    fs::remove_file(site.path("from/2/a")).unwrap();
+    assert!(!site.is_fresh(&sources), "and when it is deleted there");
+    site.build();
+    assert!(site.is_fresh(&sources));
+}
+
+#[test]
+fn links_in_circles_and_what_may_not_be_seen_are_errors() {
+    let site = Site::new();
+    site.build();
+    symlink("circle", site.path("from/circle")).unwrap();
+    let error = cause(site.target().is_newer_than(&site.sources(&["from/circle"])));
+    assert!(error.contains("Too many levels of symbolic links"), "{error}");
+    let error = cause(site.sources(&["from/circle"]).refresh());
+    assert!(error.contains("Too many levels of symbolic links"), "{error}");
+    let long = "x".repeat(300);
+    let error = cause(site.target().is_newer_than(&site.sources(&[&long])));
+    assert!(error.contains("File name too long"), "{error}");
+}
+
+#[test]
+fn a_source_elsewhere_has_a_second_of_slack() {
+    let site = Site::new();
+    let elsewhere = tempfile::NamedTempFile::new_in("/dev/shm").unwrap();
+    if fs::metadata(elsewhere.path()).unwrap().dev() == fs::metadata(site.path("made")).unwrap().dev() {
+        eprintln!("skipped: there is no second file system");
+        return;
+    }
+    let mut sources = Sources::default();
+    sources.add(elsewhere.path().to_path_buf());
+    site.build();
+    assert!(!site.target().is_newer_than(&sources).unwrap(), "its clock may be another");
+    let (begun, until) = (SystemTime::now(), Duration::from_secs(1));
+    while begun.elapsed().unwrap() <= until {
+        sleep(Duration::from_millis(10));
+    }
+    site.build();
+    assert!(site.target().is_newer_than(&sources).unwrap());
+}
+
+#[test]
+fn it_is_dated_whatever_mode_is_kept() {
+    let site = Site::new();
+    site.write("from/a", "");
+    for mode in [0o600, 0o444, 0o4755, 0o6711] {
+        let path = site.write("made/css", "");
+        chmod(&path, mode);
+        site.tick();
+        let mut build = site.begin();
+        site.tick();
+        site.write("from/a", "changed during the build");
+        build.write(b"x").unwrap();
+        if build.commit(|| Ok(())).is_ok() {
+            assert!(!site.is_fresh(&["from/a"]), "{mode:o}");
+        }
+        fs::remove_file(path).unwrap();
+    }
+}
+
+/// What befalls a source, or the build.
+#[derive(Clone, Debug)]
+enum Step {
+    Write(usize),
+    /// Another file in its place, with an old modification time.
+    Move(usize),
+    /// Written over, and dated back.
+    Sync(usize),
+    Delete(usize),
+    /// The link that the third one is behind.
+    Turn,
+    Begin,
+    Commit,
+    Wait,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        (0..2usize).prop_map(Step::Write),
+        (0..2usize).prop_map(Step::Move),
+        (0..2usize).prop_map(Step::Sync),
+        (0..2usize).prop_map(Step::Delete),
+        Just(Step::Turn),
+        Just(Step::Begin),
+        Just(Step::Begin),
+        Just(Step::Commit),
+        Just(Step::Commit),
+        Just(Step::Wait),
+    ]
+}
+
+const FROM: [&str; 3] = ["from/0", "from/1", "from/current/file"];
+
+/// All that is read of the sources.
+fn read(site: &Site) -> String {
+    FROM.map(|name| fs::read_to_string(site.path(name)).unwrap_or("none".into())).join(",")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever happens before, during and after builds: a file that is called fresh was made from what is there. The
+    /// kernel's clock ticks more slowly than all this is done, so that most times are equal.
+    #[test]
+    fn a_fresh_file_was_made_from_what_is_there(steps in proptest::collection::vec(step(), 1..40)) {
+        let site = Site::new();
+        for release in ["from/r1", "from/r2"] {
+            fs::create_dir(site.path(release)).unwrap();
+            site.write(&format!("{release}/file"), release);
+        }
+        symlink("r1", site.path("from/current")).unwrap();
+        let (mut number, mut build) = (0, None);
+        for step in &steps {
+            number += 1;
+            let text = number.to_string();
+            match step {
+                Step::Write(which) => drop(site.write(FROM[*which], &text)),
+                Step::Move(which) => {
+                    date(&site.write("from/new", &text), years_ago());
+                    fs::rename(site.path("from/new"), site.path(FROM[*which])).unwrap();
+                }
+                Step::Sync(which) => date(&site.write(FROM[*which], &text), years_ago()),
+                Step::Delete(which) => drop(fs::remove_file(site.path(FROM[*which]))),
+                Step::Turn => {
+                    let now = fs::read_link(site.path("from/current")).unwrap();
+                    symlink(if now.ends_with("r1") { "r2" } else { "r1" }, site.path("from/next")).unwrap();
+                    fs::rename(site.path("from/next"), site.path("from/current")).unwrap();
+                }
+                Step::Begin => {
+                    let mut begun = site.begin();
+                    begun.write(read(&site).as_bytes()).unwrap();
+                    build = Some(begun);
+                }
+                Step::Commit => {
+                    if let Some(begun) = build.take() {
+                        begun.commit(|| Ok(())).unwrap();
+                    }
+                }
+                Step::Wait => site.tick(),
+            }
+            if site.is_fresh(&FROM) {
+                prop_assert_eq!(fs::read_to_string(site.path("made/css")).unwrap(), read(&site), "after {:?}", step);
+            }
+        }
+        // And when all is quiet, a build is fresh.
+        drop(build);
+        site.tick();
+        let mut last = site.begin();
+        last.write(read(&site).as_bytes()).unwrap();
+        last.commit(|| Ok(())).unwrap();
+        prop_assert!(site.is_fresh(&FROM));
+    }
+}
