@@ -455,6 +455,18 @@ class CheckerTest(unittest.TestCase):
         self.two_at_once_after("flush_all")
         self.assert_clean()
 
+    # ---- clocks
+
+    def test_a_clock_that_is_set_explains_two_holders_and_no_run(self) -> None:
+        self.room.runner("begin", 0.0, flock_mode="replace", clocks=True)
+        self.two_at_once_after("clock_step")
+        self.assert_clean()
+        self.calls("p", 1, 11.0)
+        self.runs("p", 1, 11.2, 12.0, FENCE + 9)
+        self.calls("q", 2, 11.3)
+        self.room.says("q", "covered", 12.001, i=2)
+        self.assert_found("runs")
+
     # ---- amnesia
 
     def test_in_a_run_about_amnesia_forgetting_explains_no_second_holder(self) -> None:
@@ -722,9 +734,14 @@ class PlanTest(unittest.TestCase):
             made = plan.make(1, 120, topology, amnesia=True)
             self.assertEqual(set(kinds), {fault.kind for fault in made.servers})
 
+    def test_where_clocks_are_set_everything_else_goes_wrong_as_well(self) -> None:
+        for topology, kinds in plan.FAULTS.items():
+            made = plan.make(1, 240, topology, clocks=True)
+            self.assertEqual({*kinds, *plan.CLOCK_FAULTS}, {fault.kind for fault in made.servers})
+
     def test_each_kind_of_fault_is_one_that_can_be_done(self) -> None:
         for topology, target in (("single", Server), ("sentinel", Sentinels), ("cluster", Cluster), ("quorum", Quorum)):
-            for kind in {*plan.FAULTS[topology], *plan.AMNESIA.get(topology, ())} - {"break"}:
+            for kind in {*plan.FAULTS[topology], *plan.AMNESIA.get(topology, ()), *plan.CLOCK_FAULTS} - {"break"}:
                 self.assertTrue(hasattr(target, f"do_{kind}"), f"{topology}: {kind}")
 
 

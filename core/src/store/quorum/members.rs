@@ -4,13 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::round::{Kind, Node, Round, ask};
-use super::verdict::by_server;
 use crate::dsn::{Dsn, Server};
 use crate::error::{Error, Result};
 use crate::key::LockName;
 use crate::report::{LockReport, TOLD};
 use crate::settings::Config;
-use crate::store::Standing;
 use crate::store::redis::RedisStore;
 use crate::store::redis::grace::Grace;
 use crate::store::redis::reply;
@@ -74,19 +72,11 @@ impl Members {
 
     /// So many servers failed that the others are no majority.
     pub(super) fn no_majority(&self, round: &Round) -> Error {
-        self.apart(round, Vec::new())
+        self.no_majority_with(round, Vec::new())
     }
 
-    /// So many failed that the others, of whom not all hold the lock for its holder, are no majority.
-    pub(super) fn disagreement(&self, round: &Round) -> Error {
-        let losses = by_server(round).filter_map(|(i, standing, _)| match standing {
-            Standing::Lost(loss) => Some(format!("{}: {loss}", self.nodes.get(i)?.pool.label())),
-            Standing::Ours => None,
-        });
-        self.apart(round, losses.collect())
-    }
-
-    fn apart(&self, round: &Round, others: Vec<String>) -> Error {
+    /// The same; and why `others`, which answered, count as little.
+    pub(super) fn no_majority_with(&self, round: &Round, others: Vec<String>) -> Error {
         let mut causes: Vec<String> = round.errors().map(ToString::to_string).collect();
         let mut failed = causes.len();
         if round.pending() > 0 && round.timed_out {
