@@ -546,6 +546,58 @@ fn a_run_that_only_one_server_knows_to_be_complete_covers_nobody_and_is_in_nobod
     assert_eq!(store.complete(&Hold::of(&lock, &second), grant.fence).unwrap(), Standing::Ours);
 }
 
+/// Two readers are let in together, each by another majority. What the first one got from one server, which had given out
+/// more than the others, the second one got from another.
+#[test]
+fn readers_that_are_let_in_by_different_majorities_have_different_tokens() {
+    let all = servers(3);
+    for (lead, lock) in [(1, "one"), (16, "sixteen")] {
+        let store = connected_store(&quorum_dsn(&all));
+        let (lock, writer, tokens) = (name(lock), Token::random(), [Token::random(), Token::random()]);
+        assert!(matches!(
+            store.attempt(&claim(&lock, &writer, b"{}"), IfBusy::Queue).unwrap(),
+            Attempt::Held(_)
+        ));
+        let [record, queue] = ["", ":q"].map(|part| format!("cluster_lock:{{{}}}{part}", lock.encoded()));
+        let text = |token: &Token| String::from_utf8(token.as_bytes().to_vec()).unwrap();
+        let waits = |server: &RedisServer, token| !server.cli(&["ZSCORE", &queue, &text(token)]).is_empty();
+        let readers: Vec<_> = tokens
+            .iter()
+            .map(|token| {
+                let mut reader = Claim { mode: Mode::Shared, ..claim(&lock, token, b"{}") };
+                reader.place = place(&store.attempt(&reader, IfBusy::Queue).unwrap());
+                until("it waits everywhere", || all.iter().all(|server| waits(server, token)));
+                reader
+            })
+            .collect();
+        // Tokens are ahead of the clock, so that it does not matter how quick this is.
+        let last: u64 = 1_900_000_000_000_000;
+        for (server, fence) in all.iter().zip([last, last + lead, last]) {
+            server.cli(&["SETRANGE", &record, "36", &fence.to_string()]);
+        }
+        for (server, token) in [(&all[1], &tokens[1]), (&all[2], &tokens[0])] {
+            server.cli(&["ZREM", &queue, &text(token)]);
+        }
+        assert_eq!(store.release(&Hold::of(&lock, &writer)).unwrap(), Standing::Ours);
+        let fences: Vec<u64> = readers
+            .iter()
+            .map(|reader| {
+                loop {
+                    match store.await_grant(reader, HANG, &|| false).unwrap() {
+                        Wake::Granted(grant) => return grant.fence,
+                        Wake::Retry => {}
+                        other => panic!("{other:?}"),
+                    }
+                }
+            })
+            .collect();
+        assert_ne!(fences[0], fences[1], "{lead}");
+        for reader in &readers {
+            assert_eq!(store.release(&Hold::of(&lock, reader.token)).unwrap(), Standing::Ours);
+        }
+    }
+}
+
 /// What a claim asked for before it was given back does not bring it back.
 #[test]
 fn a_question_that_is_late_does_not_bring_back_who_has_released() {

@@ -192,14 +192,22 @@ def told(c: Checker) -> Iterator[Violation]:
                 # The one case that cannot be told: DESIGN.md, "Why are all scripts idempotent?"
                 if c.cut(hold.name, hold.give, hold.gave):
                     c.counts["untold_losses"] += 1
-                # What it is told is that a run is complete which began after its call.
-                elif hold.via == "coalesced" and any(
-                        other.ran is not None and other.ran < hold.gave and other.fence is not None
-                        and other.fence > hold.fence and other.kept is not False for other in c.by_name[hold.name]):
+                elif _is_done_by_a_later_run(c, hold):
                     c.counts["done_by_later_runs"] += 1
                 else:
                     yield Violation("told", f"{fault.kind} took \"{hold.name}\" away, and the release says that it "
                                             "was kept throughout", [hold], fault.begin)
+
+
+def _is_done_by_a_later_run(c: Checker, hold: Hold) -> bool:
+    """What a runner is told is that a run is complete which began after its call: of its own, or of one that was let in when
+    that had lost the lock. But such a one has to count by itself: nothing took the lock away from it in its turn."""
+    return hold.via == "coalesced" and any(
+        other.ran is not None and other.ran < hold.gave and hold.ask < other.got
+        and other.fence is not None and hold.fence < other.fence and _counts(c, other)
+        and not any(fault.concerns(hold.name) and fault.about.get("broke", True)
+                    and other.got < fault.begin and fault.end < (other.give or hold.gave) for fault in c.forgets)
+        for other in c.by_name[hold.name])
 
 
 def fences(c: Checker) -> Iterator[Violation]:

@@ -32,6 +32,8 @@ from servers import BORN, Server, Target
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NAMES = ["site", "theme-css", "a{b} c*", "ключ"]
+# php/Actor.php
+BROKEN_RUNS = "broken runs"
 REPLICATED = ("sentinel", "cluster")
 # What the broken build does wrong, one at a time: core/src/store/redis/sabotage.rs.
 COMMON = ["release", "lease", "fence", "order", "covers", "clock+rank", "former"]
@@ -221,7 +223,7 @@ def start(given: argparse.Namespace, plan: plans.Plan, room: Path, record: Recor
         return Sentinels(room, record)
     if plan.topology == "cluster":
         files = [f"file:{room}/files/{kind}-{number}" for kind in ("locked", "plain", "appended") for number in (0, 1)]
-        return Cluster(room, record, plan.aof, given.proxy, [*names_of(plan.topology), *files])
+        return Cluster(room, record, plan.aof, given.proxy, [*names_of(plan.topology), BROKEN_RUNS, *files])
     if plan.topology == "quorum":
         return Quorum(room, record, plan.aof, given.proxy, plan.voters)
     return Server(room, record, plan.aof, given.proxy)

@@ -280,6 +280,40 @@ class CheckerTest(unittest.TestCase):
         self.runs("p", 1, 1.2, 2.0, FENCE)
         self.assert_clean()
 
+    def broken_run(self) -> None:
+        self.calls("p", 1, 1.0)
+        self.calls("q", 2, 1.1)
+        self.room.says("p", "break", 1.5, n="a")
+        self.room.says("p", "broke", 1.51, n="a", ok=True)
+        self.runs("p", 1, 1.2, 2.0, FENCE)
+
+    def test_a_later_one_that_is_not_complete_by_then_does_not(self) -> None:
+        self.broken_run()
+        self.runs("q", 2, 1.6, 2.1, FENCE + 1)
+        self.assert_found("told")
+
+    def test_a_later_one_that_has_failed_does_not(self) -> None:
+        self.broken_run()
+        self.runs("q", 2, 1.6, 1.9, FENCE + 1, ran=False, ok=None)
+        self.assert_found("told")
+
+    def test_a_later_one_that_was_broken_as_well_does_not(self) -> None:
+        self.broken_run()
+        self.calls("r", 3, 1.1)
+        self.room.says("q", "break", 1.7, n="a")
+        self.room.says("q", "broke", 1.71, n="a", ok=True)
+        self.room.gets("q", 2, 1.6, FENCE + 1)
+        self.room.says("q", "ran", 1.9, i=2)
+        # It does for q what it does not do for p, who was told before that.
+        self.runs("r", 3, 1.75, 2.05, FENCE + 2)
+        self.room.gives("q", 2, 2.1)
+        self.assert_found("told")
+
+    def test_a_plain_hold_between_does_not(self) -> None:
+        self.broken_run()
+        self.room.holds("q", 3, 1.6, 1.9, FENCE + 1)
+        self.assert_found("told")
+
     def test_one_that_was_killed_while_it_told_may_count(self) -> None:
         self.calls("p", 1, 1.0)
         self.calls("q", 2, 1.1)

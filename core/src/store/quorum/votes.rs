@@ -10,7 +10,7 @@ use super::verdict::standings;
 use crate::clock::{Instant, millis, unix_micros};
 use crate::error::Result;
 use crate::report::Mode;
-use crate::store::machine::BEAT;
+use crate::store::machine::{APART, BEAT};
 use crate::store::redis::reply;
 use crate::store::redis::script::{self, ACQUIRE, RENEW};
 use crate::store::{Attempt, Claim, IfBusy, Standing};
@@ -154,6 +154,20 @@ pub(super) fn same(said: &[Option<u64>], majority: usize) -> Option<u64> {
     said.iter().flatten().copied().find(|run| count(*run) >= majority)
 }
 
+/// The fencing token of a claim that was granted these, by server: the greatest. Writers' majorities meet, and there one of
+/// two has the greater one. But readers are let in together, and the greatest of one, from here, may be that of another, from
+/// there. A server gives none twice; so what a majority gave is nobody else's, and any other goes on by the number of the
+/// server that gave it, for which readers' tokens have [room](APART). (Behind fifteen servers the numbers begin anew.)
+pub(super) fn token(mode: Mode, granted: &[Option<u64>], majority: usize) -> u64 {
+    let by_server = granted.iter().zip(1..).filter_map(|(token, by)| Some(((*token)?, by)));
+    let Some((greatest, by)) = by_server.max() else { return 0 };
+    // What is no multiple was agreed on before.
+    if mode == Mode::Exclusive || greatest % APART != 0 || same(granted, majority) == Some(greatest) {
+        return greatest;
+    }
+    greatest + (by - 1) % (APART - 1) + 1
+}
+
 /// Has a majority agree that `fence` was given out, and that the claim's newest attempt counts, and the lease begin anew.
 /// False: there is no majority that the lock is held on.
 pub(super) fn confirm(members: &Members, claim: &Claim<'_>, fence: u64) -> bool {
@@ -167,4 +181,28 @@ pub(super) fn confirm(members: &Members, claim: &Claim<'_>, fence: u64) -> bool 
         ours(round) >= majority || ours(round) + round.pending() < majority
     });
     ours(&round) >= majority
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Mode, token};
+
+    #[test]
+    fn what_no_majority_gave_to_a_reader_says_who_did() {
+        let told = |mode, granted: &[u64]| {
+            let granted: Vec<_> = granted.iter().map(|&token| (token > 0).then_some(token)).collect();
+            token(mode, &granted, granted.len() / 2 + 1)
+        };
+        assert_eq!(told(Mode::Shared, &[32, 32, 0]), 32);
+        assert_eq!((told(Mode::Shared, &[32, 48, 0]), told(Mode::Shared, &[48, 0, 32])), (50, 49));
+        assert_eq!(told(Mode::Shared, &[32, 32, 48]), 51, "a majority gave the smaller one");
+        assert_eq!(told(Mode::Shared, &[32, 50, 0]), 50, "it was agreed on, and somebody has missed it");
+        assert_eq!(told(Mode::Exclusive, &[32, 48, 0]), 48);
+        let mut many = [32; 33];
+        many[16] = 48;
+        assert_eq!(told(Mode::Shared, &many), 50);
+        many[14] = 64;
+        assert_eq!(told(Mode::Shared, &many), 79, "the last that there is room for");
+        assert_eq!(told(Mode::Shared, &[0; 3]), 0);
+    }
 }

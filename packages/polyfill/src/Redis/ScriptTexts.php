@@ -197,7 +197,14 @@ local floor = 0
 
 -- Lets one in: with the next fencing token, now; or with the one that it has had since it entered.
 local function grant(token, wanted, who, ttl, own, entered)
-    own, entered = own or math.max(fence + 1, now_us, floor), entered or us
+    if not own then
+        own = math.max(fence + 1, now_us, floor)
+        if wanted == 'S' and string.find(who, '^%d') then
+            -- Of a quorum: room for the number of a server, so that no two readers have the same (quorum/votes.rs).
+            own = math.ceil(own / 16) * 16
+        end
+    end
+    entered = entered or us
     if wanted == 'O' then
         local last = runners and redis.call('ZRANGE', runners, -1, -1, 'WITHSCORES')[2]
         own = math.max(own, tonumber(last or 0) + 1, run_done() + 1)
@@ -651,7 +658,7 @@ local reader = mode == 'S' and redis.call('ZRANGE', READERS, 0, 0, 'WITHSCORES')
 local record = reader[1] and redis.call('HGET', INFO, reader[1]) or ''
 return {place, math.max(0, (reader[2] or now) - now, grace), string.match(record, '^%d+ %d+ (.*)$') or '', interval, rank}
 
-LUA, '694f7b90c03fc73c40cc1fddbadb80d2dd669bff'],
+LUA, 'fb4b0deb461182b7d6c740fef69f4f91461d33e0'],
 'release' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Gives a lock back and hands it to whoever is next; or takes a waiter out of the queue. Or says that the run of
@@ -737,7 +744,7 @@ if run then
 end
 return said + ((unfinished or left_over) and LEFT or 0)
 
-LUA, '13e2d046c8aff700b7a5ac5aa108a451a418460a'],
+LUA, '450521d41186f61b7462f19e2563786e413d4f60'],
 'renew' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Extends a holder's lease to `ttl` from now. Never takes a lock that is not held: while a grace period runs, in
@@ -808,7 +815,7 @@ end
 save()
 return extended
 
-LUA, '23b45e21a6181e01b207cbd728d39624294b4f28'],
+LUA, 'cee742c3accbd88b6b50f0d33ab5e61cafaf8991'],
 'break' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- An administrator takes a lock away from whoever holds it. The next waiter is let in; the former
@@ -872,7 +879,7 @@ if state or silent or mode ~= 'F' then
 end
 return (held and 1 or repeated and 4 or 0) + ((unfinished or left_over) and LEFT or 0)
 
-LUA, '927752b5103aa0151e2fb161a3128824784c2b94'],
+LUA, '13bc0c6e5ab5160c811a1783215a780cdb51fa87'],
 'inspect' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Who holds, who waits: of many some, and how many there are. Changes nothing.
