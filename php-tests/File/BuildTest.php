@@ -365,6 +365,64 @@ final class BuildTest extends FileTestCase
     }
 
     /** @dataProvider backends */
+    public function testALossBesideAnExitIsTold(Cluster $cluster): void
+    {
+        $process = $cluster->process(
+            '[$css, $lock] = [hear(), hear()]; cluster_file_build($css, static fn () => exit(5 * (int) cluster_lock_break($lock)));',
+            ['display_errors' => 'stderr', 'log_errors' => '0']
+        );
+        $process->tell($this->css);
+        $process->tell($this->lock());
+
+        self::assertSame(5, $process->wait(), $process->transcript());
+        self::assertStringContainsString("cluster_file_build(): Lock \"{$this->lock()}\": was lost before", $process->errors());
+        self::assertSame(['.', '..'], scandir("{$this->dir}/made"));
+    }
+
+    /** @dataProvider backends */
+    public function testAFiberThatIsDestroyedInsideLeavesNothing(Cluster $cluster): void
+    {
+        $seen = $cluster->actor()->run(<<<'PHP'
+            $fiber = new Fiber(static fn () => cluster_file_build($css, static fn () => Fiber::suspend()));
+            $fiber->start();
+            unset($fiber);
+            gc_collect_cycles();
+            return [scandir(dirname($css)), cluster_file_build($css, static fn () => 'the next one')];
+            PHP, css: $this->css);
+
+        self::assertSame([['.', '..'], true], $seen);
+        $this->assertMade('the next one', 0);
+    }
+
+    public function testWhatIsTakenAwayDuringTheBuildIsNotReplacedByNothing(): void
+    {
+        $alice = Cluster::local()->actor();
+        $this->build($alice);
+        $outcome = $alice->tryRun(<<<'PHP'
+            return cluster_file_build($css, static function () use ($css) {
+                array_map('unlink', glob(dirname($css) . '/.*.cluster_lock.tmp'));
+                return 'new';
+            });
+            PHP, css: $this->css);
+        self::assertStringContainsString('cannot rename the temporary file over it', $outcome->warning());
+        $this->assertMade('a,b', 1);
+    }
+
+    public function testAWorkingDirectoryThatIsGoneIsNotTheRoot(): void
+    {
+        $name = 'cluster_lock_test_' . getmypid();
+        mkdir("{$this->dir}/gone");
+        $outcome = Cluster::local()->actor()->tryRun(
+            'chdir($dir); rmdir($dir); return cluster_file_build($name, static fn () => "x");',
+            dir: "{$this->dir}/gone",
+            name: $name
+        );
+        $wasMade = is_file("/$name") && unlink("/$name");
+        self::assertFalse($wasMade);
+        self::assertStringContainsString('The working directory cannot be found', $outcome->warning());
+    }
+
+    /** @dataProvider backends */
     public function testAKilledBuilderIsFollowedByTheNext(Cluster $cluster): void
     {
         [$alice, $bob] = $cluster->actors(2, ['cluster_lock.ttl' => '1']);

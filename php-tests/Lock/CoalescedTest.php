@@ -257,6 +257,21 @@ final class CoalescedTest extends TestCase
     }
 
     /** @dataProvider backends */
+    public function testAFiberThatIsDestroyedInsideGivesItBack(Cluster $cluster): void
+    {
+        $alice = $cluster->actor();
+        foreach (['cluster_coalesced', 'cluster_synchronized'] as $function) {
+            $alice->run(<<<'PHP'
+                $fiber = new Fiber(static fn () => $function('job', static fn () => Fiber::suspend()));
+                $fiber->start();
+                unset($fiber);
+                gc_collect_cycles();
+                PHP, function: $function);
+            $cluster->assertFree('job', "The run of $function() is over");
+        }
+    }
+
+    /** @dataProvider backends */
     public function testAKilledRunCountsForNobody(Cluster $cluster): void
     {
         [$alice, $bob] = $cluster->actors(2, ['cluster_lock.ttl' => '1']);

@@ -74,7 +74,7 @@ final class Functions
         }
         Request::calls($lockName, $turn->hold, 1);
         try {
-            $value = $callback();
+            $value = self::call($callback, static fn () => self::leave($lockName, $turn));
         } catch (Throwable $thrown) {
             $trouble = self::leave($lockName, $turn);
             if ($trouble !== null) {
@@ -102,7 +102,7 @@ final class Functions
         $timeout = Arguments::timeout($function, 3, $timeout);
         $ttl = Arguments::ttl($function, 4, $ttl) ?? Settings::now()->ttl;
         try {
-            $turn = Request::beginRun($lockName, new Wish(Mode::Exclusive, $timeout, $ttl, true));
+            $turn = Request::beginRun($function, $lockName, new Wish(Mode::Exclusive, $timeout, $ttl, true));
         } catch (Failure $failure) {
             Raise::warning($function, $lockName->about($failure->getMessage()));
 
@@ -115,7 +115,7 @@ final class Functions
         Request::calls($lockName, $turn->hold, 1);
         try {
             // What it has returned is destroyed when the lock is given back.
-            $value = $work();
+            $value = self::call($work, static fn () => self::endRun($lockName, $turn, false));
         } catch (Throwable $thrown) {
             [, $trouble] = self::endRun($lockName, $turn, false);
             if ($trouble !== null) {
@@ -212,6 +212,30 @@ final class Functions
     public static function notGivenBack(LockName $name, Failure $failure): string
     {
         return $name->about("not given back, it comes free when its lease runs out: {$failure->getMessage()}");
+    }
+
+    /**
+     * Calls code of the user.
+     *
+     * @param callable(): mixed $leave what is to be done when it never comes back: its fiber is destroyed
+     */
+    public static function call(callable $code, callable $leave): mixed
+    {
+        $isBack = false;
+        try {
+            $value = $code();
+            $isBack = true;
+
+            return $value;
+        } catch (Throwable $thrown) {
+            $isBack = true;
+
+            throw $thrown;
+        } finally {
+            if (!$isBack) {
+                $leave();
+            }
+        }
     }
 
     /** An earlier hold was lost. When an error handler throws at that, the caller never learns of the new one. */

@@ -36,10 +36,10 @@ final class Building
     }
 
     /** @throws Failure */
-    public function wait(float $timeout): Turn
+    public function wait(string $function, float $timeout): Turn
     {
         try {
-            return Request::beginRun($this->name, new Wish(Mode::Exclusive, $timeout, Settings::now()->ttl, true));
+            return Request::beginRun($function, $this->name, new Wish(Mode::Exclusive, $timeout, Settings::now()->ttl, true));
         } catch (Failure $failure) {
             throw Failure::other($this->name->about($failure->getMessage()));
         }
