@@ -95,12 +95,12 @@ function cluster_synchronized(string $name, callable $callback, ?float $timeout 
  *
  * @param string $name 1 to 1024 bytes; else ValueError
  * @param callable $work called without arguments, once or not at all. It may return anything; false: it has
- *     failed, which covers nobody, and whoever is next runs.
+ *     failed, which covers nobody, and whoever is next runs. So it is with a Generator, which nobody would run
  * @param float|null $timeout longest wait for the run's beginning or another one's end; as in
  *     cluster_lock(). 0: false when anybody has the lock
  * @param float|null $ttl as in cluster_lock()
  * @return bool false without a warning: the time is up, or $work has returned false. false with E_WARNING:
- *     the lock was lost, or unlocked, during the run; the server cannot be reached; or waiting could only
+ *     it has returned a Generator; the lock was lost, or unlocked, during the run; the server cannot be reached; or waiting could only
  *     deadlock: inside a run of this request, or when the request holds the lock shared or by an object or a
  *     stream. true with E_WARNING: it was done, and the server could not be told, so that it covers nobody
  *     else. What $work throws comes through, and covers nobody

@@ -258,6 +258,7 @@ final class BuildTest extends FileTestCase
         $this->build($alice);
         $fails = 'return cluster_file_build($css, static function () { say("inside"); hear(); %s; });';
         foreach (['return false' => null, 'return null' => 'null', 'return 1' => 'int', 'return ["x"]' => 'array',
+            'return new ArrayObject()' => 'ArrayObject', 'return (static fn () => yield "x")()' => 'Generator',
             'throw new DomainException("mine")' => 'DomainException'] as $failure => $what) {
             $before = $this->builds();
             $alice->beginRun(sprintf($fails, $failure), css: $this->css);

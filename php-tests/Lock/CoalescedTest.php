@@ -97,6 +97,8 @@ final class CoalescedTest extends TestCase
         }
         self::assertFalse($alice->run('return cluster_coalesced("job", static fn () => false);'), 'It says that it has failed');
         self::assertFalse($alice->run('$no = false; return cluster_coalesced("job", static function &() use (&$no) { return $no; });'));
+        $warning = $alice->tryRun('return cluster_coalesced("job", static fn () => yield 1);')->warning();
+        self::assertStringContainsString('Lock "job": nothing is done: the function has returned a Generator', $warning);
         $thrown = $alice->tryRun('cluster_coalesced("job", static fn () => throw new DomainException("mine"));');
         self::assertSame('mine', $thrown->thrown('DomainException')->message, 'Its exception comes through');
         self::assertTrue($alice->run(<<<'PHP'

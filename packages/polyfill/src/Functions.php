@@ -8,11 +8,15 @@ use ClusterLock\Polyfill\Redis\Survey;
 use ClusterLockException;
 use ClusterLockLostException;
 use ClusterLockTimeoutException;
+use Generator;
 use Throwable;
 
 /** The functions on names: check the arguments, ask the request's table, say it in PHP's way. */
 final class Functions
 {
+    private const NOT_RUN = 'nothing is done: the function has returned a Generator, which nobody runs; with a yield in it, '
+        . 'to call it does no more than make one';
+
     public static function lock(string $name, ?float $timeout, int $mode, ?float $ttl): bool
     {
         $function = 'cluster_lock';
@@ -124,9 +128,11 @@ final class Functions
 
             throw $thrown;
         }
-        [$done, $trouble] = self::endRun($lockName, $turn, $value !== false);
-        if ($trouble !== null) {
-            Raise::warning($function, $trouble->getMessage());
+        $isForgotten = $value instanceof Generator;
+        [$done, $trouble] = self::endRun($lockName, $turn, $value !== false && !$isForgotten);
+        $message = $trouble?->getMessage() ?? ($isForgotten ? $lockName->about(self::NOT_RUN) : null);
+        if ($message !== null) {
+            Raise::warning($function, $message);
         }
 
         return $done;

@@ -93,7 +93,7 @@ final class Building
 
     public function notBuilt(mixed $returned): string
     {
-        $type = is_object($returned) ? 'object' : get_debug_type($returned);
+        $type = get_debug_type($returned);
 
         return Text::path($this->target->path) . " is not built: the function has returned $type, and not a string";
     }
