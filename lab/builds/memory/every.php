@@ -36,6 +36,7 @@ for ($round = 1; $round <= 20; $round++) {
     check(outcome(static fn () => cluster_synchronized('job', static fn () => throw new Error('mine'))) === 'Error', 'its error');
     check(cluster_coalesced('job', static fn () => str_repeat('x', 1000)), 'coalesced');
     check(!cluster_coalesced('job', static fn () => false), 'its failure');
+    check(!@cluster_coalesced('job', static fn () => yield 1), 'a generator');
     check(outcome(static fn () => cluster_coalesced('job', static fn () => throw new Error('mine'))) === 'Error', 'its error');
 
     $lock = new ClusterLock('object', LOCK_EX, 30.0);
