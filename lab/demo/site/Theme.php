@@ -13,11 +13,27 @@ final class Theme
     public readonly string $stylesheet;
     public readonly string $optionsFile;
 
-    /** @param list<string> $sources the theme's stylesheets */
-    public function __construct(private readonly array $sources, string $publishedDir)
-    {
+    /**
+     * @param list<string> $sources the theme's stylesheets
+     * @param string|null $counter a file that gets a byte for each compile, whatever becomes of it
+     */
+    public function __construct(
+        private readonly array $sources,
+        string $publishedDir,
+        private readonly ?string $counter = null,
+    ) {
         $this->stylesheet = $publishedDir . '/style.css';
         $this->optionsFile = $publishedDir . '/options.json';
+    }
+
+    /**
+     * The files that the published stylesheet is made from.
+     *
+     * @return list<string>
+     */
+    public function madeFrom(): array
+    {
+        return [$this->optionsFile, ...$this->sources];
     }
 
     /**
@@ -50,6 +66,9 @@ final class Theme
      */
     public function compile(array $options, int $version): string
     {
+        if ($this->counter !== null) {
+            file_put_contents($this->counter, '.', FILE_APPEND);
+        }
         $css = '';
         foreach ($this->sources as $file) {
             $css .= file_get_contents($file) . "\n";
