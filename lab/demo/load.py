@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Drives the demo: administrators who save, visitors who read, one way after the other, and one table at the end.
 
-    lab/demo/load.py http://127.0.0.1:8080 --seconds 6 --workers 10 --table table.txt
+    lab/demo/load.py http://127.0.0.1:8080 --seconds 5 --workers 10 --table table.txt
 
 Every save sets the accent colour of a page of its own, so each one can be looked for in the stylesheet that is
 there at the end: one that is not has been lost, whatever the server answered. The savers' timetable is the same in
@@ -274,10 +274,10 @@ def show_queue(lock):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("url")
-    parser.add_argument("--seconds", type=float, default=6.5, help="for each way")
+    parser.add_argument("--seconds", type=float, default=5.0, help="for each way")
     parser.add_argument("--savers", type=int, default=12)
     parser.add_argument("--readers", type=int, default=4)
-    parser.add_argument("--rate", type=float, default=6.0, help="saves a second and saver")
+    parser.add_argument("--rate", type=float, default=1.5, help="saves a second and saver")
     parser.add_argument("--workers", type=int, required=True, help="php-fpm workers of a node")
     parser.add_argument("--ways", default="12345", help="which ways, by number")
     parser.add_argument("--table", help="file to leave the table in")

@@ -20,7 +20,12 @@ if (!is_file(__DIR__ . "/ways/$way.php") || !preg_match('/^\w+$/', $page) || !pr
 }
 
 $save = require __DIR__ . "/ways/$way.php";
-$theme = new Theme(explode(':', getenv('DEMO_THEME')), getenv('DEMO_PUBLISHED') . "/$way", getenv('DEMO_COMPILES') . "/$way");
+$theme = new Theme(
+    explode(':', getenv('DEMO_THEME')),
+    getenv('DEMO_PUBLISHED') . "/$way",
+    (int) getenv('DEMO_EFFORT'),
+    getenv('DEMO_COMPILES') . "/$way",
+);
 $result = $save($theme, [
     '--global--color-background' => $colour,
     "--page-$page--accent" => $colour,
