@@ -157,7 +157,8 @@ function stand_option(): void {
 		wp_send_json_success( $change() );
 	}
 	$count   = cluster_synchronized( 'stand_colors', $change );
-	$publish = static function (): bool {
+	$publish = static function () use ( $request ): bool {
+		stand_fetch( $request['font'] );
 		// What this request knows is its own change; others have saved since.
 		stand_forget_option( 'stand_colors' );
 		$colors = get_option( 'stand_colors' );
