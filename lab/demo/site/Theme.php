@@ -71,9 +71,10 @@ final class Theme
         if ($this->counter !== null) {
             file_put_contents($this->counter, '.', FILE_APPEND);
         }
-        for ($i = 0; $i < $this->effort; $i++) {
+        $done = 0;
+        do {
             $css = $this->rules($options);
-        }
+        } while (++$done < $this->effort);
 
         $end = sprintf('version=%d bytes=%d sha256=%s', $version, strlen($css), hash('sha256', $css));
 
