@@ -2,7 +2,7 @@
 
 /**
  * What runs when an administrator presses Save: POST /save?way=4-cluster-lock&page=17&colour=%23d1e4dd
- * sets the accent colour of one page and compiles the theme, in one of the four ways.
+ * sets the accent colour of one page and compiles the theme, in one of the five ways.
  */
 
 declare(strict_types=1);
@@ -20,7 +20,12 @@ if (!is_file(__DIR__ . "/ways/$way.php") || !preg_match('/^\w+$/', $page) || !pr
 }
 
 $save = require __DIR__ . "/ways/$way.php";
-$theme = new Theme(explode(':', getenv('DEMO_THEME')), getenv('DEMO_PUBLISHED') . "/$way");
+$theme = new Theme(
+    explode(':', getenv('DEMO_THEME')),
+    getenv('DEMO_PUBLISHED') . "/$way",
+    (int) getenv('DEMO_EFFORT'),
+    getenv('DEMO_COMPILES') . "/$way",
+);
 $result = $save($theme, [
     '--global--color-background' => $colour,
     "--page-$page--accent" => $colour,

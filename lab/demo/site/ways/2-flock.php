@@ -9,12 +9,9 @@
 declare(strict_types=1);
 
 return static function (Theme $theme, array $change): array {
-    $waited = 0.0;
-    $write = static function (string $file, string $data) use (&$waited): void {
+    $write = static function (string $file, string $data): void {
         $handle = fopen($file, 'w');
-        $start = hrtime(true);
         flock($handle, LOCK_EX);
-        $waited += (hrtime(true) - $start) / 1e6;
         fwrite($handle, $data);
         fflush($handle);
         flock($handle, LOCK_UN);
@@ -27,5 +24,5 @@ return static function (Theme $theme, array $change): array {
     $write($theme->optionsFile, json_encode($options));
     $write($theme->stylesheet, $css);
 
-    return ['stored' => true, 'wait_ms' => $waited];
+    return ['stored' => true];
 };

@@ -9,11 +9,9 @@
 declare(strict_types=1);
 
 return static function (Theme $theme, array $change): array {
-    $start = hrtime(true);
     if (!cluster_lock('theme', 20.0)) {
         return ['stored' => false];
     }
-    $waited = (hrtime(true) - $start) / 1e6;
 
     $options = array_merge($theme->options(), $change);
     $css = $theme->compile($options, $theme->version() + 1);
@@ -21,5 +19,5 @@ return static function (Theme $theme, array $change): array {
     $written = cluster_file_put_contents($theme->optionsFile, json_encode($options), 0, 'theme') !== false
         && cluster_file_put_contents($theme->stylesheet, $css, 0, 'theme') !== false;
 
-    return ['stored' => cluster_unlock('theme') && $written, 'wait_ms' => $waited];
+    return ['stored' => cluster_unlock('theme') && $written];
 };
