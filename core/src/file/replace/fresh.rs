@@ -198,6 +198,27 @@ enum Found {
     File(Change),
 }
 
+impl Found {
+    /// [`Errno::STALE`]: it was replaced by something else meanwhile.
+    fn at(path: &Path) -> std::result::Result<Self, Errno> {
+        let stat = match ask(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Self::Nothing),
+            Err(e) => return Err(e),
+        };
+        let change = Change { at: Time::of(&stat.stx_ctime), device: device(&stat) };
+        Ok(match FileType::from_raw_mode(stat.stx_mode.into()) {
+            FileType::Symlink => match retry_on_intr(|| readlink(path, Vec::new())) {
+                Ok(to) => Self::Link(change, OsStr::from_bytes(to.as_bytes()).into()),
+                Err(Errno::INVAL | Errno::NOENT | Errno::NOTDIR) => return Err(Errno::STALE),
+                Err(e) => return Err(e),
+            },
+            FileType::Directory => Self::Directory(change),
+            _ => Self::File(change),
+        })
+    }
+}
+
 /// Goes the ways to sources, component by component: directories first, because a client remembers which names one has as long
 /// as it believes that the directory is unchanged. Asks for each path once.
 #[derive(Default)]
@@ -250,20 +271,12 @@ impl Walk {
         if let Some(found) = self.found.get(path) {
             return Ok(found.clone());
         }
-        let found = match ask(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => {
-                let change = Change { at: Time::of(&stat.stx_ctime), device: device(&stat) };
-                match FileType::from_raw_mode(stat.stx_mode.into()) {
-                    FileType::Symlink => {
-                        let to = retry_on_intr(|| readlink(path, Vec::new()))?;
-                        Found::Link(change, OsStr::from_bytes(to.as_bytes()).into())
-                    }
-                    FileType::Directory => Found::Directory(change),
-                    _ => Found::File(change),
-                }
+        let mut tries = MAX_LINKS;
+        let found = loop {
+            match Found::at(path) {
+                Err(Errno::STALE) if tries > 0 => tries -= 1,
+                found => break found?,
             }
-            Err(Errno::NOENT | Errno::NOTDIR) => Found::Nothing,
-            Err(e) => return Err(e),
         };
         self.found.insert(path.to_path_buf(), found.clone());
         Ok(found)
