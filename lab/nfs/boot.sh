@@ -37,7 +37,7 @@ boot_guest() {
     shift 4
     mkdir -p "$folder/report" "$room"
     # The kernel's command line cannot hold paths with spaces: it gets the folder alone, which has none.
-    ln -sfn "$ROOT/lab/nfs" "$folder/source"
+    ln -sfn "$ROOT/lab" "$folder/source"
     ln -sfn "$guest_cache/root" "$folder/packages"
     # shellcheck disable=SC2154 # set by script/nfs-lab: the copy of the extension that this run tests
     cp "$guest_extension" "$folder/report/cluster_lock.so"
@@ -51,7 +51,7 @@ boot_guest() {
     env TMPDIR="$room" setpriv --pdeathsig TERM -- timeout -k 5 "$limit" \
         env LD_PRELOAD="$guest_registers" "$guest_kernel" \
         mem=1024M umid=guest uml_dir="$room/" con0=fd:0,fd:1 con=null ssl=null ubd0="$room/disk" \
-        root=none rootfstype=hostfs rootflags=/ ro init="$folder/source/guest/init" quiet loglevel=4 panic=1 \
+        root=none rootfstype=hostfs rootflags=/ ro init="$folder/source/nfs/guest/init" quiet loglevel=4 panic=1 \
         lab_folder="$folder" </dev/null >"$folder/log" 2>&1 &
     guest=$!
     trap 'kill -TERM "$guest" 2>/dev/null; wait "$guest"; exit 143' TERM
