@@ -168,7 +168,7 @@ impl Made {
     /// that, and it would seem new until then.
     fn look(place: &Place) -> Result<Option<Self>> {
         place.ask_server();
-        let stat = match ask(place.dir(), place.name(), AtFlags::SYMLINK_NOFOLLOW) {
+        let stat = match nfs::looked_up(|| ask(place.dir(), place.name(), AtFlags::SYMLINK_NOFOLLOW)) {
             Ok(stat) => stat,
             Err(Errno::NOENT) => return Ok(None),
             Err(e) => return Err(place.failed("cannot examine", e)),
@@ -271,13 +271,7 @@ impl Walk {
         if let Some(found) = self.found.get(path) {
             return Ok(found.clone());
         }
-        let mut tries = MAX_LINKS;
-        let found = loop {
-            match Found::at(path) {
-                Err(Errno::STALE) if tries > 0 => tries -= 1,
-                found => break found?,
-            }
-        };
+        let found = nfs::looked_up(|| Found::at(path))?;
         self.found.insert(path.to_path_buf(), found.clone());
         Ok(found)
     }
