@@ -265,6 +265,8 @@ def measure(version: str, name: str, rounds: int, savers: int, compile_ms: int) 
 def main() -> None:
     given = arguments()
     version, rounds, savers = given["version"], int(given["rounds"]), int(given.get("savers", 12))
+    if not FPM:
+        sys.exit("this PHP has no php-fpm")
     ROOM.mkdir()
     shutil.copytree("/run/lab/demo/site", SITE)
     shutil.copytree("/run/lab/nfs/ways", SITE / "ways", dirs_exist_ok=True)
