@@ -134,6 +134,28 @@ fn a_source_that_was_changed_within_the_second_makes_it_old() {
 }
 
 #[test]
+fn a_link_that_is_replaced_while_it_is_looked_at_is_looked_at_again() {
+    let site = Site::new();
+    site.write("from/linked", "");
+    let (a, file, link) = (site.path("from/a"), site.path("from/file"), site.path("from/link"));
+    fs::write(&a, "").unwrap();
+    let sources = site.sources(&["from/a"]);
+    std::thread::scope(|scope| {
+        let changer = scope.spawn(|| {
+            for _ in 0..5000 {
+                symlink("linked", &link).unwrap();
+                fs::rename(&link, &a).unwrap();
+                fs::write(&file, "").unwrap();
+                fs::rename(&file, &a).unwrap();
+            }
+        });
+        while !changer.is_finished() {
+            sources.refresh().unwrap();
+        }
+    });
+}
+
+#[test]
 fn an_old_modification_time_hides_no_change() {
     let site = Site::new();
     site.write("from/a", "first");

@@ -68,6 +68,24 @@ pub fn is_network(file: impl AsFd) -> bool {
     })
 }
 
+/// How often a name is looked up again that leads to a file which is gone.
+const LOOKS: usize = 40;
+
+/// Looks up a name, and again while that fails because it leads to a file that another node has replaced since this one has
+/// seen it (ESTALE). Linux does so once; where files are replaced one after the other that is too little.
+///
+/// # Errors
+/// Those of `look_up`; ESTALE after 40 more tries.
+pub(crate) fn looked_up<T>(mut look_up: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    for _ in 0..LOOKS {
+        match look_up() {
+            Err(Errno::STALE) => {}
+            outcome => return outcome,
+        }
+    }
+    look_up()
+}
+
 /// Makes the client forget what it has cached of an open file: what is read from here on is what
 /// the server has. One round trip.
 ///
@@ -141,6 +159,19 @@ mod tests {
         flush(&open).unwrap();
         refresh_path(file.path());
         assert_eq!(std::io::read_to_string(open).unwrap(), "data");
+    }
+
+    #[test]
+    fn a_name_is_looked_up_until_it_leads_to_a_file_that_is_there() {
+        let mut answers = [Errno::STALE, Errno::STALE, Errno::ACCESS, Errno::STALE].into_iter();
+        assert_eq!(looked_up(|| answers.next().map_or(Ok(()), Err)), Err(Errno::ACCESS));
+        assert_eq!(looked_up(|| answers.next().map_or(Ok(()), Err)), Ok(()));
+        let mut looks = 0;
+        let gone = looked_up(|| {
+            looks += 1;
+            Err::<(), _>(Errno::STALE)
+        });
+        assert_eq!((gone, looks), (Err(Errno::STALE), LOOKS + 1));
     }
 
     #[test]

@@ -158,7 +158,7 @@ impl Target {
 /// When the file was begun that is there: its modification time. `None`: there is none.
 fn begun(place: &Place) -> Result<Option<Time>> {
     place.ask_server();
-    let stat = match ask(place.dir(), place.name(), AtFlags::SYMLINK_NOFOLLOW) {
+    let stat = match nfs::looked_up(|| ask(place.dir(), place.name(), AtFlags::SYMLINK_NOFOLLOW)) {
         Ok(stat) => stat,
         Err(Errno::NOENT) => return Ok(None),
         Err(e) => return Err(place.failed("cannot examine", e)),
@@ -183,6 +183,27 @@ enum Found {
     Link(Time, PathBuf),
     Directory(Time),
     File(Time),
+}
+
+impl Found {
+    /// [`Errno::STALE`]: it was replaced by something else meanwhile.
+    fn at(path: &Path) -> std::result::Result<Self, Errno> {
+        let stat = match ask(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Self::Nothing),
+            Err(e) => return Err(e),
+        };
+        let change = Time::of(&stat.stx_ctime);
+        Ok(match FileType::from_raw_mode(stat.stx_mode.into()) {
+            FileType::Symlink => match retry_on_intr(|| readlink(path, Vec::new())) {
+                Ok(to) => Self::Link(change, OsStr::from_bytes(to.as_bytes()).into()),
+                Err(Errno::INVAL | Errno::NOENT | Errno::NOTDIR) => return Err(Errno::STALE),
+                Err(e) => return Err(e),
+            },
+            FileType::Directory => Self::Directory(change),
+            _ => Self::File(change),
+        })
+    }
 }
 
 /// Goes the ways to sources, component by component: directories first, because a client remembers which names one has as long
@@ -237,21 +258,7 @@ impl Walk {
         if let Some(found) = self.found.get(path) {
             return Ok(found.clone());
         }
-        let found = match ask(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => {
-                let change = Time::of(&stat.stx_ctime);
-                match FileType::from_raw_mode(stat.stx_mode.into()) {
-                    FileType::Symlink => {
-                        let to = retry_on_intr(|| readlink(path, Vec::new()))?;
-                        Found::Link(change, OsStr::from_bytes(to.as_bytes()).into())
-                    }
-                    FileType::Directory => Found::Directory(change),
-                    _ => Found::File(change),
-                }
-            }
-            Err(Errno::NOENT | Errno::NOTDIR) => Found::Nothing,
-            Err(e) => return Err(e),
-        };
+        let found = nfs::looked_up(|| Found::at(path))?;
         self.found.insert(path.to_path_buf(), found.clone());
         Ok(found)
     }

@@ -100,7 +100,12 @@ final class Sources
             } elseif ($type === 0120000) {
                 $changes[] = $found;
                 $to = Quiet::try(static fn () => readlink($at));
-                if ($to === false || count($changes) > self::MAX_LINKS) {
+                if ($to === false) {
+                    // Replaced meanwhile: it is looked at again, as if it led to itself.
+                    unset($this->found[$at]);
+                    $to = basename($at);
+                }
+                if (count($changes) > self::MAX_LINKS) {
                     throw Failure::file($source, 'cannot be reached: Too many levels of symbolic links');
                 }
                 [$at, $directory] = str_starts_with($to, '/')
