@@ -598,6 +598,40 @@ fn readers_that_are_let_in_by_different_majorities_have_different_tokens() {
     }
 }
 
+/// Two servers have let it in by mail, and one of them has taken that back since. A third one, whose mail has not come, has
+/// given it more than the others: to whoever came before, perhaps more than these two know of.
+#[test]
+fn a_token_that_a_majority_confirms_is_the_greatest_of_theirs() {
+    let all = servers(3);
+    let store = connected_store(&quorum_dsn(&all));
+    for (mode, lock) in [(Mode::Exclusive, "a writer's"), (Mode::Shared, "a reader's")] {
+        let (lock, writer, token) = (name(lock), Token::random(), Token::random());
+        let [record, info, mailbox] =
+            ["", ":i", ":m:"].map(|part| format!("cluster_lock:{{{}}}{part}", lock.encoded()));
+        let text = std::str::from_utf8(token.as_bytes()).unwrap();
+        let attempt = store.attempt(&claim(&lock, &writer, b"{}"), IfBusy::Queue).unwrap();
+        assert!(matches!(attempt, Attempt::Held(_)));
+        let mut claim = Claim { mode, ..claim(&lock, &token, b"{}") };
+        claim.place = place(&store.attempt(&claim, IfBusy::Queue).unwrap());
+        let waits = |server: &RedisServer| waiting(&engine(&server.tcp_dsn()), &lock.to_string()) == 1;
+        until("it waits everywhere", || all.iter().all(waits));
+        assert_eq!(store.release(&Hold::of(&lock, &writer)).unwrap(), Standing::Ours);
+        let lets_in = |server: &RedisServer| engine(&server.tcp_dsn()).info(&lock).unwrap().is_some();
+        until("all have let it in", || all.iter().all(|server| lets_in(server) && !waits(server)));
+        all[0].cli(&["DEL", &record]);
+        let greatest = 1_900_000_000_000_000_u64.to_string();
+        all[2].cli(&["DEL", &format!("{mailbox}{text}")]);
+        all[2].cli(&["SETRANGE", &record, "36", &greatest]);
+        if mode == Mode::Shared {
+            all[2].cli(&["HSET", &info, text, &format!("{greatest} 0 1 {{}}")]);
+        }
+        let granted = store.await_grant(&claim, HANG, &|| false).unwrap();
+        let Wake::Granted(grant) = granted else { panic!("{granted:?}") };
+        assert!(grant.fence.to_string() >= greatest, "{mode:?}: {}", grant.fence);
+        assert_eq!(store.release(&Hold::of(&lock, &token)).unwrap(), Standing::Ours);
+    }
+}
+
 /// What a claim asked for before it was given back does not bring it back.
 #[test]
 fn a_question_that_is_late_does_not_bring_back_who_has_released() {

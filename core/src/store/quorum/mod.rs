@@ -121,9 +121,13 @@ impl QuorumStore {
 
     /// A majority has granted it: agrees on the fencing token.
     fn hold(&self, claim: &Claim<'_>, granted: &[Option<u64>]) -> Result<Attempt> {
-        let fence = votes::token(claim.mode, granted, self.members.majority());
-        let same = granted.iter().flatten().filter(|given| **given == fence).count();
-        if same >= self.members.majority() || confirm(&self.members, claim, fence) {
+        let given = votes::token(claim.mode, granted, self.members.majority());
+        let agreed = if same(granted, self.members.majority()) == Some(given) {
+            Some(given)
+        } else {
+            confirm(&self.members, claim, granted)
+        };
+        if let Some(fence) = agreed {
             return Ok(Attempt::Held(self.held(claim, fence)));
         }
         Err(self.members.error("the majority was lost while it agreed on the fencing token".to_owned()))
@@ -345,9 +349,10 @@ impl Store for QuorumStore {
             self.covered(claim, fence, &covered);
             return Ok(Wake::Covered(fence));
         }
-        let fence = votes::token(claim.mode, &granted, majority);
         let claim = Claim { attempt, ..claim.clone() };
-        if granted.iter().flatten().count() >= majority && confirm(&self.members, &claim, fence) {
+        if granted.iter().flatten().count() >= majority
+            && let Some(fence) = confirm(&self.members, &claim, &granted)
+        {
             return Ok(Wake::Granted(self.held(&claim, fence)));
         }
         Ok(Wake::Retry)

@@ -22,6 +22,10 @@ const AHEAD_US: u64 = 5_000;
 /// While the servers have not agreed on a holder: when to ask again, at the earliest and at the latest.
 const UNDECIDED: (u64, u64) = (5, 60);
 
+/// How often a claim has its fencing token confirmed when servers turn out to have given it a greater one: they do so again
+/// only when its lease there has run out meanwhile.
+const CONFIRMED: usize = 3;
+
 /// What all servers said to an attempt.
 pub(super) struct Votes {
     /// The fencing tokens of those that granted it, by server.
@@ -168,19 +172,37 @@ pub(super) fn token(mode: Mode, granted: &[Option<u64>], majority: usize) -> u64
     greatest + (by - 1) % (APART - 1) + 1
 }
 
-/// Has a majority agree that `fence` was given out, and that the claim's newest attempt counts, and the lease begin anew.
-/// False: there is no majority that the lock is held on.
-pub(super) fn confirm(members: &Members, claim: &Claim<'_>, fence: u64) -> bool {
-    let (ttl, attempt, fence) = (millis(claim.ttl).to_string(), claim.attempt.to_string(), fence.to_string());
-    let majority = members.majority();
+/// Has a majority agree on the fencing token of a claim that was granted these, by server, and that the claim's newest attempt
+/// counts, and the lease begin anew. A server that has given it a greater one counts when that is what is agreed on: it may
+/// alone know of whoever was let in before. None: there is no majority that the lock is held on.
+pub(super) fn confirm(members: &Members, claim: &Claim<'_>, granted: &[Option<u64>]) -> Option<u64> {
+    let (ttl, attempt) = (millis(claim.ttl).to_string(), claim.attempt.to_string());
+    let (mut granted, majority) = (granted.to_vec(), members.majority());
     // A server that knows it otherwise, because it has missed a conversion, or lost it, does not count.
     let mode: &[u8] = if claim.mode == Mode::Exclusive { b"X" } else { b"S" };
-    let argv = [claim.token.as_bytes(), ttl.as_bytes(), attempt.as_bytes(), fence.as_bytes(), mode];
     let ours = |round: &Round| standings(round).filter(|(standing, _)| *standing == Standing::Ours).count();
-    let round = members.run(&RENEW, claim.name, &argv, Kind::Step, |round| {
-        ours(round) >= majority || ours(round) + round.pending() < majority
-    });
-    ours(&round) >= majority
+    for _ in 0..CONFIRMED {
+        let fence = token(claim.mode, &granted, majority);
+        let text = fence.to_string();
+        let argv = [claim.token.as_bytes(), ttl.as_bytes(), attempt.as_bytes(), text.as_bytes(), mode];
+        let round = members.run(&RENEW, claim.name, &argv, Kind::Step, |round| {
+            ours(round) >= majority || ours(round) + round.pending() < majority
+        });
+        if ours(&round) >= majority {
+            return Some(fence);
+        }
+        let mut counted = ours(&round);
+        for (i, value) in round.values() {
+            if let (Some(given), Some(granted)) = (reply::given(value), granted.get_mut(i)) {
+                *granted = Some(given);
+                counted += 1;
+            }
+        }
+        if counted < majority {
+            break;
+        }
+    }
+    None
 }
 
 #[cfg(test)]
