@@ -28,10 +28,10 @@ use crate::text;
 /// Seconds that have to lie between a change and the beginning of the build that is said to have it.
 ///
 /// A kernel stamps a write when that begins: who reads then finds the old content, or half of the new one, and nothing tells
-/// later that it was so. That takes microseconds, and on a busy machine has been seen to take 20 ms (a full journal, a writer
-/// that waits for a processor). The clocks of file systems tick every few milliseconds, some every second or two; and where two
-/// clocks have given the times, because a source is on another file system or nodes stamp times themselves (FUSE, Ceph,
-/// Lustre, GPFS, OCFS2, GFS2, NFS with delegated times), these differ by as much as NTP allows.
+/// later that it was so. That takes microseconds (120 have been measured), and longer where the writer is kept waiting in the
+/// middle (a full journal, a busy processor). The clocks of file systems tick every few milliseconds, some every second or
+/// two; and where two clocks have given the times, because a source is on another file system or nodes stamp times themselves
+/// (FUSE, Ceph, Lustre, GPFS, OCFS2, GFS2, NFS with delegated times), these differ by as much as NTP allows.
 const SLACK: i64 = 1;
 
 /// A time that a file system has given, by its clock.
