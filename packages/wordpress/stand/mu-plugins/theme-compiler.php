@@ -134,7 +134,7 @@ function stand_build( Theme $theme, array $request ): int {
 		// Not what this request has saved: what everybody has saved until now.
 		return $theme->compile( $theme->options(), $theme->version() + 1 );
 	};
-	if ( ! cluster_file_build( $theme->stylesheet, $compile, $theme->madeFrom() ) ) {
+	if ( ! cluster_file_build( $theme->stylesheet, $compile, $theme->madeFrom(), 60.0 ) ) {
 		wp_send_json_error( null, 500 );
 	}
 	return $theme->version();
