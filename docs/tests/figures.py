@@ -17,7 +17,7 @@ def stale(write: bool) -> list[str]:
     return (between("docs/comparison.md", "measured", compared(bench), write)
             + between("docs/cost.md", "growth", growth(scale), write)
             + between("docs/cost.md", "runs", shared_work(runs), write)
-            + between("README.md", "growth", growth_in_three_lines(scale["results"]["scale"]), write)
+            + between("README.md", "growth", growth_in_lines(scale["results"]["scale"], runs["results"]["runs"]), write)
             + between("README.md", "numbers", numbers(bench, nfs), write))
 
 
@@ -65,17 +65,20 @@ def numbers(bench: dict, nfs: dict) -> str:
     ])
 
 
-def growth_in_three_lines(scale: dict) -> str:
-    """Locks, waiters and processes, a line each."""
+def growth_in_lines(scale: dict, runs: dict) -> str:
+    """Locks, waiters, processes and callers, a line each."""
     held, waiters = scale["held"]["50"]["10000"], scale["waiters"]["10000"]
     ours, theirs = (scale["processes"][name]["16"]["locks_per_s"] for name in ("cluster_lock", "symfony"))
     wait = waiters["hand_over"]
+    run, turn = (runs[where]["64"]["p99_ms"] / 1e3 for where in ("at_once", "plain"))
     return "\n".join([
         f"* 10,000 locks held by one process, the server 50 ms away: {held['lost']} lost, {held['server_cpu'] * 100:.0f} % of a "
         "core of the server.",
         f"* 10,000 that wait for one lock: {waiters['server_cpu'] * 100:.0f} % of a core, and it is handed over in "
         f"{wait['p50_us'] / 1e3:.1f} ms (p99: {wait['p99_us'] / 1e3:.1f}).",
         f"* 16 processes, each with a lock of its own: {ours:,.0f} locks/s, symfony/lock {theirs:,.0f}.",
+        f"* 64 processes that want the same 100 ms of work done at once: {max(runs['at_once']['64']['runs'])} runs, and each has "
+        f"its answer in {run:.2f} s (p99). By a lock: 64 runs, {turn:.1f} s.",
     ])
 
 
