@@ -297,7 +297,8 @@ def guarded_writes(c: Checker) -> Iterator[Violation]:
             continue
         span = c.history.certain(hold)
         if (span and write.end < span[1] and not c.lost_data(hold.name, hold.ask, write.end)
-                and not c.outage(hold.name, write.begin, write.end)):
+                and not c.outage(hold.name, write.begin, write.end)
+                and not c.stood_still(write.begin, write.end, write.who)):
             yield Violation("guarded writes", f"refused although the lock was held: {write.why}", [hold], write.begin)
 
 

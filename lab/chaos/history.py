@@ -241,6 +241,7 @@ def load(room: Path) -> History:
     for path in sorted((room / "history").glob("*.jsonl")):
         if path.name != "runner.jsonl":
             _read_process(history, path.stem, list(_events(path)), responses)
+    _late_breaks(history)
     for path in sorted((room / "registers").iterdir()):
         history.registers[path.name] = [(int(fence), who, int(hold)) for fence, who, hold in
                                         (line.split() for line in path.read_text().splitlines())]
@@ -292,6 +293,14 @@ def _read_runner(history: History, event: dict, responses: dict[str, int]) -> No
         history.samples[event["who"]].append(event)
     elif kind == "final":
         history.final = event
+
+
+def _late_breaks(history: History) -> None:
+    """A break means whoever holds the lock when it arrives: at a voter that cannot be reached, when it can be again."""
+    away = [fault for fault in history.faults if fault.kind in VOTERS or fault.kind.startswith("majority_")]
+    for fault in history.faults:
+        if fault.kind == "break":
+            fault.end = max([fault.end, *(other.end + MOVE for other in away if other.touches(fault.begin, fault.end))])
 
 
 def _take_overs(history: History, runner: list[dict]) -> None:

@@ -601,6 +601,35 @@ class CheckerTest(unittest.TestCase):
             self.room.says(who, "wrote", begin + 0.1, i=hold, ok=True, why=None)
         self.assert_found("guarded writes")
 
+    def test_a_write_refused_to_one_who_held_the_lock(self) -> None:
+        self.refused_write()
+        self.assert_found("guarded writes")
+
+    def test_a_process_that_stood_still_meanwhile_explains_it(self) -> None:
+        self.refused_write()
+        self.room.runner("stop", 2.2, who="p", pid=1)
+        self.room.runner("cont", 2.25, who="p", pid=1)
+        self.assert_clean()
+
+    def test_so_does_a_break_that_comes_to_a_voter_late(self) -> None:
+        self.room.fault("break", 1.5, 1.51, name="a", broke=True)
+        self.room.fault("split", 1.0, 2.2, voters=[2, 1])
+        self.refused_write()
+        self.assert_clean()
+
+    def test_not_one_that_had_come_to_all(self) -> None:
+        self.room.fault("break", 0.5, 0.51, name="a", broke=True)
+        self.room.fault("split", 1.0, 2.2, voters=[2, 1])
+        self.refused_write()
+        self.assert_found("guarded writes")
+
+    def refused_write(self) -> None:
+        self.room.asks("p", 1, 1.9)
+        self.room.gets("p", 1, 2.0, FENCE)
+        self.room.says("p", "write", 2.1, i=2, f="guarded", fence=FENCE, hold=1)
+        self.room.says("p", "wrote", 2.3, i=2, ok=False, why="refused")
+        self.room.gives("p", 1, 2.5)
+
     # ---- files
 
     def test_half_a_file(self) -> None:

@@ -153,8 +153,7 @@ fn hold(
     let Granted { grant, sent, due } = *granted;
     let renew_until = how.max_hold.map(|limit| Instant::now() + limit);
     let identity = common.grace.map(|_| how.who().into());
-    let state = LeaseState::new(name.clone(), token, how.mode, grant.fence, identity, how.ttl, renew_until)
-        .weighed(common.store.weighs_words());
+    let state = LeaseState::new(name.clone(), token, how.mode, grant.fence, identity, how.ttl, renew_until);
     state.extend(sent, grant.lease);
     let lease = Lease::new(common, state, how.run);
     if how.auto_renew {

@@ -105,7 +105,7 @@ impl Lease {
             match store.renew(&self.state.hold(), ttl)? {
                 Standing::Ours => {
                     self.state.set_ttl(ttl);
-                    self.state.renewed(sent, ttl);
+                    self.state.extend(sent, ttl);
                     let due = sent + store.renewed_for(&self.state.token, ttl);
                     self.common.lanes.reset(&self.state, due);
                     // An answer that was long on its way says what was.

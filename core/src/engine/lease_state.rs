@@ -31,8 +31,6 @@ pub(crate) struct LeaseState {
     pub(crate) fence: u64,
     /// Encoded [`crate::Identity`], for a server that may have to put the record back.
     identity: Option<Box<[u8]>>,
-    /// [`Store::weighs_words`](crate::store::Store::weighs_words)
-    weighed: bool,
     /// In nanoseconds.
     ttl: AtomicU64,
     deadline: AtomicU64,
@@ -60,7 +58,6 @@ impl LeaseState {
             mode,
             fence,
             identity,
-            weighed: false,
             ttl: AtomicU64::new(0),
             deadline: AtomicU64::new(0),
             renew_until,
@@ -71,11 +68,6 @@ impl LeaseState {
         state
     }
 
-    /// The store says itself what an answer is worth that came late.
-    pub(crate) fn weighed(self, weighed: bool) -> Self {
-        Self { weighed, ..self }
-    }
-
     /// What its holder says of it, now.
     pub(crate) fn hold(&self) -> Hold<'_> {
         let Self { name, token, mode, fence, .. } = self;
@@ -84,16 +76,9 @@ impl LeaseState {
         Hold { name, token, reclaim }
     }
 
-    /// The server has said that it is still held, with a lease of `lease` from `sent` on. With a grace period it may have
-    /// said so by this holder's word alone, which counts only while it is not over: others have been let in since, perhaps.
-    pub(crate) fn renewed(&self, sent: Instant, lease: Duration) {
-        if self.weighed || self.identity.is_none() || self.loss().is_none() {
-            self.extend(sent, lease);
-        }
-    }
-
-    /// What is known of a loss when the server has said that it was held until it was given back; as
-    /// [`LeaseState::renewed`].
+    /// What is known of a loss when the server has said that it was held until it was given back. With a grace period it may
+    /// have said so by this holder's word alone, which counts only while the lease is not over: others have been let in since,
+    /// perhaps.
     pub(crate) fn loss_after_all(&self) -> Option<Loss> {
         self.identity.as_ref().and_then(|_| self.loss())
     }

@@ -208,7 +208,7 @@ impl Upkeep {
     fn renewed(&self, lease: &LeaseState, ttl: Duration, sent: Instant, outcome: Result<Standing>) -> Next {
         match outcome {
             Ok(Standing::Ours) => {
-                lease.renewed(sent, ttl);
+                lease.extend(sent, ttl);
                 count(&self.counters.renewals);
                 Next::At(sent + self.store.renewed_for(&lease.token, ttl))
             }

@@ -336,12 +336,6 @@ pub trait Store: Send + Sync {
         None
     }
 
-    /// Whether a renewal that was answered only when the lease was over is [`Standing::Ours`] only if the server had a record
-    /// of it, and did not believe the holder's word. If not, the holder has to take it for lost.
-    fn weighs_words(&self) -> bool {
-        false
-    }
-
     /// On which lane a lock is at present, from 0 to [`LANES`] less one. Chores of one lane may have to wait for each
     /// other's server; those of different lanes do not. No I/O.
     fn lane_of(&self, _: &LockName) -> usize {

@@ -223,6 +223,16 @@ fn further_three_that_want_runs() {
     holds(System { fails: true, ..System::new(&[&[RUN], &[RUN], &[RUN]], faults(2)) });
 }
 
+/// A run that takes as long as any other hold.
+#[test]
+#[ignore = "minutes, and gigabytes of memory"]
+fn further_runs_that_take_longer() {
+    holds(System { fails: true, ..System::new(&[&[RUN], &[RUN]], faults(2)) });
+    holds(System { fails: true, ..System::new(&[&[RUN], &[RUN], &[RUN]], faults(0)) });
+    let system = System::new(&[&[RUN], &[RUN], &[RUN]], faults(1));
+    holds(System { kinds: &[Fault::Process], timeouts: vec![None, None, Some(1)], ..system });
+}
+
 #[test]
 #[ignore = "minutes, and gigabytes of memory"]
 fn further_three_writers() {

@@ -260,9 +260,20 @@ final class Actor
         ] + ($lock === null ? ['n' => "file:$file"] : []));
         $body = str_repeat(md5("{$this->history->who} $id"), mt_rand(1, 2000));
         $data = json_encode(['i' => $id, 'fence' => $hold?->fence(), 'body' => $body, 'sum' => md5($body)]);
-        error_clear_last();
-        $done = @cluster_file_put_contents($file, $data, $flags, $lock);
-        $this->history->tell('wrote', ['i' => $id, 'ok' => $done === strlen($data), 'why' => $this->why($done)]);
+        $why = null;
+        // Not error_get_last(): in a callback there is a handler of its own, which keeps what it is told.
+        set_error_handler(static function (int $level, string $message) use (&$why): bool {
+            $why = $message;
+
+            return true;
+        });
+        try {
+            $done = cluster_file_put_contents($file, $data, $flags, $lock);
+        } finally {
+            restore_error_handler();
+        }
+        $why = $done === false ? $why ?? 'no warning' : null;
+        $this->history->tell('wrote', ['i' => $id, 'ok' => $done === strlen($data), 'why' => $why]);
         ini_restore('cluster_lock.timeout');
         ini_restore('cluster_lock.durable_writes');
     }

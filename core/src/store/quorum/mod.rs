@@ -35,7 +35,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::machine::{BEAT, SLACK};
-use super::redis::grace::Saying;
+use super::redis::grace::{self, Saying};
 use super::redis::reply;
 use super::redis::script::{self, ACQUIRE, BREAK, Call, RELEASE, RENEW};
 use super::redis::survey::survey;
@@ -231,7 +231,14 @@ impl QuorumStore {
                 ours >= majority || ours + round.pending() < majority
             })
         });
-        let standing = verdict(&self.members, &round, false)?;
+        let mut standing = verdict(&self.members, &round, false)?;
+        if let (Standing::Ours, Some(loss)) = (&standing, grace::outlived(hold)) {
+            let by_word = round.values().filter(|(_, value)| reply::is_by_word(value)).count();
+            let ours = standings(&round).filter(|(standing, _)| *standing == Standing::Ours).count();
+            if ours - by_word < majority {
+                standing = Standing::Lost(loss);
+            }
+        }
         match standing {
             Standing::Ours => self.heal(name, token, ttl, &round),
             // Nobody has to release it.

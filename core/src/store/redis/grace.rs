@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use redis::Value;
 
-use crate::clock::millis;
-use crate::error::Result;
+use crate::clock::{Instant, millis};
+use crate::error::{Loss, Result};
 use crate::report::{self, Mode};
 use crate::store::{Hold, Reclaim};
 use crate::wire::{Pool, Purpose};
@@ -52,6 +52,13 @@ impl Grace {
         let mut connection = pool.get(Purpose::Command)?;
         connection.call(&[b"SET", self.born.as_bytes(), b"0"]).map(drop).map_err(|fault| pool.explain(fault))
     }
+}
+
+/// What becomes of a holder whose word is all that there is, when its lease is over by its own clock: others may have been
+/// let in since, of whom a server without its memory knows nothing.
+pub(crate) fn outlived(hold: &Hold<'_>) -> Option<Loss> {
+    let until = hold.reclaim?.until;
+    until.has_passed().then(|| Loss::Expired(Instant::now().since(until)))
 }
 
 /// What is said of a lock that is renewed or given back, as words for `renew.lua` and `release.lua`.

@@ -293,15 +293,11 @@ impl RedisStore {
         });
     }
 
-    /// What the answer to a renewal says, just now. The holder's own word counts while its lease is not over: others may
-    /// have been let in since, of whom a server without its memory knows nothing.
+    /// What the answer to a renewal says, just now.
     fn renewed(hold: &Hold<'_>, answer: &Value, pool: &Pool) -> Result<Standing> {
         let standing = Self::standing("renew", answer, pool)?;
-        let until = hold.reclaim.map(|held| held.until).filter(|until| until.has_passed());
-        Ok(match until {
-            Some(until) if reply::is_by_word(answer) => {
-                Standing::Lost(Loss::Expired(Instant::now().since(until)))
-            }
+        Ok(match grace::outlived(hold) {
+            Some(loss) if reply::is_by_word(answer) => Standing::Lost(loss),
             _ => standing,
         })
     }
@@ -440,10 +436,6 @@ impl Store for RedisStore {
 
     fn grace(&self) -> Option<Duration> {
         self.grace.as_ref().map(|grace| grace.period)
-    }
-
-    fn weighs_words(&self) -> bool {
-        true
     }
 
     fn lane_of(&self, name: &LockName) -> usize {
