@@ -100,9 +100,9 @@ function cluster_synchronized(string $name, callable $callback, ?float $timeout 
  *     cluster_lock(). 0: false when anybody has the lock
  * @param float|null $ttl as in cluster_lock()
  * @return bool false without a warning: the time is up, or $work has returned false. false with E_WARNING:
- *     it has returned a Generator; the lock was lost, or unlocked, during the run; the server cannot be reached; or waiting could only
- *     deadlock: inside a run of this request, or when the request holds the lock shared or by an object or a
- *     stream. true with E_WARNING: it was done, and the server could not be told, so that it covers nobody
+ *     it has returned a Generator; the lock was lost, or unlocked, during the run; the server cannot be
+ *     reached; or waiting could only deadlock: inside a run of this request, or when the request holds the
+ *     lock shared or by an object or a stream. true with E_WARNING: it was done, and the server could not be told, so that it covers nobody
  *     else. What $work throws comes through, and covers nobody
  */
 function cluster_coalesced(string $name, callable $work, ?float $timeout = null, ?float $ttl = null): bool {}
@@ -147,8 +147,8 @@ function cluster_file_put_contents(string $filename, mixed $data, int $flags = 0
  * begun and is not done, and for clocks that differ. What is built within a second of a change is built once more. The change
  * time counts, because mv, rsync -t and tar bring old modification times; so chmod of a source makes one build, too. Every
  * symbolic link on the way to a source counts as well; what is missing counts with the directory where the way to it ends, so a
- * deleted source makes one build. A directory counts with its own change time: names that come and go. Do not list the file itself, nor the directory
- * that it is in, nor anything missing there: each build changes it.
+ * deleted source makes one build. A directory counts with its own change time: names that come and go. Do not list the file
+ * itself, nor the directory that it is in, nor anything missing there: each build changes these.
  *
  * Else it is a run as cluster_coalesced() has them, on the file's own lock, which is that of cluster_file_put_contents(…,
  * LOCK_EX) and cluster_flock(): whoever comes meanwhile is served by the next one. Inside it looks once more, and then

@@ -7,6 +7,7 @@ namespace ClusterLock\Tests\File;
 use ClusterLock\Tests\Support\Actor;
 use ClusterLock\Tests\Support\Cluster;
 use ClusterLock\Tests\Support\FileTestCase;
+use ClusterLock\Tests\Support\Fpm;
 use ClusterLock\Tests\Support\Outcome;
 use ClusterLock\Tests\Support\TempDir;
 use ClusterLock\Tests\Support\Until;
@@ -363,6 +364,27 @@ final class BuildTest extends FileTestCase
             self::assertSame(['.', '..'], scandir("{$this->dir}/made"), "Nothing is left: $end");
             $cluster->assertFree($this->lock(), "All is given back: $end");
         }
+    }
+
+    /** @dataProvider backends */
+    public function testTheNextRequestOfAnFpmWorkerFindsNothingOfAnUnfinishedBuild(Cluster $cluster): void
+    {
+        if (!Fpm::isAvailable()) {
+            self::markTestSkipped('php-fpm is not there');
+        }
+        $fpm = new Fpm($cluster->settings());
+        $next = 'echo json_encode([count(cluster_lock_list()), scandir(dirname($_GET["css"])),
+            cluster_file_build($_GET["css"], static fn () => "next"), unlink($_GET["css"])]);';
+        $ends = ['exit', 'trigger_error("fatal", E_USER_ERROR)', 'ini_set("memory_limit", "1M"); str_repeat("x", 1 << 28)',
+            'set_time_limit(1); while (true);', 'throw new Error', 'nowhere()', 'Fiber::suspend()'];
+        foreach ($ends as $end) {
+            $fpm->get(sprintf(
+                '$fiber = new Fiber(fn () => cluster_file_build($_GET["css"], static function () { %s; return "never"; })); $fiber->start();',
+                $end
+            ), ["css" => $this->css]);
+            self::assertSame('[0,[".",".."],true,true]', $fpm->get($next, ["css" => $this->css]), $end);
+        }
+        self::assertCount(1, $fpm->workers());
     }
 
     /** @dataProvider backends */

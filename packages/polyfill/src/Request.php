@@ -326,7 +326,8 @@ final class Request
             $loss = self::letGo($hold->lease);
             if ($loss !== null && $hold->calls > 0) {
                 // The callback has ended the request.
-                self::tell($hold->runs ?? 'cluster_synchronized', $hold->lease->name->about("was lost before it was released: {$loss->how}"));
+                $what = $hold->lease->name->about("was lost before it was released: {$loss->how}");
+                self::tell($hold->runs ?? 'cluster_synchronized', $what);
             }
         }
         $orphans = self::$orphans;
