@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# Boots one guest and runs one job in it. Sourced by script/nfs-lab, which sets guest_room, guest_extension and guest_command.
+# Boots one guest and runs one job in it. Sourced by script/nfs-lab, which sets guest_room, guest_registers, guest_extension
+# and guest_command.
 # shellcheck source=lab/nfs/build.sh
 source "$ROOT/lab/nfs/build.sh"
 
@@ -17,13 +18,14 @@ find_guest_room() {
     echo "${TMPDIR:-/tmp}"
 }
 
-# Whether programs run on the guest's kernel here: its first one ends well, at which every kernel panics. User-Mode Linux
-# 6.1 and 6.12 cannot keep the registers of processors with AMX: there the first program dies of a signal.
+# Whether programs run on the guest's kernel here: its first one ends well, at which every kernel panics. Where ptrace(2) is
+# forbidden, or a processor's registers are more than User-Mode Linux knows, none does.
 guest_runs() {
-    # A kernel that has panicked has failed. And grep reads to the end, so that the kernel can write to it.
+    # A kernel that has panicked has failed, which the shell would tell. And grep reads to the end, so that the kernel can write to it.
     # shellcheck disable=SC2154 # set by script/nfs-lab
-    { timeout -k 5 60 "$guest_kernel" mem=128M umid=try uml_dir="$guest_room/" con0=null,fd:1 con=null ssl=null \
-        root=none rootfstype=hostfs rootflags=/ ro init=/usr/bin/true quiet loglevel=4 panic=1 </dev/null 2>&1 || true; } |
+    { timeout -k 5 60 env LD_PRELOAD="$guest_registers" "$guest_kernel" mem=128M umid=try uml_dir="$guest_room/" \
+        con0=null,fd:1 con=null ssl=null root=none rootfstype=hostfs rootflags=/ ro init=/usr/bin/true quiet loglevel=4 \
+        panic=1 </dev/null 2>&1 || true; } 2>/dev/null |
         grep -aF 'exitcode=0x00000000' >/dev/null
 }
 
@@ -35,7 +37,7 @@ boot_guest() {
     shift 4
     mkdir -p "$folder/report" "$room"
     # The kernel's command line cannot hold paths with spaces: it gets the folder alone, which has none.
-    ln -sfn "$ROOT/lab/nfs" "$folder/source"
+    ln -sfn "$ROOT/lab" "$folder/source"
     ln -sfn "$guest_cache/root" "$folder/packages"
     # shellcheck disable=SC2154 # set by script/nfs-lab: the copy of the extension that this run tests
     cp "$guest_extension" "$folder/report/cluster_lock.so"
@@ -46,9 +48,10 @@ boot_guest() {
     printf '%s\n' "$@" >"$folder/report/arguments"
     truncate -s 512M "$room/disk"
     PATH=$PATH:/usr/sbin:/sbin mkfs.ext4 -q -F -O ^has_journal "$room/disk"
-    env TMPDIR="$room" setpriv --pdeathsig TERM -- timeout -k 5 "$limit" "$guest_kernel" \
+    env TMPDIR="$room" setpriv --pdeathsig TERM -- timeout -k 5 "$limit" \
+        env LD_PRELOAD="$guest_registers" "$guest_kernel" \
         mem=1024M umid=guest uml_dir="$room/" con0=fd:0,fd:1 con=null ssl=null ubd0="$room/disk" \
-        root=none rootfstype=hostfs rootflags=/ ro init="$folder/source/guest/init" quiet loglevel=4 panic=1 \
+        root=none rootfstype=hostfs rootflags=/ ro init="$folder/source/nfs/guest/init" quiet loglevel=4 panic=1 \
         lab_folder="$folder" </dev/null >"$folder/log" 2>&1 &
     guest=$!
     trap 'kill -TERM "$guest" 2>/dev/null; wait "$guest"; exit 143' TERM

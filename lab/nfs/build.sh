@@ -15,7 +15,7 @@ apt_download() { (cd "$1" && shift && apt-get -qq -o APT::Sandbox::User=root dow
 # Why this machine cannot run the lab; prints nothing when it can.
 obstacle() {
     local program
-    for program in apt-get apt-cache dpkg-deb mkfs.ext4 redis-server redis-cli ip unshare nsenter /usr/bin/python3; do
+    for program in cc apt-get apt-cache dpkg-deb mkfs.ext4 redis-server redis-cli ip unshare nsenter /usr/bin/python3; do
         PATH=$PATH:/usr/sbin:/sbin command -v "$program" >/dev/null || {
             echo "$program was not found (script/bootstrap nfs-lab installs it)"
             return
@@ -68,3 +68,6 @@ build_guest() {
     fi
     exec {build_lock}>&-
 }
+
+# build_registers FILE: what User-Mode Linux has to be preloaded with on processors with AMX, and may be on others.
+build_registers() { cc -O2 -Wall -Wextra -Werror -shared -fPIC -o "$1" "$ROOT/lab/nfs/registers.c"; }

@@ -15,6 +15,11 @@ HANDOFF_RATIO = 50
 LOCKS_RATIO = 2
 SLOWER_AT_MOST = 2
 LONGEST_WAIT_MS = 1000
+SAVES_RATIO = 20
+BUILD_RATIO = 2
+# Ways to save a theme in which nobody sees half of it; in these, no save is lost either.
+KEEPING = ("cluster_lock", "cluster_file_build")
+WHOLE = ("cluster_file_put_contents", *KEEPING)
 
 
 @dataclass
@@ -171,6 +176,46 @@ def doctor(results: list[dict]) -> list[Check]:
             none("doctor: did not say that the servers do not answer", silent, len(runs["cut"]))]
 
 
+def fresh(results: list[dict]) -> list[Check]:
+    done = []
+    for (version, variant), cell in cells(results, "fresh", "version", "variant").items():
+        if variant == "none":
+            done.append(at_least(f"builds {version}, by modification times: an old file was called fresh (the test can fail)",
+                                 cell["old"], 1))
+            continue
+        done.append(Check(f"cluster_file_build() {version}, {cell['calls']} calls, {cell['changes']} changes of sources: an old "
+                          "file was called fresh", f"{cell['old']} {cell['example']}".strip(), "0", cell["old"] == 0))
+        done.append(at_least(f"cluster_file_build() {version}: changes during a build", cell["during_builds"], 1))
+        done.append(at_least(f"cluster_file_build() {version}: calls that did not build", cell["calls"] - cell["builds"], 1))
+    return done
+
+
+def theme(results: list[dict]) -> list[Check]:
+    found, done = cells(results, "theme", "version", "way"), []
+    for (version, way), cell in found.items():
+        if way not in WHOLE:
+            continue
+        name = f"theme {version}, {way}"
+        done.append(Check(f"{name}: torn reads of {cell['reads']}", cell["torn"], "0", cell["torn"] == 0))
+        done.append(Check(f"{name}: saves that failed", f"{cell['errors']} {cell['error']}".strip(), "0", cell["errors"] == 0))
+        if way in KEEPING:
+            done.append(Check(f"{name}: saves lost of {cell['stored']}", cell["lost"], "0", cell["lost"] == 0))
+        done.append(pace_below(f"{name}: reads older than the last save by a second", cell["old"], 1))
+    for version in {version for version, _ in found}:
+        def p99(way: str, version: str = version) -> float | None:
+            cell = found.get((version, way))
+            return cell and cell["p99_ms"]
+
+        plain = p99("fopen-flock")
+        for way in ("fopen-flock-intercepted", "cluster_file_put_contents"):
+            if plain and p99(way) and version in POLLED:
+                done.append(pace_at_least(f"theme {version}: p99 of saves, fopen-flock / {way}", plain / p99(way), SAVES_RATIO))
+        if p99("cluster_lock") and p99("cluster_file_build"):
+            done.append(pace_at_least(f"theme {version}: p99 of saves, cluster_lock / cluster_file_build",
+                                      p99("cluster_lock") / p99("cluster_file_build"), BUILD_RATIO))
+    return done
+
+
 def cutoff(results: list[dict]) -> list[Check]:
     done = []
     for (version, variant), cell in cells(results, "cutoff", "version", "variant").items():
@@ -189,5 +234,5 @@ def cutoff(results: list[dict]) -> list[Check]:
 
 
 def run(results: list[dict]) -> list[Check]:
-    parts = (contend, handoff, coherence, stale, wordpress, exclusion, doctor, cutoff, engaged)
+    parts = (contend, handoff, coherence, stale, wordpress, exclusion, doctor, cutoff, fresh, theme, engaged)
     return [check for part in parts for check in part(results)]

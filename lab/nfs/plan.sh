@@ -12,6 +12,9 @@ plan_full() {
     local steps=200 many=1000 version
     if [[ ${1:-} == long ]]; then steps=1000 many=5000; fi
     echo "contend|330|90|contend versions=4.0,4.1-nonotify,4.1 variants=flock,$ours seconds=4 flock_seconds=12 per_node=3"
+    for version in 4.0 4.1-nonotify 4.1; do
+        echo "theme-$version|900|90|theme version=$version rounds=8 savers=12 compile_ms=100"
+    done
     for version in 4.0 4.1 4.2; do
         echo "coherence-$version|$((steps * 2))|30|coherence versions=$version variants=naive,$ours idioms=$all_idioms steps=$steps"
     done
@@ -20,6 +23,7 @@ plan_full() {
     echo "cutoff|200|15|cutoff versions=4.0,4.1 variants=flock,gate,replace"
     echo "stale|120|90|stale versions=4.0,4.1 limit=15"
     echo "wordpress|150|90|wordpress version=4.1 variants=none,flock,intercept-gate,intercept-replace markers=40"
+    echo "fresh|900|90|fresh versions=4.0,4.1 variants=none,gate changes=2000"
     echo "exclusion|90|90|exclusion versions=4.0,4.1 modes=gate,replace"
     echo "doctor|300|90|doctor versions=4.1,4.0"
     echo "delegation|90|90|delegation version=4.1 variants=flock,gate,replace trials=10"
@@ -32,5 +36,6 @@ plan_short() {
     echo "contend|300|90|contend versions=4.0 variants=flock,gate,replace seconds=4 flock_seconds=10 per_node=3"
     echo "stale|300|90|stale versions=4.1 limit=3"
     echo "wordpress|300|90|wordpress version=4.1 variants=none,intercept-gate markers=40"
+    echo "fresh|300|90|fresh versions=4.1 variants=none,gate changes=100"
     echo "doctor|300|90|doctor versions=4.1,4.0"
 }

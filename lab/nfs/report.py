@@ -1,4 +1,5 @@
-"""Checks what the lab has measured, prints it, and keeps it: latest.json, table.md, and docs/flock.md's table."""
+"""Checks what the lab has measured, prints it, and keeps it: latest.json, table.md, and docs/flock.md's table; and in
+theme.json, which README's first table is made from (docs/tests/figures.py), what became of a theme."""
 
 from __future__ import annotations
 
@@ -46,12 +47,18 @@ def renew_page(text: str) -> None:
         print("docs/flock.md: table renewed; for README's numbers: script/test docs -- --write")
 
 
+def keep(name: str, what: dict) -> None:
+    (HERE / "results").mkdir(exist_ok=True)
+    (HERE / "results" / name).write_text(json.dumps(what, indent=1) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--php", required=True)
     parser.add_argument("--guest", required=True, type=Path, help="the unpacked packages")
     parser.add_argument("--short", action="store_true", help="what is a matter of pace is printed, and not held")
     parser.add_argument("--save", action="store_true")
+    parser.add_argument("--save-theme", action="store_true", help="theme.json alone")
     parser.add_argument("results", type=Path)
     given = parser.parse_args()
 
@@ -67,10 +74,13 @@ def main() -> None:
     text = table.markdown(results, about)
     if text.count("\n") > 4:
         print("\n" + text)
+    of_theme = [result for result in results if result["job"] == "theme"]
+    if of_theme and (given.save or given.save_theme):
+        keep("theme.json", {"about": about, "results": of_theme})
+        print("theme.json renewed; for README's table: script/test docs -- --write")
     if given.save:
-        (HERE / "results").mkdir(exist_ok=True)
-        kept = {"about": about, "checks": [vars(check) for check in done], "results": results}
-        (HERE / "results/latest.json").write_text(json.dumps(kept, indent=1) + "\n")
+        others = [result for result in results if result["job"] != "theme"]
+        keep("latest.json", {"about": about, "checks": [vars(check) for check in done], "results": others})
         (HERE / "results/table.md").write_text(text)
         if all(check.ok for check in done):
             renew_page(text)

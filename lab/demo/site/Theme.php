@@ -17,12 +17,15 @@ final class Theme
      * @param list<string> $sources the theme's stylesheets
      * @param int $effort how many times each compile does its work, so that it takes as long as a builder's
      * @param string|null $counter a file that gets a byte for each compile, whatever becomes of it
+     * @param int $leastMs milliseconds that each compile takes at least, however small its effort: where one CPU plays several
+     *     nodes, they do not wait for each other's compiles
      */
     public function __construct(
         private readonly array $sources,
         string $publishedDir,
         private readonly int $effort = 1,
         private readonly ?string $counter = null,
+        private readonly int $leastMs = 0,
     ) {
         $this->stylesheet = $publishedDir . '/style.css';
         $this->optionsFile = $publishedDir . '/options.json';
@@ -71,10 +74,12 @@ final class Theme
         if ($this->counter !== null) {
             file_put_contents($this->counter, '.', FILE_APPEND);
         }
+        $start = hrtime(true);
         $done = 0;
         do {
             $css = $this->rules($options);
         } while (++$done < $this->effort);
+        usleep(max(0, $this->leastMs * 1000 - intdiv(hrtime(true) - $start, 1000)));
 
         $end = sprintf('version=%d bytes=%d sha256=%s', $version, strlen($css), hash('sha256', $css));
 

@@ -25,6 +25,7 @@ $theme = new Theme(
     getenv('DEMO_PUBLISHED') . "/$way",
     (int) getenv('DEMO_EFFORT'),
     getenv('DEMO_COMPILES') . "/$way",
+    (int) getenv('DEMO_LEAST_MS'),
 );
 $result = $save($theme, [
     '--global--color-background' => $colour,

@@ -46,7 +46,7 @@ def mounted(version: str):
     4.1 and 4.1 through the proxy into one client, and use one connection for both."""
     proxy, options = None, f"vers={version}"
     if version == NO_NOTIFY:
-        proxy = subprocess.Popen([sys.executable, "/run/lab/guest/no_notify_proxy.py", f"{SERVER}:{PROXY_PORT}",
+        proxy = subprocess.Popen([sys.executable, "/run/lab/nfs/guest/no_notify_proxy.py", f"{SERVER}:{PROXY_PORT}",
                                   f"{SERVER}:2049"], stdout=subprocess.PIPE)
         proxy.stdout.readline()  # it listens
         options = f"vers=4.1,port={PROXY_PORT}"
@@ -124,7 +124,7 @@ class Php:
         extra = [argument for name, value in (ini or {}).items() for argument in ("-d", f"{name}={value}")]
         parameters |= {"variant": variant, "node": node}
         own = [] if variant == CONFIGURED else ["-n", *settings(node, variant)]
-        command = on(node, PHP, "-d", "display_errors=stderr", *own, *extra, f"/run/lab/php/{program}.php",
+        command = on(node, PHP, "-d", "display_errors=stderr", *own, *extra, f"/run/lab/nfs/php/{program}.php",
                      json.dumps(parameters))
         self.name = f"{program}.php on {node} ({variant})"
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
