@@ -4,7 +4,7 @@ on both nodes. How long does a save take, and what becomes of it? nginx and php-
 All savers save at once, and again when all are through and a second has passed. A compile takes 100 ms and next to no CPU, so
 that the one that plays all nodes is not what they wait for: as if each saver had one.
 
-Arguments: version=4.0 rounds=8 savers=12 compile_ms=100 ways=cluster_lock,cluster_file_build (all of WAYS)
+Arguments: version=4.0 rounds=5 savers=12 compile_ms=100 ways=cluster_lock,cluster_file_build (all of WAYS)
 """
 
 from __future__ import annotations
@@ -164,6 +164,7 @@ class Run:
     saves: list[Save] = field(default_factory=list)
     reads: list[Read] = field(default_factory=list)
     torn: int = 0
+    example: str = ""  # what the first torn read looked like
     missing: int = 0
     errors: list[str] = field(default_factory=list)
     stop: threading.Event = field(default_factory=threading.Event)
@@ -207,6 +208,8 @@ class Run:
                 self.reads.append(Read(began, accents(css)))
             else:
                 self.torn += 1
+                self.example = self.example or f"on {node}: HTTP {status}, " + (
+                    f"{len(css)} bytes" if status else css.decode())
         connection.close()
 
     def old(self) -> int:
@@ -257,7 +260,7 @@ def measure(version: str, name: str, rounds: int, savers: int, compile_ms: int) 
     took_ms = [(save.done - save.began) * 1000 for save in run.saves[1:] if save.stored]
     return {"saves": len(run.saves), "stored": len(took_ms) + 1, "lost": len(lost), "errors": len(run.errors),
             "error": run.errors[0] if run.errors else "", "broken": not whole(css), "reads": len(run.reads) + run.torn,
-            "torn": run.torn, "missing": run.missing, "old": run.old(), "compiles": compiles,
+            "torn": run.torn, "torn_example": run.example, "missing": run.missing, "old": run.old(), "compiles": compiles,
             "p50_ms": round(quantile(took_ms, 0.5), 1), "p99_ms": round(quantile(took_ms, 0.99), 1),
             "max_ms": round(max(took_ms), 1), "seconds": round(took, 1)}
 
@@ -275,8 +278,9 @@ def main() -> None:
         for name in given["ways"].split(",") if "ways" in given else WAYS:
             record("theme", version=version, way=name, savers=savers, rounds=rounds, compile_ms=compile_ms,
                    **measure(version, name, rounds, savers, compile_ms))
-    said = [line for log in sorted(ROOM.glob("*-php.log")) for line in log.read_text().splitlines()]
-    print(f"PHP's logs have {len(said)} lines", *said[:5], sep="\n")
+    for log in sorted([*ROOM.glob("*-php.log"), *ROOM.glob("*-nginx.log")]):
+        said = log.read_text().splitlines()
+        print(f"{log.name} has {len(said)} lines", *said[:5], sep="\n")
 
 
 main()
