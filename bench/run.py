@@ -12,12 +12,12 @@ from pathlib import Path
 
 from harness import report, system
 from harness.run import Run
-from sections import contention, fpm, handoff, scale, streams, uncontended, write
+from sections import contention, fpm, handoff, runs, scale, streams, uncontended, write
 from stand.servers import find_fpm
 
 SECTIONS = {"a": uncontended, "b": handoff, "c": contention, "d": fpm, "e": write, "f": streams}
 #: Measured when asked for by name.
-APART = {"scale": scale}
+APART = {"scale": scale, "runs": runs}
 
 
 def options() -> argparse.Namespace:
@@ -27,7 +27,7 @@ def options() -> argparse.Namespace:
     amount.add_argument("--long", action="store_true", help="also 100,000 increments by 16 processes")
     parser.add_argument("--only", default="a,b,c,d,e,f", metavar="a,c",
                         help="sections: a uncontended, b hand-off, c contention, d php-fpm, e writes, "
-                             "f streams; and, alone: scale")
+                             "f streams; and, alone: scale, runs")
     parser.add_argument("--php", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--extension", required=True, type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--delay-proxy", required=True, type=Path, help=argparse.SUPPRESS)
@@ -90,7 +90,8 @@ def main() -> None:
 
     machine["seconds"] = round(time.monotonic() - began)
     whole = set(args.only) == set(SECTIONS)
-    name = "latest" if whole else "scale" if args.only == ["scale"] and not args.quick else "partial"
+    alone = args.only[0] if len(args.only) == 1 and args.only[0] in APART and not args.quick else None
+    name = "latest" if whole else alone or "partial"
     path = report.write_json(run, machine, {"quick": args.quick, "long": args.long, "only": args.only}, name)
     run.say(f"\n{path.relative_to(system.ROOT)} after {machine['seconds']} s")
     if whole and not args.quick:

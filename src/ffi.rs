@@ -416,9 +416,9 @@ unsafe extern "C" fn clk_run_begin(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn clk_run_end(name: Bytes, id: u64, complete: bool, out: *mut RawReply) {
+unsafe extern "C" fn clk_run_end(name: Bytes, id: u64, complete: bool, forgotten: bool, out: *mut RawReply) {
     // SAFETY: `out` is the shim's.
-    unsafe { answer(out, || runs::end(name.or_empty(), id, complete)) }
+    unsafe { answer(out, || runs::end(name.or_empty(), id, complete, forgotten)) }
 }
 
 #[unsafe(no_mangle)]

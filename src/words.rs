@@ -118,6 +118,8 @@ pub(crate) const NOT_HELD_ANY_MORE: &str = "is not held by this request any more
 pub(crate) const NOT_HELD_BY_OBJECT: &str = "is not held by this object";
 pub(crate) const OTHER_FIBER: &str = "is held by another fiber of this request, which alone can give it back";
 pub(crate) const UNLOCKED_BY_CALLBACK: &str = "was unlocked, or lost and acquired again, by the callback";
+pub(crate) const NOT_RUN: &str = "nothing is done: the function has returned a Generator, which nobody runs; with a yield in it, \
+     to call it does no more than make one";
 pub(crate) const STALE: &str =
     "another node has replaced or deleted the file: open it again (stale file handle)";
 pub(crate) const NOT_OPEN_FOR_IT: &str = "the kernel's flock() failed: not open for that";

@@ -82,6 +82,12 @@ static bool begin(uint64_t id, zend_string *path, zend_string *target, zval *ret
 	return build && !EG(exception);
 }
 
+/* As get_debug_type() has it, which for an object some versions of PHP do not. */
+static const char *type_of(const zval *value)
+{
+	return Z_TYPE_P(value) == IS_OBJECT ? ZSTR_VAL(Z_OBJCE_P(value)->name) : zend_zval_type_name(value);
+}
+
 /* When the call does not come back (a fatal error), the end of the request takes the temporary file away and releases, and the
  * run counts for nobody. */
 static void build(uint64_t id, zend_fcall_info *fci, zend_fcall_info_cache *fcc, zend_string *path, zend_string *target,
@@ -98,7 +104,7 @@ static void build(uint64_t id, zend_fcall_info *fci, zend_fcall_info_cache *fcc,
 	ZVAL_DEREF(value);
 	bool made = !threw && Z_TYPE_P(value) == IS_STRING;
 	bool wrong = !threw && !made && Z_TYPE_P(value) != IS_FALSE && !Z_ISUNDEF_P(value);
-	const char *type = wrong ? zend_zval_type_name(value) : NULL;
+	const char *type = wrong ? type_of(value) : NULL;
 
 	clk_build_end(id, clk_bytes_of_str(made ? Z_STR_P(value) : NULL), clk_bytes_of(type, type ? strlen(type) : 0), &reply);
 	if (threw) {

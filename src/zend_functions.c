@@ -3,6 +3,7 @@
 
 #include "ext/standard/flock_compat.h"
 #include "zend_exceptions.h"
+#include "zend_generators.h"
 
 #include <syslog.h>
 
@@ -201,7 +202,7 @@ ZEND_FUNCTION(cluster_coalesced)
 	clk_answer(&reply, return_value);
 	if (id == 0 || EG(exception)) {
 		if (id != 0) {
-			clk_run_end(clk_bytes_of_str(name), id, false, &reply);
+			clk_run_end(clk_bytes_of_str(name), id, false, false, &reply);
 		}
 		goto uncalled;
 	}
@@ -212,8 +213,10 @@ ZEND_FUNCTION(cluster_coalesced)
 	zend_call_function(&fci, &fcc);
 	bool threw = EG(exception) != NULL;
 	ZVAL_DEREF(fci.retval);
-	bool complete = !threw && !Z_ISUNDEF_P(fci.retval) && Z_TYPE_P(fci.retval) != IS_FALSE;
-	clk_run_end(clk_bytes_of_str(name), id, complete, &reply);
+	/* To call a generator function runs none of it. */
+	bool forgotten = !threw && Z_TYPE_P(fci.retval) == IS_OBJECT && Z_OBJCE_P(fci.retval) == zend_ce_generator;
+	bool complete = !threw && !forgotten && !Z_ISUNDEF_P(fci.retval) && Z_TYPE_P(fci.retval) != IS_FALSE;
+	clk_run_end(clk_bytes_of_str(name), id, complete, forgotten, &reply);
 	if (threw) {
 		if (reply.trouble != CLK_FINE) {
 			clk_tell_beside(&reply);

@@ -104,7 +104,8 @@ void clk_enter(clk_bytes name, clk_seconds timeout, clk_seconds ttl, uint64_t re
 void clk_leave(clk_bytes name, uint64_t id, clk_reply *reply);
 /* CLK_TRUE with an id: the work is to be done, and clk_run_end() says how it ended; without: it has been done. */
 void clk_run_begin(clk_bytes name, clk_seconds timeout, clk_seconds ttl, uint64_t resume, clk_reply *reply);
-void clk_run_end(clk_bytes name, uint64_t id, bool complete, clk_reply *reply);
+/* Not complete, it has failed, or was forgotten to be done. */
+void clk_run_end(clk_bytes name, uint64_t id, bool complete, bool forgotten, clk_reply *reply);
 void clk_fence(clk_bytes name, clk_reply *reply);
 void clk_info(clk_bytes name, zval *array, clk_reply *reply);
 void clk_list(clk_bytes prefix, int64_t limit, zval *array, clk_reply *reply);

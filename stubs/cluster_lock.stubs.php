@@ -95,12 +95,12 @@ function cluster_synchronized(string $name, callable $callback, ?float $timeout 
  *
  * @param string $name 1 to 1024 bytes; else ValueError
  * @param callable $work called without arguments, once or not at all. It may return anything; false: it has
- *     failed, which covers nobody, and whoever is next runs
+ *     failed, which covers nobody, and whoever is next runs. So it is with a Generator, which nobody would run
  * @param float|null $timeout longest wait for the run's beginning or another one's end; as in
  *     cluster_lock(). 0: false when anybody has the lock
  * @param float|null $ttl as in cluster_lock()
  * @return bool false without a warning: the time is up, or $work has returned false. false with E_WARNING:
- *     the lock was lost, or unlocked, during the run; the server cannot be reached; or waiting could only
+ *     it has returned a Generator; the lock was lost, or unlocked, during the run; the server cannot be reached; or waiting could only
  *     deadlock: inside a run of this request, or when the request holds the lock shared or by an object or a
  *     stream. true with E_WARNING: it was done, and the server could not be told, so that it covers nobody
  *     else. What $work throws comes through, and covers nobody
@@ -142,13 +142,13 @@ function cluster_file_put_contents(string $filename, mixed $data, int $flags = 0
  * make(1) for a cluster: makes a file from others, once for all who want it, unless it is newer than they are. True only if the
  * file has everything that was done to its sources before this call.
  *
- * It is fresh, without a lock, a connection or a call of $build, if it is there and its modification time is later than
- * the change time (ctime) of every source, as the file server has them; equal is not. The change time counts, because mv, rsync -t
- * and tar bring old modification times; so chmod of a source makes one build, too. Every symbolic link on the way to a source
- * counts as well; what is missing counts with the directory where the way to it ends, so a deleted source makes one build. A
- * directory counts with its own change time: names that come and go. Do not list the directory that the file is in, nor
- * anything missing there: each build changes it. Of a source on another file system a second is taken for the difference of
- * two clocks; so it is with all where nodes stamp times with their own (FUSE, Ceph, Lustre, GPFS, OCFS2, GFS2).
+ * It is fresh, without a lock, a connection or a call of $build, if it is there and its modification time is by more than a
+ * second later than the change time (ctime) of every source, as the file server has them: so much is taken for a write that has
+ * begun and is not done, and for clocks that differ. What is built within a second of a change is built once more. The change
+ * time counts, because mv, rsync -t and tar bring old modification times; so chmod of a source makes one build, too. Every
+ * symbolic link on the way to a source counts as well; what is missing counts with the directory where the way to it ends, so a
+ * deleted source makes one build. A directory counts with its own change time: names that come and go. Do not list the file itself, nor the directory
+ * that it is in, nor anything missing there: each build changes it.
  *
  * Else it is a run as cluster_coalesced() has them, on the file's own lock, which is that of cluster_file_put_contents(…,
  * LOCK_EX) and cluster_flock(): whoever comes meanwhile is served by the next one. Inside it looks once more, and then

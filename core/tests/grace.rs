@@ -222,6 +222,20 @@ fn a_holder_is_put_back_and_nobody_gets_in_beside_it() {
 }
 
 #[test]
+fn a_holder_that_is_put_back_in_a_run_is_shown_in_one() {
+    let (server, a, b) = fresh();
+    let quorum = three(GRACE);
+    for (servers, a, b) in [(std::slice::from_ref(&server), &a, &b), (&quorum.0[..2], &quorum.1, &quorum.2)] {
+        let lease = want().ttl(S).for_run().get(a, "x");
+        servers.iter().for_each(|server| drop(server.cli(&["FLUSHALL"])));
+        let holder = || b.info(&name("x")).unwrap()?.holders.pop();
+        until("it is known again", || holder().is_some());
+        assert!(holder().unwrap().identity.run);
+        assert_eq!(lease.complete().unwrap(), Standing::Ours);
+    }
+}
+
+#[test]
 fn readers_are_put_back_and_a_writer_waits_for_those_too_that_are_silent() {
     let (server, a, b) = fresh();
     let silent = want().shared().unrenewed().get(&a, "x");

@@ -109,6 +109,22 @@ fn without_a_majority_it_fails_at_once_and_says_why() {
 }
 
 #[test]
+fn where_one_failed_and_one_forgot_both_are_told() {
+    let mut all = servers(3);
+    let e = connected(&all);
+    let lease = Want::default().get(&e, "x");
+    all[0].cli(&["FLUSHALL"]);
+    all[1].stop();
+    let said = lease.release().unwrap_err().to_string();
+    assert!(said.contains("1 of 3 servers failed, and 2 are needed"), "{said}");
+    assert!(said.contains(&format!("redis://127.0.0.1:{}: Connection refused", all[1].port)), "{said}");
+    assert!(
+        said.contains(&format!("redis://127.0.0.1:{}: the server no longer knows it", all[0].port)),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_frozen_majority_is_given_up_after_one_command_time_out() {
     for fresh in [false, true] {
         let all = servers(5);
@@ -528,6 +544,92 @@ fn a_run_that_only_one_server_knows_to_be_complete_covers_nobody_and_is_in_nobod
     assert!(matches!(attempt, Attempt::Held(_)), "{attempt:?}");
     let Attempt::Held(grant) = attempt else { return };
     assert_eq!(store.complete(&Hold::of(&lock, &second), grant.fence).unwrap(), Standing::Ours);
+}
+
+/// Two readers are let in together, each by another majority. What the first one got from one server, which had given out
+/// more than the others, the second one got from another.
+#[test]
+fn readers_that_are_let_in_by_different_majorities_have_different_tokens() {
+    let all = servers(3);
+    for (lead, lock) in [(1, "one"), (16, "sixteen")] {
+        let store = connected_store(&quorum_dsn(&all));
+        let (lock, writer, tokens) = (name(lock), Token::random(), [Token::random(), Token::random()]);
+        assert!(matches!(
+            store.attempt(&claim(&lock, &writer, b"{}"), IfBusy::Queue).unwrap(),
+            Attempt::Held(_)
+        ));
+        let [record, queue] = ["", ":q"].map(|part| format!("cluster_lock:{{{}}}{part}", lock.encoded()));
+        let text = |token: &Token| String::from_utf8(token.as_bytes().to_vec()).unwrap();
+        let waits = |server: &RedisServer, token| !server.cli(&["ZSCORE", &queue, &text(token)]).is_empty();
+        let readers: Vec<_> = tokens
+            .iter()
+            .map(|token| {
+                let mut reader = Claim { mode: Mode::Shared, ..claim(&lock, token, b"{}") };
+                reader.place = place(&store.attempt(&reader, IfBusy::Queue).unwrap());
+                until("it waits everywhere", || all.iter().all(|server| waits(server, token)));
+                reader
+            })
+            .collect();
+        // Tokens are ahead of the clock, so that it does not matter how quick this is.
+        let last: u64 = 1_900_000_000_000_000;
+        for (server, fence) in all.iter().zip([last, last + lead, last]) {
+            server.cli(&["SETRANGE", &record, "36", &fence.to_string()]);
+        }
+        for (server, token) in [(&all[1], &tokens[1]), (&all[2], &tokens[0])] {
+            server.cli(&["ZREM", &queue, &text(token)]);
+        }
+        assert_eq!(store.release(&Hold::of(&lock, &writer)).unwrap(), Standing::Ours);
+        let fences: Vec<u64> = readers
+            .iter()
+            .map(|reader| {
+                loop {
+                    match store.await_grant(reader, HANG, &|| false).unwrap() {
+                        Wake::Granted(grant) => return grant.fence,
+                        Wake::Retry => {}
+                        other => panic!("{other:?}"),
+                    }
+                }
+            })
+            .collect();
+        assert_ne!(fences[0], fences[1], "{lead}");
+        for reader in &readers {
+            assert_eq!(store.release(&Hold::of(&lock, reader.token)).unwrap(), Standing::Ours);
+        }
+    }
+}
+
+/// Two servers have let it in by mail, and one of them has taken that back since. A third one, whose mail has not come, has
+/// given it more than the others: to whoever came before, perhaps more than these two know of.
+#[test]
+fn a_token_that_a_majority_confirms_is_the_greatest_of_theirs() {
+    let all = servers(3);
+    let store = connected_store(&quorum_dsn(&all));
+    for (mode, lock) in [(Mode::Exclusive, "a writer's"), (Mode::Shared, "a reader's")] {
+        let (lock, writer, token) = (name(lock), Token::random(), Token::random());
+        let [record, info, mailbox] =
+            ["", ":i", ":m:"].map(|part| format!("cluster_lock:{{{}}}{part}", lock.encoded()));
+        let text = std::str::from_utf8(token.as_bytes()).unwrap();
+        let attempt = store.attempt(&claim(&lock, &writer, b"{}"), IfBusy::Queue).unwrap();
+        assert!(matches!(attempt, Attempt::Held(_)));
+        let mut claim = Claim { mode, ..claim(&lock, &token, b"{}") };
+        claim.place = place(&store.attempt(&claim, IfBusy::Queue).unwrap());
+        let waits = |server: &RedisServer| waiting(&engine(&server.tcp_dsn()), &lock.to_string()) == 1;
+        until("it waits everywhere", || all.iter().all(waits));
+        assert_eq!(store.release(&Hold::of(&lock, &writer)).unwrap(), Standing::Ours);
+        let lets_in = |server: &RedisServer| engine(&server.tcp_dsn()).info(&lock).unwrap().is_some();
+        until("all have let it in", || all.iter().all(|server| lets_in(server) && !waits(server)));
+        all[0].cli(&["DEL", &record]);
+        let greatest = 1_900_000_000_000_000_u64.to_string();
+        all[2].cli(&["DEL", &format!("{mailbox}{text}")]);
+        all[2].cli(&["SETRANGE", &record, "36", &greatest]);
+        if mode == Mode::Shared {
+            all[2].cli(&["HSET", &info, text, &format!("{greatest} 0 1 {{}}")]);
+        }
+        let granted = store.await_grant(&claim, HANG, &|| false).unwrap();
+        let Wake::Granted(grant) = granted else { panic!("{granted:?}") };
+        assert!(grant.fence.to_string() >= greatest, "{mode:?}: {}", grant.fence);
+        assert_eq!(store.release(&Hold::of(&lock, &token)).unwrap(), Standing::Ours);
+    }
 }
 
 /// What a claim asked for before it was given back does not bring it back.

@@ -13,9 +13,11 @@ def stale(write: bool) -> list[str]:
     bench = json.loads((ROOT / "bench/results/latest.json").read_text())
     nfs = json.loads((ROOT / "lab/nfs/results/latest.json").read_text())
     scale = json.loads((ROOT / "bench/results/scale.json").read_text())
+    runs = json.loads((ROOT / "bench/results/runs.json").read_text())
     return (between("docs/comparison.md", "measured", compared(bench), write)
             + between("docs/cost.md", "growth", growth(scale), write)
-            + between("README.md", "growth", growth_in_three_lines(scale["results"]["scale"]), write)
+            + between("docs/cost.md", "runs", shared_work(runs), write)
+            + between("README.md", "growth", growth_in_lines(scale["results"]["scale"], runs["results"]["runs"]), write)
             + between("README.md", "numbers", numbers(bench, nfs), write))
 
 
@@ -63,17 +65,53 @@ def numbers(bench: dict, nfs: dict) -> str:
     ])
 
 
-def growth_in_three_lines(scale: dict) -> str:
-    """Locks, waiters and processes, a line each."""
+def growth_in_lines(scale: dict, runs: dict) -> str:
+    """Locks, waiters, processes and callers, a line each."""
     held, waiters = scale["held"]["50"]["10000"], scale["waiters"]["10000"]
     ours, theirs = (scale["processes"][name]["16"]["locks_per_s"] for name in ("cluster_lock", "symfony"))
     wait = waiters["hand_over"]
+    run, turn = (runs[where]["64"]["p99_ms"] / 1e3 for where in ("at_once", "plain"))
     return "\n".join([
         f"* 10,000 locks held by one process, the server 50 ms away: {held['lost']} lost, {held['server_cpu'] * 100:.0f} % of a "
         "core of the server.",
         f"* 10,000 that wait for one lock: {waiters['server_cpu'] * 100:.0f} % of a core, and it is handed over in "
         f"{wait['p50_us'] / 1e3:.1f} ms (p99: {wait['p99_us'] / 1e3:.1f}).",
         f"* 16 processes, each with a lock of its own: {ours:,.0f} locks/s, symfony/lock {theirs:,.0f}.",
+        f"* 64 processes that want the same 100 ms of work done at once: {max(runs['at_once']['64']['runs'])} runs, and each has "
+        f"its answer in {run:.2f} s (p99). By a lock: 64 runs, {turn:.1f} s.",
+    ])
+
+
+def shared_work(bench: dict) -> str:
+    """What many wait who want the same done, and how often it is done."""
+    machine, runs = bench["machine"], bench["results"]["runs"]
+    numbers, free = list(runs["at_once"]), runs["free"]
+
+    def row(label: str, cells: list[str]) -> str:
+        return f"| {label} | {' | '.join(cells)} |"
+
+    def often(points: dict) -> list[str]:
+        return ["–".join(map(str, sorted({min(points[n]["runs"]), max(points[n]["runs"])}))) for n in numbers]
+
+    def waited(points: dict) -> list[str]:
+        return [f"{points[n]['p50_ms'] / 1e3:.2f} ({points[n]['p99_ms'] / 1e3:.2f})" for n in numbers]
+
+    return "\n".join([
+        row("callers, all at once", numbers),
+        "|---|" + "--:|" * len(numbers),
+        row("**`cluster_coalesced()`**: runs", often(runs["at_once"])),
+        row("time of a call, p50 (p99), s", waited(runs["at_once"])),
+        row("a lock instead: runs", numbers),
+        row("time of a call, p50 (p99), s", waited(runs["plain"])),
+        row("spread over half a second: runs", often(runs["spread"])),
+        "",
+        *textwrap.wrap(
+            "8 and 64 are PHP processes, 512 are callers of the engine in one process. When nobody else wants it, a call takes "
+            f"{free['delay']['ratio']['median']:.2f} times what a lock and its release take, the server 0.5 ms away, and "
+            f"{free['tcp']['ratio']['median']:.2f} times on this machine ({free['tcp_one_cpu']['ratio']['median']:.2f} with all "
+            f"on one CPU). {machine['date'][:10]}, {machine['cpus']} × {machine['cpu']}, Linux {machine['kernel']}, PHP "
+            f"{machine['php']}, Redis {machine['redis']}; `script/bench --only runs` measures it again.",
+            116, break_on_hyphens=False, break_long_words=False),
     ])
 
 

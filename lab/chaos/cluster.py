@@ -139,6 +139,9 @@ class Cluster(Target):
     def servers(self) -> list[redis.Redis]:
         return [node.control for node in self.primaries()]
 
+    def hosts(self) -> list[stand.Redis]:
+        return list(self.nodes)
+
     def about(self, server: redis.Redis) -> dict:
         node = next(node for node in self.nodes if node.control is server)
         names = self.names_of(node)

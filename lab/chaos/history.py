@@ -163,6 +163,7 @@ class History:
     servers: int = 1
     # What is forgotten within a lease excuses no second holder.
     amnesia: bool = False
+    clocks: bool = False
     # A grant counts when the replica has it: a fail-over excuses no second holder.
     wait: bool = False
 
@@ -263,6 +264,7 @@ def _read_runner(history: History, event: dict, responses: dict[str, int]) -> No
     process = history.processes.setdefault(event["who"], Process(event["who"])) if "who" in event else None
     if kind == "begin":
         history.began, history.flock_mode = at, event["flock_mode"]
+        history.clocks = event.get("clocks", False)
         history.topology, history.amnesia = event.get("topology", "single"), event.get("amnesia", False)
         history.wait, history.servers = event.get("wait", False), event.get("servers", 1)
     elif kind == "spawn":

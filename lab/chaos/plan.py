@@ -94,6 +94,9 @@ AMNESIA = {
     },
 }
 
+# Servers' clocks are set, beside all else that goes wrong.
+CLOCK_FAULTS = {"clock_step": (8, None)}
+
 # What has to come early also in a short run. Fencing tokens have nothing to prove to a server that remembers; nor does
 # who looks for the primary where it always was.
 NEEDED = {"single": ["flush"], "sentinel": ["flush", "fail_over"], "cluster": ["flush", "primary_kill", "slot_move"],
@@ -126,6 +129,7 @@ class Plan:
     seconds: float
     topology: str = "single"
     amnesia: bool = False
+    clocks: bool = False
     processes: list[Fault] = field(default_factory=list)
     servers: list[Fault] = field(default_factory=list)
     aof: bool = False
@@ -134,11 +138,12 @@ class Plan:
     voters: int = 3
 
 
-def make(seed: int, seconds: float, topology: str = "single", amnesia: bool = False) -> Plan:
+def make(seed: int, seconds: float, topology: str = "single", amnesia: bool = False, clocks: bool = False) -> Plan:
     """The plan of a seed; the same whenever it is asked for."""
     kinds = AMNESIA[topology] if amnesia else FAULTS[topology]
+    kinds = {**kinds, **CLOCK_FAULTS} if clocks else kinds
     rng = random.Random(seed)
-    plan = Plan(seed, seconds, topology, amnesia, aof=rng.random() < 0.5, flock_mode=rng.choice(["gate", "replace"]))
+    plan = Plan(seed, seconds, topology, amnesia, clocks, aof=rng.random() < 0.5, flock_mode=rng.choice(["gate", "replace"]))
     end = seconds - LEAD_OUT
     plan.processes = list(_deal(rng, PROCESS_FAULTS, [], LEAD_IN, end))
     begin, deck = LEAD_IN, []

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Iterator
 
 import redis
+from stand import servers as stand
 
 from record import Record
 from servers import LASTING, ONCE, Host, Proxy, Target
@@ -57,6 +58,9 @@ class Quorum(Target):
 
     def servers(self) -> list[redis.Redis]:
         return [voter.host.control for voter in self.voters]
+
+    def hosts(self) -> list[stand.Redis]:
+        return [voter.host for voter in self.voters]
 
     def about(self, server: redis.Redis) -> dict:
         return {"voter": self.servers().index(server)}

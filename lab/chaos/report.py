@@ -22,6 +22,7 @@ COUNTS = {
                       "voter_network", "voter_network_once", "split"),
     "majority hit": ("majority_partition", "majority_stop", "majority_restart", "flush_all"),
     "amnesia hit": ("forget_in_turn", "forget_together", "forget_while_one_is_away"),
+    "clocks hit": ("clock_step",),
     "network hit": ("network", "network_once"),
     "two at once, explained": ("overlaps_by_lease", "overlaps_after_data_loss", "untold_losses"),
     "fenced writes": ("fenced_writes", "refused_fenced_writes"),

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import redis
+from stand import servers as stand
 from stand.servers import find_fpm, php_environment
 
 import checker
@@ -31,6 +32,8 @@ from servers import BORN, Server, Target
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NAMES = ["site", "theme-css", "a{b} c*", "ключ"]
+# php/Actor.php
+BROKEN_RUNS = "broken runs"
 REPLICATED = ("sentinel", "cluster")
 # What the broken build does wrong, one at a time: core/src/store/redis/sabotage.rs.
 COMMON = ["release", "lease", "fence", "order", "covers", "clock+rank", "former"]
@@ -57,6 +60,9 @@ def main() -> None:
                              "more: that excuses no second holder")
     parser.add_argument("--no-grace", action="store_true",
                         help="with --amnesia: without ?grace=, so that there are violations")
+    parser.add_argument("--clocks", action="store_true",
+                        help="servers' clocks are set back and forward by up to 10 s, too: what is told of runs must hold")
+    parser.add_argument("--clock", type=Path, default=None, help=argparse.SUPPRESS)
     parser.add_argument("--wait", action="store_true",
                         help="with sentinels or a cluster: ?wait=1, so that a fail-over excuses no second holder")
     parser.add_argument("--cli", type=int, default=10, help="php-cli processes at a time (10)")
@@ -78,6 +84,10 @@ def main() -> None:
         parser.error("nobody replicates there")
     if given.amnesia and given.topology not in plans.AMNESIA:
         parser.error("what a fail-over loses no server can know")
+    if given.clocks:
+        if given.amnesia:
+            parser.error("no record that is put back says how long ago it was, when clocks are set")
+        stand.Redis.clock = given.clock
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if given.no_pace:
         checker.expect_no_pace()
@@ -119,7 +129,7 @@ def one(given: argparse.Namespace, seed: int) -> checker.Verdict:
             (room / name).mkdir()
         (room / "names.json").write_text(json.dumps(names_of(given.topology)))
         os.environ[MARK] = folder
-        run(given, plans.make(seed, given.seconds, given.topology, given.amnesia), room)
+        run(given, plans.make(seed, given.seconds, given.topology, given.amnesia, given.clocks), room)
         read = histories.load(room)
         verdict = checker.check(read)
         print(report.counts(verdict))
@@ -136,6 +146,7 @@ def one(given: argparse.Namespace, seed: int) -> checker.Verdict:
             broken += " --amnesia" if given.amnesia else ""
             broken += " --no-grace" if given.no_grace else ""
             broken += " --wait" if given.wait else ""
+            broken += " --clocks" if given.clocks else ""
             print(f"   again: script/chaos{broken} --seed {seed} --seconds {given.seconds:g}")
         print(f"   seed {seed}: {len(verdict.violations)} violations", flush=True)
         return verdict
@@ -160,7 +171,7 @@ def run(given: argparse.Namespace, plan: plans.Plan, room: Path) -> None:
         if given.polyfill:
             rig.polyfill = write_polyfill_ini(inis[0])
         record.tell("begin", seed=plan.seed, flock_mode=plan.flock_mode, aof=plan.aof, topology=plan.topology,
-                    amnesia=plan.amnesia, wait=given.wait, servers=len(server.servers()))
+                    amnesia=plan.amnesia, clocks=plan.clocks, wait=given.wait, servers=len(server.servers()))
         watch = Watch(record)
         watch.start()
         minor = subprocess.run([given.php, "-n", "-r", "echo PHP_MAJOR_VERSION, '.', PHP_MINOR_VERSION;"],
@@ -212,7 +223,7 @@ def start(given: argparse.Namespace, plan: plans.Plan, room: Path, record: Recor
         return Sentinels(room, record)
     if plan.topology == "cluster":
         files = [f"file:{room}/files/{kind}-{number}" for kind in ("locked", "plain", "appended") for number in (0, 1)]
-        return Cluster(room, record, plan.aof, given.proxy, [*names_of(plan.topology), *files])
+        return Cluster(room, record, plan.aof, given.proxy, [*names_of(plan.topology), BROKEN_RUNS, *files])
     if plan.topology == "quorum":
         return Quorum(room, record, plan.aof, given.proxy, plan.voters)
     return Server(room, record, plan.aof, given.proxy)

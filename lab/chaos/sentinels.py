@@ -124,6 +124,9 @@ class Sentinels(Target):
     def servers(self) -> list[redis.Redis]:
         return [self.primary().control]
 
+    def hosts(self) -> list[stand.Redis]:
+        return list(self.nodes)
+
     def pids(self) -> list[int]:
         return [thing.process.pid for thing in (*self.nodes, *self.watchers)]
 

@@ -29,6 +29,10 @@ ONCE = ["cut", "reset", "half-open client", "half-open server", "cut-after 100 u
 PATIENCE = 45
 
 
+# How far from the machine's time a server's clock is set, in seconds.
+CLOCK_STEP = 10.0
+
+
 def until(what: str, condition) -> None:
     deadline = time.monotonic() + PATIENCE
     while not condition():
@@ -80,6 +84,10 @@ class Target:
         """To all servers that keep locks now."""
         raise NotImplementedError
 
+    def hosts(self) -> list[stand.Redis]:
+        """All of them, whether they keep locks now or may do so later."""
+        raise NotImplementedError
+
     def about(self, _server: redis.Redis) -> dict:
         """What is told of a fault that hits this server alone."""
         return {}
@@ -110,6 +118,12 @@ class Target:
         server = rng.choice(self.servers())
         with self._record.fault("flush", **self.about(server)):
             server.flushall()
+
+    def do_clock_step(self, _lasts: float, rng: random.Random) -> None:
+        """One that differs from the others' by what it was set to before."""
+        host, ahead = rng.choice(self.hosts()), rng.uniform(-CLOCK_STEP, CLOCK_STEP)
+        with self._record.fault("clock_step", port=host.port, ahead=round(ahead, 3)):
+            host.set_clock(ahead)
 
     def keys(self) -> dict[str, int]:
         """All keys with their remaining life in ms, the longest of all servers; -1: for ever."""
@@ -206,6 +220,9 @@ class Server(Target):
 
     def servers(self) -> list[redis.Redis]:
         return [self.host.control]
+
+    def hosts(self) -> list[stand.Redis]:
+        return [self.host]
 
     def stop(self) -> None:
         self.proxy.stop()

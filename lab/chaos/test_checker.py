@@ -280,6 +280,40 @@ class CheckerTest(unittest.TestCase):
         self.runs("p", 1, 1.2, 2.0, FENCE)
         self.assert_clean()
 
+    def broken_run(self) -> None:
+        self.calls("p", 1, 1.0)
+        self.calls("q", 2, 1.1)
+        self.room.says("p", "break", 1.5, n="a")
+        self.room.says("p", "broke", 1.51, n="a", ok=True)
+        self.runs("p", 1, 1.2, 2.0, FENCE)
+
+    def test_a_later_one_that_is_not_complete_by_then_does_not(self) -> None:
+        self.broken_run()
+        self.runs("q", 2, 1.6, 2.1, FENCE + 1)
+        self.assert_found("told")
+
+    def test_a_later_one_that_has_failed_does_not(self) -> None:
+        self.broken_run()
+        self.runs("q", 2, 1.6, 1.9, FENCE + 1, ran=False, ok=None)
+        self.assert_found("told")
+
+    def test_a_later_one_that_was_broken_as_well_does_not(self) -> None:
+        self.broken_run()
+        self.calls("r", 3, 1.1)
+        self.room.says("q", "break", 1.7, n="a")
+        self.room.says("q", "broke", 1.71, n="a", ok=True)
+        self.room.gets("q", 2, 1.6, FENCE + 1)
+        self.room.says("q", "ran", 1.9, i=2)
+        # It does for q what it does not do for p, who was told before that.
+        self.runs("r", 3, 1.75, 2.05, FENCE + 2)
+        self.room.gives("q", 2, 2.1)
+        self.assert_found("told")
+
+    def test_a_plain_hold_between_does_not(self) -> None:
+        self.broken_run()
+        self.room.holds("q", 3, 1.6, 1.9, FENCE + 1)
+        self.assert_found("told")
+
     def test_one_that_was_killed_while_it_told_may_count(self) -> None:
         self.calls("p", 1, 1.0)
         self.calls("q", 2, 1.1)
@@ -454,6 +488,18 @@ class CheckerTest(unittest.TestCase):
     def test_all_voters_that_forget_explain_it(self) -> None:
         self.two_at_once_after("flush_all")
         self.assert_clean()
+
+    # ---- clocks
+
+    def test_a_clock_that_is_set_explains_two_holders_and_no_run(self) -> None:
+        self.room.runner("begin", 0.0, flock_mode="replace", clocks=True)
+        self.two_at_once_after("clock_step")
+        self.assert_clean()
+        self.calls("p", 1, 11.0)
+        self.runs("p", 1, 11.2, 12.0, FENCE + 9)
+        self.calls("q", 2, 11.3)
+        self.room.says("q", "covered", 12.001, i=2)
+        self.assert_found("runs")
 
     # ---- amnesia
 
@@ -722,9 +768,14 @@ class PlanTest(unittest.TestCase):
             made = plan.make(1, 120, topology, amnesia=True)
             self.assertEqual(set(kinds), {fault.kind for fault in made.servers})
 
+    def test_where_clocks_are_set_everything_else_goes_wrong_as_well(self) -> None:
+        for topology, kinds in plan.FAULTS.items():
+            made = plan.make(1, 240, topology, clocks=True)
+            self.assertEqual({*kinds, *plan.CLOCK_FAULTS}, {fault.kind for fault in made.servers})
+
     def test_each_kind_of_fault_is_one_that_can_be_done(self) -> None:
         for topology, target in (("single", Server), ("sentinel", Sentinels), ("cluster", Cluster), ("quorum", Quorum)):
-            for kind in {*plan.FAULTS[topology], *plan.AMNESIA.get(topology, ())} - {"break"}:
+            for kind in {*plan.FAULTS[topology], *plan.AMNESIA.get(topology, ()), *plan.CLOCK_FAULTS} - {"break"}:
                 self.assertTrue(hasattr(target, f"do_{kind}"), f"{topology}: {kind}")
 
 

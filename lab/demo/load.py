@@ -5,8 +5,8 @@
 
 Every save sets the accent colour of a page of its own, so each one can be looked for in the stylesheet that is
 there at the end: one that is not has been lost, whatever the server answered. The savers' timetable is the same in
-all five ways. Exit code: 0; 1 when cluster_lock lost a save, let a torn read through or answered with an error;
-2 when the demo itself does not run.
+all five ways. Exit code: 0; 1 when cluster_lock lost a save, answered before it was published, let a torn read
+through or answered with an error; 2 when the demo itself does not run.
 """
 
 import argparse
@@ -83,6 +83,7 @@ class Run:
         self.stop = threading.Event()
         self.asked = {}  # page -> colour
         self.stored = set()  # pages whose save was answered with "stored"
+        self.early = 0  # saves that were answered with "stored" and not in the stylesheet then
         self.skipped = 0
         self.errors = []
         self.times = []  # of the saves that were stored, in milliseconds
@@ -105,7 +106,9 @@ class Run:
         except (OSError, http.client.HTTPException, ValueError) as error:
             status, answer = 0, {"error": repr(error)}
         took = (time.monotonic() - began) * 1000
+        published = status != 200 or self.published(client, page, colour)
         with self.guard:
+            self.early += not published
             if status == 200:
                 self.stored.add(page)
                 self.times.append(took)
@@ -113,6 +116,14 @@ class Run:
                 self.skipped += 1
             else:
                 self.errors.append(f"HTTP {status}: {answer}")
+
+    def published(self, client, page, colour):
+        """Whether the administrator, looking at what was saved, finds it. Half a stylesheet says nothing."""
+        try:
+            _, css = client.request("GET", f"/{self.way}/style.css")
+        except (OSError, http.client.HTTPException):
+            return True
+        return not whole(css) or dict(ACCENT.findall(css)).get(page.encode()) == colour.encode()
 
     def saver(self, number, began):
         client = Client(self.args.address)
@@ -200,7 +211,7 @@ class Run:
         """Whether one of our ways did not keep its promise."""
         # The stylesheet's version is a second witness: it went up once for each compile that was published.
         published = len(self.stored) if self.way == "4-cluster-lock" else self.compiles
-        return bool(self.lost or self.torn or self.errors or self.version != published)
+        return bool(self.lost or self.early or self.torn or self.errors or self.version != published)
 
     def progress(self, began):
         with self.guard:
@@ -238,6 +249,8 @@ def explain(runs):
             parts.append(f"{run.skipped} saves found the lock taken and were not stored")
         if run.overwritten:
             parts.append(f'{run.overwritten} saves were answered with "stored" and are gone')
+        if run.early:
+            parts.append(f'{run.early} saves were not in the stylesheet when they were answered with "stored"')
         if run.torn:
             parts.append(f"visitors got half a stylesheet {run.torn} times (the first: {run.example})")
         if run.broken:

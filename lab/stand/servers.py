@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -63,6 +64,9 @@ NO_PERSISTENCE = ("--save", "", "--appendonly", "no")
 class Redis:
     """A Redis server, on TCP and on a unix socket; on one CPU when `cpu` is given."""
 
+    #: lab/chaos/clock.c, for all servers that are started from then on: see `set_clock`.
+    clock: Path | None = None
+
     def __init__(self, tmp: Path, name: str, cpu: int | None = None,
                  options: tuple[str, ...] = NO_PERSISTENCE) -> None:
         self.port = free_port()
@@ -70,6 +74,9 @@ class Redis:
         self.tcp = f"tcp://127.0.0.1:{self.port}"
         self.unix = f"unix://{self.path}"
         self._cpu, self._log, self._dir, self._options = cpu, tmp / f"{name}.log", tmp, options
+        self._ahead = tmp / f"{name}.clock"
+        if self.clock:
+            self._ahead.write_bytes(bytes(8))
         self.start()
 
     def start(self) -> None:
@@ -78,9 +85,17 @@ class Redis:
             self.process = subprocess.Popen(
                 [*prefix(self._cpu, by="KILL"), "redis-server", "--bind", "127.0.0.1", "--port", str(self.port),
                  "--unixsocket", str(self.path), "--dir", str(self._dir), "--daemonize", "no", *self._options],
-                stdout=log, stderr=subprocess.STDOUT)
+                env=self._environment(), stdout=log, stderr=subprocess.STDOUT)
         wait_for("redis-server", self.process, lambda: socket.create_connection(("127.0.0.1", self.port), 1).close())
         self._monitor = socket.create_connection(("127.0.0.1", self.port), 5)
+
+    def _environment(self) -> dict[str, str] | None:
+        return {**os.environ, "LD_PRELOAD": str(self.clock), "CHAOS_CLOCK": str(self._ahead)} if self.clock else None
+
+    def set_clock(self, ahead: float) -> None:
+        """From now on the server's clock is ahead of the machine's by so many seconds, where there is `clock`."""
+        with self._ahead.open("r+b") as file:
+            file.write(int(ahead * 1e9).to_bytes(8, sys.byteorder, signed=True))
 
     def info(self, section: str) -> dict[str, str]:
         """INFO, always over the same connection, so that asking does not count as a connection."""

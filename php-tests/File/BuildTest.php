@@ -54,7 +54,7 @@ final class BuildTest extends FileTestCase
         file_put_contents($this->b, 'b');
         $this->log = TempDir::forTest() . '/log';
         touch($this->log);
-        $this->nextSecond();
+        $this->settle();
     }
 
     /** @dataProvider backends */
@@ -66,7 +66,7 @@ final class BuildTest extends FileTestCase
         self::assertTrue($this->build($alice), 'It is fresh');
         $this->assertMade('a,b', 1);
         file_put_contents($this->b, 'new');
-        $this->nextSecond();
+        $this->settle();
         self::assertTrue($this->build($alice), 'A source is newer');
         $this->assertMade('a,new', 2);
         self::assertTrue($this->build($alice), 'It is fresh again');
@@ -104,13 +104,13 @@ final class BuildTest extends FileTestCase
         $this->build($alice);
         foreach ($changes as $what => $change) {
             touch("{$this->dir}/other/a", $past);
-            $this->nextSecond();
+            $this->settle();
             $this->build($alice);
             $before = $this->builds();
             self::assertTrue($this->build($alice));
             self::assertSame($before, $this->builds(), "Fresh before: $what");
             $change();
-            $this->nextSecond();
+            $this->settle();
             self::assertTrue($this->build($alice));
             self::assertSame($before + 1, $this->builds(), "It is built: $what");
             self::assertTrue($this->build($alice));
@@ -125,7 +125,7 @@ final class BuildTest extends FileTestCase
             file_put_contents("{$this->dir}/other/$release/a", $release);
         }
         symlink('1', "{$this->dir}/other/current");
-        $this->nextSecond();
+        $this->settle();
         $alice = Cluster::local()->actor();
         $sources = ["{$this->dir}/other/current/a"];
         $this->build($alice, null, $sources);
@@ -145,7 +145,7 @@ final class BuildTest extends FileTestCase
         $build();
         self::assertSame(1, $this->builds(), 'It is fresh');
         touch("{$this->dir}/from/c");
-        $this->nextSecond();
+        $this->settle();
         $build();
         $build();
         self::assertSame(2, $this->builds(), 'A name has come');
@@ -154,12 +154,26 @@ final class BuildTest extends FileTestCase
         self::assertSame(3, $this->builds(), 'A name has gone');
     }
 
+    /** A write is stamped when it begins: who built in that moment may have read what was there before. */
+    public function testABuildWithinTheSecondOfAChangeIsDoneOnceMore(): void
+    {
+        $alice = Cluster::local()->actor();
+        file_put_contents($this->a, 'new');
+        usleep(50_000);
+        $this->build($alice);
+        $this->assertMade('new,b', 1);
+        $this->settle();
+        $this->build($alice);
+        $this->build($alice);
+        $this->assertMade('new,b', 2);
+    }
+
     public function testWhatChangesDuringTheBuildMakesItOld(): void
     {
         [$alice, $bob] = Cluster::local()->actors(2);
         $this->beginSlow($alice);
         file_put_contents($this->b, 'new');
-        $this->nextSecond();
+        $this->settle();
         $alice->process()->tell('go on');
         self::assertTrue($alice->end());
         $this->assertMade('a,b', 1);
@@ -222,7 +236,7 @@ final class BuildTest extends FileTestCase
         [$alice, $bob] = $cluster->actors(2);
         $this->build($bob);
         file_put_contents($this->a, 'new');
-        $this->nextSecond();
+        $this->settle();
         $this->beginSlow($alice);
         self::assertFalse($this->build($bob, 0), 'Alice is at it');
         $outcome = $this->tryBuild($bob, 0.3);
@@ -244,6 +258,7 @@ final class BuildTest extends FileTestCase
         $this->build($alice);
         $fails = 'return cluster_file_build($css, static function () { say("inside"); hear(); %s; });';
         foreach (['return false' => null, 'return null' => 'null', 'return 1' => 'int', 'return ["x"]' => 'array',
+            'return new ArrayObject()' => 'ArrayObject', 'return (static fn () => yield "x")()' => 'Generator',
             'throw new DomainException("mine")' => 'DomainException'] as $failure => $what) {
             $before = $this->builds();
             $alice->beginRun(sprintf($fails, $failure), css: $this->css);
@@ -348,6 +363,64 @@ final class BuildTest extends FileTestCase
             self::assertSame(['.', '..'], scandir("{$this->dir}/made"), "Nothing is left: $end");
             $cluster->assertFree($this->lock(), "All is given back: $end");
         }
+    }
+
+    /** @dataProvider backends */
+    public function testALossBesideAnExitIsTold(Cluster $cluster): void
+    {
+        $process = $cluster->process(
+            '[$css, $lock] = [hear(), hear()]; cluster_file_build($css, static fn () => exit(5 * (int) cluster_lock_break($lock)));',
+            ['display_errors' => 'stderr', 'log_errors' => '0']
+        );
+        $process->tell($this->css);
+        $process->tell($this->lock());
+
+        self::assertSame(5, $process->wait(), $process->transcript());
+        self::assertStringContainsString("cluster_file_build(): Lock \"{$this->lock()}\": was lost before", $process->errors());
+        self::assertSame(['.', '..'], scandir("{$this->dir}/made"));
+    }
+
+    /** @dataProvider backends */
+    public function testAFiberThatIsDestroyedInsideLeavesNothing(Cluster $cluster): void
+    {
+        $seen = $cluster->actor()->run(<<<'PHP'
+            $fiber = new Fiber(static fn () => cluster_file_build($css, static fn () => Fiber::suspend()));
+            $fiber->start();
+            unset($fiber);
+            gc_collect_cycles();
+            return [scandir(dirname($css)), cluster_file_build($css, static fn () => 'the next one')];
+            PHP, css: $this->css);
+
+        self::assertSame([['.', '..'], true], $seen);
+        $this->assertMade('the next one', 0);
+    }
+
+    public function testWhatIsTakenAwayDuringTheBuildIsNotReplacedByNothing(): void
+    {
+        $alice = Cluster::local()->actor();
+        $this->build($alice);
+        $outcome = $alice->tryRun(<<<'PHP'
+            return cluster_file_build($css, static function () use ($css) {
+                array_map('unlink', glob(dirname($css) . '/.*.cluster_lock.tmp'));
+                return 'new';
+            });
+            PHP, css: $this->css);
+        self::assertStringContainsString('cannot rename the temporary file over it', $outcome->warning());
+        $this->assertMade('a,b', 1);
+    }
+
+    public function testAWorkingDirectoryThatIsGoneIsNotTheRoot(): void
+    {
+        $name = 'cluster_lock_test_' . getmypid();
+        mkdir("{$this->dir}/gone");
+        $outcome = Cluster::local()->actor()->tryRun(
+            'chdir($dir); rmdir($dir); return cluster_file_build($name, static fn () => "x");',
+            dir: "{$this->dir}/gone",
+            name: $name
+        );
+        $wasMade = is_file("/$name") && unlink("/$name");
+        self::assertFalse($wasMade);
+        self::assertStringContainsString('The working directory cannot be found', $outcome->warning());
     }
 
     /** @dataProvider backends */
@@ -493,16 +566,16 @@ final class BuildTest extends FileTestCase
     }
 
     /**
-     * When the clock of the files has gone on by a second, which is all that PHP code can see of it: what is done from now on
-     * is later than all that has been done.
+     * When so long ago that it counts is what has been done, as PHP code can see it: a second, and what is left of the one that
+     * has begun.
      */
-    private function nextSecond(): void
+    private function settle(): void
     {
         $probe = "{$this->dir}/probe";
         touch($probe);
         clearstatcache();
         $before = filectime($probe);
-        Until::true(static fn () => touch($probe) && filectime($probe) > $before, 'the clock should go on');
+        Until::true(static fn () => touch($probe) && filectime($probe) > $before + 1, 'the clock should go on');
         unlink($probe);
     }
 
@@ -550,7 +623,7 @@ final class BuildTest extends FileTestCase
         $others = $cluster->actors($more);
         if ($meanwhile !== null) {
             $meanwhile();
-            $this->nextSecond();
+            $this->settle();
         }
         foreach ($others as $other) {
             $this->beginQuick($other, null, $sources);

@@ -97,6 +97,8 @@ final class CoalescedTest extends TestCase
         }
         self::assertFalse($alice->run('return cluster_coalesced("job", static fn () => false);'), 'It says that it has failed');
         self::assertFalse($alice->run('$no = false; return cluster_coalesced("job", static function &() use (&$no) { return $no; });'));
+        $warning = $alice->tryRun('return cluster_coalesced("job", static fn () => yield 1);')->warning();
+        self::assertStringContainsString('Lock "job": nothing is done: the function has returned a Generator', $warning);
         $thrown = $alice->tryRun('cluster_coalesced("job", static fn () => throw new DomainException("mine"));');
         self::assertSame('mine', $thrown->thrown('DomainException')->message, 'Its exception comes through');
         self::assertTrue($alice->run(<<<'PHP'
@@ -254,6 +256,21 @@ final class CoalescedTest extends TestCase
 
         self::assertSame(0, $process->wait(), $process->transcript());
         self::assertTrue($bob->end());
+    }
+
+    /** @dataProvider backends */
+    public function testAFiberThatIsDestroyedInsideGivesItBack(Cluster $cluster): void
+    {
+        $alice = $cluster->actor();
+        foreach (['cluster_coalesced', 'cluster_synchronized'] as $function) {
+            $alice->run(<<<'PHP'
+                $fiber = new Fiber(static fn () => $function('job', static fn () => Fiber::suspend()));
+                $fiber->start();
+                unset($fiber);
+                gc_collect_cycles();
+                PHP, function: $function);
+            $cluster->assertFree('job', "The run of $function() is over");
+        }
     }
 
     /** @dataProvider backends */

@@ -27,11 +27,12 @@ pub(crate) fn begin(name: &[u8], timeout: Option<f64>, ttl: Option<f64>, resume:
     Ok(answer.log(log))
 }
 
-/// The second half, when the work was done, which is `complete` or has failed.
-pub(crate) fn end(name: &[u8], id: u64, complete: bool) -> Checked {
+/// The second half, when the work was done, which is `complete` or has failed; or it was `forgotten` to be done.
+pub(crate) fn end(name: &[u8], id: u64, complete: bool, forgotten: bool) -> Checked {
     let name = arguments::name(1, name)?;
     let ended = request::with(|request| request.end_run(&name, id, complete));
-    Ok(told(&name, ended, complete))
+    let reply = told(&name, ended, complete);
+    Ok(if forgotten && reply.trouble.is_none() { reply.warn(about(&name, words::NOT_RUN)) } else { reply })
 }
 
 /// How a run has ended, for who has asked for it.

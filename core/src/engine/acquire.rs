@@ -152,7 +152,7 @@ fn hold(
 ) -> Result<Lease> {
     let Granted { grant, sent, due } = *granted;
     let renew_until = how.max_hold.map(|limit| Instant::now() + limit);
-    let identity = common.grace.map(|_| how.identity.into());
+    let identity = common.grace.map(|_| how.who().into());
     let state = LeaseState::new(name.clone(), token, how.mode, grant.fence, identity, how.ttl, renew_until)
         .weighed(common.store.weighs_words());
     state.extend(sent, grant.lease);

@@ -1,5 +1,6 @@
 //! How a lock is wanted, and the wait for it.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use super::common::{Common, FAIL_OVER};
@@ -68,13 +69,26 @@ impl Acquire<'_> {
             name,
             token,
             mode: self.mode,
-            run: self.run && self.mode == Mode::Exclusive,
+            run: self.is_for_run(),
             ttl: self.ttl,
             identity,
             place: 0,
             converts: 0,
             slack: SLACK,
             attempt: 0,
+        }
+    }
+
+    fn is_for_run(&self) -> bool {
+        self.run && self.mode == Mode::Exclusive
+    }
+
+    /// Who asks, as servers are told.
+    pub(super) fn who(&self) -> Cow<'_, [u8]> {
+        if self.is_for_run() {
+            Cow::Owned(Identity::for_run(self.identity).into_vec())
+        } else {
+            Cow::Borrowed(self.identity)
         }
     }
 }
@@ -195,10 +209,8 @@ impl Wait {
         is_prompt: &dyn Fn(Instant, Duration) -> bool,
     ) -> Result<WaitOutcome> {
         let deadline = how.timeout.map(|timeout| Instant::now() + timeout);
-        let for_run = how.run.then(|| Identity::for_run(how.identity));
-        let identity = for_run.as_deref().unwrap_or(how.identity);
-        let (place, converts) = (self.place, self.converts);
-        let mut claim = Claim { place, converts, ..how.claim(name, &self.token, identity) };
+        let (identity, place, converts) = (how.who(), self.place, self.converts);
+        let mut claim = Claim { place, converts, ..how.claim(name, &self.token, &identity) };
         let (mut hold_off, mut failing_since) = (HOLD_OFF.0, None);
         let (mut too_late, mut unfinished) = (0, 0);
         let mut beat = Beat::default();

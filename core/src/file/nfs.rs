@@ -32,27 +32,13 @@ const NETWORK: [u64; 10] = [
     0x4750_4653, // GPFS
 ];
 
-/// File systems where the node that writes stamps times with its own clock, and not one server with its: those of many
-/// servers, those on a disk that nodes share, and FUSE, behind which there may be any.
-const CLOCKS_OF_NODES: [u64; 8] = [
-    0x00C3_6400, // Ceph
-    0x5346_414F, // AFS
-    0x7375_7245, // Coda
-    0x0BD0_0BD0, // Lustre
-    0x4750_4653, // GPFS
-    0x7461_636F, // OCFS2
-    0x0116_1970, // GFS2
-    0x6573_5546, // FUSE: GlusterFS, …
-];
-
 /// How long a device's kind is remembered. Asking an NFS client is a round trip to its server; a
 /// device number may be given to another mount some day.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
 struct Mount {
     device: (u32, u32),
-    /// The number of its file system.
-    magic: u64,
+    network: bool,
     until: Instant,
 }
 
@@ -63,30 +49,22 @@ thread_local! {
 /// Whether the file's server is another machine. At most one round trip to it per minute, thread
 /// and mount.
 pub fn is_network(file: impl AsFd) -> bool {
-    magic(file).is_none_or(|magic| NETWORK.contains(&magic))
-}
-
-/// Whether the times of files there may come from the clocks of several nodes. As dear as [`is_network`].
-pub(crate) fn has_clocks_of_nodes(file: impl AsFd) -> bool {
-    magic(file).is_none_or(|magic| CLOCKS_OF_NODES.contains(&magic))
-}
-
-/// The number of its file system. A local one always knows. One that does not is a client whose server is out of reach, or has
-/// deleted the file (ESTALE).
-fn magic(file: impl AsFd) -> Option<u64> {
+    // A local file system always knows. One that does not is a client whose server is out of reach, or
+    // has deleted the file (ESTALE).
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-    let stat = statx(&file, c"", flags, StatxFlags::TYPE).ok()?;
+    let Ok(stat) = statx(&file, c"", flags, StatxFlags::TYPE) else { return true };
     let device = (stat.stx_dev_major, stat.stx_dev_minor);
     let now = Instant::now();
     KNOWN.with_borrow_mut(|known| {
         known.retain(|k| k.until > now);
         if let Some(k) = known.iter().find(|k| k.device == device) {
-            return Some(k.magic);
+            return k.network;
         }
+        let Ok(fs) = fstatfs(&file) else { return true };
         // Some platforms sign-extend the 32-bit magic number.
-        let magic = u64::try_from(fstatfs(&file).ok()?.f_type & 0xFFFF_FFFF).unwrap_or(0);
-        known.push(Mount { device, magic, until: now + REMEMBERED });
-        Some(magic)
+        let network = NETWORK.contains(&u64::try_from(fs.f_type & 0xFFFF_FFFF).unwrap_or(0));
+        known.push(Mount { device, network, until: now + REMEMBERED });
+        network
     })
 }
 

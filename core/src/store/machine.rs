@@ -40,6 +40,10 @@ pub const WORK: i64 = 256;
 /// To let somebody in counts as so many of them (`LETTING_IN`).
 const LETTING_IN: i64 = 8;
 
+/// The fencing tokens that a server of a quorum gives to readers are multiples of this, so that there is room for the number
+/// of a server behind each.
+pub const APART: u64 = 16;
+
 /// A step that finds the lock taken buries so many, when it is of one who stands far back (`FEW`).
 const FEW: i64 = 64;
 
@@ -509,7 +513,7 @@ impl Machine {
         *self = Self { fence: self.fence, ..Self::default() };
     }
 
-    /// The fencing token is `least` at least.
+    /// The fencing token is `least` at least; `who`: an identity, and the number of its attempt on a quorum.
     fn grant(
         &mut self,
         now: Now,
@@ -519,7 +523,8 @@ impl Machine {
         who: (&[u8], u64),
         ttl: Duration,
     ) -> u64 {
-        self.fence = now.unix_us.max(self.fence + 1).max(least);
+        let next = now.unix_us.max(self.fence + 1).max(least);
+        self.fence = if exclusive || who.1 == 0 { next } else { next.next_multiple_of(APART) };
         let held = Held {
             token: token.to_owned(),
             fence: self.fence,

@@ -13,6 +13,7 @@
 
 mod mutant;
 mod quorum;
+mod runs;
 mod system;
 
 use std::fmt::Debug;
@@ -21,6 +22,7 @@ use std::hash::Hash;
 use cluster_lock_core::Mode;
 use mutant::Mutant;
 use quorum::Quorum;
+use runs::{Action as Act, Runs};
 use stateright::{Checker, HasDiscoveries, Model, Property};
 use system::{Action, Fault, State, System, Want};
 
@@ -401,4 +403,94 @@ fn the_checker_finds_a_late_question_that_takes_the_lock_back() {
         let found = check(quorum, HasDiscoveries::AllOf([EXCLUSION, END].into()), |_| None);
         assert!(found.is_some_and(|flaw| flaw.contains(EXCLUSION)), "{mutant:?}");
     }
+}
+
+/// The servers' clocks, where they agree and where not.
+const CLOCKS: [[u64; 3]; 2] = [[100; 3], [150, 50, 100]];
+
+/// Whoever is told that a run covers it was called before that began; and a run counts only when its holder had the lock
+/// until it was complete.
+fn holds_on_a_quorum(runs: Runs) {
+    if let Some(flaw) = check(runs, HasDiscoveries::AnyFailures, |s| s.flaw) {
+        panic!("{flaw}");
+    }
+}
+
+#[test]
+fn runs_on_a_quorum() {
+    for clocks in CLOCKS {
+        holds_on_a_quorum(Runs { far: 1, ..Runs::new(&[1, 2, 2], clocks) });
+        holds_on_a_quorum(Runs { held: false, ..Runs::new(&[2, 3], clocks) });
+    }
+    let two = || Runs { fails: true, ..Runs::new(&[1, 2], CLOCKS[1]) };
+    holds_on_a_quorum(Runs { deaths: 1, ..two() });
+    holds_on_a_quorum(Runs { failures: 1, ..two() });
+    holds_on_a_quorum(Runs { breaks: 1, ..two() });
+    holds_on_a_quorum(Runs { held: false, apart: true, ..Runs::new(&[2, 2], CLOCKS[1]) });
+}
+
+#[test]
+#[ignore = "minutes"]
+fn further_runs_on_a_quorum() {
+    for clocks in CLOCKS {
+        holds_on_a_quorum(Runs { fails: true, ..Runs::new(&[1, 2, 2], clocks) });
+        for (deaths, failures, breaks) in [(1, 0, 0), (0, 1, 0), (0, 0, 1)] {
+            holds_on_a_quorum(Runs { far: 1, deaths, failures, breaks, ..Runs::new(&[1, 2, 2], clocks) });
+            holds_on_a_quorum(Runs { deaths, failures, breaks, ..Runs::new(&[2, 3], clocks) });
+        }
+    }
+}
+
+fn finds_on_a_quorum(runs: Runs, mutant: Mutant, flaw: &str) {
+    let ends = HasDiscoveries::AllOf([RULES, END].into());
+    let found = check(Runs { mutant: Some(mutant), ..runs }, ends, |s| s.flaw);
+    assert!(found.as_ref().is_some_and(|found| found.contains(flaw)), "{mutant:?}: {found:?}");
+}
+
+#[test]
+fn the_checker_finds_wrong_rules_of_runs_on_a_quorum() {
+    let three = || Runs { far: 1, ..Runs::new(&[1, 2, 2], CLOCKS[1]) };
+    let flaw = "covered by a run that began before the call";
+    finds_on_a_quorum(three(), Mutant::CoversEverybody, flaw);
+    finds_on_a_quorum(three(), Mutant::RankBelowFence, flaw);
+    finds_on_a_quorum(three(), Mutant::BlindToRuns, "nobody tells a waiter that a run covers it");
+    let two = Runs { far: 1, breaks: 1, ..Runs::new(&[1, 2], CLOCKS[1]) };
+    finds_on_a_quorum(two, Mutant::FormerHolderCompletes, "a run counts whose holder had lost the lock");
+}
+
+/// One server alone knows of the run that is complete by now, and lets in who comes; another has somebody else.
+#[test]
+fn the_checker_finds_a_rank_that_leaves_out_who_lets_it_in() {
+    const BEFORE: &[Act] = &[
+        Act::Start(1),
+        Act::Serve(1, 1),
+        Act::Complete(0),
+        Act::Serve(0, 0),
+        Act::Start(2),
+        Act::Serve(2, 2),
+    ];
+    let runs = Runs { failures: 1, before: BEFORE, ..Runs::new(&[1, 2, 2], CLOCKS[1]) };
+    finds_on_a_quorum(runs, Mutant::RankOfTheBusy, "covered by a run that began before the call");
+}
+
+/// A question of each of two waiters is late, and two servers have let each of them in before.
+#[test]
+fn the_checker_finds_a_token_that_is_less_than_what_was_given() {
+    const BEFORE: &[Act] = &[
+        Act::Start(2),
+        Act::Serve(2, 1),
+        Act::Start(1),
+        Act::Serve(1, 0),
+        Act::Serve(0, 2),
+        Act::Serve(1, 1),
+        Act::Serve(1, 1),
+        Act::Complete(0),
+        Act::Serve(0, 2),
+        Act::Mail(1, 2),
+        Act::Serve(0, 0),
+        Act::Serve(2, 2),
+        Act::Serve(2, 2),
+    ];
+    let runs = Runs { before: BEFORE, ..Runs::new(&[1, 2, 2], CLOCKS[0]) };
+    finds_on_a_quorum(runs, Mutant::ConfirmsLess, "a fencing token that is not greater than all before");
 }

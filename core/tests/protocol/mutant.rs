@@ -40,6 +40,10 @@ pub(crate) enum Mutant {
     FormerHolderCompletes,
     /// Who asks again is not told that a run covers it.
     BlindToRuns,
+    /// On a quorum a claim's rank is the greatest that a server gave it, whatever the fencing tokens of those that let it in.
+    RankOfTheBusy,
+    /// A server of a quorum confirms a fencing token although it has given the claim a greater one.
+    ConfirmsLess,
 }
 
 /// A queue that is not looked at.

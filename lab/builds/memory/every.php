@@ -36,13 +36,14 @@ for ($round = 1; $round <= 20; $round++) {
     check(outcome(static fn () => cluster_synchronized('job', static fn () => throw new Error('mine'))) === 'Error', 'its error');
     check(cluster_coalesced('job', static fn () => str_repeat('x', 1000)), 'coalesced');
     check(!cluster_coalesced('job', static fn () => false), 'its failure');
+    check(!@cluster_coalesced('job', static fn () => yield 1), 'a generator');
     check(outcome(static fn () => cluster_coalesced('job', static fn () => throw new Error('mine'))) === 'Error', 'its error');
 
     $lock = new ClusterLock('object', LOCK_EX, 30.0);
     check($lock->acquire(5.0) && $lock->isHeld() && $lock->remaining() > 0 && $lock->fence() > 0, 'object');
     $lock->refresh(20.0);
     $other = new ClusterLock('object');
-    check(outcome(static fn () => $other->acquire(0.01)) === ClusterLockException::class, 'taken by this request itself');
+    check(outcome(static fn () => $other->acquire(5.0)) === ClusterLockException::class, 'taken by this request itself');
     check(outcome(static fn () => $other->release()) === ClusterLockException::class, 'not held');
     check(cluster_lock_break('object'), 'break');
     check(outcome(static fn () => $lock->release()) === ClusterLockLostException::class, 'lost');

@@ -9,6 +9,9 @@ namespace ClusterLock\Chaos;
  */
 final class Actor
 {
+    /** A lock of runs of which most are broken from within. Of one that others use, breaks would explain too much. */
+    private const BROKEN = 'broken runs';
+
     /** @var list<string> */
     private array $names;
 
@@ -33,7 +36,7 @@ final class Actor
             $this->chance(30) => $this->lock('object'),
             $this->chance(25) => $this->lock('flock'),
             $this->chance(30) => $this->synchronized(),
-            $this->chance(40) => $this->coalesced(),
+            $this->chance(50) => $this->coalesced(),
             $this->chance(25) => $this->withoutRenewal(),
             $this->chance(25) => $this->two(),
             $this->chance(30) => $this->write(),
@@ -109,15 +112,17 @@ final class Actor
         $hold->synchronize($this->timeout(), fn () => $this->work($hold));
     }
 
-    /** What one does for all who want it done by then; some runs fail, and some are broken. */
+    /** What one does for all who want it done by then; some runs fail. */
     private function coalesced(): void
     {
+        $breaks = $this->chance(25);
         // Most for the same, so that there are some to be covered.
-        $hold = $this->hold('function', LOCK_EX, null, $this->chance(75) ? $this->names[0] : null);
-        $hold->coalesce($this->timeout(), function () use ($hold): bool {
+        $name = $breaks ? self::BROKEN : ($this->chance(75) ? $this->names[0] : null);
+        $hold = $this->hold('function', LOCK_EX, null, $name);
+        $hold->coalesce($this->timeout(), function () use ($hold, $breaks): bool {
             $this->work($hold);
             $this->pause(0, 100);
-            if ($this->chance(5)) {
+            if ($breaks && $this->chance(70)) {
                 $hold->break();
                 $this->pause(0, 100);
             }

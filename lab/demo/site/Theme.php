@@ -75,9 +75,10 @@ final class Theme
             file_put_contents($this->counter, '.', FILE_APPEND);
         }
         $start = hrtime(true);
-        for ($i = 0; $i < $this->effort; $i++) {
+        $done = 0;
+        do {
             $css = $this->rules($options);
-        }
+        } while (++$done < $this->effort);
         usleep(max(0, $this->leastMs * 1000 - intdiv(hrtime(true) - $start, 1000)));
 
         $end = sprintf('version=%d bytes=%d sha256=%s', $version, strlen($css), hash('sha256', $css));

@@ -21,7 +21,7 @@ return (static function (): bool {
         'fflush', 'file', 'file_exists', 'file_get_contents', 'file_put_contents', 'filectime', 'filemtime',
         'floor', 'fmod', 'fopen', 'fread', 'fseek', 'fstat', 'ftell', 'ftruncate', 'function_exists', 'fwrite',
         'get_debug_type', 'get_resource_id', 'get_resource_type', 'get_resources', 'getcwd', 'gettype', 'hexdec',
-        'hrtime', 'implode', 'in_array', 'intdiv', 'is_array', 'is_bool', 'is_callable', 'is_dir', 'is_executable',
+        'hrtime', 'implode', 'in_array', 'intdiv', 'is_array', 'is_bool', 'is_callable', 'is_dir',
         'is_file', 'is_int', 'is_link', 'is_numeric', 'is_object', 'is_readable', 'is_resource', 'is_scalar', 'is_string', 'is_writable',
         'iterator_to_array', 'json_decode', 'json_encode', 'ksort', 'lstat', 'ltrim', 'max', 'method_exists',
         'microtime', 'min', 'mkdir', 'ord', 'pack', 'preg_match', 'preg_match_all', 'preg_replace',

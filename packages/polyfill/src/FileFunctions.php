@@ -61,7 +61,7 @@ final class FileFunctions
             if ($building->isFresh()) {
                 return true;
             }
-            $turn = $building->wait($timeout);
+            $turn = $building->wait($function, $timeout);
         } catch (Failure $failure) {
             Raise::warning($function, $failure->getMessage());
 
@@ -90,7 +90,10 @@ final class FileFunctions
                 $isDone = true;
             } else {
                 $building->begin();
-                $content = $build();
+                $content = Functions::call($build, static function () use ($building, $turn): void {
+                    $building->abort();
+                    Functions::endRun($building->name, $turn, false);
+                });
                 if (is_string($content)) {
                     Request::enter();
                     $trouble = $building->write($content, $turn);

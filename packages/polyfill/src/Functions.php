@@ -8,11 +8,15 @@ use ClusterLock\Polyfill\Redis\Survey;
 use ClusterLockException;
 use ClusterLockLostException;
 use ClusterLockTimeoutException;
+use Generator;
 use Throwable;
 
 /** The functions on names: check the arguments, ask the request's table, say it in PHP's way. */
 final class Functions
 {
+    private const NOT_RUN = 'nothing is done: the function has returned a Generator, which nobody runs; with a yield in it, '
+        . 'to call it does no more than make one';
+
     public static function lock(string $name, ?float $timeout, int $mode, ?float $ttl): bool
     {
         $function = 'cluster_lock';
@@ -74,7 +78,7 @@ final class Functions
         }
         Request::calls($lockName, $turn->hold, 1);
         try {
-            $value = $callback();
+            $value = self::call($callback, static fn () => self::leave($lockName, $turn));
         } catch (Throwable $thrown) {
             $trouble = self::leave($lockName, $turn);
             if ($trouble !== null) {
@@ -102,7 +106,7 @@ final class Functions
         $timeout = Arguments::timeout($function, 3, $timeout);
         $ttl = Arguments::ttl($function, 4, $ttl) ?? Settings::now()->ttl;
         try {
-            $turn = Request::beginRun($lockName, new Wish(Mode::Exclusive, $timeout, $ttl, true));
+            $turn = Request::beginRun($function, $lockName, new Wish(Mode::Exclusive, $timeout, $ttl, true));
         } catch (Failure $failure) {
             Raise::warning($function, $lockName->about($failure->getMessage()));
 
@@ -115,7 +119,7 @@ final class Functions
         Request::calls($lockName, $turn->hold, 1);
         try {
             // What it has returned is destroyed when the lock is given back.
-            $value = $work();
+            $value = self::call($work, static fn () => self::endRun($lockName, $turn, false));
         } catch (Throwable $thrown) {
             [, $trouble] = self::endRun($lockName, $turn, false);
             if ($trouble !== null) {
@@ -124,9 +128,11 @@ final class Functions
 
             throw $thrown;
         }
-        [$done, $trouble] = self::endRun($lockName, $turn, $value !== false);
-        if ($trouble !== null) {
-            Raise::warning($function, $trouble->getMessage());
+        $isForgotten = $value instanceof Generator;
+        [$done, $trouble] = self::endRun($lockName, $turn, $value !== false && !$isForgotten);
+        $message = $trouble?->getMessage() ?? ($isForgotten ? $lockName->about(self::NOT_RUN) : null);
+        if ($message !== null) {
+            Raise::warning($function, $message);
         }
 
         return $done;
@@ -212,6 +218,30 @@ final class Functions
     public static function notGivenBack(LockName $name, Failure $failure): string
     {
         return $name->about("not given back, it comes free when its lease runs out: {$failure->getMessage()}");
+    }
+
+    /**
+     * Calls code of the user.
+     *
+     * @param callable(): mixed $leave what is to be done when it never comes back: its fiber is destroyed
+     */
+    public static function call(callable $code, callable $leave): mixed
+    {
+        $isBack = false;
+        try {
+            $value = $code();
+            $isBack = true;
+
+            return $value;
+        } catch (Throwable $thrown) {
+            $isBack = true;
+
+            throw $thrown;
+        } finally {
+            if (!$isBack) {
+                $leave();
+            }
+        }
     }
 
     /** An earlier hold was lost. When an error handler throws at that, the caller never learns of the new one. */

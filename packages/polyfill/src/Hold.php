@@ -13,8 +13,8 @@ final class Hold
     /** Calls of cluster_synchronized() that have not come back. */
     public int $calls = 0;
 
-    /** A run of this request is under way in it. */
-    public bool $runs = false;
+    /** The function whose run is under way in it. */
+    public ?string $runs = null;
 
     /** @var WeakReference<Fiber>|null the holder; null: the request itself */
     private readonly ?WeakReference $fiber;

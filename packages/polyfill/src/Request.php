@@ -133,20 +133,22 @@ final class Request
      * Acquires for a run. What cluster_lock() has acquired exclusively it nests in; inside a run it would wait for itself,
      * or, where that nests, go on for ever: what the work saves may ask for the work.
      *
+     * @param string $function whose run it is
+     *
      * @throws Failure
      */
-    public static function beginRun(LockName $name, Wish $wish): Turn
+    public static function beginRun(string $function, LockName $name, Wish $wish): Turn
     {
         $held = self::$holds[$name->bytes] ?? null;
         if ($held !== null && $held->isOurs() && $held->lease->isHeld()) {
-            if ($held->runs || $held->lease->mode === Mode::Shared) {
+            if ($held->runs !== null || $held->lease->mode === Mode::Shared) {
                 return $wish->timeout === 0.0 ? new Turn(null) : throw Failure::deadlock();
             }
         }
 
         $turn = self::lock($name, $wish);
         if ($turn->isHeld() && isset(self::$holds[$name->bytes])) {
-            self::$holds[$name->bytes]->runs = true;
+            self::$holds[$name->bytes]->runs = $function;
         }
 
         return $turn;
@@ -161,10 +163,10 @@ final class Request
     public static function endRun(LockName $name, int $id, bool $complete): Loss|string|null
     {
         $held = self::$holds[$name->bytes] ?? null;
-        if ($held === null || $held->id !== $id || !$held->isOurs() || !$held->runs) {
+        if ($held === null || $held->id !== $id || !$held->isOurs() || $held->runs === null) {
             return self::unlock($name, $id);
         }
-        $held->runs = false;
+        $held->runs = null;
         if ($held->depth > 1 || !$complete) {
             return self::unlock($name, $id);
         }
@@ -324,8 +326,7 @@ final class Request
             $loss = self::letGo($hold->lease);
             if ($loss !== null && $hold->calls > 0) {
                 // The callback has ended the request.
-                $function = $hold->runs ? 'cluster_coalesced' : 'cluster_synchronized';
-                self::tell($function, $hold->lease->name->about("was lost before it was released: {$loss->how}"));
+                self::tell($hold->runs ?? 'cluster_synchronized', $hold->lease->name->about("was lost before it was released: {$loss->how}"));
             }
         }
         $orphans = self::$orphans;

@@ -3,5 +3,6 @@
 import './access.mjs';
 import './page.mjs';
 import './saves.mjs';
+import './compiles.mjs';
 import './command.mjs';
 import './health.mjs';

@@ -39,6 +39,7 @@ export async function loggedIn(browser, stand, { user = 'admin', node = 'node-a'
 }
 
 export const LOCKS = '/wp-admin/tools.php?page=cluster-lock';
+export const COMPILER = '/wp-admin/themes.php?page=stand-compiler';
 export const SITE_HEALTH = '/wp-admin/site-health.php';
 
 /** Opens Site Health and returns what it says of each test, when all have answered: {test, status, label}. */

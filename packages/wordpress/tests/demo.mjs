@@ -1,5 +1,5 @@
 /**
- * A lock held on one node and a waiter on the other, photographed; then Site Health. See script/wordpress-demo.
+ * A lock held on one node and a waiter on the other, and a run for which two wait, photographed; then Site Health. See script/wordpress-demo.
  *
  *     node demo.mjs SCREENSHOT-DIRECTORY [--keep]
  */
@@ -59,18 +59,33 @@ async function demo() {
     await fonts.waiting(1);
     say('node A compiles the theme under flock() and waits for a web font: it holds the lock');
     const onB = save('node-b', '#0000bb');
+    const color = (node, page) => {
+        const form = { way: 'cluster_coalesced', property: `--page-${page}--accent`, value: '#c0ffee', font: fonts.url };
+        return client.save(node, 'stand_option', form);
+    };
+    const colors = [color('node-b', 'home')];
+    await fonts.waiting(2);
+    say('node B publishes the colours in a run of cluster_coalesced(), and waits for a web font, too');
+    for (const [node, page] of [['node-a', 'shop'], ['node-b', 'blog']]) {
+        colors.push(color(node, page));
+        await until(`${node} waits for a run`, async () => {
+            const [lock] = await stand.locks('stand-colors-css');
+            return lock.waiters.length === colors.length - 1;
+        });
+    }
     const browser = await launch();
     open.push(() => browser.close());
     const page = await loggedIn(browser, stand, { node: 'node-b' });
     await page.goto(LOCKS);
-    const row = page.locator('#cluster-lock-table tr[data-lock]');
+    const row = page.locator('#cluster-lock-table tr[data-lock^="file:"]');
     await row.locator('[data-node="node-a"]').waitFor();
     await row.locator('[data-waiter="node-b"]').waitFor();
-    say('node B waits for it, and the page says so');
+    say('node B waits for the lock, two more wait for the next run, and the page says so');
     await photograph(page, 'locks.png');
     fonts.answer({ always: true });
     const versions = await Promise.all([onA, onB]);
-    await row.waitFor({ state: 'detached' });
+    await Promise.all(colors);
+    await page.waitForFunction(() => document.querySelector('#cluster-lock-table tr[data-lock]') === null);
     say(`released: node A has saved version ${versions[0]}, node B then ${versions[1]}, and the page is empty again`);
 
     heading('Site Health');

@@ -13,7 +13,7 @@ const AT_ONCE = 14;
 const ROUNDS = 3;
 const THEME = '/wp-content/themes/twentytwentyone';
 
-const property = (way, round, i) => `--page-${way.replace('_', '-')}-${round}-${i}--accent`;
+const property = (way, round, i) => `--page-${way.replaceAll('_', '-')}-${round}-${i}--accent`;
 const node = (i) => (i % 2 ? 'node-b' : 'node-a');
 
 /** Saves that start at the same moment: all have arrived in PHP, half on each node, before the first one goes on. */
@@ -128,7 +128,14 @@ describe('Options saved on both nodes at once', () => {
         }
     });
 
-    it('loses saves without a lock: what the test above would see', async () => {
+    it('publishes all of them with cluster_coalesced(), which reads them anew', async () => {
+        for (let round = 0; round < ROUNDS; round++) {
+            await saveAtOnce('stand_option', 'cluster_coalesced', round);
+            assert.equal(kept(compiled('colors.css'), 'cluster_coalesced', round).length, AT_ONCE);
+        }
+    });
+
+    it('loses saves without a lock: what the tests above would see', async () => {
         assert.ok(await untilLost('stand_option', colors));
     });
 });

@@ -29,7 +29,7 @@ pub(super) fn write(
     let file =
         open(place.name(), OFlags::WRONLY).map_err(|e| place.failed("cannot open the existing file", e))?;
     let stat = fstat(&file).map_err(|e| place.failed("cannot examine the existing file", e))?;
-    check_type(&stat).map_err(|cause| place.error(cause))?;
+    check_type(stat.st_mode).map_err(|cause| place.error(cause))?;
     if length > 0
         && let Err(e @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) =
             retry_on_intr(|| fallocate(&file, FallocateFlags::KEEP_SIZE, 0, length))

@@ -252,7 +252,7 @@ impl Temp {
     fn write_in_place(&self, options: Options, verify: impl FnOnce() -> Result<()>) -> Result<()> {
         let Some(name) = &self.name else { return Ok(()) };
         let refusal = match (options.mount_point, options.locked) {
-            (MountPoint::InPlace, _) if options.dates_from_begin => {
+            _ if options.dates_from_begin => {
                 "is a mount point by itself, which no rename can replace, and is not built in place, where half of it could \
                  look finished: mount its directory instead"
             }

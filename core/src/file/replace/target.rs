@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{
-    Access, AtFlags, CWD, FileType, Mode, OFlags, Stat, StatxAttributes, StatxFlags, accessat, fstat, openat,
-    readlink, readlinkat, statat, statx,
+    Access, AtFlags, CWD, FileType, Mode, OFlags, RawMode, Stat, StatxAttributes, StatxFlags, accessat,
+    fstat, openat, readlink, readlinkat, statat, statx,
 };
 use rustix::io::{Errno, retry_on_intr};
 
@@ -56,7 +56,7 @@ impl Target {
         // The kernel first, for all that it knows better: links that only look like paths
         // (/proc/self/fd/1), loops.
         match nfs::looked_up(|| statat(CWD, path, AtFlags::empty())) {
-            Ok(stat) => check_type(&stat).map_err(error)?,
+            Ok(stat) => check_type(stat.st_mode).map_err(error)?,
             Err(Errno::NOENT) => {}
             Err(e) => return Err(error(format!("cannot be reached: {}", reason(e)))),
         }
@@ -150,7 +150,7 @@ impl Place {
                 outcome => outcome.map_err(unreachable)?,
             };
         if FileType::from_raw_mode(link.st_mode) != FileType::Symlink {
-            return check_type(&link).map(|()| None);
+            return check_type(link.st_mode).map(|()| None);
         }
         if !may_follow(&link, &fstat(&self.dir).map_err(unreachable)?) {
             return Err("is a symbolic link that another user has put into a directory that everybody may \
@@ -194,7 +194,7 @@ impl Place {
             self.ask_server();
         }
         match nfs::looked_up(|| statat(&self.dir, &self.name, AtFlags::SYMLINK_NOFOLLOW)) {
-            Ok(stat) => check_type(&stat).map_err(|cause| self.error(cause))?,
+            Ok(stat) => check_type(stat.st_mode).map_err(|cause| self.error(cause))?,
             Err(Errno::NOENT) => return Ok(None),
             Err(e) => return Err(self.failed("cannot examine the existing file", e)),
         }
@@ -218,7 +218,7 @@ impl Place {
             Err(e) => return Err(self.failed("cannot open the existing file", e)),
         };
         let stat = fstat(&old).map_err(|e| self.failed("cannot examine the existing file", e))?;
-        check_type(&stat).map_err(|cause| self.error(cause))?;
+        check_type(stat.st_mode).map_err(|cause| self.error(cause))?;
         Ok(Some(old))
     }
 
@@ -284,8 +284,8 @@ fn may_follow(link: &Stat, dir: &Stat) -> bool {
 }
 
 /// Only regular files are replaced: a device turned into a file would be a disaster.
-pub(super) fn check_type(stat: &Stat) -> std::result::Result<(), String> {
-    let what = match FileType::from_raw_mode(stat.st_mode) {
+pub(super) fn check_type(mode: RawMode) -> std::result::Result<(), String> {
+    let what = match FileType::from_raw_mode(mode) {
         FileType::RegularFile => return Ok(()),
         FileType::Directory => return Err("is a directory".into()),
         FileType::Symlink => return Err("has become a symbolic link meanwhile".into()),

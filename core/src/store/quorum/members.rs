@@ -72,6 +72,11 @@ impl Members {
 
     /// So many servers failed that the others are no majority.
     pub(super) fn no_majority(&self, round: &Round) -> Error {
+        self.no_majority_with(round, Vec::new())
+    }
+
+    /// The same; and why `others`, which answered, count as little.
+    pub(super) fn no_majority_with(&self, round: &Round, others: Vec<String>) -> Error {
         let mut causes: Vec<String> = round.errors().map(ToString::to_string).collect();
         let mut failed = causes.len();
         if round.pending() > 0 && round.timed_out {
@@ -82,6 +87,7 @@ impl Members {
                 self.limit.as_secs_f64()
             ));
         }
+        causes.extend(others);
         self.too_few(failed, &causes)
     }
 

@@ -15,7 +15,8 @@
 //! * **on the fencing token**: a claim proposes one a little ahead of its own clock, and where clocks
 //!   agree to a few milliseconds all servers take it: one round trip. Where they differ, a second
 //!   round raises all to the greatest. A majority that knows the token has then a server in common
-//!   with the majority of the next holder, which thus gets a greater one.
+//!   with the majority of the next holder, which thus gets a greater one. Readers who are let in together need not have a
+//!   server in common that tells them apart; so where servers differ, theirs says which of them gave it (`votes`).
 //!
 //! * `members`: the servers; `round`: asks all of them at once.
 //! * `votes`: one attempt, counted; `verdict`: what they say of a lock that was held; `breaking`: taken from a holder.
@@ -120,9 +121,13 @@ impl QuorumStore {
 
     /// A majority has granted it: agrees on the fencing token.
     fn hold(&self, claim: &Claim<'_>, granted: &[Option<u64>]) -> Result<Attempt> {
-        let fence = granted.iter().flatten().max().copied().unwrap_or_default();
-        let same = granted.iter().flatten().filter(|given| **given == fence).count();
-        if same >= self.members.majority() || confirm(&self.members, claim, fence) {
+        let given = votes::token(claim.mode, granted, self.members.majority());
+        let agreed = if same(granted, self.members.majority()) == Some(given) {
+            Some(given)
+        } else {
+            confirm(&self.members, claim, granted)
+        };
+        if let Some(fence) = agreed {
             return Ok(Attempt::Held(self.held(claim, fence)));
         }
         Err(self.members.error("the majority was lost while it agreed on the fencing token".to_owned()))
@@ -344,9 +349,10 @@ impl Store for QuorumStore {
             self.covered(claim, fence, &covered);
             return Ok(Wake::Covered(fence));
         }
-        let fence = granted.iter().flatten().max().copied().unwrap_or_default();
         let claim = Claim { attempt, ..claim.clone() };
-        if granted.iter().flatten().count() >= majority && confirm(&self.members, &claim, fence) {
+        if granted.iter().flatten().count() >= majority
+            && let Some(fence) = confirm(&self.members, &claim, &granted)
+        {
             return Ok(Wake::Granted(self.held(&claim, fence)));
         }
         Ok(Wake::Retry)

@@ -11,11 +11,24 @@ use crate::wire::Purpose;
 
 /// What the servers say of a token, and whether they were asked twice.
 pub(super) fn standings(round: &Round) -> impl Iterator<Item = (Standing, bool)> {
-    round
-        .answers
-        .iter()
-        .flatten()
-        .filter_map(|answer| Some((reply::standing(answer.said.as_ref().ok()?)?, answer.again)))
+    by_server(round).map(|(_, standing, again)| (standing, again))
+}
+
+/// The same, with the servers' numbers.
+fn by_server(round: &Round) -> impl Iterator<Item = (usize, Standing, bool)> {
+    round.answers.iter().enumerate().filter_map(|(i, answer)| {
+        let answer = answer.as_ref()?;
+        Some((i, reply::standing(answer.said.as_ref().ok()?)?, answer.again))
+    })
+}
+
+/// Those who say that it was lost, and why.
+fn who_lost_it(members: &Members, round: &Round) -> Vec<String> {
+    let losses = by_server(round).filter_map(|(i, standing, _)| match standing {
+        Standing::Lost(loss) => Some(format!("{}: {loss}", members.nodes.get(i)?.pool.label())),
+        Standing::Ours => None,
+    });
+    losses.collect()
 }
 
 /// What they say, counted.
@@ -75,7 +88,7 @@ pub(super) fn verdict(members: &Members, round: &Round, released: bool) -> Resul
     match most {
         // Those that did not answer cannot make up a majority any more.
         Some(loss) if count.is_lost() => Ok(Standing::Lost(loss.clone())),
-        _ => Err(members.no_majority(round)),
+        _ => Err(members.no_majority_with(round, who_lost_it(members, round))),
     }
 }
 

@@ -10,7 +10,7 @@ use super::verdict::standings;
 use crate::clock::{Instant, millis, unix_micros};
 use crate::error::Result;
 use crate::report::Mode;
-use crate::store::machine::BEAT;
+use crate::store::machine::{APART, BEAT};
 use crate::store::redis::reply;
 use crate::store::redis::script::{self, ACQUIRE, RENEW};
 use crate::store::{Attempt, Claim, IfBusy, Standing};
@@ -21,6 +21,10 @@ const AHEAD_US: u64 = 5_000;
 
 /// While the servers have not agreed on a holder: when to ask again, at the earliest and at the latest.
 const UNDECIDED: (u64, u64) = (5, 60);
+
+/// How often a claim has its fencing token confirmed when servers turn out to have given it a greater one: they do so again
+/// only when its lease there has run out meanwhile.
+const CONFIRMED: usize = 3;
 
 /// What all servers said to an attempt.
 pub(super) struct Votes {
@@ -154,17 +158,73 @@ pub(super) fn same(said: &[Option<u64>], majority: usize) -> Option<u64> {
     said.iter().flatten().copied().find(|run| count(*run) >= majority)
 }
 
-/// Has a majority agree that `fence` was given out, and that the claim's newest attempt counts, and the lease begin anew.
-/// False: there is no majority that the lock is held on.
-pub(super) fn confirm(members: &Members, claim: &Claim<'_>, fence: u64) -> bool {
-    let (ttl, attempt, fence) = (millis(claim.ttl).to_string(), claim.attempt.to_string(), fence.to_string());
-    let majority = members.majority();
+/// The fencing token of a claim that was granted these, by server: the greatest. Writers' majorities meet, and there one of
+/// two has the greater one. But readers are let in together, and the greatest of one, from here, may be that of another, from
+/// there. A server gives none twice; so what a majority gave is nobody else's, and any other goes on by the number of the
+/// server that gave it, for which readers' tokens have [room](APART). (Behind fifteen servers the numbers begin anew.)
+pub(super) fn token(mode: Mode, granted: &[Option<u64>], majority: usize) -> u64 {
+    let by_server = granted.iter().zip(1..).filter_map(|(token, by)| Some(((*token)?, by)));
+    let Some((greatest, by)) = by_server.max() else { return 0 };
+    // What is no multiple was agreed on before.
+    if mode == Mode::Exclusive || greatest % APART != 0 || same(granted, majority) == Some(greatest) {
+        return greatest;
+    }
+    greatest + (by - 1) % (APART - 1) + 1
+}
+
+/// Has a majority agree on the fencing token of a claim that was granted these, by server, and that the claim's newest attempt
+/// counts, and the lease begin anew. A server that has given it a greater one counts when that is what is agreed on: it may
+/// alone know of whoever was let in before. None: there is no majority that the lock is held on.
+pub(super) fn confirm(members: &Members, claim: &Claim<'_>, granted: &[Option<u64>]) -> Option<u64> {
+    let (ttl, attempt) = (millis(claim.ttl).to_string(), claim.attempt.to_string());
+    let (mut granted, majority) = (granted.to_vec(), members.majority());
     // A server that knows it otherwise, because it has missed a conversion, or lost it, does not count.
     let mode: &[u8] = if claim.mode == Mode::Exclusive { b"X" } else { b"S" };
-    let argv = [claim.token.as_bytes(), ttl.as_bytes(), attempt.as_bytes(), fence.as_bytes(), mode];
     let ours = |round: &Round| standings(round).filter(|(standing, _)| *standing == Standing::Ours).count();
-    let round = members.run(&RENEW, claim.name, &argv, Kind::Step, |round| {
-        ours(round) >= majority || ours(round) + round.pending() < majority
-    });
-    ours(&round) >= majority
+    for _ in 0..CONFIRMED {
+        let fence = token(claim.mode, &granted, majority);
+        let text = fence.to_string();
+        let argv = [claim.token.as_bytes(), ttl.as_bytes(), attempt.as_bytes(), text.as_bytes(), mode];
+        let round = members.run(&RENEW, claim.name, &argv, Kind::Step, |round| {
+            ours(round) >= majority || ours(round) + round.pending() < majority
+        });
+        if ours(&round) >= majority {
+            return Some(fence);
+        }
+        let mut counted = ours(&round);
+        for (i, value) in round.values() {
+            if let (Some(given), Some(granted)) = (reply::given(value), granted.get_mut(i)) {
+                *granted = Some(given);
+                counted += 1;
+            }
+        }
+        if counted < majority {
+            break;
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Mode, token};
+
+    #[test]
+    fn what_no_majority_gave_to_a_reader_says_who_did() {
+        let told = |mode, granted: &[u64]| {
+            let granted: Vec<_> = granted.iter().map(|&token| (token > 0).then_some(token)).collect();
+            token(mode, &granted, granted.len() / 2 + 1)
+        };
+        assert_eq!(told(Mode::Shared, &[32, 32, 0]), 32);
+        assert_eq!((told(Mode::Shared, &[32, 48, 0]), told(Mode::Shared, &[48, 0, 32])), (50, 49));
+        assert_eq!(told(Mode::Shared, &[32, 32, 48]), 51, "a majority gave the smaller one");
+        assert_eq!(told(Mode::Shared, &[32, 50, 0]), 50, "it was agreed on, and somebody has missed it");
+        assert_eq!(told(Mode::Exclusive, &[32, 48, 0]), 48);
+        let mut many = [32; 33];
+        many[16] = 48;
+        assert_eq!(told(Mode::Shared, &many), 50);
+        many[14] = 64;
+        assert_eq!(told(Mode::Shared, &many), 79, "the last that there is room for");
+        assert_eq!(told(Mode::Shared, &[0; 3]), 0);
+    }
 }

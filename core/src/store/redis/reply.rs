@@ -116,6 +116,14 @@ pub(crate) fn standing(value: &Value) -> Option<Standing> {
     }
 }
 
+/// The fencing token that `renew.lua` has given, when it is greater than the one that it was to confirm.
+pub(crate) fn given(value: &Value) -> Option<u64> {
+    match value {
+        Value::Int(given) if *given >= 2 * LEFT => u64::try_from(*given).ok(),
+        _ => None,
+    }
+}
+
 /// What `break.lua` returns, and whether a reply to an earlier try was lost, which may have been carried out;
 /// `None` when it makes no sense.
 pub(crate) fn broken(value: &Value, again: bool) -> Option<Broken> {

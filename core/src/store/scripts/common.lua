@@ -187,7 +187,14 @@ local floor = 0
 
 -- Lets one in: with the next fencing token, now; or with the one that it has had since it entered.
 local function grant(token, wanted, who, ttl, own, entered)
-    own, entered = own or math.max(fence + 1, now_us, floor), entered or us
+    if not own then
+        own = math.max(fence + 1, now_us, floor)
+        if wanted == 'S' and string.find(who, '^%d') then
+            -- Of a quorum: room for the number of a server, so that no two readers have the same (quorum/votes.rs).
+            own = math.ceil(own / 16) * 16
+        end
+    end
+    entered = entered or us
     if wanted == 'O' then
         local last = runners and redis.call('ZRANGE', runners, -1, -1, 'WITHSCORES')[2]
         own = math.max(own, tonumber(last or 0) + 1, run_done() + 1)

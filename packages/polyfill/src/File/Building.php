@@ -36,10 +36,10 @@ final class Building
     }
 
     /** @throws Failure */
-    public function wait(float $timeout): Turn
+    public function wait(string $function, float $timeout): Turn
     {
         try {
-            return Request::beginRun($this->name, new Wish(Mode::Exclusive, $timeout, Settings::now()->ttl, true));
+            return Request::beginRun($function, $this->name, new Wish(Mode::Exclusive, $timeout, Settings::now()->ttl, true));
         } catch (Failure $failure) {
             throw Failure::other($this->name->about($failure->getMessage()));
         }
@@ -93,7 +93,7 @@ final class Building
 
     public function notBuilt(mixed $returned): string
     {
-        $type = is_object($returned) ? 'object' : get_debug_type($returned);
+        $type = get_debug_type($returned);
 
         return Text::path($this->target->path) . " is not built: the function has returned $type, and not a string";
     }

@@ -36,7 +36,14 @@ final class LocalPath
             return $found;
         }
 
-        return str_starts_with($path, '/') ? $path : getcwd() . "/$path";
+        if (str_starts_with($path, '/')) {
+            return $path;
+        }
+        $directory = getcwd();
+
+        return $directory !== false
+            ? "$directory/$path"
+            : throw Failure::other('The working directory cannot be found: No such file or directory');
     }
 
     private static function notPlain(string $what): Failure

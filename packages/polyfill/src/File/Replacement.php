@@ -237,6 +237,12 @@ final class Replacement
         if (Mounts::isNetwork(fstat($this->file)['dev'])) {
             Quiet::try(fn () => fsync($this->file));
         }
+        // By its path, which is all that PHP has for it; where that leads to nothing, touch() would make an empty file.
+        clearstatcache(true, $this->temporary);
+        $there = Quiet::try(fn () => lstat($this->temporary));
+        if (($there['ino'] ?? null) !== fstat($this->file)['ino']) {
+            throw $this->target->failed('cannot rename the temporary file over it', 'No such file or directory');
+        }
         [$done, $why] = Quiet::call(fn (): bool => touch($this->temporary, $begun));
         if (!$done || fstat($this->file)['mtime'] > $begun) {
             throw $this->target->failed('cannot set the modification time', $why ?: 'the file system does not keep it');

@@ -9,16 +9,22 @@ use ClusterLock\Polyfill\Quiet;
 
 /**
  * The files that another one is made from, and whether that is newer: as core/src/file/replace/fresh.rs of the extension has
- * it, but in whole seconds, since PHP knows no others. So a build within the second of a change is not known to be later.
+ * it, but in whole seconds, since PHP knows no others. So a build within two seconds of a change is not known to be later.
  */
 final class Sources
 {
     private const MAX_LINKS = 40;
 
-    /** Seconds by which two clocks may differ that are kept by NTP. */
+    /**
+     * Seconds that have to lie between a change and the beginning of the build that is said to have it: a write is stamped when
+     * it begins, clocks of file systems tick, and two may differ.
+     */
     private const SLACK = 1;
 
-    private const NOT_SEEN = ['mode' => 0040000, 'ctime' => PHP_INT_MIN, 'dev' => -1];
+    /** Why a file cannot be examined that may be there, as the C libraries word it. */
+    private const TROUBLE = '/denied|permitted|too long|error|timed out|stale|not connected|is down|no route/i';
+
+    private const NOT_SEEN = ['mode' => 0040000, 'ctime' => PHP_INT_MIN];
 
     /** @var array<string, array<string, int>|null> what was found, by path; null: nothing */
     private array $found = [];
@@ -38,21 +44,19 @@ final class Sources
         if ($this->paths === []) {
             return false;
         }
-        $device = (int) (Quiet::try(static fn () => stat($target->directory))['dev'] ?? 0);
-        if (Mounts::isNetwork($device)) {
+        $isNetwork = Mounts::isNetwork((int) (Quiet::try(static fn () => stat($target->directory))['dev'] ?? 0));
+        if ($isNetwork) {
             Refresh::path($target->path);
         }
         $made = $target->stat();
-        $ofNodes = Mounts::hasClocksOfNodes($device);
-        // Dated by somebody else's clock, later than the last change of it, it says nothing.
-        if ($made === null || $made['mtime'] > $made['ctime'] + ($ofNodes ? self::SLACK : 0)) {
+        // Later than its last change somebody else's clock has dated it; later than now, the clock has been set back.
+        if ($made === null || $made['mtime'] > ($isNetwork ? $made['ctime'] : min($made['ctime'], time())) + self::SLACK) {
             return false;
         }
         $this->found = [];
         foreach ($this->paths as $path) {
             foreach ($this->changes($path) as $change) {
-                $slack = $ofNodes || $change['dev'] !== $made['dev'] ? self::SLACK : 0;
-                if ($change['ctime'] + $slack >= $made['mtime']) {
+                if ($change['ctime'] + self::SLACK >= $made['mtime']) {
                     return false;
                 }
             }
@@ -141,8 +145,10 @@ final class Sources
             return self::NOT_SEEN;
         }
         if ($found === null) {
-            if (!Quiet::try(static fn () => is_executable(dirname($path)))) {
-                throw Failure::file($source, 'cannot be reached: Permission denied');
+            // Why, only opening it tells. What is not known to be missing may have changed.
+            [, $why] = Quiet::call(static fn () => fopen($path, 'rne'));
+            if (preg_match(self::TROUBLE, $why)) {
+                throw Failure::file($source, "cannot be reached: $why");
             }
 
             return null;

@@ -197,7 +197,14 @@ local floor = 0
 
 -- Lets one in: with the next fencing token, now; or with the one that it has had since it entered.
 local function grant(token, wanted, who, ttl, own, entered)
-    own, entered = own or math.max(fence + 1, now_us, floor), entered or us
+    if not own then
+        own = math.max(fence + 1, now_us, floor)
+        if wanted == 'S' and string.find(who, '^%d') then
+            -- Of a quorum: room for the number of a server, so that no two readers have the same (quorum/votes.rs).
+            own = math.ceil(own / 16) * 16
+        end
+    end
+    entered = entered or us
     if wanted == 'O' then
         local last = runners and redis.call('ZRANGE', runners, -1, -1, 'WITHSCORES')[2]
         own = math.max(own, tonumber(last or 0) + 1, run_done() + 1)
@@ -651,7 +658,7 @@ local reader = mode == 'S' and redis.call('ZRANGE', READERS, 0, 0, 'WITHSCORES')
 local record = reader[1] and redis.call('HGET', INFO, reader[1]) or ''
 return {place, math.max(0, (reader[2] or now) - now, grace), string.match(record, '^%d+ %d+ (.*)$') or '', interval, rank}
 
-LUA, '694f7b90c03fc73c40cc1fddbadb80d2dd669bff'],
+LUA, 'fb4b0deb461182b7d6c740fef69f4f91461d33e0'],
 'release' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Gives a lock back and hands it to whoever is next; or takes a waiter out of the queue. Or says that the run of
@@ -737,7 +744,7 @@ if run then
 end
 return said + ((unfinished or left_over) and LEFT or 0)
 
-LUA, '13e2d046c8aff700b7a5ac5aa108a451a418460a'],
+LUA, '450521d41186f61b7462f19e2563786e413d4f60'],
 'renew' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Extends a holder's lease to `ttl` from now. Never takes a lock that is not held: while a grace period runs, in
@@ -746,15 +753,16 @@ LUA, '13e2d046c8aff700b7a5ac5aa108a451a418460a'],
 --
 -- KEYS      1 the lock   2 (where servers have a grace period) see common.lua
 -- ARGV     1 token   2 lease in ms   3 (of a quorum) the number of the newest attempt with this token:
---          an older one must not take the lock back   4 (of a quorum) the holder's fencing token, when it
---          is greater than the one given here: the next ones must be greater than that; and 5 the mode X|S
---          in which it must be known here
+--          an older one must not take the lock back   4 (of a quorum, to be confirmed) the holder's fencing
+--          token, when it is greater than the one given here: the next ones must be greater than that; and
+--          5 the mode X|S in which it must be known here
 --          with KEYS[2], of a holder whose lease is not over by its own clock: 3 as for a quorum, else 0
 --          4 its fencing token   5 mode X|S   6 identity, as acquire.lua has it   and the last: how long a
 --          grace period is, in ms
 -- Returns  1 extended   2 it was broken   3 unknown here: data lost   4 somebody else's since
 --          5 extended, by the holder's word alone: it was put back, or may have been; which counts only
 --          while the lease that it had is not over
+--          and the fencing token that was given here, extended, when it is greater than the one to be confirmed
 local period = KEYS[2] and tonumber(table.remove(ARGV))
 local me, ttl = ARGV[1], tonumber(ARGV[2])
 local state = redis.call('GET', KEYS[1])
@@ -776,10 +784,12 @@ local function raised(who, attempt)
 end
 
 local extended = state and string.byte(state, 2) == 63 and 5 or 1
+local asked = not ARGV[6] and tonumber(ARGV[4])
 -- How it is held, when that is said: what is known here may be from before a conversion, from which a late renewal has put
 -- it back.
 if mode == 'X' and holder == me and ARGV[5] ~= 'S' then
     start, lease = now_us, ttl
+    extended = asked and fence > asked and fence or extended
     fence = math.max(fence, tonumber(ARGV[4] or 0))
     identity = ARGV[3] and raised(identity, tonumber(ARGV[3])) or identity
 elseif mode == 'S' and ARGV[5] ~= 'X' and redis.call('ZSCORE', READERS, me) then
@@ -788,6 +798,7 @@ elseif mode == 'S' and ARGV[5] ~= 'X' and redis.call('ZSCORE', READERS, me) then
     local record = ARGV[3] and redis.call('HGET', INFO, me) or ''
     local own, entered, who = string.match(record, '^(%d+) (%d+) (.*)$')
     local newest = math.max(tonumber(own or 0), tonumber(ARGV[4] or 0))
+    extended = asked and newest > asked and newest or extended
     if newest > tonumber(own or 0) or own and number(who) < tonumber(ARGV[3]) then
         who = raised(who or ARGV[6] or '', tonumber(ARGV[3]))
         redis.call('HSET', INFO, me, string.format('%.0f %.0f %s', newest, entered or 0, who))
@@ -808,7 +819,7 @@ end
 save()
 return extended
 
-LUA, '23b45e21a6181e01b207cbd728d39624294b4f28'],
+LUA, 'b7fec510c3f0c9002f75679acc9df225b397cc8a'],
 'break' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- An administrator takes a lock away from whoever holds it. The next waiter is let in; the former
@@ -872,7 +883,7 @@ if state or silent or mode ~= 'F' then
 end
 return (held and 1 or repeated and 4 or 0) + ((unfinished or left_over) and LEFT or 0)
 
-LUA, '927752b5103aa0151e2fb161a3128824784c2b94'],
+LUA, '13bc0c6e5ab5160c811a1783215a780cdb51fa87'],
 'inspect' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Who holds, who waits: of many some, and how many there are. Changes nothing.

@@ -83,7 +83,7 @@ final class Command {
 	 * ---
 	 *
 	 * [--fields=<fields>]
-	 * : Which of lock, mode, node, pid, what, call, held, lease, fence and waiting.
+	 * : Which of lock, mode, run, node, pid, what, call, held, lease, fence and waiting.
 	 *
 	 * [--format=<format>]
 	 * : How to print it. In json, durations are seconds.

@@ -3,7 +3,9 @@
  * Plugin Name: A theme compiler
  * Description: What theme builders do when an administrator presses Save: change one option, compile the stylesheet.
  *
- * Three ways: "cluster_lock", with this project's functions; "flock", as such code is written everywhere; "none".
+ * The ways: "cluster_lock", with this project's functions, each save with a compile of its own; "cluster_file_build", where
+ * one compile does for all who have saved by then; "flock", as such code is written everywhere; "none". Options of
+ * WordPress have "cluster_coalesced" in the place of "cluster_file_build", since they are no files.
  * Two addresses may come with a request, as a builder fetches web fonts: `start` is asked before anything is read,
  * `font` while the lock is held. Whoever answers them decides how long that takes.
  */
@@ -15,6 +17,7 @@ require_once ABSPATH . '/Theme.php';
 add_action( 'wp_ajax_stand_compile', 'stand_compile' );
 add_action( 'wp_ajax_stand_option', 'stand_option' );
 add_action( 'wp_ajax_stand_nonce', 'stand_nonce' );
+add_action( 'wp_ajax_stand_compiles', 'stand_compiles' );
 add_action( 'wp_ajax_edit-theme-plugin-file', 'stand_lock_theme_editor', 0 );
 add_action( 'wp_enqueue_scripts', 'stand_enqueue' );
 
@@ -25,8 +28,20 @@ function stand_theme(): Theme {
 	wp_mkdir_p( $published );
 	return new Theme(
 		array( $root . '/style.css', $root . '/assets/css/style-dark-mode.css', $root . '/assets/css/print.css' ),
-		$published
+		$published,
+		1,
+		stand_counter()
 	);
+}
+
+/** The file that all nodes' compilers add a byte to for each compile. */
+function stand_counter(): string {
+	return get_template_directory() . '/compiled/compiles';
+}
+
+/** How often the theme was compiled, on all nodes. */
+function stand_compiles(): void {
+	wp_send_json_success( (int) @filesize( stand_counter() ) );
 }
 
 /** Visitors get the compiled stylesheet after the theme's own. */
@@ -71,6 +86,9 @@ function stand_compile(): void {
 		case 'cluster_lock':
 			$version = cluster_synchronized( 'theme-css', fn() => stand_publish( $theme, $request, 'stand_put_whole' ) );
 			break;
+		case 'cluster_file_build':
+			$version = stand_build( $theme, $request );
+			break;
 		case 'flock':
 			$lock = fopen( $theme->stylesheet . '.lock', 'c' );
 			flock( $lock, LOCK_EX );
@@ -89,9 +107,8 @@ function stand_compile(): void {
  * @param callable $put Takes a file's name and what is to be in it.
  */
 function stand_publish( Theme $theme, array $request, callable $put ): int {
-	$options                         = $theme->options();
-	$options[ $request['property'] ] = $request['value'];
-	$version                         = $theme->version() + 1;
+	$options = array( $request['property'] => $request['value'] ) + $theme->options();
+	$version = $theme->version() + 1;
 	stand_fetch( $request['font'] );
 	$put( $theme->optionsFile, wp_json_encode( $options ) );
 	$put( $theme->stylesheet, $theme->compile( $options, $version ) );
@@ -99,27 +116,66 @@ function stand_publish( Theme $theme, array $request, callable $put ): int {
 }
 
 /** Whole or not at all, and only while the lock is ours. */
-function stand_put_whole( string $file, string $data ): void {
-	if ( false === cluster_file_put_contents( $file, $data, 0, 'theme-css' ) ) {
+function stand_put_whole( string $file, string $data, string $lock = 'theme-css' ): void {
+	if ( false === cluster_file_put_contents( $file, $data, 0, $lock ) ) {
 		wp_send_json_error( null, 500 );
 	}
+}
+
+/** The change alone under a lock; then one compile for all who have changed something by then. */
+function stand_build( Theme $theme, array $request ): int {
+	$change = static function () use ( $theme, $request ): void {
+		$options = array( $request['property'] => $request['value'] ) + $theme->options();
+		stand_put_whole( $theme->optionsFile, wp_json_encode( $options ), 'theme-options' );
+	};
+	cluster_synchronized( 'theme-options', $change );
+	$compile = static function () use ( $theme, $request ): string {
+		stand_fetch( $request['font'] );
+		// Not what this request has saved: what everybody has saved until now.
+		return $theme->compile( $theme->options(), $theme->version() + 1 );
+	};
+	if ( ! cluster_file_build( $theme->stylesheet, $compile, $theme->madeFrom(), 60.0 ) ) {
+		wp_send_json_error( null, 500 );
+	}
+	return $theme->version();
 }
 
 /** The same with an option of WordPress, which all plugins keep in one array of their own. */
 function stand_option(): void {
 	$request = stand_request();
 	$change  = static function () use ( $request ): int {
-		// This request may have read the option before it had the lock.
-		wp_cache_delete( 'stand_colors', 'options' );
-		wp_cache_delete( 'notoptions', 'options' );
-		$colors                         = get_option( 'stand_colors', array() );
-		$colors[ $request['property'] ] = $request['value'];
-		// What a builder does with them before it saves them.
-		stand_theme()->compile( $colors, count( $colors ) );
-		update_option( 'stand_colors', $colors, false );
+		stand_forget_option( 'stand_colors' );
+		$colors = array( $request['property'] => $request['value'] ) + get_option( 'stand_colors', array() );
+		if ( 'cluster_coalesced' !== $request['way'] ) {
+			// What a builder does with them before it saves them.
+			stand_theme()->compile( $colors, count( $colors ) );
+		}
+		update_option( 'stand_colors', $colors );
 		return count( $colors );
 	};
-	wp_send_json_success( 'cluster_lock' === $request['way'] ? cluster_synchronized( 'stand_colors', $change ) : $change() );
+	if ( 'none' === $request['way'] ) {
+		wp_send_json_success( $change() );
+	}
+	$count   = cluster_synchronized( 'stand_colors', $change );
+	$publish = static function () use ( $request ): bool {
+		stand_fetch( $request['font'] );
+		// What this request knows is its own change; others have saved since.
+		stand_forget_option( 'stand_colors' );
+		$colors = get_option( 'stand_colors' );
+		$theme  = stand_theme();
+		$css    = $theme->compile( $colors, count( $colors ) );
+		return false !== cluster_file_put_contents( dirname( $theme->stylesheet ) . '/colors.css', $css, 0, 'stand-colors-css' );
+	};
+	if ( 'cluster_coalesced' === $request['way'] && ! cluster_coalesced( 'stand-colors-css', $publish ) ) {
+		wp_send_json_error( null, 500 );
+	}
+	wp_send_json_success( $count );
+}
+
+/** The next get_option() asks the database: not what this request has read, nor the object cache. */
+function stand_forget_option( string $name ): void {
+	// Those that are autoloaded, those that do not exist, and the others, which have an entry each.
+	wp_cache_delete_multiple( array( 'alloptions', 'notoptions', $name ), 'options' );
 }
 
 /**

@@ -50,6 +50,7 @@ final class CommandTest extends TestCase
         self::assertEqualsCanonicalizing(['base64:YgD/', 'theme-css'], array_column($locks, 'lock'));
         self::assertSame(['holder', 'holder'], array_column($locks, 'node'));
         self::assertMatchesRegularExpression('/^\S.*:\d+$/', $locks[0]['call'], 'The code that asks');
+        self::assertSame(['', ''], array_column($locks, 'run'), 'None is for a run');
 
         $process = $this->wp(['list', 'theme', '--format=count']);
         self::assertSame(0, $process->wait());
@@ -85,6 +86,30 @@ final class CommandTest extends TestCase
         $process = $this->wp(['break', 'theme-css', '--yes']);
         self::assertSame(0, $process->wait(), $process->transcript());
         $waiter->expect('mine');
+    }
+
+    public function testListAndInfoShowARunAndWhoWaitsForOne(): void
+    {
+        $code = 'function compile(): void { cluster_coalesced("theme-css", function () { say("inside"); hear(); }); } compile();';
+        $runner = $this->process('runner', $code);
+        $runner->expect('inside');
+        $this->process('waiter', $code);
+        do {
+            $process = $this->wp(['info', 'theme-css', '--format=json']);
+            self::assertSame(0, $process->wait(), $process->transcript());
+            $rows = json_decode($process->output(), true, 8, JSON_THROW_ON_ERROR);
+        } while (count($rows) < 2);
+        self::assertSame([['holder', 'yes'], ['waiter', 'yes']], array_map(static fn (array $row): array => [$row['role'], $row['run']], $rows));
+        foreach ($rows as $row) {
+            self::assertMatchesRegularExpression('/^compile\(\) at \S.*:\d+$/', $row['call']);
+        }
+
+        $process = $this->wp(['list', '--fields=lock,run,call', '--format=json']);
+        self::assertSame(0, $process->wait(), $process->transcript());
+        self::assertSame(
+            [['lock' => 'theme-css', 'run' => 'yes', 'call' => $rows[0]['call']]],
+            json_decode($process->output(), true, 8, JSON_THROW_ON_ERROR)
+        );
     }
 
     public function testNobodyHoldsIt(): void
