@@ -196,7 +196,8 @@ def theme(results: list[dict]) -> list[Check]:
         if way not in WHOLE:
             continue
         name = f"theme {version}, {way}"
-        done.append(Check(f"{name}: torn reads of {cell['reads']}", cell["torn"], "0", cell["torn"] == 0))
+        done.append(Check(f"{name}: torn reads of {cell['reads']}", f"{cell['torn']} {cell['torn_example']}".strip(), "0",
+                          cell["torn"] == 0))
         done.append(Check(f"{name}: saves that failed", f"{cell['errors']} {cell['error']}".strip(), "0", cell["errors"] == 0))
         if way in KEEPING:
             done.append(Check(f"{name}: saves lost of {cell['stored']}", cell["lost"], "0", cell["lost"] == 0))

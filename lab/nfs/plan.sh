@@ -13,7 +13,7 @@ plan_full() {
     if [[ ${1:-} == long ]]; then steps=1000 many=5000; fi
     echo "contend|330|90|contend versions=4.0,4.1-nonotify,4.1 variants=flock,$ours seconds=4 flock_seconds=12 per_node=3"
     for version in 4.0 4.1-nonotify 4.1; do
-        echo "theme-$version|900|90|theme version=$version rounds=8 savers=12 compile_ms=100"
+        echo "theme-$version|900|90|theme version=$version rounds=4 savers=12 compile_ms=100"
     done
     for version in 4.0 4.1 4.2; do
         echo "coherence-$version|$((steps * 2))|30|coherence versions=$version variants=naive,$ours idioms=$all_idioms steps=$steps"
