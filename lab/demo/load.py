@@ -178,6 +178,8 @@ class Run:
         if self.errors:
             print(f"   {self.way}: the first save failed: {self.errors[0]}", file=sys.stderr)
             sys.exit(2)
+        # Or nginx would, if it lay idle for as long as the savers of a slow machine take.
+        first.close()
         began = time.monotonic()
         savers = [thread(self.saver, n, began) for n in range(self.args.savers)]
         others = [thread(self.reader) for _ in range(self.args.readers)]
