@@ -14,9 +14,11 @@ def stale(write: bool) -> list[str]:
     nfs = json.loads((ROOT / "lab/nfs/results/latest.json").read_text())
     scale = json.loads((ROOT / "bench/results/scale.json").read_text())
     runs = json.loads((ROOT / "bench/results/runs.json").read_text())
+    theme = json.loads((ROOT / "lab/nfs/results/theme.json").read_text())
     return (between("docs/comparison.md", "measured", compared(bench), write)
             + between("docs/cost.md", "growth", growth(scale), write)
             + between("docs/cost.md", "runs", shared_work(runs), write)
+            + between("README.md", "theme", saved_theme(theme), write)
             + between("README.md", "growth", growth_in_lines(scale["results"]["scale"], runs["results"]["runs"]), write)
             + between("README.md", "numbers", numbers(bench, nfs), write))
 
@@ -62,6 +64,49 @@ def numbers(bench: dict, nfs: dict) -> str:
         f"two equal workers without it {page['noise']['median']:.3f} × |",
         "",
         f"Medians, {machine['cpus']} × {machine['cpu']}, {machine['date'][:10]}; NFS: {nfs['about']['date']}.",
+    ])
+
+
+def saved_theme(nfs: dict) -> str:
+    """What becomes of a theme that many save on two nodes, a row each way."""
+    about, found = nfs["about"], {(run["version"], run["way"]): run for run in nfs["results"]}
+    versions = {"4.0": "NFS 4.0", "4.1-nonotify": "4.1 without callbacks", "4.1": "4.1"}
+    ways = {
+        "fopen-flock": "`fopen('w')`, `flock()`",
+        "fopen-flock-intercepted": "the same code, intercepted",
+        "file_put_contents-intercepted": "`file_put_contents(…, LOCK_EX)`, intercepted",
+        "cluster_file_put_contents": "`cluster_file_put_contents(…, LOCK_EX)`",
+        "cluster_lock": "`cluster_lock()` around all of it",
+        "cluster_file_build": "`cluster_file_build()`",
+    }
+
+    def took(run: dict) -> str:
+        return " / ".join(f"{run[name] / 1000:.1f}" for name in ("p50_ms", "p99_ms", "max_ms"))
+
+    rows = []
+    for way, label in ways.items():
+        runs = [found[version, way] for version in versions]
+        saves, lost, torn, reads, old, compiles = (
+            sum(run[what] for run in runs) for what in ("stored", "lost", "torn", "reads", "old", "compiles"))
+        rows.append(f"| {label} | {' | '.join(took(run) for run in runs)} | {lost} of {saves} | {torn} of {reads} | {old} | "
+                    f"{compiles} |")
+    run = found["4.0", "cluster_file_build"]
+    refused = sum(run.get("refused", 0) for run in nfs["results"])
+    busy = (f"The machine had other things to do (load {about['load']:.0f} on {about['cpus']} CPUs): it is what all but the first "
+            "row wait for most of the time. " if about["load"] > about["cpus"] + 1 else "")
+    return "\n".join([
+        f"| a save takes, s: p50 / p99 / max | {' | '.join(versions.values())} | saves lost | torn reads | old reads | compiles |",
+        "|---|" + "--:|" * (len(versions) + 4),
+        *rows,
+        "",
+        *textwrap.wrap(
+            f"{run['savers']} savers on two nodes, all at once, {run['rounds']} times over; a compile takes {run['compile_ms']} "
+            "ms and hardly any CPU, as if each saver had one. Old: by more than a second than the last save that was over. "
+            f"{about['date']}, Linux {about['guest_kernel']} as file server and both nodes in one virtual machine with one CPU: "
+            "what flock() polls for, from one second on, it does on a real network, too; times of some milliseconds are another "
+            f"matter. {refused} reads were answered with an error. {busy}"
+            "[`script/nfs-lab --save theme`](lab/nfs/README.md) measures it again.",
+            116, break_on_hyphens=False, break_long_words=False),
     ])
 
 

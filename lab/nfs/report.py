@@ -76,7 +76,10 @@ def main() -> None:
         print("\n" + text)
     of_theme = [result for result in results if result["job"] == "theme"]
     if of_theme and (given.save or given.save_theme):
-        keep("theme.json", {"about": about, "results": of_theme})
+        # Of one version alone: those of the others stay.
+        file, now = HERE / "results/theme.json", {result["version"] for result in of_theme}
+        before = json.loads(file.read_text())["results"] if file.exists() else []
+        keep("theme.json", {"about": about, "results": [r for r in before if r["version"] not in now] + of_theme})
         print("theme.json renewed; for README's table: script/test docs -- --write")
     if given.save:
         others = [result for result in results if result["job"] != "theme"]

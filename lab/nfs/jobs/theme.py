@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import shutil
 import socket
 import subprocess
@@ -172,7 +173,7 @@ class Run:
     reads: list[Read] = field(default_factory=list)
     torn: int = 0
     example: str = ""  # what the first torn read looked like
-    missing: int = 0
+    refused: int = 0  # reads that nginx answered with an error
     errors: list[str] = field(default_factory=list)
     stop: threading.Event = field(default_factory=threading.Event)
 
@@ -209,10 +210,10 @@ class Run:
         while not self.stop.wait(0.1):
             began = time.monotonic()
             status, css = self.request(connection, "GET", f"/{self.way}/style.css")
-            if status == 404:
-                self.missing += 1
-            elif status == 200 and whole(css):
+            if status == 200 and whole(css):
                 self.reads.append(Read(began, accents(css)))
+            elif status not in (0, 200):
+                self.refused += 1
             else:
                 self.torn += 1
                 self.example = self.example or f"on {node}: HTTP {status}, " + (
@@ -262,12 +263,14 @@ def measure(version: str, name: str, rounds: int, savers: int, compile_ms: int) 
     css = (EXPORT / folder / way / "style.css").read_bytes()
     there = accents(css)
     lost = [save.page for save in run.saves if save.stored and there.get(save.page) != save.colour]
+    options = json.loads((EXPORT / folder / way / "options.json").read_text() or "{}")
+    forgotten = [page for page in lost if f"--page-{page}--accent" not in options]
     compiles = sum((ROOM / f"compiles/{node}/{way}").stat().st_size for node in NODES
                    if (ROOM / f"compiles/{node}/{way}").exists())
     took_ms = [(save.done - save.began) * 1000 for save in run.saves[1 + savers:] if save.stored]
-    return {"saves": len(run.saves), "stored": sum(save.stored for save in run.saves), "lost": len(lost), "errors": len(run.errors),
-            "error": run.errors[0] if run.errors else "", "broken": not whole(css), "reads": len(run.reads) + run.torn,
-            "torn": run.torn, "torn_example": run.example, "missing": run.missing, "old": run.old(), "compiles": compiles,
+    return {"saves": len(run.saves), "stored": sum(save.stored for save in run.saves), "lost": len(lost), "not_in_options": len(forgotten), "errors": len(run.errors),
+            "error": run.errors[0] if run.errors else "", "broken": not whole(css), "reads": len(run.reads) + run.torn + run.refused,
+            "torn": run.torn, "torn_example": run.example, "refused": run.refused, "old": run.old(), "compiles": compiles,
             "p50_ms": round(quantile(took_ms, 0.5), 1), "p99_ms": round(quantile(took_ms, 0.99), 1),
             "max_ms": round(max(took_ms), 1), "seconds": round(took, 1)}
 

@@ -13,6 +13,8 @@ return static function (Theme $theme, array $change): array {
         return ['stored' => false];
     }
 
+    // On NFS 4.1 this node may still open the file that another one has replaced.
+    cluster_clearstatcache($theme->optionsFile);
     $options = array_merge($theme->options(), $change);
     $css = $theme->compile($options, $theme->version() + 1);
 

@@ -12,6 +12,8 @@ return static function (Theme $theme, array $change): array {
     if (!cluster_lock('theme-options', 20.0)) {
         return ['stored' => false];
     }
+    // On NFS 4.1 this node may still open the file that another one has replaced.
+    cluster_clearstatcache($theme->optionsFile);
     $options = array_merge($theme->options(), $change);
     $written = cluster_file_put_contents($theme->optionsFile, json_encode($options), 0, 'theme-options') !== false;
     if (!cluster_unlock('theme-options') || !$written) {
