@@ -20,13 +20,13 @@ plan_full() {
     done
     echo "handoff|300|90|handoff versions=4.0,4.1-nonotify,4.1 variants=flock,gate,replace,intercept-gate holds=0.2,1.2 pairs=10 rounds=2"
     echo "coherence-many|$((many / 2))|30|coherence versions=4.0,4.1,4.2 variants=naive,$ours,intercept-prefix idioms=kept-open steps=$many"
-    echo "cutoff|200|15|cutoff versions=4.0,4.1 variants=flock,gate,replace"
-    echo "stale|120|90|stale versions=4.0,4.1 limit=15"
-    echo "wordpress|150|90|wordpress version=4.1 variants=none,flock,intercept-gate,intercept-replace markers=40"
+    echo "cutoff|300|15|cutoff versions=4.0,4.1 variants=flock,gate,replace"
+    echo "stale|300|90|stale versions=4.0,4.1 limit=15"
+    echo "wordpress|300|90|wordpress version=4.1 variants=none,flock,intercept-gate,intercept-replace markers=40"
     echo "fresh|900|90|fresh versions=4.0,4.1 variants=none,gate changes=2000"
-    echo "exclusion|90|90|exclusion versions=4.0,4.1 modes=gate,replace"
+    echo "exclusion|300|90|exclusion versions=4.0,4.1 modes=gate,replace"
     echo "doctor|300|90|doctor versions=4.1,4.0"
-    echo "delegation|90|90|delegation version=4.1 variants=flock,gate,replace trials=10"
+    echo "delegation|300|90|delegation version=4.1 variants=flock,gate,replace trials=10"
 }
 
 # The limits are for what hangs, not for what is slow.

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import json
 import shutil
 import socket
 import subprocess
@@ -263,7 +262,7 @@ def measure(version: str, name: str, rounds: int, savers: int, compile_ms: int) 
     css = (EXPORT / folder / way / "style.css").read_bytes()
     there = accents(css)
     lost = [save.page for save in run.saves if save.stored and there.get(save.page) != save.colour]
-    options = json.loads((EXPORT / folder / way / "options.json").read_text() or "{}")
+    options = (EXPORT / folder / way / "options.json").read_text(errors="replace")
     forgotten = [page for page in lost if f"--page-{page}--accent" not in options]
     compiles = sum((ROOM / f"compiles/{node}/{way}").stat().st_size for node in NODES
                    if (ROOM / f"compiles/{node}/{way}").exists())
