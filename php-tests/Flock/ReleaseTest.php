@@ -167,7 +167,7 @@ final class ReleaseTest extends FlockTestCase
     public function testTheLeaseIsKeptAliveWhileItIsLocked(): void
     {
         $cluster = Cluster::redis();
-        [$alice, $bob] = $cluster->actors(2, ['cluster_lock.flock_mode' => 'replace', 'cluster_lock.ttl' => '0.4']);
+        [$alice, $bob] = $cluster->actors(2, ['cluster_lock.flock_mode' => 'replace', 'cluster_lock.ttl' => '1.5']);
         $mine = Handle::open($alice, $this->file);
         $other = Handle::open($bob, $this->file);
         $mine->lock(LOCK_EX);

@@ -149,12 +149,12 @@ final class ForkTest extends TestCase
             }
             say(\$failed === 0 ? 'children held theirs' : 'a child lost its lock');
             say(cluster_unlock('parent') ? 'still held' : 'lost');
-            PHP, ['cluster_lock.ttl' => '0.6']);
+            PHP, ['cluster_lock.ttl' => '1.5']);
         for ($i = 0; $i < 3; $i++) {
             $process->expect('locked');
         }
         self::assertFalse(
-            $cluster->observer()->call('cluster_lock', 'child 2', 1.5),
+            $cluster->observer()->call('cluster_lock', 'child 2', 3.5),
             "The child's own thread renews its lease"
         );
         self::assertFalse(

@@ -282,10 +282,10 @@ final class ClusterLockTest extends TestCase
     /** @dataProvider backends */
     public function testItIsRenewedWhileItLives(Cluster $cluster): void
     {
-        $alice = $this->withObject($cluster, "new ClusterLock('job', LOCK_EX, 0.4)");
+        $alice = $this->withObject($cluster, "new ClusterLock('job', LOCK_EX, 1.5)");
         $alice->run('return $GLOBALS["lock"]->acquire();');
 
-        self::assertFalse($cluster->actor()->call('cluster_lock', 'job', 1.2), 'The lease should be renewed');
+        self::assertFalse($cluster->actor()->call('cluster_lock', 'job', 3.5), 'The lease should be renewed');
         self::assertTrue($alice->run('return $GLOBALS["lock"]->isHeld();'), 'and known to be');
         self::assertNull($alice->run('return $GLOBALS["lock"]->release();'), 'Never lost');
     }

@@ -22,12 +22,12 @@ final class TlsTest extends TestCase
     {
         $server = $this->server();
         $cluster = Cluster::at($this->dsn($server, '127.0.0.1') . '?ca=' . self::certificates() . '/ca.crt');
-        [$alice, $bob] = $cluster->actors(2, ['cluster_lock.ttl' => '0.6']);
+        [$alice, $bob] = $cluster->actors(2, ['cluster_lock.ttl' => '1.5']);
 
         self::assertTrue($alice->call('cluster_lock', 'job', 0), 'lock over TLS');
         $bob->begin('cluster_lock', 'job', 30);
         $cluster->awaitWaiters('job', 1);
-        self::assertFalse($cluster->observer()->call('cluster_lock', 'job', 1.0), 'renewed over TLS');
+        self::assertFalse($cluster->observer()->call('cluster_lock', 'job', 3.0), 'renewed over TLS');
         self::assertTrue($alice->call('cluster_unlock', 'job'), 'unlock over TLS');
         self::assertTrue($bob->end(), 'wait over TLS');
     }

@@ -125,17 +125,24 @@ impl Directory {
     }
 }
 
+/// /proc/locks is read in pieces, between which locks come and go, and one that stays may be passed over: so it is looked
+/// for so often.
+const LOOKS: usize = 5;
+
 /// Who has the kernel's lock on a file, as /proc tells: one process of several.
 fn who_locks(file: &OwnedFd) -> String {
-    let found = fstat(file).ok().and_then(|stat| {
-        let device = format!("{:02x}:{:02x}", major(stat.st_dev), minor(stat.st_dev));
-        let file = format!("{device}:{}", stat.st_ino);
+    let look = |name: &str| {
         let locks = fs::read_to_string("/proc/locks").ok()?;
         // `7: FLOCK  ADVISORY  WRITE 1234 fd:01:5678 0 EOF`; one who waits has an arrow before FLOCK.
         locks.lines().find_map(|line| match line.split_whitespace().collect::<Vec<_>>()[..] {
-            [_, "FLOCK", _, "WRITE", pid, locked, ..] if locked == file => Some(pid.to_owned()),
+            [_, "FLOCK", _, "WRITE", pid, locked, ..] if locked == name => Some(pid.to_owned()),
             _ => None,
         })
+    };
+    let found = fstat(file).ok().and_then(|stat| {
+        let device = format!("{:02x}:{:02x}", major(stat.st_dev), minor(stat.st_dev));
+        let name = format!("{device}:{}", stat.st_ino);
+        (0..LOOKS).find_map(|_| look(&name))
     });
     found.map_or("another process".to_owned(), |pid| {
         let command = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();

@@ -133,9 +133,12 @@ final class Section
         $major = ($device >> 8 & 0xfff) | ($device >> 32 & ~0xfff);
         $minor = ($device & 0xff) | ($device >> 12 & ~0xff);
         $pattern = sprintf('/FLOCK +\S+ +WRITE +(\d+) 0*%x:0*%x:%d /', $major, $minor, $inode);
-        $locks = (string) Quiet::try(static fn () => file_get_contents('/proc/locks'));
+        // It is read in pieces, between which locks come and go, and one that stays may be passed over.
+        for ($looks = 5, $match = []; $match === [] && $looks > 0; $looks--) {
+            preg_match($pattern, (string) Quiet::try(static fn () => file_get_contents('/proc/locks')), $match);
+        }
         $who = 'another process';
-        if (preg_match($pattern, $locks, $match)) {
+        if ($match !== []) {
             $command = trim((string) Quiet::try(static fn () => file_get_contents("/proc/$match[1]/comm")));
             $who = "pid $match[1]" . ($command === '' ? '' : ' (' . Text::said($command) . ')');
         }
