@@ -31,11 +31,12 @@ plan_full() {
 
 # The limits are for what hangs, not for what is slow.
 plan_short() {
+    echo "doctor|300|90|doctor versions=4.1,4.0"
     echo "handoff|300|90|handoff versions=4.0 variants=flock,gate,replace,intercept-gate holds=0.2 pairs=10 rounds=1"
     echo "coherence|300|30|coherence versions=4.0,4.1,4.2 variants=naive,$ours idioms=kept-open steps=100"
-    echo "contend|300|90|contend versions=4.0 variants=flock,gate,replace seconds=4 flock_seconds=10 per_node=3"
     echo "stale|300|90|stale versions=4.1 limit=3"
     echo "wordpress|300|90|wordpress version=4.1 variants=none,intercept-gate markers=40"
     echo "fresh|300|90|fresh versions=4.1 variants=none,gate changes=100"
-    echo "doctor|300|90|doctor versions=4.1,4.0"
+    # Alone.
+    echo "contend|300|90|contend versions=4.0 variants=flock,gate,replace seconds=2 flock_seconds=6 per_node=3"
 }
