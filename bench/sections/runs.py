@@ -8,10 +8,10 @@ import time
 from harness import stats
 from harness.run import Run, rotated, stopping
 from harness.worker import Worker, dsn
-from stand.servers import DelayProxy, Redis, before_exec
+from stand.servers import Redis, before_exec
 
 from . import uncontended
-from .uncontended import CLIENT_CPU, PLACES, SERVER_CPU
+from .uncontended import CLIENT_CPU, PLACES
 
 #: All at once: so many PHP processes; and so many callers on the core, each with an engine as if it were a process.
 PROCESSES = (8, 64)
@@ -92,13 +92,7 @@ def summary(storms: list[tuple[list[float], int]]) -> dict:
 def free(run: Run, out: dict) -> None:
     """Nobody else: a run that does nothing against lock and unlock, in one process, in turns."""
     with stopping([]) as servers:
-        far = Redis(run.tmp, "redis-free-far", SERVER_CPU)
-        servers.append(far)
-        near = Redis(run.tmp, "redis-free-near", CLIENT_CPU)
-        servers.append(near)
-        proxy = DelayProxy(run.delay_proxy, near.port, SERVER_CPU)
-        servers.append(proxy)
-        uncontended.calibrate(run, near, proxy)
+        far, near, proxy, _ = uncontended.serve(run, servers, "free")
         for place, server, n in (("tcp", far.tcp, 200), ("tcp_one_cpu", near.tcp, 200), ("delay", proxy.tcp, 30)):
             medians: dict[str, list[float]] = {"runs": [], "cycles": []}
             with stopping([php(run, server, CLIENT_CPU)]) as workers:
