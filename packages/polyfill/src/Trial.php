@@ -56,7 +56,7 @@ final class Trial
         $waiter->slack = max(Store::SLACK, (int) ((Clock::now() - $began) * 2000));
         $attempt = $store->attempt($waiter, false);
         $waiter->place = $attempt->place;
-        // Still: as a reader asks whose answer was lost.
+        // As a reader asks whose answer was lost: with somebody behind it that takes one command more.
         $store->attempt($reader, true);
         $lost = $store->release($reader->name, $reader->token);
         while ($lost === null && $attempt->fence === null) {

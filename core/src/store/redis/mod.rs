@@ -162,6 +162,7 @@ impl RedisStore {
         self.send(None, Purpose::Command, script, &keys, call, argv)
     }
 
+    /// Sends a script on a lock with these keys, again where that helps, until it is answered.
     fn send(
         &self,
         replicas: Option<&Replicas>,
