@@ -17,18 +17,33 @@ need_packages() {
         -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 "${missing[@]}"
 }
 
-# fetch_php_source RELEASE VERSION: the source package, by a sources.list of its own: the machine's stays as it is
-fetch_php_source() {
-    local folder=$cache/src-$2
-    compgen -G "$folder/php*.dsc" >/dev/null && return
+# fetch_source RELEASE PACKAGE: the source package, by a sources.list of its own: the machine's stays as it is
+fetch_source() {
+    local folder=$cache/src/$1-$2
+    compgen -G "$folder/*.dsc" >/dev/null && return
     rm -rf "$folder"
     mkdir -p "$folder/lists/partial"
     printf 'deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n' \
         "${CLUSTER_LOCK_MIRROR:-http://deb.debian.org/debian}" "$1" >"$folder/sources.list"
     local -a own=(-o "Dir::Etc::SourceList=$folder/sources.list" -o Dir::Etc::SourceParts=/dev/null
         -o "Dir::State::lists=$folder/lists" -o APT::Sandbox::User=root)
-    (cd "$folder" && apt-get update -qq "${own[@]}" && apt-get source -qq --download-only "${own[@]}" "php$2")
+    (cd "$folder" && apt-get update -qq "${own[@]}" && apt-get source -qq --download-only "${own[@]}" "$2")
 }
+
+# unpack_debian RELEASE PACKAGE FOLDER
+unpack_debian() {
+    fetch_source "$1" "$2"
+    rm -rf "$3"
+    mkdir -p "$(dirname "$3")"
+    dpkg-source --no-check -x "$cache/src/$1-$2"/*.dsc "$3"
+}
+
+# What PHPUnit and the tests need of a PHP, and nothing else.
+php_options=(--disable-all --disable-phpdbg
+    --enable-cli --enable-cgi --enable-fpm --enable-embed=static --enable-pcntl --enable-posix --enable-opcache
+    --with-libxml --enable-dom --enable-xml --enable-xmlwriter --enable-xmlreader --enable-simplexml
+    --enable-session --enable-mbstring --disable-mbregex --enable-tokenizer --enable-ctype --enable-filter --enable-phar
+    --with-ffi)
 
 # make_php NAME RELEASE VERSION OPTION...: builds that release's with these options of configure, and its programs with the
 # object file $with_object; at once when it is there
@@ -50,18 +65,11 @@ build_php() {
     local tree=$cache/php-$1 release=$2 version=$3
     shift 3
     need_packages autoconf bison re2c libtool pkg-config dpkg-dev gcc make libxml2-dev libffi-dev
-    fetch_php_source "$release" "$version"
-    rm -rf "$tree"
-    dpkg-source --no-check -x "$cache/src-$version/php${version}"_*.dsc "$tree"
+    unpack_debian "$release" "php$version" "$tree"
     (
         cd "$tree" || exit
         ./buildconf --force
-        # What PHPUnit and the tests need, and nothing else.
-        ./configure --prefix="$tree/installed" --disable-all --disable-phpdbg \
-            --enable-cli --enable-cgi --enable-fpm --enable-embed=static --enable-pcntl --enable-posix --enable-opcache \
-            --with-libxml --enable-dom --enable-xml --enable-xmlwriter --enable-xmlreader --enable-simplexml \
-            --enable-session --enable-mbstring --disable-mbregex --enable-tokenizer --enable-ctype --enable-filter --enable-phar \
-            --with-ffi "$@"
+        ./configure --prefix="$tree/installed" "${php_options[@]}" "$@"
         make -j"$(nproc)" "${linking[@]}"
         make install "${linking[@]}"
     )
