@@ -43,11 +43,12 @@ step_of_test() {
     "${command[@]}" env "CLUSTER_LOCK_REPORTS=$inside${folder#"$reports"}" script/test "$step" "${options[@]}"
 }
 
-# server_suite PROGRAMS FOLDER NAMES: the core's tests of a server, with these redis-server and redis-cli before all others
+# server_suite PROGRAMS FOLDER NAMES: the core's tests of a server, with these redis-server and redis-cli before all others.
+# As the step core builds them.
 server_suite() {
     local programs=$1 folder=$2 exact=()
     if [[ -n $3 ]]; then mapfile -t exact < <(echo --exact && echo "$3"); fi
     # shellcheck disable=SC2046 # several words
-    PATH=$programs:$PATH RUST_TEST_THREADS=${RUST_TEST_THREADS:-8} cargo test -p cluster-lock-core --locked --no-fail-fast \
+    PATH=$programs:$PATH RUST_TEST_THREADS=${RUST_TEST_THREADS:-8} cargo test --workspace --exclude cluster-lock --locked --no-fail-fast \
         $(printf -- '--test %s ' "${server_tests[@]}") -- "${exact[@]}" 2>&1 | tee "$folder/core.log"
 }

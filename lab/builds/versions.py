@@ -26,16 +26,18 @@ TABLE = re.compile(r"(<!-- matrix:start -->\n(?:\|.*\n){2})((?:\|.*\n)*)(?=<!-- 
 MARKS = re.compile(r"(<!-- versions:start -->\n).*?(<!-- versions:end -->\n)", re.S)
 RANGE = re.compile(r"\b8\.\d+ to 8\.\d+\b")
 PHP = re.compile(r"\b(\d+\.\d+)\.\d+(?:RC\d+)?\b")
+LIBRARY = re.compile(r"\bmusl \d[\d.]*\d\b")
 SERVER = re.compile(r"\b(?:Redis|Valkey) \d[\d.]*\d\b")
 
 
 @dataclass
 class Run:
-    """What the tables say, each in the order in which it comes."""
+    """What the tables say, each in the order in which it comes; of two that say the same, the first."""
     whole: dict[str, str] = field(default_factory=dict)
     threaded: dict[str, str] = field(default_factory=dict)
     servers: list[str] = field(default_factory=list)
     partly: list[str] = field(default_factory=list)
+    libraries: set[str] = field(default_factory=set)
 
     @property
     def minors(self) -> list[str]:
@@ -68,7 +70,8 @@ def read(text: str) -> Run:
             # A colon comes before what part of the suite it was.
             php = PHP.search(row["PHP"])
             if php and passed and re.match(r"PHPUnit\b(?!:)", row["what ran"]):
-                (run.threaded if "ZTS" in row["PHP"] else run.whole)[php[1]] = php[0]
+                (run.threaded if "ZTS" in row["PHP"] else run.whole).setdefault(php[1], php[0])
+                run.libraries |= set(LIBRARY.findall(row["what ran"]))
     if not run.whole:
         sys.exit(f"{TABLES} has no row of a PHP that passed the whole suite")
     return run
@@ -109,6 +112,8 @@ def statement(run: Run) -> str:
     text = f"The whole suite: PHP {listed(whole)}"
     if run.threaded:
         text += f"; threaded, {listed([run.threaded[minor] for minor in sorted(run.threaded, key=number)])}"
+    if run.libraries:
+        text += f". Also with {listed(sorted(run.libraries))}"
     text += f". Servers: {listed(sorted(run.servers, key=lambda s: (s.split()[0], number(s))))}"
     partly = [server for server in run.partly if server not in run.servers]
     if partly:
