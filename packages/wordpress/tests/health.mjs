@@ -54,6 +54,17 @@ describe('Site Health', () => {
         }
     });
 
+    it('is red when a free lock can be had, and nobody could wait for one', async () => {
+        await stand.redis('ACL', 'SETUSER', 'cluster_lock', '-blpop');
+        try {
+            assert.equal(await status('cluster_lock_server'), 'critical');
+            const why = await page.locator('#health-check-accordion-block-cluster_lock_server').textContent();
+            assert.match(why, /'blpop'.*ACL line/);
+        } finally {
+            await stand.redis('ACL', 'SETUSER', 'cluster_lock', '+blpop');
+        }
+    });
+
     it('is not green when leases and time limits contradict each other', async () => {
         const node = await stand.startNode('node-c', { ini: { 'cluster_lock.ttl': 2, 'cluster_lock.command_timeout': 5 } });
         const other = await loggedIn(browser, stand, { node: 'node-c' });
