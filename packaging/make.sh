@@ -46,10 +46,12 @@ unpack_source() {
 
 # build_tree TREE TARGET [CRATE...]: the extension and the command. The paths of this machine stay out of them.
 build_tree() {
-    local tree=$1 target=$2 crates=("${@:3}") crate flags
+    local tree=$1 target=$2 crates=("${@:3}") crate flags=''
     if ((${#crates[@]} == 0)); then crates=(cluster-lock cluster-lock-cli); fi
+    # Of itself, Rust links what is for musl statically, which leaves nothing that PHP could load.
+    if [[ $(libc) == musl ]]; then flags=-Ctarget-feature=-crt-static$'\x1f'; fi
     # Separated as cargo wants it: paths may have spaces.
-    flags=--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo$'\x1f'--remap-path-prefix=$(realpath "$tree")=/cluster_lock
+    flags+=--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo$'\x1f'--remap-path-prefix=$(realpath "$tree")=/cluster_lock
     flags+=$'\x1f'--remap-path-prefix=$(realpath -m "$target")=/target
     # One by one: together, each would get what the other one asks of the crates that both use.
     for crate in "${crates[@]}"; do
@@ -77,16 +79,15 @@ stage() {
     python3 "$ROOT/packaging/third-party.py" "$tree" >"$folder/THIRD-PARTY"
 }
 
-# What PIE calls this PHP and this machine.
+# The C library of this PHP: that of the loader which the file names at its beginning.
+libc() {
+    "$PHP" -n -r 'echo str_contains(file_get_contents(PHP_BINARY, false, null, 0, 65536), "/ld-musl-") ? "musl" : "glibc";'
+}
+
+# What PIE calls this PHP and this machine: its src/Platform/PrePackagedBinaryAssetName.php.
 platform() {
-    local arch
-    case $(uname -m) in
-        aarch64) arch=arm64 ;;
-        *) arch=$(uname -m) ;;
-    esac
-    if [[ $(ldd --version 2>&1) == *musl* ]]; then die "musl: only tried by hand (docs/tested.md), so no package is made"; fi
-    "$PHP" -n -r "echo 'php', PHP_MAJOR_VERSION, '.', PHP_MINOR_VERSION, '-$arch-linux-glibc',
-        PHP_DEBUG ? '-debug' : '', PHP_ZTS ? '-zts' : '-nts';"
+    "$PHP" -n -r 'echo "php", PHP_MAJOR_VERSION, ".", PHP_MINOR_VERSION, "-", strtr(php_uname("m"), ["aarch64" => "arm64"]),
+        "-linux-", $argv[1], PHP_DEBUG ? "-debug" : "", PHP_ZTS ? "-zts" : "-nts";' "$(libc)"
 }
 
 # make_binary STAGE OUT: the extension alone, named and laid out as PIE would look for it (packaging/README.md)
@@ -101,7 +102,7 @@ make_binary() {
 # make_tools STAGE OUT: the command, and what no PHP version owns, to be unpacked in /usr/local or anywhere else
 make_tools() {
     local folder name
-    name=cluster-lock-$version-$(uname -m)-linux-glibc
+    name=cluster-lock-$version-$(uname -m)-linux-$(libc)
     folder=$(mktemp -d)
     mkdir -p "$folder/$name/share/doc/cluster-lock" "$folder/$name/share/man/man1"
     cp -r "$1/bin" "$folder/$name/"
@@ -113,6 +114,20 @@ make_tools() {
     install -D -m 644 -t "$folder/$name/share/fish/vendor_completions.d" "$1/completions/cluster-lock.fish"
     pack "$folder" "$2/$name.tar.gz"
     rm -rf "$folder"
+}
+
+# make_sbom STAGE OUT TREE: what is linked into the extension and into the command, as CycloneDX. The same for every PHP and
+# machine.
+make_sbom() {
+    local out=$2 work tool name
+    tool=$(compgen -G "$TOOLS/cargo-cyclonedx-*/bin/cargo-cyclonedx" | tail -n 1) ||
+        die "cargo-cyclonedx is missing: run script/bootstrap package"
+    work=$(mktemp -d)
+    # It writes beside each Cargo.toml.
+    cp -r "$3" "$work/tree"
+    (cd "$work/tree" && SOURCE_DATE_EPOCH=$released "$tool" cyclonedx --format json --spec-version 1.5 \
+        --target x86_64-unknown-linux-gnu --no-build-deps --override-filename sbom)
+    rm -rf "$work"
 }
 
 # make_debs STAGE OUT: the packages of Debian and its relatives, for the PHP that the stage was built for
