@@ -250,9 +250,9 @@ test_examples() {
         has "compose.yml" packaging/examples/compose.yml "^ *- \./$file:"
         has "kustomization.yaml" packaging/examples/kustomization.yaml "^ *files: \[$file\]"
     done
-    for file in $(sed -n 's/^  - \(kubernetes\/.*\)/\1/p' packaging/examples/kustomization.yaml); do
+    while read -r file; do
         [[ -f packaging/examples/$file ]] || fail "kustomization.yaml names $file, which is not there"
-    done
+    done < <(sed -n 's/^  - \(kubernetes\/\)/\1/p' packaging/examples/kustomization.yaml)
     stop_all
 }
 

@@ -13,6 +13,7 @@ libc=${platform##*-linux-}
 
 # taken PATTERN: the one file of that name, whose sum is right
 taken() {
+    # shellcheck disable=SC2086 # the shell's own list of the files
     set -- $1
     if [ $# -gt 1 ]; then
         echo "install.sh: $# files are of this kind: $*" >&2
