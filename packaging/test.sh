@@ -65,7 +65,7 @@ test_release() {
     is_checkout || { skip release "this is not a checkout"; return; }
     git clone -q --shared --no-checkout "$ROOT" "$clone"
     git -C "$clone" tag --list | xargs -r git -C "$clone" tag -d >/dev/null
-    git -C "$clone" checkout -q -b release "$(snapshot)"
+    git -C "$clone" checkout -q --detach "$(snapshot)"
     cd "$clone"
     git config user.name release && git config user.email release@localhost
     # What the tables say of this machine's PHPs is another test's.

@@ -17,6 +17,7 @@ mod history;
 mod support;
 mod version;
 
+use cluster_lock_core::store::machine::Machine;
 use history::{BEAT, Break, DEAD, Fate, History, Kind, Limits, Visit};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
@@ -154,6 +155,31 @@ fn who_waits_far_back_gets_its_turn_whoever_gives_the_lock_back() {
         let most = if history.limits.drops_far { BEAT + WAITERS * 30_000 } else { 0 };
         assert!(history.longest_free <= most, "free for {} us", history.longest_free);
     });
+}
+
+/// `local:` has its records in files. What 1.0 wrote there is understood, and all that is written again, so that it understands
+/// what is written now.
+#[test]
+fn records_of_files_have_what_the_first_release_reads() {
+    for record in include_str!("local-1.0.jsonl").lines() {
+        let then: serde_json::Value = serde_json::from_str(record).unwrap();
+        let now = serde_json::to_value(serde_json::from_value::<Machine>(then.clone()).unwrap()).unwrap();
+        assert!(has(&now, &then), "{then}\nis written as\n{now}");
+    }
+}
+
+/// Whether all of a part is there.
+fn has(all: &serde_json::Value, part: &serde_json::Value) -> bool {
+    use serde_json::Value::{Array, Object};
+    match (all, part) {
+        (Object(all), Object(part)) => {
+            part.iter().all(|(key, value)| all.get(key).is_some_and(|all| has(all, value)))
+        }
+        (Array(all), Array(part)) => {
+            all.len() == part.len() && all.iter().zip(part).all(|(all, part)| has(all, part))
+        }
+        _ => all == part,
+    }
 }
 
 fn histories(cases: u32, waiters: usize) {
