@@ -1,5 +1,5 @@
 /* This is a generated file, edit the .stub.php file instead.
- * Stub hash: 4634c8e5dce3b9d8a59d2c653437e73f4b3a6868 */
+ * Stub hash: 0ced562e8a92e8b4c54b5c5c9f19d90f459ef0d9 */
 
 ZEND_BEGIN_ARG_WITH_RETURN_TYPE_INFO_EX(arginfo_cluster_lock, 0, 1, _IS_BOOL, 0)
 	ZEND_ARG_TYPE_INFO(0, name, IS_STRING, 0)

@@ -275,11 +275,12 @@ function cluster_lock_list(string $prefix = "", int $limit = 1000): array {}
 function cluster_lock_break(string $name, ?int $fence = null): bool {}
 
 /**
- * What every server that keeps locks says of itself, and whether it grants a lock: for health checks.
- * Four round trips to each, of commands that change nothing, and three more that take a lock of a name of
- * its own there and give it back. A server that does not answer costs a time-out
- * (cluster_lock.connect_timeout, .command_timeout). Why it cannot be asked, or grants no lock (then there
- * is a round_trip), is told in error: this never fails.
+ * What every server that keeps locks says of itself, and whether locks work there: for health checks.
+ * Four round trips to each, of commands that change nothing, and nine more by which a lock of a name of
+ * its own is taken there, waited for, handed over and given back, with each command that locks need. A
+ * server that does not answer costs a time-out (cluster_lock.connect_timeout, .command_timeout). Why it
+ * cannot be asked, or locks do not work there (then there is a round_trip), is told in error: this never
+ * fails.
  *
  * @return array a list of array{server: string, error: string|null, round_trip: float|null, clock_ahead:
  *     float|null, version: string|null, role: string|null, maxmemory: int|null, maxmemory_policy:

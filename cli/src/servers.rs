@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use cluster_lock_core::{Config, Dsn, Engine, Grace, ServerReport, text};
+use cluster_lock_core::{Config, Dsn, Engine, Error, Grace, ServerReport, text};
 
 use crate::finding::{Area, Finding, Severity};
 use crate::units::{now, span};
@@ -26,7 +26,7 @@ pub(crate) fn ahead(servers: &[ServerReport]) -> f64 {
     servers.iter().find_map(|report| report.clock_ahead).unwrap_or_default()
 }
 
-/// Whether it answers; after [`Engine::examine`], whether it grants locks.
+/// Whether it answers; after [`Engine::examine`], whether locks work there.
 pub(crate) fn is_up(report: &ServerReport) -> bool {
     report.error.is_none()
 }
@@ -74,6 +74,18 @@ pub(crate) fn keeps_all(report: &ServerReport) -> Option<bool> {
     report.maxmemory_policy.as_deref().map(|policy| policy == "noeviction")
 }
 
+/// Why not every lock can be had, by what an [examination](Engine::examine) has found: with several servers each keeps some of
+/// the locks, and one that is tried out says nothing of the others. Of a quorum a majority says that, and not one of them.
+pub(crate) fn refusal(config: &Config, reports: &[ServerReport]) -> Option<Error> {
+    if matches!(config.dsn, Dsn::Quorum(_)) {
+        return None;
+    }
+    reports.iter().find_map(|report| {
+        let (server, cause) = (report.server.clone(), report.error.clone()?);
+        Some(Error::Server { server, cause })
+    })
+}
+
 /// What is found in what the servers say.
 pub(crate) fn judge(config: &Config, reports: &[ServerReport]) -> Vec<Finding> {
     reports.iter().flat_map(|report| server(config, report)).chain(majority(config, reports)).collect()
@@ -102,7 +114,7 @@ fn server(config: &Config, report: &ServerReport) -> Vec<Finding> {
             return found;
         }
         Some(error) if report.round_trip.is_some() => {
-            let says = format!("it answers, and grants no lock: {}", text::said(error));
+            let says = format!("it answers, and locks do not work there: {}", text::said(error));
             let advice = if is_closed(report) && error.contains("?grace=") {
                 "wait until that is over; when it is known that nothing is held, as on a new server: cluster-lock init"
             } else {
@@ -118,7 +130,7 @@ fn server(config: &Config, report: &ServerReport) -> Vec<Finding> {
             return found;
         }
         None => {
-            let says = "a lock was taken there, and given back";
+            let says = "a lock was taken there, waited for, handed over and given back";
             found.push(finding("server.grants", Severity::Ok, name, says));
         }
     }

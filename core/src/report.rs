@@ -234,7 +234,7 @@ impl LockReport {
 pub struct ServerReport {
     /// Where it is, without credentials.
     pub server: String,
-    /// Why it could not be asked; or, when there is a round trip all the same, why it grants no lock.
+    /// Why it could not be asked; or, when there is a round trip all the same, why locks do not work there.
     pub error: Option<String>,
     /// The shortest of a few round trips.
     pub round_trip: Option<Duration>,

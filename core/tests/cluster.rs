@@ -34,6 +34,28 @@ fn redirections(setup: &ClusterSetup) -> u64 {
 }
 
 #[test]
+fn the_server_of_a_cluster_on_which_nobody_can_wait_is_named() {
+    let setup = ClusterSetup::start();
+    let e = engine(&setup.dsn());
+    let well = e.examine();
+    assert!(well.len() == 3 && well.iter().all(|report| report.error.is_none()), "{well:?}");
+    let owner = &setup.servers[setup.owner(setup.slot("x"))];
+    for lacks in ["blpop", "eval"] {
+        assert_eq!(owner.cli(&["ACL", "SETUSER", "default", &format!("-{lacks}")]), "OK");
+        for report in e.examine() {
+            let is_at_fault = report.server.contains(&owner.port.to_string());
+            assert_eq!(
+                report.error.is_some_and(|error| error.contains(lacks)),
+                is_at_fault,
+                "{}",
+                report.server
+            );
+        }
+        assert_eq!(owner.cli(&["ACL", "SETUSER", "default", &format!("+{lacks}")]), "OK");
+    }
+}
+
+#[test]
 fn every_lock_is_asked_for_where_it_is() {
     let setup = ClusterSetup::start();
     let e = engine(&setup.dsn());

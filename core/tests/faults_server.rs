@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use cluster_lock_core::{Acquired, Broken, Engine, Error, Loss, Standing};
+use cluster_lock_core::{Acquired, Broken, Config, Engine, Error, Loss, Standing};
 use support::{
     RedisServer, Want, assert_clean, assert_tells, config, name, patient, patient_config, until, waiting,
 };
@@ -313,8 +313,8 @@ fn missing_rights_are_told() {
 
 // ---- data loss -------------------------------------------------------------------------------------------------
 
-/// Passes on to a server all commands but scripts, to which it answers this: address.
-fn without_scripts(server: &RedisServer, by_digest: &'static str, by_text: &'static str) -> String {
+/// Passes on to a server all commands but these, and gives each of them the answer that stands there: address.
+fn answering(server: &RedisServer, answers: &'static [(&'static str, &'static str)]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let dsn = format!("redis://{}", listener.local_addr().unwrap());
     let socket = server.socket();
@@ -323,22 +323,21 @@ fn without_scripts(server: &RedisServer, by_digest: &'static str, by_text: &'sta
             let server = UnixStream::connect(&socket).unwrap();
             let (mut from, mut to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
             thread::spawn(move || io::copy(&mut from, &mut to));
-            thread::spawn(move || answer_scripts(client, server, by_digest, by_text));
+            thread::spawn(move || pass_on(client, server, answers));
         }
     });
     dsn
 }
 
 /// Who asks waits for the answer, so that what is read at once is of one kind.
-fn answer_scripts(mut client: TcpStream, mut server: UnixStream, by_digest: &str, by_text: &str) {
+fn pass_on(mut client: TcpStream, mut server: UnixStream, answers: &[(&str, &str)]) {
     let mut buffer = vec![0; 1 << 16];
     while let Ok(n @ 1..) = client.read(&mut buffer) {
         let asked = String::from_utf8_lossy(&buffer[..n]);
-        let (digests, texts) = (asked.matches("\nEVALSHA\r").count(), asked.matches("\nEVAL\r").count());
-        let written = match (digests, texts) {
-            (0, 0) => server.write_all(&buffer[..n]),
-            (0, texts) => client.write_all(format!("-{by_text}\r\n").repeat(texts).as_bytes()),
-            (digests, _) => client.write_all(format!("-{by_digest}\r\n").repeat(digests).as_bytes()),
+        let count = |command: &str| asked.matches(&format!("\n{command}\r")).count();
+        let written = match answers.iter().find(|(command, _)| count(command) > 0) {
+            None => server.write_all(&buffer[..n]),
+            Some((command, answer)) => client.write_all(answer.repeat(count(command)).as_bytes()),
         };
         written.unwrap();
     }
@@ -346,17 +345,18 @@ fn answer_scripts(mut client: TcpStream, mut server: UnixStream, by_digest: &str
 
 #[test]
 fn a_server_that_runs_no_scripts_is_told_by_all_who_ask_it() {
-    let no_script = "NOSCRIPT No matching script. Please use EVAL.";
+    const NO_SCRIPT: &str = "-NOSCRIPT No matching script. Please use EVAL.\r\n";
+    const NO_LUA: &str = "-ERR Could not find scripting engine 'lua'\r\n";
     let plain = RedisServer::start(&[]);
     let renamed = |command| RedisServer::start(&["--rename-command", command, ""]);
     let servers = [renamed("EVALSHA"), renamed("EVAL"), renamed("ZRANGE"), renamed("SET")];
     let fakes = [
-        (no_script, "ERR Could not find scripting engine 'lua'", "without Lua"),
-        ("ERR Could not find scripting engine 'lua'", "", "without Lua"),
-        (no_script, no_script, "does not pass scripts on"),
-        ("ERR unknown command `evalsha`", "", "rename-command"),
+        (&[("EVALSHA", NO_SCRIPT), ("EVAL", NO_LUA)][..], "without Lua"),
+        (&[("EVALSHA", NO_LUA)], "without Lua"),
+        (&[("EVALSHA", NO_SCRIPT), ("EVAL", NO_SCRIPT)], "does not pass scripts on"),
+        (&[("EVALSHA", "-ERR unknown command `evalsha`\r\n")], "rename-command"),
     ];
-    let fakes = fakes.map(|(by_digest, by_text, words)| (without_scripts(&plain, by_digest, by_text), words));
+    let fakes = fakes.map(|(answers, words)| (answering(&plain, answers), words));
     for (dsn, words) in servers.iter().map(|server| (server.tcp_dsn(), "rename-command")).chain(fakes) {
         let e = patient_with_none(&dsn);
         assert_tells(Want::now().fails(&e, "x"), "x", &e, &[words]);
@@ -369,6 +369,112 @@ fn a_server_that_runs_no_scripts_is_told_by_all_who_ask_it() {
         assert!(error.contains(words), "{error}");
         assert!(e.servers()[0].error.is_none(), "it answers");
         assert_tells(e.try_out().unwrap_err(), "x", &e, &[words]);
+    }
+}
+
+/// What an examination has to say of its servers, in their order: `None` of one where all is well.
+fn assert_examined(e: &Engine, expected: &[Option<&str>]) {
+    let reports = e.examine();
+    assert_eq!(reports.len(), expected.len(), "{reports:?}");
+    for (report, words) in reports.iter().zip(expected) {
+        match (&report.error, words) {
+            (None, None) => {}
+            (Some(error), Some(words)) => assert!(error.contains(words), "{words}: {error}"),
+            unexpected => panic!("{}: {unexpected:?}", report.server),
+        }
+    }
+}
+
+#[test]
+fn a_server_on_which_nobody_can_wait_is_told() {
+    let server = RedisServer::start(&["--rename-command", "BLPOP", ""]);
+    let e = patient_with_none(&server.tcp_dsn());
+    assert_eq!(Want::now().get(&e, "x").release().unwrap(), Standing::Ours, "what is free can be had");
+    assert_examined(&e, &[Some("unknown command 'BLPOP'")]);
+    assert_examined(&e, &[Some("rename-command")]);
+    let told = ["unknown command 'BLPOP'", "rename-command"];
+    assert_tells(e.try_out().unwrap_err(), "x", &e, &told);
+    assert_eq!(e.list(b"", 10).unwrap(), [], "nothing is held");
+    let keys = server.keys();
+    assert!(keys.iter().all(|key| key.contains(":m:") || key.contains("{x}")), "{keys:?}");
+    for key in keys {
+        assert_ne!(server.cli(&["PTTL", &key]), "-1", "{key} stays for ever");
+    }
+}
+
+/// A proxy that does not know commands which wait may keep them, or answer for the server.
+#[test]
+fn a_server_that_hands_over_what_nobody_receives_is_told() {
+    let server = RedisServer::start(&[]);
+    let e = |blpop| {
+        let config = config(&answering(&server, blpop));
+        Engine::new(&Config { command_timeout: 500 * MS, ..config }).unwrap()
+    };
+    let keeps = e(&[("BLPOP", "")]);
+    let told = ["no answer within 0.500 s", "to one who waits (BLPOP)"];
+    assert_tells(keeps.try_out().unwrap_err(), "x", &keeps, &told);
+    let lies = e(&[("BLPOP", "+OK\r\n")]);
+    assert_tells(lies.try_out().unwrap_err(), "x", &lies, &["BLPOP"]);
+    until("no key stays", || server.keys().is_empty());
+}
+
+#[test]
+fn a_server_that_could_not_be_taught_its_scripts_again_is_told() {
+    let plain = RedisServer::start(&[]);
+    let rights = |words: &[&str]| assert_eq!(plain.cli(&[&["ACL", "SETUSER", "bob"], words].concat()), "OK");
+    rights(&["on", ">secret", "~cluster_lock:*", "+@all"]);
+    let e = patient_with_none(&format!("redis://bob:secret@127.0.0.1:{}", plain.port));
+    assert_examined(&e, &[None]);
+    rights(&["-eval"]);
+    assert_eq!(Want::now().get(&e, "x").release().unwrap(), Standing::Ours, "it knows them");
+    assert_examined(&e, &[Some("ACL line in cluster_lock's README")]);
+    assert_tells(e.try_out().unwrap_err(), "x", &e, &["NOPERM", "eval"]);
+    plain.cli(&["SCRIPT", "FLUSH"]);
+    assert_tells(Want::now().fails(&e, "x"), "x", &e, &["NOPERM", "eval"]);
+    rights(&["+eval"]);
+    assert_examined(&e, &[None]);
+}
+
+#[test]
+fn every_right_of_the_readme_is_needed_for_a_lock_that_is_tried_out() {
+    let server = RedisServer::start(&[]);
+    let rights = support::readme_rights(0);
+    let set = |words: &[&str]| assert_eq!(server.cli(&[&["ACL", "SETUSER", "bob"], words].concat()), "OK");
+    set(&["on", ">secret"]);
+    set(&rights.iter().map(String::as_str).collect::<Vec<_>>());
+    let e = patient_with_none(&format!("redis://bob:secret@127.0.0.1:{}", server.port));
+    assert_examined(&e, &[None]);
+    let needed = rights.iter().filter_map(|right| right.strip_prefix('+'));
+    // The first two are for connections, which are there; and a list is no lock.
+    for right in needed.filter(|right| !["hello", "select", "scan"].contains(right)) {
+        set(&[&format!("-{right}")]);
+        let told = e.examine()[0].error.clone().unwrap_or_else(|| panic!("it is not used: {right}"));
+        assert!(told.contains("ACL line in cluster_lock's README"), "{right}: {told}");
+        set(&[&format!("+{right}")]);
+        assert_examined(&e, &[None]);
+    }
+    until("no key stays", || server.keys().is_empty());
+}
+
+#[test]
+fn the_server_of_a_quorum_on_which_nobody_can_wait_is_named() {
+    let servers: Vec<_> = (0..3).map(|_| RedisServer::start(&[])).collect();
+    let e = patient_with_none(&support::quorum_dsn(&servers));
+    assert_eq!(servers[0].cli(&["ACL", "SETUSER", "default", "-blpop"]), "OK");
+    assert_examined(&e, &[Some("blpop"), None, None]);
+    e.try_out().expect("the others are a majority");
+    assert_eq!(servers[2].cli(&["ACL", "SETUSER", "default", "-blpop"]), "OK");
+    assert_examined(&e, &[Some("blpop"), None, Some("blpop")]);
+    let words = [servers[0].tcp_dsn(), servers[2].tcp_dsn()];
+    assert_tells(e.try_out().unwrap_err(), "x", &e, &["2 of 3 servers", &words[0], &words[1], "blpop"]);
+    assert_eq!(servers[2].cli(&["ACL", "SETUSER", "default", "+blpop", "-eval"]), "OK");
+    assert_eq!(servers[0].cli(&["ACL", "SETUSER", "default", "+blpop", "-eval"]), "OK");
+    assert_examined(&e, &[Some("eval"), None, Some("eval")]);
+    assert_tells(e.try_out().unwrap_err(), "x", &e, &["2 of 3 servers", &words[0], &words[1], "eval"]);
+    assert_eq!(servers[0].cli(&["ACL", "SETUSER", "default", "+eval"]), "OK");
+    e.try_out().unwrap();
+    for server in &servers {
+        until("no key stays", || server.keys().is_empty());
     }
 }
 

@@ -34,6 +34,22 @@ fn survives(setup: &SentinelSetup, what: &str, fault: impl FnOnce(&RedisServer))
 }
 
 #[test]
+fn a_primary_on_which_nobody_can_wait_is_named() {
+    let setup = SentinelSetup::start(1);
+    let e = engine(&setup.dsn());
+    e.try_out().unwrap();
+    let primary = &setup.servers[setup.primary()];
+    assert_eq!(primary.cli(&["ACL", "SETUSER", "default", "-blpop"]), "OK");
+    let [report] = &e.examine()[..] else { panic!("one primary") };
+    assert!(report.server.contains(&primary.port.to_string()), "{report:?}");
+    assert!(report.error.as_ref().is_some_and(|error| error.contains("blpop")), "{report:?}");
+    let error = e.try_out().unwrap_err().to_string();
+    assert!(error.contains("blpop") && error.contains(&primary.port.to_string()), "{error}");
+    assert_eq!(primary.cli(&["ACL", "SETUSER", "default", "+blpop"]), "OK");
+    e.try_out().unwrap();
+}
+
+#[test]
 fn a_killed_primary_is_survived() {
     let mut setup = SentinelSetup::start(1);
     let dsn = setup.dsn();

@@ -109,6 +109,44 @@ final class ServersTest extends TestCase
         self::assertStringContainsString('READONLY', self::probed(Cluster::redis($replica))['error'], 'A replica');
     }
 
+    public function testAServerOnWhichNobodyCanWaitIsSaid(): void
+    {
+        $server = RedisServer::own(['rename-command' => ['BLPOP', '']]);
+        $cluster = Cluster::redis($server);
+        self::assertTrue($cluster->actor()->call('cluster_lock', 'free'), 'What is free can be had');
+        self::assertMatchesRegularExpression("/'BLPOP'.*rename-command/", self::probed($cluster)['error'], 'error');
+    }
+
+    public function testAServerThatForbidsWhatLocksNeedIsSaid(): void
+    {
+        $readme = (string) file_get_contents(dirname(__DIR__, 2) . '/README.md');
+        self::assertSame(1, preg_match('/ACL SETUSER cluster_lock on (.*)/', $readme, $line), 'The README gives the rights');
+        preg_match_all('/\+(\w+)/', $line[1], $rights);
+        $server = RedisServer::own();
+        $server->client()->do('ACL', 'SETUSER', 'locks', 'on', '>pw', '~cluster_lock*', '+@all');
+        $actor = Cluster::at("redis://locks:pw@{$server->address()}")->actor();
+        // The first two are for connections, which are there; and a list is no lock.
+        foreach (array_diff($rights[1], ['hello', 'select', 'scan']) as $right) {
+            self::assertNull($actor->call('cluster_lock_servers')[0]['error'], "Before -$right; it has the scripts");
+            $server->client()->do('ACL', 'SETUSER', 'locks', "-$right");
+            $error = (string) $actor->call('cluster_lock_servers')[0]['error'];
+            self::assertStringContainsString("the ACL line in cluster_lock's README", $error, "-$right");
+            $server->client()->do('ACL', 'SETUSER', 'locks', "+$right");
+        }
+    }
+
+    public function testTheServerOfAQuorumOnWhichNobodyCanWaitIsNamed(): void
+    {
+        $servers = [RedisServer::own(), RedisServer::own(), RedisServer::own()];
+        $addresses = array_map(static fn (RedisServer $server): string => $server->address(), $servers);
+        $servers[1]->client()->do('ACL', 'SETUSER', 'default', '-blpop');
+        $told = Cluster::at('redis+quorum://' . implode(',', $addresses))->actor()->call('cluster_lock_servers');
+
+        self::assertSame("redis://$addresses[1]", $told[1]['server'], 'server');
+        self::assertStringContainsString('blpop', (string) $told[1]['error'], 'error');
+        self::assertSame([null, null], [$told[0]['error'], $told[2]['error']], 'The others are well');
+    }
+
     public function testEveryServerOfAQuorumIsAsked(): void
     {
         [$one, $two] = [RedisServer::own(), RedisServer::own()];

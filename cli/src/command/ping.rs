@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::json;
 use crate::outcome::{Failure, Outcome, Result};
 use crate::output::Output;
-use crate::servers::{headline, is_up};
+use crate::servers::{headline, is_up, refusal};
 use crate::stats::Spread;
 use crate::style::Style;
 use crate::target::Target;
@@ -17,8 +17,8 @@ use crate::units::{seconds, span};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Each round trip runs a script on the server, as locks do, which changes nothing. The first one, which makes the \
-connection, is told apart. At the end a lock of a name of its own is taken and given back. Ends with 3 when a lock \
-could not be had now.")]
+connection, is told apart. At the end a lock of a name of its own is taken, waited for, handed over and given back, on \
+each server. Ends with 3 when a lock could not be had now.")]
 pub(crate) struct Args {
     /// So many round trips
     #[arg(short, long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -57,7 +57,8 @@ pub(crate) fn run(args: &Args, target: &Target, out: &Output) -> Result<Outcome>
     }
     let spread = Spread::of(times).ok_or_else(|| Failure::Usage("--count: 1 or more is allowed".into()))?;
     engine.try_out()?;
-    let servers = engine.servers();
+    let servers = engine.examine();
+    let refusal = refusal(&target.config, &servers).map(Failure::from);
     if out.json {
         out.object(&Pong {
             server: engine.server(),
@@ -70,7 +71,9 @@ pub(crate) fn run(args: &Args, target: &Target, out: &Output) -> Result<Outcome>
         print(engine.server(), first, &spread, &servers, out)?;
     }
     engine.shutdown();
-    Ok(Outcome::Yes)
+    let Some(failure) = refusal else { return Ok(Outcome::Yes) };
+    out.report(&failure);
+    Ok(Outcome::Code(failure.code()))
 }
 
 fn print(

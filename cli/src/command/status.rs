@@ -14,8 +14,8 @@ use crate::units::bytes;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A lock of a name of its own is taken on each server, and given back. Ends with 1 when that fails, or when cluster-lock \
-doctor would warn of a server: it has thrown keys away, or may; its memory is nearly full; others use its database. What the server does not tell (INFO is not among the rights that locks need: ACL SETUSER \
+A lock of a name of its own is taken on each server, waited for, handed over and given back. Ends with 1 when that fails, \
+or when cluster-lock doctor would warn of a server: it has thrown keys away, or may; its memory is nearly full; others use its database. What the server does not tell (INFO is not among the rights that locks need: ACL SETUSER \
 cluster_lock +info) is left out.")]
 pub(crate) struct Args {}
 

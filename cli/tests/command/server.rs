@@ -56,8 +56,63 @@ fn a_server_that_runs_no_scripts_is_told_by_all() {
     let json = ask(&server, ["status", "--json"]).expect(3, &[]).json();
     assert!(json["error"]["message"].as_str().unwrap().contains("EVALSHA"), "{json}");
     let told = ask(&server, ["doctor", "--no-measure", "--php", "/nowhere"])
-        .expect(1, &["grants no lock", "EVALSHA"]);
+        .expect(1, &["locks do not work there", "EVALSHA"]);
     assert!(!told.out.contains("was taken there"), "{told:?}");
+}
+
+/// A free lock can be had there, and nobody gets one that is taken.
+#[test]
+fn a_server_on_which_nobody_can_wait_is_told() {
+    let server = RedisServer::start(&["--rename-command", "BLPOP", ""]);
+    let dsn = server.tcp_dsn();
+    ask(&server, ["run", "x", "--", "true"]).expect(0, &[]);
+    let told = ["unknown command 'BLPOP'", "rename-command"];
+    call(on(&dsn), ["ping", "--count", "1"]).expect(3, &told);
+    let status = call(on(&dsn), ["status"]).expect(1, &told);
+    assert!(!status.out.contains("round trip"), "{status:?}");
+    let json = call(on(&dsn), ["status", "--json"]).expect(1, &[]).json();
+    assert!(json["servers"][0]["error"].as_str().unwrap().contains("BLPOP"), "{json}");
+    call(on(&dsn), ["metrics"]).expect(3, &["cluster_lock_up 0\n", "\"} 0", "BLPOP"]);
+    let doctor = call(on(&dsn), ["doctor", "--no-measure", "--php", "/nowhere"])
+        .expect(1, &["locks do not work there", "BLPOP", "rename-command"]);
+    assert!(!doctor.out.contains("was taken there"), "{doctor:?}");
+
+    // Of a quorum the server is named, and a majority is enough.
+    let servers = [server, RedisServer::start(&[]), RedisServer::start(&[])];
+    let quorum = crate::support::quorum_dsn(&servers);
+    let named = format!("127.0.0.1:{}: ERR unknown command 'BLPOP'", servers[0].port);
+    call(on(&quorum), ["ping", "--count", "1"]).expect(0, &[&named]);
+    call(on(&quorum), ["metrics"]).expect(0, &["cluster_lock_up 1\n", &format!("{}\"}} 0", servers[0].port)]);
+    call(on(&quorum), ["status"]).expect(1, &[&named]);
+}
+
+/// It has the scripts, and would not take them when it has lost them.
+#[test]
+fn a_server_that_could_not_be_taught_its_scripts_again_is_told() {
+    let server = RedisServer::start(&[]);
+    ask(&server, ["status"]).expect(0, &[]);
+    assert_eq!(server.cli(&["ACL", "SETUSER", "default", "-eval"]), "OK");
+    ask(&server, ["run", "x", "--", "true"]).expect(0, &[]);
+    let told = ["'eval'", "ACL line"];
+    ask(&server, ["ping", "--count", "1"]).expect(3, &told);
+    ask(&server, ["status"]).expect(1, &told);
+    ask(&server, ["metrics"]).expect(3, &["cluster_lock_up 0\n", "'eval'"]);
+    ask(&server, ["doctor", "--no-measure", "--php", "/nowhere"])
+        .expect(1, &["locks do not work there", "'eval'", "ACL SETUSER default +eval"]);
+}
+
+/// Each server of a cluster keeps some of the locks.
+#[test]
+fn the_server_of_a_cluster_on_which_nobody_can_wait_is_named() {
+    let setup = crate::support::cluster::ClusterSetup::start();
+    let dsn = setup.dsn();
+    call(on(&dsn), ["ping", "--count", "1"]).expect(0, &[]);
+    let at_fault = &setup.servers[setup.owner(setup.slot("x"))];
+    assert_eq!(at_fault.cli(&["ACL", "SETUSER", "default", "-blpop"]), "OK");
+    let port = at_fault.port.to_string();
+    call(on(&dsn), ["ping", "--count", "1"]).expect(3, &[&port, "'blpop'", "ACL line"]);
+    call(on(&dsn), ["status"]).expect(1, &[&port, "'blpop'"]);
+    call(on(&dsn), ["metrics"]).expect(3, &["cluster_lock_up 0\n", &format!("{port}\"}} 0"), "'blpop'"]);
 }
 
 #[test]

@@ -114,18 +114,19 @@ impl Engine {
     }
 
     /// What the servers that keep the locks say of themselves, and whether each of them grants a lock, with why not in
-    /// its `error`: one of a name of its own is taken and given back. Seven round trips to each. Where there is no
-    /// server, one report with the reason why no lock can be had, or none.
+    /// its `error`: one of a name of its own is taken, waited for, handed over and given back. Thirteen round trips to
+    /// each. Where there is no server, one report with the reason why no lock can be had, or none.
     pub fn examine(&self) -> Vec<ServerReport> {
         self.0.store.examine()
     }
 
-    /// Takes a lock of a name of its own and gives it back: whether locks can be had, now.
+    /// Takes a lock of a name of its own, waits for it, hands it over and gives it back: whether locks can be had, now.
     ///
     /// # Errors
     /// They cannot.
     pub fn try_out(&self) -> Result<()> {
-        self.soon(|store| store::try_out(store, &store::trial_name()?))
+        let limit = self.0.command_timeout;
+        self.soon(|store| store::try_out(store, &store::trial_name()?, limit))
     }
 
     /// Ends the grace period of all servers ([`Dsn::grace`](crate::Dsn::grace)), for whoever knows that nobody holds a lock

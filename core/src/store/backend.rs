@@ -399,9 +399,16 @@ pub trait Store: Send + Sync {
     /// Removes what is remembered of a name that nobody holds or will ever use again, as far as that can be done.
     fn forget(&self, name: &LockName);
 
-    /// What the servers that keep the locks say of themselves, and whether each of them grants a lock: one of a name of
-    /// its own is taken and given back, which is three round trips more than [`Store::servers`] makes.
-    /// Where there is no server, the reason why none can be had, if so.
+    /// Whether the servers that keep the locks take the scripts themselves, which whoever finds them without sends: a server
+    /// that knows them grants locks until it has lost them, and no longer. Of a name that nobody holds. Two round trips, where
+    /// there are scripts.
+    fn take_texts(&self, _: &LockName) -> Result<()> {
+        Ok(())
+    }
+
+    /// What the servers that keep the locks say of themselves, and whether each of them grants a lock and hands it over: one
+    /// of a name of its own is taken, waited for and given back, which is nine round trips more than [`Store::servers`]
+    /// makes. Where there is no server, the reason why none can be had, if so.
     fn examine(&self) -> Vec<ServerReport>;
 
     /// What is known without asking the server, so that a status page never blocks.

@@ -28,6 +28,7 @@ pub use local::LocalStore;
 pub use quorum::QuorumStore;
 pub use redis::RedisStore;
 pub use token::Token;
+use trial::{ours, trial_claim};
 pub(crate) use trial::{trial_name, try_out};
 
 /// Opens the store of a configuration. Does no I/O.

@@ -57,8 +57,14 @@ interface Store
     public function forget(LockName $name): void;
 
     /**
-     * @return list<array<string, mixed>> what the servers say of themselves, and whether they grant a lock; where there
-     *                                    is none, empty or the reason why there are no locks
+     * Has the server take the scripts themselves, which whoever finds it without sends: one that knows them grants locks
+     * until it has lost them, and no longer. Of a name that nobody holds.
+     */
+    public function takeTexts(LockName $name): void;
+
+    /**
+     * @return list<array<string, mixed>> what the servers say of themselves, and whether they grant a lock and hand it over;
+     *                                    where there is none, empty or the reason why there are no locks
      */
     public function servers(): array;
 

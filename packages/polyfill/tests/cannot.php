@@ -48,6 +48,7 @@ return $onlyHere + [
     ],
     'Sentinels, clusters and quorums need the extension' => [
         'Inspect\ServersTest::testEveryServerOfAQuorumIsAsked',
+        'Inspect\ServersTest::testTheServerOfAQuorumOnWhichNobodyCanWaitIsNamed',
         'Redis\QuorumTest::*',
         'Redis\SentinelTest::*',
     ],

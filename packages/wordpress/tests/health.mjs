@@ -54,6 +54,20 @@ describe('Site Health', () => {
         }
     });
 
+    it('is red when nobody could wait for a lock, or the server could not be taught the scripts again', async () => {
+        for (const right of ['blpop', 'eval']) {
+            await stand.redis('ACL', 'SETUSER', 'cluster_lock', `-${right}`);
+            try {
+                assert.equal(await status('cluster_lock_server'), 'critical', right);
+                const why = await page.locator('#health-check-accordion-block-cluster_lock_server').textContent();
+                assert.match(why, new RegExp(`'${right}'.*ACL line`), right);
+            } finally {
+                await stand.redis('ACL', 'SETUSER', 'cluster_lock', `+${right}`);
+            }
+            assert.equal(await status('cluster_lock_server'), 'good', right);
+        }
+    });
+
     it('is not green when leases and time limits contradict each other', async () => {
         const node = await stand.startNode('node-c', { ini: { 'cluster_lock.ttl': 2, 'cluster_lock.command_timeout': 5 } });
         const other = await loggedIn(browser, stand, { node: 'node-c' });

@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use cluster_lock_core::replace::{Existing, Options, Replacement, Target as FileTarget};
-use cluster_lock_core::{Engine, LockReport, Mode, ServerReport};
+use cluster_lock_core::{Config, Engine, LockReport, Mode, ServerReport};
 use serde::Serialize;
 
 use crate::json;
 use crate::lock::longest_wait;
 use crate::outcome::{Failure, Outcome, Result};
 use crate::output::Output;
-use crate::servers::{ahead, is_primary, is_up, keeps_all};
+use crate::servers::{ahead, is_primary, is_up, keeps_all, refusal};
 use crate::target::Target;
 use crate::units::{between, now};
 use exposition::{Exposition, Kind};
@@ -64,7 +64,7 @@ struct Survey {
 
 pub(crate) fn run(args: &Args, target: &Target, out: &Output) -> Result<Outcome> {
     let engine = target.engine()?;
-    let (survey, failure) = Survey::of(&engine);
+    let (survey, failure) = Survey::of(&target.config, &engine);
     let text = if out.json {
         format!("{}\n", json::line(&survey.numbers(args.per_lock.into()))?)
     } else {
@@ -87,15 +87,16 @@ pub(crate) fn run(args: &Args, target: &Target, out: &Output) -> Result<Outcome>
 }
 
 impl Survey {
-    fn of(engine: &Engine) -> (Self, Option<Failure>) {
+    fn of(config: &Config, engine: &Engine) -> (Self, Option<Failure>) {
         let began = Instant::now();
         // A replica lists the locks, and grants none.
         let listed = engine.list(b"", MOST).and_then(|locks| engine.try_out().map(|()| locks));
-        let (locks, failure) = match listed {
+        let servers = engine.examine();
+        let refusal = refusal(config, &servers);
+        let (locks, failure) = match listed.and_then(|locks| refusal.map_or(Ok(locks), Err)) {
             Ok(locks) => (Some(locks), None),
             Err(error) => (None, Some(Failure::from(error))),
         };
-        let servers = engine.examine();
         let now = now() + ahead(&servers);
         (Self { locks, servers, took: began.elapsed(), now }, failure)
     }
@@ -200,7 +201,7 @@ impl Survey {
         #[allow(clippy::cast_precision_loss)] // exact up to 2^53, and nobody looks closer
         let number = |count: Option<u64>| count.map(|count| count as f64);
         let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
-        family("server_up", Kind::Gauge, "", "Whether this server answers, and grants locks.", &|r| {
+        family("server_up", Kind::Gauge, "", "Whether this server answers, and locks work there.", &|r| {
             Some(f64::from(u8::from(is_up(r))))
         });
         family("server_primary", Kind::Gauge, "", "Whether it says that it is a primary.", &|r| {

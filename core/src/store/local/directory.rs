@@ -27,7 +27,7 @@ pub(super) struct Directory {
     pub(super) path: PathBuf,
     pub(super) label: String,
     /// How long to wait for those who are at work in it.
-    patience: Duration,
+    pub(super) patience: Duration,
 }
 
 /// The directory, open and locked. Unlocked when it is dropped.

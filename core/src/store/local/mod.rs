@@ -176,7 +176,8 @@ impl Store for LocalStore {
     }
 
     fn examine(&self) -> Vec<ServerReport> {
-        let tried = trial_name().and_then(|name| try_out(self, &name));
+        let limit = self.directory.patience;
+        let tried = trial_name().and_then(|name| try_out(self, &name, limit));
         let told = |error: Error| ServerReport {
             server: self.directory.label.clone(),
             error: Some(error.cause()),

@@ -461,6 +461,16 @@ impl Store for QuorumStore {
         self.members.nodes.iter().for_each(|node| self.members.alone(node).forget(name));
     }
 
+    fn take_texts(&self, name: &LockName) -> Result<()> {
+        let take = |node| self.members.alone(node).take_texts(name).err();
+        let errors: Vec<_> =
+            self.members.nodes.iter().filter_map(take).map(|error| error.to_string()).collect();
+        if self.members.nodes.len() - errors.len() < self.members.majority() {
+            return Err(self.members.too_few(errors.len(), &errors));
+        }
+        Ok(())
+    }
+
     fn examine(&self) -> Vec<ServerReport> {
         self.members.nodes.iter().flat_map(|node| self.members.alone(node).examine()).collect()
     }

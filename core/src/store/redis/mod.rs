@@ -33,15 +33,15 @@ use redis::Value;
 
 use super::first::First;
 use super::{
-    Attempt, Broken, Chore, Claim, Hold, IfBusy, Parting, Standing, Store, StoreStatus, Token, Wake,
-    trial_name, try_out,
+    Attempt, Broken, Chore, Claim, Hold, IfBusy, Parting, Standing, Store, StoreStatus, Token, Wake, ours,
+    trial_claim, trial_name, try_out,
 };
 use crate::clock::Instant;
 use crate::dsn::{Cluster, Sentinel, Server};
 use crate::error::{Error, Loss, Result};
 use crate::key::LockName;
 use crate::poll::Readiness;
-use crate::report::{LockReport, ServerReport, TOLD};
+use crate::report::{LockReport, Mode, ServerReport, TOLD};
 use crate::settings::Config;
 use crate::text;
 use crate::wire::Fault;
@@ -151,7 +151,27 @@ impl RedisStore {
         argv: &[&[u8]],
     ) -> Result<Ran> {
         let keys = self.keys(name);
+        self.send(replicas, purpose, script, &keys, Call::new(script, &keys, argv), argv)
+    }
+
+    /// Runs a script, as [`RedisStore::run`], by its text.
+    fn run_text(&self, script: &Script, name: &LockName, argv: &[&[u8]]) -> Result<Ran> {
+        let keys = self.keys(name);
         let mut call = Call::new(script, &keys, argv);
+        call.spell_out();
+        self.send(None, Purpose::Command, script, &keys, call, argv)
+    }
+
+    /// Sends a script on a lock with these keys, again where that helps, until it is answered.
+    fn send(
+        &self,
+        replicas: Option<&Replicas>,
+        purpose: Purpose,
+        script: &Script,
+        keys: &Keys,
+        mut call: Call<'_>,
+        argv: &[&[u8]],
+    ) -> Result<Ran> {
         let began = Instant::now();
         let mut pool = self.route.server_of(keys.lock.as_bytes())?;
         let (mut tries, mut turns, mut again) = (1, 0, false);
@@ -209,7 +229,7 @@ impl RedisStore {
                     continue;
                 }
                 Next::Fail(error) => error,
-                Next::Again(_) | Next::GiveUp => self.explain(&pool, fault, &keys),
+                Next::Again(_) | Next::GiveUp => self.explain(&pool, fault, keys),
             };
             return Err(failed(error, again));
         }
@@ -510,16 +530,24 @@ impl Store for RedisStore {
 
     fn forget(&self, name: &LockName) {
         let key = self.keys(name).lock;
-        // A script that was refused a command has written what comes before it there: a queue, and waiters.
-        let keys = ["", ":q", ":w"].map(|part| format!("{key}{part}").into_bytes());
-        let [record, queue, waiters] = keys.each_ref().map(Vec::as_slice);
+        // A script that was refused a command has written what comes before it there: a queue, waiters, readers.
+        let keys = ["", ":q", ":w", ":r", ":i"].map(|part| format!("{key}{part}").into_bytes());
+        let keys = keys.each_ref().map(Vec::as_slice);
         let Ok(pool) = self.route.server_of(key.as_bytes()) else { return };
         let Ok(mut connection) = pool.get(Purpose::Command) else { return };
-        if let Err(Fault::Refused(..)) = connection.call(&[b"DEL", record, queue, waiters]) {
-            for key in [record, queue, waiters] {
+        if let Err(Fault::Refused(..)) = connection.call(&[&[&b"DEL"[..]], &keys[..]].concat()) {
+            for key in keys {
                 let _ = connection.call(&[b"PEXPIRE", key, b"1"]);
             }
         }
+    }
+
+    fn take_texts(&self, name: &LockName) -> Result<()> {
+        let token = Token::random();
+        let claim = trial_claim(name, &token, Mode::Exclusive);
+        script::with_acquire(&claim, IfBusy::GiveUp, None, |argv| self.run_text(&ACQUIRE, name, argv))?;
+        let ran = self.run_text(&RELEASE, name, &[token.as_bytes()])?;
+        ours(Self::standing("release", &ran.value, &ran.pool)?)
     }
 
     fn examine(&self) -> Vec<ServerReport> {
@@ -527,8 +555,10 @@ impl Store for RedisStore {
         let pools = self.route.servers().unwrap_or_default();
         for report in reports.iter_mut().filter(|report| report.error.is_none()) {
             let pool = pools.iter().find(|pool| pool.label() == report.server);
-            if let Some(name) = pool.and_then(|pool| self.trial_name_on(pool)) {
-                report.error = try_out(self, &name).err().map(Error::cause);
+            if let Some(pool) = pool
+                && let Some(name) = self.trial_name_on(pool)
+            {
+                report.error = try_out(self, &name, pool.command_timeout()).err().map(Error::cause);
             }
         }
         reports

@@ -159,9 +159,14 @@ final class LocalStore implements Store
         }
     }
 
+    public function takeTexts(LockName $name): void
+    {
+        // There are none.
+    }
+
     public function servers(): array
     {
-        $error = Trial::of($this);
+        $error = Trial::of($this, $this->settings->commandTimeout);
 
         return $error === null ? [] : [array_replace(Survey::NOTHING, ['server' => $this->label, 'error' => $error])];
     }

@@ -13,6 +13,7 @@ use ClusterLock\Polyfill\Kind;
 use ClusterLock\Polyfill\Lease;
 use ClusterLock\Polyfill\LockName;
 use ClusterLock\Polyfill\Loss;
+use ClusterLock\Polyfill\Mode;
 use ClusterLock\Polyfill\Report;
 use ClusterLock\Polyfill\Settings;
 use ClusterLock\Polyfill\Store;
@@ -223,8 +224,8 @@ final class RedisStore implements Store
     public function forget(LockName $name): void
     {
         $key = $this->key($name);
-        // A script that was refused a command has written what comes before it there: a queue, and waiters.
-        $keys = [$key, "$key:q", "$key:w"];
+        // A script that was refused a command has written what comes before it there: a queue, waiters, readers.
+        $keys = [$key, "$key:q", "$key:w", "$key:r", "$key:i"];
         $expire = static fn (string $key): array => ['PEXPIRE', $key, '1'];
         foreach ([['DEL', ...$keys], ...array_map($expire, $keys)] as $words) {
             try {
@@ -240,10 +241,23 @@ final class RedisStore implements Store
         }
     }
 
+    public function takeTexts(LockName $name): void
+    {
+        [$key, $token] = [$this->key($name), Claim::newToken()];
+        $lease = 1000;
+        $acquire = [$token, Mode::Exclusive->value, (string) $lease, 'G', '0', '{}', (string) ($lease + Scripts::RETAIN)];
+        try {
+            $this->text('acquire', $key, $acquire);
+            $this->text('release', $key, [$token]);
+        } catch (Fault $fault) {
+            throw $this->failed($this->link, $fault, $name);
+        }
+    }
+
     public function servers(): array
     {
         $report = Survey::of($this->link, $this->settings->prefix, $this->settings->commandTimeout, $this->grace);
-        $report['error'] ??= Trial::of($this);
+        $report['error'] ??= Trial::of($this, $this->settings->commandTimeout);
 
         return [$report];
     }
@@ -342,18 +356,34 @@ final class RedisStore implements Store
      */
     private function script(string $script, string $key, array $arguments): mixed
     {
-        [$text, $digest] = Scripts::get($script);
+        try {
+            return $this->evaluate('EVALSHA', $script, Scripts::get($script)[1], $key, $arguments);
+        } catch (Fault $fault) {
+            return $fault->is('NOSCRIPT') ? $this->text($script, $key, $arguments) : throw $fault;
+        }
+    }
+
+    /**
+     * By its text.
+     *
+     * @param list<string> $arguments
+     *
+     * @throws Fault|Failure
+     */
+    private function text(string $script, string $key, array $arguments): mixed
+    {
+        return $this->evaluate('EVAL', $script, Scripts::get($script)[0], $key, $arguments);
+    }
+
+    /** @param list<string> $arguments */
+    private function evaluate(string $verb, string $script, string $body, string $key, array $arguments): mixed
+    {
         $words = $this->grace === null
             ? ['1', $key, ...$arguments]
             : ['2', $key, Survey::born($this->settings->prefix), ...$arguments, (string) ($this->grace * 1000)];
         $isWhole = static fn (mixed $reply): bool => self::isWhole($script, $reply);
-        try {
-            return $this->link->call(['EVALSHA', $digest, ...$words], $this->settings->commandTimeout, $isWhole);
-        } catch (Fault $fault) {
-            return $fault->is('NOSCRIPT')
-                ? $this->link->call(['EVAL', $text, ...$words], $this->settings->commandTimeout, $isWhole)
-                : throw $fault;
-        }
+
+        return $this->link->call([$verb, $body, ...$words], $this->settings->commandTimeout, $isWhole);
     }
 
     /** Client libraries take what has come of a reply, when the connection breaks within it, for all of it. */

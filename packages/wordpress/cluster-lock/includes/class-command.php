@@ -22,7 +22,7 @@ final class Command {
 	/**
 	 * Shows the extension's version, its servers and what this process has done.
 	 *
-	 * Fails when a server does not answer, or grants no lock.
+	 * Fails when a server does not answer, or locks do not work there.
 	 *
 	 * ## OPTIONS
 	 *

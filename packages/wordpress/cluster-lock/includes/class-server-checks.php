@@ -23,7 +23,7 @@ final class Server_Checks {
 	);
 
 	/**
-	 * Is it there, and does it grant locks?
+	 * Is it there, and do locks work there?
 	 *
 	 * @param array   $status     cluster_lock_status().
 	 * @param array[] $servers    Extension::servers(), or a stand-in of it by an older extension.
@@ -67,7 +67,7 @@ final class Server_Checks {
 		if ( array() !== $items ) {
 			$verdict->items( $items );
 		}
-		return $verdict->say( __( 'A lock was taken there just now, and given back.', 'cluster-lock' ) )
+		return $verdict->say( __( 'A lock was taken there just now, waited for, handed over and given back.', 'cluster-lock' ) )
 			->items( array_map( array( self::class, 'description' ), $servers ) );
 	}
 
@@ -152,7 +152,7 @@ final class Server_Checks {
 	}
 
 	/**
-	 * Some of them, or all, do not answer, or grant no lock.
+	 * Some of them, or all, do not answer, or locks do not work there.
 	 *
 	 * @param array   $status  cluster_lock_status().
 	 * @param array[] $servers All of them.
@@ -164,10 +164,10 @@ final class Server_Checks {
 		$refuses = array() !== $failed && ! in_array( null, array_column( $failed, 'round_trip' ), true );
 		$result  = __( 'Locks fail at once, with a warning; what happens then is up to the theme or plugin.', 'cluster-lock' );
 		if ( $has_majority ) {
-			$verdict = Verdict::recommended( __( 'Some of the lock servers do not answer, or grant no lock', 'cluster-lock' ) )
+			$verdict = Verdict::recommended( __( 'Some of the lock servers do not answer, or locks do not work there', 'cluster-lock' ) )
 				->say( __( 'A majority does, so locks work. One more may not fail.', 'cluster-lock' ) );
 		} elseif ( $refuses || 'local' === $status['backend'] ) {
-			$verdict = Verdict::critical( __( 'The lock server grants no lock', 'cluster-lock' ) )
+			$verdict = Verdict::critical( __( 'Locks do not work on the lock server', 'cluster-lock' ) )
 				->say( $result )
 				->say( __( 'What it says of that, and what to do:', 'cluster-lock' ) );
 		} else {
