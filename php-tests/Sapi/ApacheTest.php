@@ -24,6 +24,8 @@ final class ApacheTest extends TestCase
         echo cluster_unlock('job') ? 'kept' : 'lost';
         PHP;
 
+    private const WAIT = 'echo cluster_lock("job", 60) ? "got it" : "timed out";';
+
     public function testVirtualHostsLockEachOnItsServer(): void
     {
         $servers = ['one.test' => RedisServer::own([], 's3cret'), 'two.test' => RedisServer::own()];
@@ -58,7 +60,7 @@ final class ApacheTest extends TestCase
         self::assertSame([], $servers['two.test']->client()->do('KEYS', 'one:*'), 'Nothing of the other host is there');
     }
 
-    public function testAGracefulRestartLeavesWhatIsHeldToWhoHoldsIt(): void
+    public function testAGracefulRestartWaitsForWhoHoldsAndWhoWaits(): void
     {
         $server = RedisServer::own();
         $cluster = Cluster::redis($server);
@@ -68,15 +70,21 @@ final class ApacheTest extends TestCase
         chmod(dirname($go), 0755);
         $holder = $apache->begin(self::HOLD, ['file' => $go]);
         $holder->awaitText('.');
+        $first = $apache->begin(self::WAIT);
+        $cluster->awaitWaiters('job', 1);
         $before = $apache->workers();
-        $old = $cluster->info('job')['holders'][0]['pid'];
-        self::assertContains($old, $before, 'A child holds it');
+        $info = $cluster->info('job');
+        $old = [$info['holders'][0]['pid'], $info['waiters'][0]['pid']];
+        self::assertSame([], array_diff($old, $before), 'Two children hold and wait');
 
         $apache->restartGracefully();
         Until::true(
-            static fn () => array_values(array_intersect($apache->workers(), $before)) === [$old]
-                && array_diff($apache->workers(), $before) !== [],
-            fn () => "all children but $old should be replaced: {$apache->log()}"
+            static function () use ($apache, $before, $old): bool {
+                $left = array_intersect($before, $apache->workers());
+
+                return array_diff($left, $old) === [] && count($left) === 2 && array_diff($apache->workers(), $before) !== [];
+            },
+            fn () => "all other children should be replaced: {$apache->log()}"
         );
         self::assertSame('taken', $apache->get('echo cluster_lock("job", 0) ? "free" : "taken";'), 'It is held');
         self::assertSame(
@@ -84,13 +92,16 @@ final class ApacheTest extends TestCase
             $apache->get('echo cluster_lock("other", 5) ? "free" : "taken";'),
             'New children lock'
         );
-        $waiter = $apache->begin('echo cluster_lock("job", 60) ? "got it" : "timed out";');
-        $cluster->awaitWaiters('job', 1);
+        $second = $apache->begin(self::WAIT);
+        $cluster->awaitWaiters('job', 2);
         touch($go);
-        self::assertSame("held by $old.kept", $holder->body(), 'It kept its lock and its request');
-        self::assertSame('got it', $waiter->body(), 'The one who waits is woken');
-        Until::true(static fn () => !in_array($old, $apache->workers(), true), 'the old child should end');
-        Until::true(static fn () => $cluster->connections($old) === [], 'and its connections with it');
+        self::assertSame("held by {$old[0]}.kept", $holder->body(), 'It kept its lock and its request');
+        self::assertSame('got it', $first->body(), 'The one of before is woken');
+        self::assertSame('got it', $second->body(), 'and the one of after');
+        foreach ($old as $child) {
+            Until::true(static fn () => !in_array($child, $apache->workers(), true), 'the old children should end');
+            Until::true(static fn () => $cluster->connections($child) === [], 'and their connections with them');
+        }
         self::assertTrue($apache->isRunning(), $apache->log());
         $this->assertNothingInTheParent($cluster, $apache);
         $cluster->assertFree('job', 'All requests are over');
@@ -129,7 +140,7 @@ final class ApacheTest extends TestCase
         $holder->awaitText('.');
         $waiters = [];
         for ($i = 1; $i <= 2; $i++) {
-            $waiters[] = $apache->begin('cluster_lock("job", 60); echo "got it";');
+            $waiters[] = $apache->begin(self::WAIT);
             $cluster->awaitWaiters('job', $i);
         }
         $next = $cluster->actor();

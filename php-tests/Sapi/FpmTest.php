@@ -37,13 +37,13 @@ final class FpmTest extends TestCase
         }
     }
 
-    public function testAReloadWaitsForWhoHolds(): void
+    public function testAReloadWaitsForWhoHoldsAndWhoWaits(): void
     {
         $cluster = Cluster::redis(RedisServer::own());
         // Beyond what the lease alone would last.
         $fpm = new Fpm(
             $cluster->settings(['cluster_lock.ttl' => '1', 'cluster_lock.max_hold' => '0']),
-            2,
+            3,
             global: ['process_control_timeout' => '60s']
         );
         $before = $fpm->workers();
@@ -56,17 +56,26 @@ final class FpmTest extends TestCase
             echo cluster_unlock('job') ? 'kept' : 'lost';
             PHP, ['file' => $go]);
         $holder->awaitText('held.');
-        [$old] = array_column($cluster->info('job')['holders'], 'pid');
+        $waiter = $fpm->begin(self::LOCK);
+        $cluster->awaitWaiters('job', 1);
+        $info = $cluster->info('job');
+        $old = [$info['holders'][0]['pid'], $info['waiters'][0]['pid']];
         $fpm->reload();
-        Until::true(static fn () => $fpm->workers() === [$old], fn () => "idle workers should end: {$fpm->log()}");
+        Until::true(
+            static fn () => array_diff($fpm->workers(), $old) === [] && array_diff($old, $fpm->workers()) === [],
+            fn () => "the idle worker should end, and no other: {$fpm->log()}"
+        );
         // It waits in the socket for those who come after.
         $next = $fpm->begin(self::LOCK);
         $cluster->assertHeld('job', 'The request goes on');
         touch($go);
         self::assertSame('held.kept', $holder->body(), 'It was let finish');
-        self::assertSame('locked', $next->body(), 'The workers after it lock');
+        self::assertSame('locked', $waiter->body(), 'So was the one who waited');
+        self::assertSame('locked', $next->body(), 'The workers after them lock');
         self::assertSame([], array_intersect($before, $fpm->workers()), 'They are new ones');
-        Until::true(static fn () => $cluster->connections($old) === [], 'its connections should end with it');
+        foreach ($old as $worker) {
+            Until::true(static fn () => $cluster->connections($worker) === [], 'their connections should end with them');
+        }
     }
 
     /** php-fpm stops the process and looks into it, by ptrace(2). */
