@@ -51,6 +51,9 @@ build_tree() {
     # Separated as cargo wants it: paths may have spaces.
     flags=--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo$'\x1f'--remap-path-prefix=$(realpath "$tree")=/cluster_lock
     flags+=$'\x1f'--remap-path-prefix=$(realpath -m "$target")=/target
+    # These stand instead of the caller's, and of those in .cargo/config.toml.
+    if [[ $(libc) == musl ]]; then flags+=$'\x1f'-Ctarget-feature=-crt-static; fi
+    if [[ -n ${RUSTFLAGS:-} ]]; then flags+=$'\x1f'${RUSTFLAGS// /$'\x1f'}; fi
     # One by one: together, each would get what the other one asks of the crates that both use.
     for crate in "${crates[@]}"; do
         (cd "$tree" && CARGO_ENCODED_RUSTFLAGS=$flags CARGO_TARGET_DIR=$target \
@@ -77,6 +80,11 @@ stage() {
     python3 "$ROOT/packaging/third-party.py" "$tree" >"$folder/THIRD-PARTY"
 }
 
+# The C library of this PHP, as PIE calls it. Its program names the loader that it is started by.
+libc() {
+    if grep -aq '/ld-musl-' "$("$PHP" -n -r 'echo PHP_BINARY;')"; then echo musl; else echo glibc; fi
+}
+
 # What PIE calls this PHP and this machine.
 platform() {
     local arch
@@ -84,8 +92,7 @@ platform() {
         aarch64) arch=arm64 ;;
         *) arch=$(uname -m) ;;
     esac
-    if [[ $(ldd --version 2>&1) == *musl* ]]; then die "musl: only tried by hand (docs/tested.md), so no package is made"; fi
-    "$PHP" -n -r "echo 'php', PHP_MAJOR_VERSION, '.', PHP_MINOR_VERSION, '-$arch-linux-glibc',
+    "$PHP" -n -r "echo 'php', PHP_MAJOR_VERSION, '.', PHP_MINOR_VERSION, '-$arch-linux-$(libc)',
         PHP_DEBUG ? '-debug' : '', PHP_ZTS ? '-zts' : '-nts';"
 }
 
@@ -101,7 +108,7 @@ make_binary() {
 # make_tools STAGE OUT: the command, and what no PHP version owns, to be unpacked in /usr/local or anywhere else
 make_tools() {
     local folder name
-    name=cluster-lock-$version-$(uname -m)-linux-glibc
+    name=cluster-lock-$version-$(uname -m)-linux-$(libc)
     folder=$(mktemp -d)
     mkdir -p "$folder/$name/share/doc/cluster-lock" "$folder/$name/share/man/man1"
     cp -r "$1/bin" "$folder/$name/"
