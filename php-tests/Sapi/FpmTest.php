@@ -32,7 +32,7 @@ final class FpmTest extends TestCase
             $cluster->assertFree('job', 'Its request is over');
             Until::true(static fn () => $fpm->workers() === [], fn () => "an idle worker should end: {$fpm->log()}");
             foreach ($workers as $worker) {
-                self::assertSame([], $cluster->connections($worker), 'and its connection with it');
+                $cluster->awaitNoConnectionOf($worker);
             }
         }
     }
@@ -74,7 +74,7 @@ final class FpmTest extends TestCase
         self::assertSame('locked', $next->body(), 'The workers after them lock');
         self::assertSame([], array_intersect($before, $fpm->workers()), 'They are new ones');
         foreach ($old as $worker) {
-            Until::true(static fn () => $cluster->connections($worker) === [], 'their connections should end with them');
+            $cluster->awaitNoConnectionOf($worker);
         }
     }
 
@@ -119,7 +119,7 @@ final class FpmTest extends TestCase
         self::assertTrue($next->end(60.0), 'Who stood behind it is served');
         $next->call('cluster_unlock', 'job');
         self::assertSame('locked', $fpm->get(self::LOCK), 'The worker after it locks');
-        self::assertSame([], $cluster->connections($worker), 'The dead one has no connection any more');
+        $cluster->awaitNoConnectionOf($worker);
     }
 
     public function testAWorkerThatHasServedItsShareLeavesNothing(): void
@@ -132,7 +132,7 @@ final class FpmTest extends TestCase
             self::assertSame('locked', $locked, "Request $request");
         }
         self::assertCount(3, array_unique($pids), 'Each worker serves two requests');
-        Until::true(static fn () => $cluster->connections((int) $pids[0]) === [], 'who has ended has no connection');
+        $cluster->awaitNoConnectionOf((int) $pids[0]);
         $cluster->assertFree('job', 'All requests are over');
     }
 
