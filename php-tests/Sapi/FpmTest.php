@@ -78,6 +78,21 @@ final class FpmTest extends TestCase
         }
     }
 
+    /** As php-fpm comes, it does not wait. */
+    public function testAReloadThatCutsOffWhoHoldsCostsTheOthersALease(): void
+    {
+        $cluster = Cluster::redis(RedisServer::own());
+        $fpm = new Fpm($cluster->settings(['cluster_lock.ttl' => '1']), 2);
+        $holder = $fpm->begin('cluster_lock("job", 60); echo "held."; flush(); sleep(600);');
+        $holder->awaitText('held.');
+        [$old] = array_column($cluster->info('job')['holders'], 'pid');
+        $fpm->reload();
+        $holder->awaitEnd();
+        self::assertFalse($holder->hasEnded(), 'It was cut off');
+        self::assertSame('locked', $fpm->get(self::LOCK), 'The others get the lock without it');
+        $cluster->awaitNoConnectionOf($old);
+    }
+
     /** php-fpm stops the process and looks into it, by ptrace(2). */
     public function testAWaitSurvivesTheSlowLog(): void
     {
