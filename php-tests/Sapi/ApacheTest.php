@@ -100,7 +100,7 @@ final class ApacheTest extends TestCase
         self::assertSame('got it', $second->body(), 'and the one of after');
         foreach ($old as $child) {
             Until::true(static fn () => !in_array($child, $apache->workers(), true), 'the old children should end');
-            Until::true(static fn () => $cluster->connections($child) === [], 'and their connections with them');
+            $cluster->awaitNoConnectionOf($child);
         }
         self::assertTrue($apache->isRunning(), $apache->log());
         $this->assertNothingInTheParent($cluster, $apache);
@@ -152,7 +152,7 @@ final class ApacheTest extends TestCase
 
         foreach ($children as $child) {
             self::assertFalse(is_dir("/proc/$child"), 'Each child has ended');
-            self::assertSame([], $cluster->connections($child), 'and has no connection any more');
+            $cluster->awaitNoConnectionOf($child);
         }
         self::assertStringNotContainsString('SIGKILL', $apache->log(), 'None had to be killed');
         self::assertDoesNotMatchRegularExpression('/exit signal (?!Terminated)/', $apache->log(), 'None has crashed');
@@ -184,7 +184,7 @@ final class ApacheTest extends TestCase
         }
         self::assertGreaterThanOrEqual(3, count(array_unique($pids)), 'Each child serves two requests');
         foreach (array_diff($pids, $apache->workers()) as $pid) {
-            Until::true(static fn () => $cluster->connections($pid) === [], 'who has ended has no connection any more');
+            $cluster->awaitNoConnectionOf($pid);
         }
     }
 

@@ -9,7 +9,6 @@ use ClusterLock\Tests\Support\Cluster;
 use ClusterLock\Tests\Support\RedisServer;
 use ClusterLock\Tests\Support\TempDir;
 use ClusterLock\Tests\Support\TestCase;
-use ClusterLock\Tests\Support\Until;
 
 /**
  * php-cgi: a FastCGI server that has forked its processes, or one process for one request.
@@ -52,9 +51,9 @@ final class CgiTest extends TestCase
             $cluster->assertFree('job', 'The request is over');
         }
         self::assertGreaterThanOrEqual(3, count(array_unique($pids)), 'Each process serves two requests');
-        Until::true(static fn () => $cluster->connections($pids[0]) === [], 'who has ended has no connection');
+        $cluster->awaitNoConnectionOf($pids[0]);
         $server->stop();
-        Until::true(static fn () => $cluster->connections(end($pids)) === [], 'nor when the server has ended');
+        $cluster->awaitNoConnectionOf(end($pids));
     }
 
     /** @dataProvider backends */

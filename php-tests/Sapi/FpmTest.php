@@ -32,7 +32,7 @@ final class FpmTest extends TestCase
             $cluster->assertFree('job', 'Its request is over');
             Until::true(static fn () => $fpm->workers() === [], fn () => "an idle worker should end: {$fpm->log()}");
             foreach ($workers as $worker) {
-                self::assertSame([], $cluster->connections($worker), 'and its connection with it');
+                $cluster->awaitNoConnectionOf($worker);
             }
         }
     }
@@ -74,8 +74,23 @@ final class FpmTest extends TestCase
         self::assertSame('locked', $next->body(), 'The workers after them lock');
         self::assertSame([], array_intersect($before, $fpm->workers()), 'They are new ones');
         foreach ($old as $worker) {
-            Until::true(static fn () => $cluster->connections($worker) === [], 'their connections should end with them');
+            $cluster->awaitNoConnectionOf($worker);
         }
+    }
+
+    /** As php-fpm comes, it does not wait. */
+    public function testAReloadThatCutsOffWhoHoldsCostsTheOthersALease(): void
+    {
+        $cluster = Cluster::redis(RedisServer::own());
+        $fpm = new Fpm($cluster->settings(['cluster_lock.ttl' => '1']), 2);
+        $holder = $fpm->begin('cluster_lock("job", 60); echo "held."; flush(); sleep(600);');
+        $holder->awaitText('held.');
+        [$old] = array_column($cluster->info('job')['holders'], 'pid');
+        $fpm->reload();
+        $holder->awaitEnd();
+        self::assertFalse($holder->hasEnded(), 'It was cut off');
+        self::assertSame('locked', $fpm->get(self::LOCK), 'The others get the lock without it');
+        $cluster->awaitNoConnectionOf($old);
     }
 
     /** php-fpm stops the process and looks into it, by ptrace(2). */
@@ -119,7 +134,7 @@ final class FpmTest extends TestCase
         self::assertTrue($next->end(60.0), 'Who stood behind it is served');
         $next->call('cluster_unlock', 'job');
         self::assertSame('locked', $fpm->get(self::LOCK), 'The worker after it locks');
-        self::assertSame([], $cluster->connections($worker), 'The dead one has no connection any more');
+        $cluster->awaitNoConnectionOf($worker);
     }
 
     public function testAWorkerThatHasServedItsShareLeavesNothing(): void
@@ -132,7 +147,7 @@ final class FpmTest extends TestCase
             self::assertSame('locked', $locked, "Request $request");
         }
         self::assertCount(3, array_unique($pids), 'Each worker serves two requests');
-        Until::true(static fn () => $cluster->connections((int) $pids[0]) === [], 'who has ended has no connection');
+        $cluster->awaitNoConnectionOf((int) $pids[0]);
         $cluster->assertFree('job', 'All requests are over');
     }
 

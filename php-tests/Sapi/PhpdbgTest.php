@@ -37,16 +37,18 @@ final class PhpdbgTest extends TestCase
         $cluster->assertFree('object', 'The script is over');
     }
 
+    /** After "clean" PHP has been ended and started anew, in the same process. */
     public function testEachRunIsARequest(): void
     {
         $cluster = Cluster::redis();
         $process = $this->phpdbg($cluster, ['-q']);
-        foreach (['run', 'run', 'quit'] as $order) {
+        foreach (['run', 'run', 'clean', 'run', 'quit'] as $order) {
             $process->tell($order);
         }
         $process->wait();
 
-        self::assertSame(2, substr_count($process->output(), 'held by phpdbg'), $process->transcript());
+        self::assertStringContainsString('Cleaning Execution Environment', $process->output());
+        self::assertSame(3, substr_count($process->output(), 'held by phpdbg'), $process->transcript());
         $cluster->assertClean($process);
     }
 

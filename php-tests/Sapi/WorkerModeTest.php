@@ -98,6 +98,38 @@ final class WorkerModeTest extends TestCase
         $cluster->assertFree('boot', 'The script has gone on to serve requests');
     }
 
+    /** It is written, by code of the user's, before the request has ended. */
+    public function testWhatASessionHasLockedIsHeldUntilItIsWritten(): void
+    {
+        $cluster = Cluster::redis();
+        $worker = $this->worker($cluster);
+        for ($request = 1; $request <= 2; $request++) {
+            $worker->tell($this->line(<<<'PHP'
+                session_set_save_handler(new class implements SessionHandlerInterface {
+                    public function open(string $path, string $name): bool { return true; }
+                    public function read(string $id): string { return cluster_lock("session $id", 5) ? '' : 'none'; }
+                    public function write(string $id, string $data): bool
+                    {
+                        say(cluster_lock_fence("session $id") === null ? 'too late' : "written $data");
+                        return cluster_unlock("session $id");
+                    }
+                    public function close(): bool { return true; }
+                    public function destroy(string $id): bool { return true; }
+                    public function gc(int $lifetime): int { return 0; }
+                }, false);
+                session_id('abc');
+                $started = session_start(['use_cookies' => false, 'cache_limiter' => '']);
+                $_SESSION['seen'] = 1;
+                return $started;
+                PHP));
+            $worker->expect('true');
+            $worker->expect('written seen|i:1;');
+            $worker->expect('over');
+            $cluster->assertFree('session abc', "It is written, request $request");
+            $this->between($worker);
+        }
+    }
+
     /** PHP closes no stream at the end of such a request: as the kernel's lock does, ours lasts until somebody does. */
     public function testALockOnAFileLastsAsLongAsItsStream(): void
     {

@@ -178,6 +178,12 @@ final class Cluster
         ));
     }
 
+    /** It has ended; the server learns of it in its time. */
+    public function awaitNoConnectionOf(int $pid): void
+    {
+        Until::true(fn () => $this->connections($pid) === [], fn () => "$pid should have no connection any more");
+    }
+
     /**
      * When all is over: nothing is held, nobody waits, every key expires by itself, and those who were killed
      * have no connection left. What they left behind may take the 2.2 s in which a hand-off has to be confirmed.
