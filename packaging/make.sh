@@ -46,13 +46,14 @@ unpack_source() {
 
 # build_tree TREE TARGET [CRATE...]: the extension and the command. The paths of this machine stay out of them.
 build_tree() {
-    local tree=$1 target=$2 crates=("${@:3}") crate flags=''
+    local tree=$1 target=$2 crates=("${@:3}") crate flags
     if ((${#crates[@]} == 0)); then crates=(cluster-lock cluster-lock-cli); fi
-    # Of itself, Rust links what is for musl statically, which leaves nothing that PHP could load.
-    if [[ $(libc) == musl ]]; then flags=-Ctarget-feature=-crt-static$'\x1f'; fi
     # Separated as cargo wants it: paths may have spaces.
-    flags+=--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo$'\x1f'--remap-path-prefix=$(realpath "$tree")=/cluster_lock
+    flags=--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo$'\x1f'--remap-path-prefix=$(realpath "$tree")=/cluster_lock
     flags+=$'\x1f'--remap-path-prefix=$(realpath -m "$target")=/target
+    # These stand instead of the caller's, and of those in .cargo/config.toml.
+    if [[ $(libc) == musl ]]; then flags+=$'\x1f'-Ctarget-feature=-crt-static; fi
+    if [[ -n ${RUSTFLAGS:-} ]]; then flags+=$'\x1f'${RUSTFLAGS// /$'\x1f'}; fi
     # One by one: together, each would get what the other one asks of the crates that both use.
     for crate in "${crates[@]}"; do
         (cd "$tree" && CARGO_ENCODED_RUSTFLAGS=$flags CARGO_TARGET_DIR=$target \
@@ -79,15 +80,20 @@ stage() {
     python3 "$ROOT/packaging/third-party.py" "$tree" >"$folder/THIRD-PARTY"
 }
 
-# The C library of this PHP: that of the loader which the file names at its beginning.
+# The C library of this PHP, as PIE calls it. Its program names the loader that it is started by.
 libc() {
-    "$PHP" -n -r 'echo str_contains(file_get_contents(PHP_BINARY, false, null, 0, 65536), "/ld-musl-") ? "musl" : "glibc";'
+    if grep -aq '/ld-musl-' "$("$PHP" -n -r 'echo PHP_BINARY;')"; then echo musl; else echo glibc; fi
 }
 
 # What PIE calls this PHP and this machine: its src/Platform/PrePackagedBinaryAssetName.php.
 platform() {
-    "$PHP" -n -r 'echo "php", PHP_MAJOR_VERSION, ".", PHP_MINOR_VERSION, "-", strtr(php_uname("m"), ["aarch64" => "arm64"]),
-        "-linux-", $argv[1], PHP_DEBUG ? "-debug" : "", PHP_ZTS ? "-zts" : "-nts";' "$(libc)"
+    local arch
+    case $(uname -m) in
+        aarch64) arch=arm64 ;;
+        *) arch=$(uname -m) ;;
+    esac
+    "$PHP" -n -r "echo 'php', PHP_MAJOR_VERSION, '.', PHP_MINOR_VERSION, '-$arch-linux-$(libc)',
+        PHP_DEBUG ? '-debug' : '', PHP_ZTS ? '-zts' : '-nts';"
 }
 
 # make_binary STAGE OUT: the extension alone, named and laid out as PIE would look for it (packaging/README.md)

@@ -2,7 +2,7 @@
 # What stands in the project's root, and so may be in a release's source. Sourced by script/test and packaging/test.sh.
 
 in_root=(
-    .ci .dockerignore .gitattributes .github .gitignore
+    .cargo .ci .dockerignore .gitattributes .github .gitignore
     CHANGELOG.md CONTRIBUTING.md DESIGN.md LICENSE README.md SECURITY.md
     Cargo.lock Cargo.toml build.rs composer.json rustfmt.toml
     bench cli core docs lab packages packaging php-tests script src stubs

@@ -59,6 +59,63 @@ test_version() {
     has "the report of a drift" "$work/drift" 'crate cluster-lock-core says'
 }
 
+# In a clone, whose releases nobody gets.
+test_release() {
+    local clone=$work/clone wrong
+    is_checkout || { skip release "this is not a checkout"; return; }
+    git clone -q --shared --no-checkout "$ROOT" "$clone"
+    git -C "$clone" tag --list | xargs -r git -C "$clone" tag -d >/dev/null
+    git -C "$clone" checkout -q --detach "$(snapshot)"
+    cd "$clone"
+    git config user.name release && git config user.email release@localhost
+    # What the tables say of this machine's PHPs is another test's.
+    sed -i -E '/versions:start/,/versions:end/s/ Not PHP [^.]*\.[0-9]+\.?//' README.md
+    printf '#!/bin/sh\n' >lab/builds/versions.py
+    printf -- '-- Another script.\n' >>core/src/store/scripts/renew.lua
+    script/release --set 98.7.6 >"$work/log" 2>&1 || { cat "$work/log"; fail "the version cannot be set"; }
+    script/package --check-version >"$work/log" 2>&1 || { cat "$work/log"; fail "--set has forgotten a place"; }
+    has "CHANGELOG.md" CHANGELOG.md '^## 98\.7\.6 – unreleased$'
+    cmp core/src/store/scripts/renew.lua core/tests/wire/98.7.6/renew.lua || fail "the scripts are not kept"
+    cmp core/tests/wire/calls core/tests/wire/98.7.6/calls || fail "how the scripts are called is not kept"
+    git add -A && git commit -q -m "As the tests want it"
+    script/release --check >"$work/log" 2>&1 || { cat "$work/log"; fail "something is in the way"; }
+
+    # All that is in the way at once, and nothing but that.
+    git tag 98.7.6
+    git tag 98.7.7
+    printf -- '-- Changed since.\n' >>core/src/store/scripts/renew.lua
+    sed -i 's/98\.7\.6-polyfill/98.7.5-polyfill/' packages/polyfill/src/Status.php
+    sed -i 's/^## 98\.7\.6 – .*/## 98.7.6 – 2026-01-01/' CHANGELOG.md
+    sed -i 's/<!-- versions:end -->/Not PHP 8.3.\n&/' README.md
+    if script/release --check --despite changelog >"$work/log" 2>&1; then fail "what is in the way goes unseen"; fi
+    for wrong in 'version: packages/polyfill/src/Status.php says' 'uncommitted: [0-9]+ files' 'tag: 98.7.6 is there already' \
+        'tag: 98.7.7 is newer' 'scripts: core/src/store/scripts is not what' 'tested: docs/tested.md: Not PHP 8.3' \
+        'despite changelog: CHANGELOG.md.s first entry' '6 in the way'; do
+        has "the report" "$work/log" "$wrong"
+    done
+    git tag -d 98.7.6 98.7.7 >/dev/null
+    git checkout -q .
+
+    # What fails leaves nothing; what does not is dated, made, compared and tagged.
+    if script/release --finish nothing >"$work/log" 2>&1; then fail "a release of nothing is made"; fi
+    has "its report" "$work/log" 'no release was made'
+    [[ -z $(git tag)$(git status --porcelain) ]] || fail "a release that failed leaves something"
+    script/release --finish source >"$work/log" 2>&1 || { cat "$work/log"; fail "no release is made"; }
+    [[ $(git cat-file -t 98.7.6) == tag && $(git rev-parse "98.7.6^{commit}") == $(git rev-parse HEAD) ]] || fail "there is no tag"
+    [[ -z $(git status --porcelain) ]] || fail "something is not committed"
+    has "CHANGELOG.md" CHANGELOG.md "^## 98\.7\.6 – $(date -u +%F)\$"
+    has "its report" "$work/log" '^ *cluster_lock-98\.7\.6\.tar\.gz$'
+    has "its report" "$work/log" '^ *git push origin HEAD 98\.7\.6$'
+    if script/release --set 98.7.6 >"$work/log" 2>&1; then fail "a version that is released is set again"; fi
+    has "its report" "$work/log" 'is released: its tag is there'
+    # The next one has an entry of its own.
+    script/release --set 98.8.0-rc.1 >"$work/log" 2>&1 || { cat "$work/log"; fail "the next version cannot be set"; }
+    has "CHANGELOG.md" CHANGELOG.md '^## 98\.8\.0-rc\.1 – unreleased$'
+    has "CHANGELOG.md" CHANGELOG.md '^## 98\.7\.6 – '
+    script/package --check-version >"$work/log" 2>&1 || { cat "$work/log"; fail "--set has forgotten a place"; }
+    [[ ! -e core/tests/wire/98.8.0-rc.1 ]] || fail "scripts that are the same are kept twice"
+}
+
 # prefers_binaries COMPOSER.JSON: PIE is to look for a binary of this PHP among the release's files, and to build from source
 # where there is none.
 prefers_binaries() {

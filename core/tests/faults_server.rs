@@ -492,7 +492,8 @@ fn who_grants_a_lock_says_so_and_keeps_nothing_of_it() {
         assert!(reports.iter().all(|report| report.error.is_none()), "{reports:?}");
         assert_eq!(e.list(b"", 10).unwrap(), []);
     }
-    assert!(servers.iter().all(|server| server.keys().is_empty()), "nothing is left of it");
+    // A server of which nobody waited for the answer may have put a letter into a mailbox after that: it goes by itself.
+    until("nothing is left of it", || servers.iter().all(|server| server.keys().is_empty()));
     servers[0].cli(&["REPLICAOF", "127.0.0.1", "1"]);
     let replica = patient(&servers[0].tcp_dsn());
     let error = replica.examine()[0].error.clone().unwrap();

@@ -59,11 +59,13 @@ arm64_php() {
     chmod 755 "$bin/php"
 }
 
-# emulated_suite OPTION...: the lock itself and the atomic write, by that PHP, on this machine's Redis. The rest of the
+# emulated_suite FOLDER NAMES: the lock itself and the atomic write, by that PHP, on this machine's Redis. The rest of the
 # suite is about what emulation does not show: pace, signals at the right moment, strace, php-fpm.
 emulated_suite() {
     local bin=$cache/target-arm64/bin
+    local -a options=(--filter '/^((?!StormTest|testNobodyIsStarved|testAWaiterThatGivesUpMakesWay).)*$/')
+    if [[ -n $2 ]]; then mapfile -t options < <(phpunit_options "$2"); fi
     PHP_INI_SCAN_DIR=$bin/conf.d CLUSTER_LOCK_SO=$cache/target-arm64/modules/cluster_lock.so \
         "$bin/php" "$(command -v phpunit)" -c php-tests/phpunit.xml --testsuite lock,file \
-        --filter '/^((?!StormTest|testNobodyIsStarved|testAWaiterThatGivesUpMakesWay).)*$/' "$@"
+        --log-junit "$1/phpunit.xml" "${options[@]}"
 }

@@ -17,72 +17,100 @@ need_packages() {
         -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 "${missing[@]}"
 }
 
-# The source package, by a sources.list of its own: the machine's stays as it is.
-fetch_php_source() {
-    local folder=$cache/src
-    compgen -G "$folder/php*.dsc" >/dev/null && return
+# fetch_source RELEASE PACKAGE: the source package, by a sources.list of its own: the machine's stays as it is
+fetch_source() {
+    local folder=$cache/src/$1-$2
+    compgen -G "$folder/*.dsc" >/dev/null && return
     rm -rf "$folder"
     mkdir -p "$folder/lists/partial"
-    printf 'deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s bookworm main\n' \
-        "${CLUSTER_LOCK_MIRROR:-http://deb.debian.org/debian}" >"$folder/sources.list"
+    printf 'deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n' \
+        "${CLUSTER_LOCK_MIRROR:-http://deb.debian.org/debian}" "$1" >"$folder/sources.list"
     local -a own=(-o "Dir::Etc::SourceList=$folder/sources.list" -o Dir::Etc::SourceParts=/dev/null
         -o "Dir::State::lists=$folder/lists" -o APT::Sandbox::User=root)
-    (cd "$folder" && apt-get update -qq "${own[@]}" && apt-get source -qq --download-only "${own[@]}" php8.2)
+    (cd "$folder" && apt-get update -qq "${own[@]}" && apt-get source -qq --download-only "${own[@]}" "$2")
 }
 
-# make_php NAME OPTION...: builds it with these options of configure, and its programs with the object file
-# $with_object; at once when it is there
+# unpack_debian RELEASE PACKAGE FOLDER
+unpack_debian() {
+    fetch_source "$1" "$2"
+    rm -rf "$3"
+    mkdir -p "$(dirname "$3")"
+    dpkg-source --no-check -x "$cache/src/$1-$2"/*.dsc "$3"
+}
+
+# What PHPUnit and the tests need of a PHP, and nothing else.
+php_options=(--disable-all --disable-phpdbg
+    --enable-cli --enable-cgi --enable-fpm --enable-embed=static --enable-pcntl --enable-posix --enable-opcache
+    --with-libxml --enable-dom --enable-xml --enable-xmlwriter --enable-xmlreader --enable-simplexml
+    --enable-session --enable-mbstring --disable-mbregex --enable-tokenizer --enable-ctype --enable-filter --enable-phar
+    --with-ffi)
+
+# make_php NAME RELEASE VERSION OPTION...: builds that release's with these options of configure, and its programs with the
+# object file $with_object; at once when it is there
 make_php() {
-    local tree=$cache/php-$1
+    local name=$1 release=$2 version=$3 tree=$cache/php-$1 lock
     local -a linking=()
     if [[ -n ${with_object:-} ]]; then linking=("EXTRA_LDFLAGS_PROGRAM=$with_object"); fi
-    shift
+    shift 3
     [[ -x $tree/installed/bin/php-config ]] && return
+    mkdir -p "$cache"
+    exec {lock}>"$tree.lock"
+    # Somebody else's run may be building it.
+    flock "$lock"
+    if [[ ! -x $tree/installed/bin/php-config ]]; then build_php "$name" "$release" "$version" "$@"; fi
+    exec {lock}>&-
+}
+
+build_php() {
+    local tree=$cache/php-$1 release=$2 version=$3
+    shift 3
     need_packages autoconf bison re2c libtool pkg-config dpkg-dev gcc make libxml2-dev libffi-dev
-    fetch_php_source
-    rm -rf "$tree"
-    dpkg-source --no-check -x "$cache"/src/php8.2_*.dsc "$tree"
+    unpack_debian "$release" "php$version" "$tree"
     (
         cd "$tree" || exit
         ./buildconf --force
-        # What PHPUnit and the tests need, and nothing else.
-        ./configure --prefix="$tree/installed" --disable-all --disable-phpdbg --disable-cgi \
-            --enable-cli --enable-fpm --enable-embed=static --enable-pcntl --enable-posix --enable-opcache \
-            --with-libxml --enable-dom --enable-xml --enable-xmlwriter --enable-xmlreader --enable-simplexml \
-            --enable-session --enable-mbstring --disable-mbregex --enable-tokenizer --enable-ctype --enable-filter --enable-phar \
-            --with-ffi "$@"
+        ./configure --prefix="$tree/installed" "${php_options[@]}" "$@"
         make -j"$(nproc)" "${linking[@]}"
         make install "${linking[@]}"
     )
 }
 
+# As people run it, with threads.
+make_php_zts() { make_php zts trixie 8.4 --enable-zts; }
 # For finding leaks and wild accesses: threads, PHP's own checks of its heap.
-make_php_debug() { make_php zts-debug --enable-zts --enable-debug; }
+make_php_debug() { make_php zts-debug bookworm 8.2 --enable-zts --enable-debug; }
 # AddressSanitizer, which is slow, and slower without any optimisation.
 make_php_asan() {
     local with_object=$cache/lsan_children.o
     mkdir -p "$cache"
     gcc -O1 -c -o "$with_object" "$ROOT/lab/builds/lsan_children.c"
-    CFLAGS='-g1 -O1' make_php asan --enable-zts --enable-address-sanitizer
+    CFLAGS='-g1 -O1' make_php asan bookworm 8.2 --enable-zts --enable-address-sanitizer
 }
 
-# with_php NAME COMMAND...: with that PHP and a target directory of its own. Debug information is what a finding
-# is told with; whole-program optimisation would only cost time.
+# with_php NAME COMMAND...: with that PHP and a target directory of its own
 with_php() {
     local name=$1 tree=$cache/php-$1
     shift
     env PHP="$tree/installed/bin/php" PHP_CONFIG="$tree/installed/bin/php-config" \
-        PHP_FPM="$tree/installed/sbin/php-fpm" CARGO_TARGET_DIR="$cache/target-$name" \
-        CARGO_PROFILE_RELEASE_STRIP=none CARGO_PROFILE_RELEASE_DEBUG=line-tables-only \
+        PHP_FPM="$tree/installed/sbin/php-fpm" CARGO_TARGET_DIR="$cache/target-$name" "$@"
+}
+
+# with_php_seen NAME COMMAND...: the same to be looked into. Debug information is what a finding is told with; whole-program
+# optimisation would only cost time.
+with_php_seen() {
+    local name=$1
+    shift
+    with_php "$name" env CARGO_PROFILE_RELEASE_STRIP=none CARGO_PROFILE_RELEASE_DEBUG=line-tables-only \
         CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 "$@"
 }
 
-with_php_debug() { with_php zts-debug "$@"; }
+with_php_zts() { with_php zts "$@"; }
+with_php_debug() { with_php_seen zts-debug "$@"; }
 
 # The same for the sanitizer: our Rust and C code is instrumented, too. rustc has that behind a switch for its own
 # developers; a target named makes cargo spare build scripts and macros.
 with_php_asan() {
-    with_php asan env RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_BUILD_TARGET="$(uname -m)-unknown-linux-gnu" \
+    with_php_seen asan env RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_BUILD_TARGET="$(uname -m)-unknown-linux-gnu" \
         CFLAGS='-fsanitize=address -fno-omit-frame-pointer' \
         USE_ZEND_ALLOC=0 USE_TRACKED_ALLOC=1 \
         ASAN_OPTIONS=detect_leaks=1 LSAN_OPTIONS="suppressions=$ROOT/lab/builds/lsan.supp:print_suppressions=0" "$@"

@@ -2,8 +2,11 @@
 """Which PHPs and servers it was run on, in one sentence, from the tables of docs/tested.md: written between the two marks
 in README.md. And the range of PHPs, wherever one is named. In the folder where it is called.
 
-  versions.py            renews both
-  versions.py --check    fails where something else stands
+  versions.py                              renews both
+  versions.py --check                      fails where something else stands
+  versions.py --table                      prints the table of script/matrix
+  versions.py --record ROW LAST NAME...    puts a row into that table, in the place of the one of the same name, and renews
+                                           both. NAMEs are the order; what is not among them comes after LAST
 """
 
 from __future__ import annotations
@@ -19,19 +22,22 @@ STATEMENT = Path("README.md")
 # What has happened is not written anew.
 RANGES = ("*.md", "docs/**/*.md", "cli/*.md", "packaging/**/*.md", "packages/**/*.md", "stubs/*.php", "script/*")
 HISTORY = "CHANGELOG.md"
+TABLE = re.compile(r"(<!-- matrix:start -->\n(?:\|.*\n){2})((?:\|.*\n)*)(?=<!-- matrix:end -->\n)")
 MARKS = re.compile(r"(<!-- versions:start -->\n).*?(<!-- versions:end -->\n)", re.S)
 RANGE = re.compile(r"\b8\.\d+ to 8\.\d+\b")
 PHP = re.compile(r"\b(\d+\.\d+)\.\d+(?:RC\d+)?\b")
+LIBRARY = re.compile(r"\bmusl \d[\d.]*\d\b")
 SERVER = re.compile(r"\b(?:Redis|Valkey) \d[\d.]*\d\b")
 
 
 @dataclass
 class Run:
-    """What the tables say, each in the order in which it comes."""
+    """What the tables say, each in the order in which it comes; of two that say the same, the first."""
     whole: dict[str, str] = field(default_factory=dict)
     threaded: dict[str, str] = field(default_factory=dict)
     servers: list[str] = field(default_factory=list)
     partly: list[str] = field(default_factory=list)
+    libraries: set[str] = field(default_factory=set)
 
     @property
     def minors(self) -> list[str]:
@@ -64,10 +70,37 @@ def read(text: str) -> Run:
             # A colon comes before what part of the suite it was.
             php = PHP.search(row["PHP"])
             if php and passed and re.match(r"PHPUnit\b(?!:)", row["what ran"]):
-                (run.threaded if "ZTS" in row["PHP"] else run.whole)[php[1]] = php[0]
+                (run.threaded if "ZTS" in row["PHP"] else run.whole).setdefault(php[1], php[0])
+                run.libraries |= set(LIBRARY.findall(row["what ran"]))
     if not run.whole:
         sys.exit(f"{TABLES} has no row of a PHP that passed the whole suite")
     return run
+
+
+def rows(text: str) -> re.Match[str]:
+    found = TABLE.search(text)
+    if not found:
+        sys.exit(f"{TABLES} has lost the table of script/matrix, or its marks")
+    return found
+
+
+def record(row: str, last: str, order: list[str]) -> None:
+    text = TABLES.read_text()
+    table = rows(text)
+    by_name = {name_of(line): line for line in [*table[2].splitlines(), row]}
+
+    def place(name: str) -> tuple[int, int, str]:
+        return (order.index(name), 0, "") if name in order else (order.index(last), 1, name)
+
+    lines = [by_name[name] for name in sorted(by_name, key=place)]
+    TABLES.write_text(text[:table.start(2)] + "\n".join([*lines, ""]) + text[table.end(2):])
+
+
+def name_of(row: str) -> str:
+    found = re.match(r"\| `([^`]+)`", row)
+    if not found:
+        sys.exit(f"no row of {TABLES}: {row}")
+    return found[1]
 
 
 def listed(words: list[str]) -> str:
@@ -79,6 +112,8 @@ def statement(run: Run) -> str:
     text = f"The whole suite: PHP {listed(whole)}"
     if run.threaded:
         text += f"; threaded, {listed([run.threaded[minor] for minor in sorted(run.threaded, key=number)])}"
+    if run.libraries:
+        text += f". Also with {listed(sorted(run.libraries))}"
     text += f". Servers: {listed(sorted(run.servers, key=lambda s: (s.split()[0], number(s))))}"
     partly = [server for server in run.partly if server not in run.servers]
     if partly:
@@ -102,6 +137,12 @@ def wrapped(text: str) -> str:
 
 
 def main() -> None:
+    if sys.argv[1:] == ["--table"]:
+        table = rows(TABLES.read_text())
+        print((table[1] + table[2]).partition("\n")[2], end="")
+        return
+    if sys.argv[1:2] == ["--record"]:
+        record(sys.argv[2], sys.argv[3], sys.argv[4:])
     check = sys.argv[1:] == ["--check"]
     run = read(TABLES.read_text())
     wrong = []

@@ -35,8 +35,7 @@ final class Xattr
 
         return $libc ??= FFI::cdef(
             'int setxattr(const char *path, const char *name, const char *value, size_t size, int flags);'
-            . 'long getxattr(const char *path, const char *name, void *value, size_t size);',
-            'libc.so.6'
+            . 'long getxattr(const char *path, const char *name, void *value, size_t size);'
         );
     }
 }
