@@ -27,6 +27,7 @@ zend_class_entry *clk_timeout_ce;
 zend_class_entry *clk_lost_ce;
 zend_class_entry *clk_connection_ce;
 
+static int (*next_activate)(void);
 static int (*next_deactivate)(void);
 
 static CLK_PER_THREAD bool ending;
@@ -228,6 +229,33 @@ static int on_deactivate(void)
 	return next_deactivate ? next_deactivate() : SUCCESS;
 }
 
+/* And begins here: what such a script has locked between two of them is none of the next one's. */
+static int on_activate(void)
+{
+	clk_request_end();
+	log_owed();
+	return next_activate ? next_activate() : SUCCESS;
+}
+
+/* The server module is a copy of PHP's own, made whenever PHP starts. */
+static void hook_server_module(void)
+{
+	next_activate = sapi_module.activate;
+	sapi_module.activate = on_activate;
+	next_deactivate = sapi_module.deactivate;
+	sapi_module.deactivate = on_deactivate;
+}
+
+static void unhook_server_module(void)
+{
+	if (sapi_module.activate == on_activate) {
+		sapi_module.activate = next_activate;
+	}
+	if (sapi_module.deactivate == on_deactivate) {
+		sapi_module.deactivate = next_deactivate;
+	}
+}
+
 static void register_classes(void)
 {
 	clk_exception_ce = register_class_ClusterLockException(spl_ce_RuntimeException);
@@ -273,8 +301,7 @@ int clk_shim_minit(int type, int module_number)
 	register_classes();
 	zend_observer_fiber_destroy_register(on_fiber_destroyed);
 	if (type == MODULE_PERSISTENT) {
-		next_deactivate = sapi_module.deactivate;
-		sapi_module.deactivate = on_deactivate;
+		hook_server_module();
 	}
 	clk_hook_streams();
 	return SUCCESS;
@@ -283,9 +310,7 @@ int clk_shim_minit(int type, int module_number)
 int clk_shim_mshutdown(int type, int module_number)
 {
 	clk_process_end();
-	if (sapi_module.deactivate == on_deactivate) {
-		sapi_module.deactivate = next_deactivate;
-	}
+	unhook_server_module();
 	clk_unhook_streams();
 	if (type == MODULE_TEMPORARY) {
 		zend_unregister_functions(ext_functions, -1, NULL);

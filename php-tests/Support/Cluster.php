@@ -169,6 +169,21 @@ final class Cluster
         );
     }
 
+    /** @return list<string> the names of those that this process has to the server */
+    public function connections(int $pid): array
+    {
+        return array_values(array_filter(
+            array_column($this->server()->client()->clients(), 'name'),
+            static fn (string $name) => str_ends_with($name, ":$pid")
+        ));
+    }
+
+    /** It has ended; the server learns of it in its time. */
+    public function awaitNoConnectionOf(int $pid): void
+    {
+        Until::true(fn () => $this->connections($pid) === [], fn () => "$pid should have no connection any more");
+    }
+
     /**
      * When all is over: nothing is held, nobody waits, every key expires by itself, and those who were killed
      * have no connection left. What they left behind may take the 2.2 s in which a hand-off has to be confirmed.
@@ -182,6 +197,11 @@ final class Cluster
         );
     }
 
+    private function server(): RedisServer
+    {
+        return $this->server ?? RedisServer::shared();
+    }
+
     /** @param array<Actor|PhpProcess> $killed */
     private function leftBehind(array $killed): ?string
     {
@@ -192,7 +212,7 @@ final class Cluster
         if (!$this->isRedis()) {
             return null;
         }
-        $redis = ($this->server ?? RedisServer::shared())->client();
+        $redis = $this->server()->client();
         foreach ($redis->do('KEYS', $this->settings()['cluster_lock.prefix'] . '*') as $key) {
             // Records of locks, and of runs that are complete, are left for a minute.
             if (!preg_match('/\}(:d)?$/D', $key) || $redis->do('PTTL', $key) === -1) {
@@ -200,11 +220,8 @@ final class Cluster
             }
         }
         foreach ($killed as $process) {
-            $pid = ($process instanceof Actor ? $process->process() : $process)->pid();
-            foreach ($redis->clients() as $client) {
-                if (str_ends_with($client['name'], ":$pid")) {
-                    return "the connection {$client['name']}";
-                }
+            foreach ($this->connections($process->pid()) as $name) {
+                return "the connection $name";
             }
         }
 

@@ -11,6 +11,9 @@ use RuntimeException;
  */
 final class Php
 {
+    /** As setpriv(1) knows them. */
+    private const SIGNALS = [SIGINT => 'INT', SIGKILL => 'KILL', SIGTERM => 'TERM'];
+
     /** @var list<string>|null lower-case names of the modules that need no extension= line */
     private static ?array $builtIn = null;
 
@@ -45,10 +48,32 @@ final class Php
             'html_errors' => 0,
         ];
         foreach ($settings as $name => $value) {
-            array_push($options, '-d', $name . '="' . addcslashes((string) $value, '"\\$') . '"');
+            array_push($options, '-d', "$name=" . self::quoted($value));
         }
 
         return $options;
+    }
+
+    /**
+     * The same as a file, for what takes no options.
+     *
+     * @param array<string, string|int|float> $settings
+     */
+    public static function ini(array $settings): string
+    {
+        $settings += [
+            'extension' => self::library(),
+            'error_reporting' => E_ALL,
+            'display_errors' => 'stderr',
+            'log_errors' => 0,
+            'html_errors' => 0,
+        ];
+        $ini = '';
+        foreach ($settings as $name => $value) {
+            $ini .= $name . ' = ' . self::quoted($value) . "\n";
+        }
+
+        return $ini;
     }
 
     /** The client library with which the polyfill (packages/polyfill) is tested in the place of the extension, if so. */
@@ -115,17 +140,22 @@ final class Php
     }
 
     /**
-     * A command line whose process dies with the test run, however that ends.
+     * A command line whose process gets this signal when the test run ends, in whatever way.
      *
      * @param list<string> $command
      *
      * @return list<string>
      */
-    public static function mortal(array $command): array
+    public static function mortal(array $command, int $signal = SIGKILL): array
     {
         return is_executable('/usr/bin/setpriv')
-            ? ['/usr/bin/setpriv', '--pdeathsig', 'KILL', ...$command]
+            ? ['/usr/bin/setpriv', '--pdeathsig', self::SIGNALS[$signal], ...$command]
             : $command;
+    }
+
+    private static function quoted(string|int|float $value): string
+    {
+        return '"' . addcslashes((string) $value, '"\\$') . '"';
     }
 
     /** @return list<string> */

@@ -1,6 +1,6 @@
 <?php
 
-// One request of threads.c: a counter that all threads count up, and every way to leave a lock behind.
+// One request of php-tests/fixtures/embed.c: a counter that all threads count up, and every way to leave a lock behind.
 
 declare(strict_types=1);
 
