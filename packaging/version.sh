@@ -72,8 +72,9 @@ for package in json.load(sys.stdin)["packages"]: print(package["name"], package[
         [[ $top =~ ^$version\ .\ [0-9]{4}-[0-9]{2}-[0-9]{2}$ ]] ||
             drift "CHANGELOG.md's first entry is \"## $top\", not \"## $version – YEAR-MONTH-DAY\""
         [[ -z $(git status --porcelain) ]] || drift "there is what is not committed"
-        [[ $(git describe --exact-match --tags HEAD 2>/dev/null) == "v$version" ]] ||
-            drift "this commit is not tagged v$version"
+        # Without a "v": PIE puts the tag, as it is, into the name of the file that it looks for.
+        [[ $(git describe --exact-match --tags HEAD 2>/dev/null) == "$version" ]] ||
+            drift "this commit is not tagged $version"
     fi
     ((drifted == 0)) || die "$drifted to be mended"
 }

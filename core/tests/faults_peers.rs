@@ -185,7 +185,7 @@ fn a_thousand_waiters_are_served_in_order() {
 /// As if so many had asked, and been killed: they stand at the head of the queue.
 fn kill_waiters(servers: &[RedisServer], lock: &str, count: u32) {
     let join = "for i = 1, ARGV[1] do local token = string.format('%032d', i) redis.call('ZADD', KEYS[1] .. ':q', i, token) \
-        redis.call('HSET', KEYS[1] .. ':w', token, '1 X ' .. i .. ' {}') end \
+        redis.call('HSET', KEYS[1] .. ':w', token, '01 X ' .. i .. ' {}') end \
         redis.call('PEXPIRE', KEYS[1] .. ':q', 60000) redis.call('PEXPIRE', KEYS[1] .. ':w', 60000) \
         if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('SETRANGE', KEYS[1], 1, '+') end";
     let key = format!("cluster_lock:{{{lock}}}");
@@ -236,7 +236,7 @@ fn who_sleeps_for_long_is_called_up_when_readers_and_the_dead_before_it_have_gon
     const JOIN: &str = "local now = redis.call('TIME')[1] * 1000 for i = 1, #ARGV[1] do \
         local token, wants = string.format('%032d', i), string.sub(ARGV[1], i, i) \
         local alive = wants == 'D' and 1 or now + 10000 redis.call('ZADD', KEYS[1] .. ':q', i, token) \
-        redis.call('HSET', KEYS[1] .. ':w', token, string.format('%.0f %s %d {}', alive, wants == 'D' and 'X' or wants, i)) \
+        redis.call('HSET', KEYS[1] .. ':w', token, string.format('0%.0f %s %d {}', alive, wants == 'D' and 'X' or wants, i)) \
         end redis.call('PEXPIRE', KEYS[1] .. ':q', 60000) redis.call('PEXPIRE', KEYS[1] .. ':w', 60000) \
         redis.call('SETRANGE', KEYS[1], 1, '*')";
     let server = RedisServer::start(&[]);

@@ -32,7 +32,7 @@ MASKS = [
     (r"\b[0-9a-f]{40}\b", "<sha1>"),
     (r"\b\d{16}\b", "<microseconds>"),
     (r"\b1\d{9}\.\d+\b", "<time>"),
-    (r"\b1\d{12}\b", "<milliseconds>"),
+    (r"\b(0?)1\d{12}\b", r"\1<milliseconds>"),
     (r"\(integer\) [1-9]\d{2,4}$", "(integer) <milliseconds>"),
     (r"\bpid \d+", "pid <pid>"),
     (r"(\"pid\": ?|\[pid\] => |pid=|\"p\":)\d+", r"\1<pid>"),

@@ -719,7 +719,7 @@ impl<'a> History<'a> {
             local fence = tonumber(string.sub(redis.call('GET', key), 37, 52)) \
             local first = math.max(tonumber(ARGV[1]), last + 1, fence + 1) for i = 5, #ARGV do local place = first + i - 5 \
             redis.call('ZADD', key .. ':q', place, ARGV[i]) redis.call('HSET', key .. ':w', ARGV[i], \
-            string.format('%s %s %.0f %s', ARGV[2], ARGV[3], place, ARGV[4])) \
+            string.format('0%s %s %.0f %s', ARGV[2], ARGV[3], place, ARGV[4])) \
             if ARGV[3] == 'O' then redis.call('ZADD', key .. ':o', place, ARGV[i]) end end \
             redis.call('PEXPIRE', key .. ':o', 60000) \
             redis.call('PEXPIRE', key .. ':q', 60000) redis.call('PEXPIRE', key .. ':w', 60000) \

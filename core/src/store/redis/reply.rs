@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use redis::Value;
 
-use crate::clock::{Instant, seconds};
+use crate::clock::{Instant, millis, seconds};
 use crate::error::Loss;
 use crate::key::LockName;
 use crate::report::{Holder, Identity, LockReport, Mode, Waiter};
-use crate::store::machine::is_heard_of;
+use crate::store::machine::{BEAT, SLACK, is_heard_of};
 use crate::store::{Attempt, Broken, Grant, Standing, Wake};
 
 /// A number that is never negative.
@@ -162,6 +162,14 @@ impl<'a> Fields<'a> {
     fn number(&mut self) -> Result<u64, NotALock> {
         self.word()?.parse().map_err(|_| NotALock)
     }
+
+    /// Until when a waiter is believed to live. Without a 0 before it, of version 0.1: when it was heard of, and it is every
+    /// second.
+    fn until(&mut self) -> Result<u64, NotALock> {
+        let word = self.word()?;
+        let time: u64 = word.parse().map_err(|_| NotALock)?;
+        Ok(if word.starts_with('0') { time } else { time.saturating_add(millis(BEAT + SLACK)) })
+    }
 }
 
 /// An identity without the number of a quorum's attempt.
@@ -242,7 +250,7 @@ pub(crate) fn report(name: &LockName, value: &Value) -> Result<Option<LockReport
     let waiters = items(waiting)
         .filter_map(|record| {
             let mut fields = Fields(record?);
-            let (until, wanted, place) = (fields.number().ok()?, fields.word().ok()?, fields.number().ok()?);
+            let (until, wanted, place) = (fields.until().ok()?, fields.word().ok()?, fields.number().ok()?);
             is_heard_of(until, now).then(|| Waiter {
                 identity: Identity::decode(bare(fields.0)),
                 // A place is the moment of arrival.

@@ -192,7 +192,7 @@ local done, mine = pcall(function()
     if interval > LONG then
         waiting, moved, sleepers = string.lower(wanted), moved or not sleepers, true
     end
-    redis.call('HSET', WAITERS, me, string.format('%.0f', heard) .. ' ' .. waiting .. ' ' .. arrival .. ' ' .. ARGV[6])
+    redis.call('HSET', WAITERS, me, string.format('0%.0f', heard) .. ' ' .. waiting .. ' ' .. arrival .. ' ' .. ARGV[6])
     if not again then
         -- A grant that this waiter slept through has run out by now: it must not be believed later.
         redis.call('DEL', MAIL .. me)

@@ -24,7 +24,8 @@
 --   KEYS[1]..':q'    sorted set: waiters' tokens by arrival: its moment, us, but greater than that of whoever came
 --                    before, and than FENCE, whatever this server's clock says: ranks and fencing tokens are one order
 --   KEYS[1]..':w'    hash: waiter's token -> "UNTIL MODE ARRIVAL IDENTITY"
---                      UNTIL: who is not heard of again by then is dead: ms, this server's clock
+--                      UNTIL: who is not heard of again by then is dead: ms, this server's clock, with a 0 before it.
+--                      Without it, of version 0.1: when it was heard of last
 --                      MODE: X, S, O (exclusively, for a run); x, s, o of one who sleeps for long
 --                      and is to be called up
 --   KEYS[1]..':r'    sorted set: readers' tokens by expiry
@@ -235,6 +236,9 @@ local function living(token)
     local alive, wanted, place, who =
         string.match(redis.call('HGET', WAITERS, token) or '', '^(%d+) ([XSOxso]) (%d+) (.*)$')
     local left = alive and alive - now
+    if left and string.byte(alive) ~= 48 then
+        left = left + 1800 -- 0.1 asks every second
+    end
     -- By another clock, which was set back since: whoever lives will be heard of again.
     if left and left >= 0 and left <= FAR + SLACK_MOST then
         return string.upper(wanted), who, place
@@ -251,7 +255,7 @@ local function call_up(gone)
         local alive, wanted, rest = string.match(redis.call('HGET', WAITERS, token) or '', '^(%d+) ([xso])( .*)$')
         if alive then
             local left = math.min(alive - now, BEAT + SLACK_MOST)
-            redis.call('HSET', WAITERS, token, string.format('%.0f %s%s', now + left, string.upper(wanted), rest))
+            redis.call('HSET', WAITERS, token, string.format('0%.0f %s%s', now + left, string.upper(wanted), rest))
             redis.call('RPUSH', MAIL .. token, '0 0')
             redis.call('PEXPIRE', MAIL .. token, BEAT + SLACK_MOST)
         end

@@ -98,9 +98,10 @@ final class Record
     {
         $waiters = [];
         foreach ($records as $record) {
-            // The first is until when it lives; when that is too far ahead, it is by another clock.
+            // The first is until when it lives; when that is too far ahead, it is by another clock. Without a 0 before it, of
+            // version 0.1: when it was heard of.
             $isKnown = preg_match('/^(\d+) ([XSOxso]) (\d+) (?:\d+ )?(.*)$/sD', (string) $record, $field) === 1;
-            $left = $isKnown ? (int) $field[1] - $now : -1;
+            $left = $isKnown ? (int) $field[1] + ($field[1][0] === '0' ? 0 : 1800) - $now : -1;
             if ($left >= 0 && $left <= Store::FAR + Store::SLACK_MOST) {
                 $waiters[] = [
                     'identity' => Identity::decode($field[4]),

@@ -34,7 +34,8 @@ final class ScriptTexts
 --   KEYS[1]..':q'    sorted set: waiters' tokens by arrival: its moment, us, but greater than that of whoever came
 --                    before, and than FENCE, whatever this server's clock says: ranks and fencing tokens are one order
 --   KEYS[1]..':w'    hash: waiter's token -> "UNTIL MODE ARRIVAL IDENTITY"
---                      UNTIL: who is not heard of again by then is dead: ms, this server's clock
+--                      UNTIL: who is not heard of again by then is dead: ms, this server's clock, with a 0 before it.
+--                      Without it, of version 0.1: when it was heard of last
 --                      MODE: X, S, O (exclusively, for a run); x, s, o of one who sleeps for long
 --                      and is to be called up
 --   KEYS[1]..':r'    sorted set: readers' tokens by expiry
@@ -245,6 +246,9 @@ local function living(token)
     local alive, wanted, place, who =
         string.match(redis.call('HGET', WAITERS, token) or '', '^(%d+) ([XSOxso]) (%d+) (.*)$')
     local left = alive and alive - now
+    if left and string.byte(alive) ~= 48 then
+        left = left + 1800 -- 0.1 asks every second
+    end
     -- By another clock, which was set back since: whoever lives will be heard of again.
     if left and left >= 0 and left <= FAR + SLACK_MOST then
         return string.upper(wanted), who, place
@@ -261,7 +265,7 @@ local function call_up(gone)
         local alive, wanted, rest = string.match(redis.call('HGET', WAITERS, token) or '', '^(%d+) ([xso])( .*)$')
         if alive then
             local left = math.min(alive - now, BEAT + SLACK_MOST)
-            redis.call('HSET', WAITERS, token, string.format('%.0f %s%s', now + left, string.upper(wanted), rest))
+            redis.call('HSET', WAITERS, token, string.format('0%.0f %s%s', now + left, string.upper(wanted), rest))
             redis.call('RPUSH', MAIL .. token, '0 0')
             redis.call('PEXPIRE', MAIL .. token, BEAT + SLACK_MOST)
         end
@@ -607,7 +611,7 @@ local done, mine = pcall(function()
     if interval > LONG then
         waiting, moved, sleepers = string.lower(wanted), moved or not sleepers, true
     end
-    redis.call('HSET', WAITERS, me, string.format('%.0f', heard) .. ' ' .. waiting .. ' ' .. arrival .. ' ' .. ARGV[6])
+    redis.call('HSET', WAITERS, me, string.format('0%.0f', heard) .. ' ' .. waiting .. ' ' .. arrival .. ' ' .. ARGV[6])
     if not again then
         -- A grant that this waiter slept through has run out by now: it must not be believed later.
         redis.call('DEL', MAIL .. me)
@@ -658,7 +662,7 @@ local reader = mode == 'S' and redis.call('ZRANGE', READERS, 0, 0, 'WITHSCORES')
 local record = reader[1] and redis.call('HGET', INFO, reader[1]) or ''
 return {place, math.max(0, (reader[2] or now) - now, grace), string.match(record, '^%d+ %d+ (.*)$') or '', interval, rank}
 
-LUA, 'fb4b0deb461182b7d6c740fef69f4f91461d33e0'],
+LUA, 'c3d83a9a2a825bdb1f5502d40967758e737e4b8b'],
 'release' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Gives a lock back and hands it to whoever is next; or takes a waiter out of the queue. Or says that the run of
@@ -744,7 +748,7 @@ if run then
 end
 return said + ((unfinished or left_over) and LEFT or 0)
 
-LUA, '450521d41186f61b7462f19e2563786e413d4f60'],
+LUA, 'a1fc5549e32ccaf4396c69311380cb139eeef62b'],
 'renew' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Extends a holder's lease to `ttl` from now. Never takes a lock that is not held: while a grace period runs, in
@@ -819,7 +823,7 @@ end
 save()
 return extended
 
-LUA, 'b7fec510c3f0c9002f75679acc9df225b397cc8a'],
+LUA, '2f7e21f7ff2b4d2a9f4be35569278148980ed7ff'],
 'break' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- An administrator takes a lock away from whoever holds it. The next waiter is let in; the former
@@ -883,7 +887,7 @@ if state or silent or mode ~= 'F' then
 end
 return (held and 1 or repeated and 4 or 0) + ((unfinished or left_over) and LEFT or 0)
 
-LUA, '13bc0c6e5ab5160c811a1783215a780cdb51fa87'],
+LUA, 'dd3678e71e237d374f3cab6b8cf74ed8ad4e8b2a'],
 'inspect' => [<<<'LUA'
 --!df flags=allow-undeclared-keys
 -- Who holds, who waits: of many some, and how many there are. Changes nothing.
