@@ -55,7 +55,7 @@ make_php_musl() {
             make -j"$(nproc)" AUTOCONF=: AUTOHEADER=: AUTOMAKE=: ACLOCAL=: install
         )
         library libxml2 --without-python --without-zlib --without-lzma --without-icu --without-readline
-        library libffi --disable-docs --disable-multi-os-directory
+        library libffi --disable-docs --disable-multi-os-directory --disable-exec-static-tramp
         cd /target/build/php
         ./buildconf --force
         ./configure --prefix=/target/php "$@"
