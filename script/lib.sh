@@ -39,6 +39,13 @@ target_dir() { (cd "$ROOT" && realpath -m "${CARGO_TARGET_DIR:-target}"); }
 MODULES=$(target_dir)/modules
 export MODULES
 
+# Where script/bootstrap leaves tools of which Debian has no package, for all checkouts.
+TOOLS=${XDG_CACHE_HOME:-$HOME/.cache}/cluster_lock/tools
+export TOOLS
+
+# The linters that .ci/requirements.txt pins, for this Python.
+linters() { echo "$TOOLS/linters-$( (python3 -VV && cat "$ROOT/.ci/requirements.txt") | sha256sum | cut -c 1-16)/bin"; }
+
 # Sets and exports PHP and PHP_CONFIG (the two that the build itself reads), PHP_MINOR, such as 8.2, and where it has one
 # PHP_FPM: the one given, or the one installed with that PHP, or the one of that version in PATH or /usr/sbin.
 find_php() {

@@ -20,6 +20,26 @@ apt update
 before=$(dpkg-query -W -f '${Package}\n' | sort)
 apt install "php$PHP-cli"
 ! loaded || fail "cluster_lock is there before it was installed"
+
+# ---- a release's files, in the words of docs/install.md ----
+(
+    cd /root/files
+    php=/usr/bin/php$PHP
+    tar -xzf php_cluster_lock-*_"php$PHP"-*.tgz cluster_lock.so
+    install -m 644 cluster_lock.so "$($php -r 'echo ini_get("extension_dir");')/"
+    echo 'extension=cluster_lock' >"$ini"
+    phpenmod cluster_lock
+    tar -xzf cluster-lock-*.tar.gz -C /usr/local --strip-components=1 --no-same-owner
+)
+loaded || fail "php -m does not know cluster_lock after its file was put there: $(php -m 2>&1)"
+[[ $(php -d cluster_lock.dsn=local: -r 'var_dump(cluster_lock("hello"));') == "bool(true)" ]] || fail "no lock with a release's file"
+[[ $(cluster-lock --version) == *" $VERSION" && $(command -v cluster-lock) == /usr/local/bin/cluster-lock ]] ||
+    fail "the command of a release's file is not there"
+say "a release's files: installed, loaded, a lock taken"
+phpdismod cluster_lock
+rm "$ini" "$(php -r 'echo ini_get("extension_dir");')/cluster_lock.so" /usr/local/bin/cluster-lock
+hash -r
+
 apt install /root/debs/*.deb
 loaded || fail "php -m does not know cluster_lock after apt install: $(php -m 2>&1)"
 [[ $(php -r 'echo phpversion("cluster_lock");') == "$VERSION" ]] || fail "another version is loaded"
