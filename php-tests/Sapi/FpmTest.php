@@ -83,7 +83,12 @@ final class FpmTest extends TestCase
     {
         $cluster = Cluster::redis(RedisServer::own());
         $fpm = new Fpm($cluster->settings(['cluster_lock.ttl' => '1']), 2);
-        $holder = $fpm->begin('cluster_lock("job", 60); echo "held."; flush(); sleep(600);');
+        // The first of its signals would end a sleep.
+        $never = TempDir::forTest() . '/never';
+        $holder = $fpm->begin(
+            'cluster_lock("job", 60); echo "held."; flush(); await_file($_GET["file"]);',
+            ['file' => $never]
+        );
         $holder->awaitText('held.');
         [$old] = array_column($cluster->info('job')['holders'], 'pid');
         $fpm->reload();
