@@ -45,27 +45,27 @@ php_options=(--disable-all --disable-phpdbg
     --enable-session --enable-mbstring --disable-mbregex --enable-tokenizer --enable-ctype --enable-filter --enable-phar
     --with-ffi)
 
-# make_php NAME RELEASE VERSION OPTION...: builds that release's with these options of configure, and its programs with the
-# object file $with_object; at once when it is there
+# make_php NAME OPTION...: builds Debian 12's with these options of configure, and its programs with the object file
+# $with_object; at once when it is there
 make_php() {
-    local name=$1 release=$2 version=$3 tree=$cache/php-$1 lock
+    local name=$1 tree=$cache/php-$1 lock
     local -a linking=()
     if [[ -n ${with_object:-} ]]; then linking=("EXTRA_LDFLAGS_PROGRAM=$with_object"); fi
-    shift 3
+    shift
     [[ -x $tree/installed/bin/php-config ]] && return
     mkdir -p "$cache"
     exec {lock}>"$tree.lock"
     # Somebody else's run may be building it.
     flock "$lock"
-    if [[ ! -x $tree/installed/bin/php-config ]]; then build_php "$name" "$release" "$version" "$@"; fi
+    if [[ ! -x $tree/installed/bin/php-config ]]; then build_php "$name" "$@"; fi
     exec {lock}>&-
 }
 
 build_php() {
-    local tree=$cache/php-$1 release=$2 version=$3
-    shift 3
+    local tree=$cache/php-$1
+    shift
     need_packages autoconf bison re2c libtool pkg-config dpkg-dev gcc make libxml2-dev libffi-dev
-    unpack_debian "$release" "php$version" "$tree"
+    unpack_debian bookworm php8.2 "$tree"
     (
         cd "$tree" || exit
         ./buildconf --force
@@ -76,15 +76,15 @@ build_php() {
 }
 
 # As people run it, with threads.
-make_php_zts() { make_php zts trixie 8.4 --enable-zts; }
+make_php_zts() { make_php zts --enable-zts; }
 # For finding leaks and wild accesses: threads, PHP's own checks of its heap.
-make_php_debug() { make_php zts-debug bookworm 8.2 --enable-zts --enable-debug; }
+make_php_debug() { make_php zts-debug --enable-zts --enable-debug; }
 # AddressSanitizer, which is slow, and slower without any optimisation.
 make_php_asan() {
     local with_object=$cache/lsan_children.o
     mkdir -p "$cache"
     gcc -O1 -c -o "$with_object" "$ROOT/lab/builds/lsan_children.c"
-    CFLAGS='-g1 -O1' make_php asan bookworm 8.2 --enable-zts --enable-address-sanitizer
+    CFLAGS='-g1 -O1' make_php asan --enable-zts --enable-address-sanitizer
 }
 
 # with_php NAME COMMAND...: with that PHP and a target directory of its own

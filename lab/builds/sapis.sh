@@ -35,30 +35,32 @@ without() {
     skip "$1" "$1, which $PHP has not"
 }
 
-# As root, apt would become a user that cannot write here.
-download_debs() { (cd "$1/debs" && xargs apt-get -qq -o APT::Sandbox::User=root download <../wanted); }
+# download FOLDER PACKAGE...: the packages, and the libraries that they need and this system has not
+download() {
+    local folder=$1 needed
+    shift
+    needed=$(apt-get -s install --no-install-recommends "$@" | sed -n 's/^Inst \(lib[^ ]*\) .*/\1/p') || return
+    mkdir -p "$folder"
+    # As root, apt would become a user that cannot write here.
+    (cd "$folder" && printf '%s\n' "$@" "$needed" | sort -u | xargs apt-get -qq -o APT::Sandbox::User=root download)
+}
 
 unpack_sapis() {
-    local folder missing new deb lock
+    local folder new deb lock
     local packages=(apache2-bin "libapache2-mod-php$PHP_MINOR" "libphp$PHP_MINOR-embed" "php$PHP_MINOR-cgi" "php$PHP_MINOR-phpdbg")
     folder=$(target_dir)/sapis/$PHP_MINOR
     mkdir -p "$folder"
     exec {lock}>"$folder/lock"
     flock "$lock"
     if [[ ! -e $folder/root ]]; then
+        say "to unpack: ${packages[*]}"
         new=$folder/new
         rm -rf "$new"
-        mkdir -p "$new/debs"
-        # With the libraries that they need and this system has not.
-        missing=$(apt-get -s install --no-install-recommends "${packages[@]}" | sed -n 's/^Inst \(lib[^ ]*\) .*/\1/p')
-        # shellcheck disable=SC2086 # a word each
-        printf '%s\n' "${packages[@]}" $missing | sort -u >"$new/wanted"
-        say "to unpack: $(paste -sd' ' "$new/wanted")"
-        if ! download_debs "$new"; then
+        if ! download "$new/debs" "${packages[@]}"; then
             # Package lists that are out of date name files that are gone.
-            ((EUID == 0)) || die "apt-get download failed; try apt-get update"
+            ((EUID == 0)) || die "the packages cannot be had; try apt-get update"
             apt-get update -qq
-            download_debs "$new"
+            download "$new/debs" "${packages[@]}"
         fi
         for deb in "$new"/debs/*.deb; do dpkg-deb -x "$deb" "$new"; done
         # The name that programs know it by is one of the system's alternatives.

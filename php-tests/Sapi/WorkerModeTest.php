@@ -179,6 +179,26 @@ final class WorkerModeTest extends TestCase
         ];
     }
 
+    /** @dataProvider backends */
+    public function testAThreadThatIsToEndLeavesNoLockAndNoPlaceInTheQueue(Cluster $cluster): void
+    {
+        $worker = $this->worker($cluster, settings: ['display_errors' => 0]);
+        $holder = $cluster->actor();
+        $holder->call('cluster_lock', 'job');
+        $worker->tell($this->line('cluster_lock("held", 0); say("waits"); return cluster_lock("job", 600);'));
+        $worker->expect('waits');
+        $cluster->awaitWaiters('job', 1);
+        $worker->signal(SIGUSR1);
+        $worker->expect('started');
+        $cluster->awaitWaiters('job', 0);
+        $cluster->assertFree('held', 'Its request was ended');
+        $holder->call('cluster_unlock', 'job');
+        $cluster->assertFree('job', 'Nobody waits any more');
+        $worker->tell('');
+        $worker->expect('booted');
+        $this->request($worker, 'return cluster_lock("job", 0);', true);
+    }
+
     /** @param array<string, string|int|float> $settings */
     private function worker(Cluster $cluster, string $boot = '', array $settings = []): PhpProcess
     {

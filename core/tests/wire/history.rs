@@ -357,6 +357,12 @@ impl<'a> History<'a> {
         let held = self.clients.iter().any(|c| c.holds(now) && !c.broken);
         let someone = self.clients.iter().any(|c| c.waits() && self.counts(c) && self.in_time(c));
         self.check(!own || held || !someone, "a release wakes nobody, though somebody waits");
+        let began =
+            self.granted.iter().find(|(fence, _)| *fence == self.clients[i].fence).map(|(_, event)| *event);
+        let left =
+            self.clients.iter().any(|c| c.waits() && c.visit.kind == Kind::Run && Some(c.came) < began);
+        let counts = runs && said % 10 == 1 && !self.limits.drops_runs;
+        self.check(!counts || !left, "a run that is complete does not cover who came before it began");
     }
 
     /// It was heard of within its beat.
