@@ -50,7 +50,8 @@ make_php_musl() {
         FFI_LIBS='-L/target/libraries/lib -lffi' bash -c 'set -e
         library() (
             cd "/target/build/$1"
-            [[ -x configure ]] || autoreconf -fi
+            # Patches may be newer than what was generated.
+            autoreconf -fi
             ./configure --prefix=/target/libraries --libdir=/target/libraries/lib --disable-shared --with-pic "${@:2}"
             make -j"$(nproc)" install
         )

@@ -442,7 +442,9 @@ final class BuildTest extends FileTestCase
         );
         $wasMade = is_file("/$name") && unlink("/$name");
         self::assertFalse($wasMade);
-        self::assertStringContainsString('The working directory cannot be found', $outcome->warning());
+        // With threads, PHP itself knows what a thread's working directory is called, though it may be gone.
+        $what = PHP_ZTS ? 'gone/ cannot be reached: No such file or directory' : 'The working directory cannot be found';
+        self::assertStringContainsString($what, $outcome->warning());
     }
 
     /** @dataProvider backends */

@@ -31,71 +31,71 @@ final class CallTest extends TestCase
      */
     public static function calls(): array
     {
-        $static = 'final class Theme { public static function save(): void { cluster_lock("job"); /* here */ } }';
+        $static = 'final class Theme { public static function save(): void { $_ = cluster_lock("job"); /* here */ } }';
         $method = "class Theme\n{\n    public function save()\n    {\n        return cluster_lock('job'); // here\n    }\n}";
 
         return [
-            'outside of functions' => ["\n\ncluster_lock('job'); // here", ''],
-            'a function' => ["function compile()\n{\n    cluster_lock('job'); // here\n}\ncompile();", 'compile'],
-            'a function of a namespace' => ["namespace App;\nfunction compile() { \\cluster_lock('job'); } // here\ncompile();", 'App\compile'],
+            'outside of functions' => ["\n\n\$_ = cluster_lock('job'); // here", ''],
+            'a function' => ["function compile()\n{\n    \$_ = cluster_lock('job'); // here\n}\ncompile();", 'compile'],
+            'a function of a namespace' => ["namespace App;\nfunction compile() { \$_ = \\cluster_lock('job'); } // here\ncompile();", 'App\compile'],
             'a method' => ["$method\n(new Theme())->save();", 'Theme::save'],
             'a static method' => ["$static\nTheme::save();", 'Theme::save'],
             'a method of a trait' => [
-                "trait Saves { function save() { cluster_lock('job'); } } // here\nclass Skin { use Saves; }\n(new Skin())->save();",
+                "trait Saves { function save() { \$_ = cluster_lock('job'); } } // here\nclass Skin { use Saves; }\n(new Skin())->save();",
                 'Skin::save',
             ],
             'by __call()' => [
-                "class Magic { function __call(\$name, \$list) { cluster_lock('job'); } } // here\n(new Magic())->save();",
+                "class Magic { function __call(\$name, \$list) { \$_ = cluster_lock('job'); } } // here\n(new Magic())->save();",
                 'Magic::__call',
             ],
             'an anonymous class' => [
-                "\$it = new class { function save() { cluster_lock('job'); } }; // here\n\$it->save();",
+                "\$it = new class { function save() { \$_ = cluster_lock('job'); } }; // here\n\$it->save();",
                 'class@anonymous::save',
             ],
-            'a closure' => ["(function () {\n    cluster_lock('job'); // here\n})();", '{closure}'],
+            'a closure' => ["(function () {\n    \$_ = cluster_lock('job'); // here\n})();", '{closure}'],
             'a closure of a namespace' => ["namespace App;\n(fn () => \\cluster_lock('job'))(); // here", '{closure}'],
             'a closure of a method' => [
                 "class Theme { function save() { (fn () => cluster_lock('job'))(); } } // here\n(new Theme())->save();",
                 'Theme::{closure}',
             ],
-            'a callback of a PHP function' => ["array_map(function (\$n) {\n    cluster_lock(\$n); // here\n}, ['job']);", '{closure}'],
+            'a callback of a PHP function' => ["array_map(function (\$n) {\n    \$_ = cluster_lock(\$n); // here\n}, ['job']);", '{closure}'],
             'called by a PHP function' => ["function all() {\n    array_map('cluster_lock', ['job']); // here\n}\nall();", 'all'],
-            'call_user_func()' => ["call_user_func('cluster_lock', 'job'); // here", ''],
-            'a first-class callable' => ["\$lock = cluster_lock(...);\n\$lock('job'); // here", ''],
+            'call_user_func()' => ["\$_ = call_user_func('cluster_lock', 'job'); // here", ''],
+            'a first-class callable' => ["\$lock = cluster_lock(...);\n\$_ = \$lock('job'); // here", ''],
             'a generator' => [
                 "function rows()\n{\n    yield 1;\n    yield cluster_lock('job'); // here\n}\nforeach (rows() as \$row);",
                 'rows',
             ],
             'a generator of a generator' => [
-                "function inner() { yield 1; cluster_lock('job'); } // here\nfunction outer() { yield from inner(); }\n"
+                "function inner() { yield 1; \$_ = cluster_lock('job'); } // here\nfunction outer() { yield from inner(); }\n"
                     . 'foreach (outer() as $row);',
                 'inner',
             ],
-            'a fiber' => ["(new Fiber(function () {\n    cluster_lock('job'); // here\n}))->start();", '{closure}'],
+            'a fiber' => ["(new Fiber(function () {\n    \$_ = cluster_lock('job'); // here\n}))->start();", '{closure}'],
             'a fiber that is the function' => ["(new Fiber('cluster_lock'))->start('job'); // here", ''],
             'a destructor' => [
-                "class Last { function __destruct() { cluster_lock('job'); } } // here\n\$last = new Last();\nunset(\$last);",
+                "class Last { function __destruct() { \$_ = cluster_lock('job'); } } // here\n\$last = new Last();\nunset(\$last);",
                 'Last::__destruct',
             ],
             'while an exception is on its way' => [
-                "class Last { function __destruct() { cluster_lock('job'); } } // here\n"
+                "class Last { function __destruct() { \$_ = cluster_lock('job'); } } // here\n"
                     . "function fails() { \$last = new Last(); throw new Exception(); }\ntry { fails(); } catch (Exception) {}",
                 'Last::__destruct',
             ],
             'in finally' => [
                 "function fails() {\n    try {\n        throw new Exception();\n    } finally {\n"
-                    . "        cluster_lock('job'); // here\n    }\n}\ntry { fails(); } catch (Exception) {}",
+                    . "        \$_ = cluster_lock('job'); // here\n    }\n}\ntry { fails(); } catch (Exception) {}",
                 'fails',
             ],
             'an object' => ["function run()\n{\n    (\$GLOBALS['lock'] = new ClusterLock('job'))->acquire(); // here\n}\nrun();", 'run'],
             'this project\'s packages' => [
-                "namespace ClusterLock\\Symfony {\n    class Store { function save() { cluster_lock('job'); } }\n}\n"
+                "namespace ClusterLock\\Symfony {\n    class Store { function save() { \$_ = cluster_lock('job'); } }\n}\n"
                     . "namespace Symfony\\Component\\Lock {\n    class Lock { function acquire() { (new \\ClusterLock\\Symfony\\Store())->save(); } }\n}\n"
                     . "namespace {\n    function report()\n    {\n        (new Symfony\\Component\\Lock\\Lock())->acquire(); // here\n    }\n    report();\n}",
                 'report',
             ],
             'a package by itself' => [
-                "namespace ClusterLock\\Symfony;\nfunction save() { \\cluster_lock('job'); }\nsave(); // here",
+                "namespace ClusterLock\\Symfony;\nfunction save() { \$_ = \\cluster_lock('job'); }\nsave(); // here",
                 '',
             ],
         ];
@@ -116,7 +116,7 @@ final class CallTest extends TestCase
     public function testWhoHoldsAndWhoWaitsAreNamed(Cluster $cluster): void
     {
         [$alice, $bob] = $cluster->actors(2, self::SETTINGS);
-        $holder = $this->file("function holds() { cluster_lock('job'); } // here\nholds();", 'holder.php');
+        $holder = $this->file("function holds() { \$_ = cluster_lock('job'); } // here\nholds();", 'holder.php');
         $waiter = $this->file("\nfunction waits()\n{\n    return cluster_lock('job'); // here\n}\nreturn waits();", 'waiter.php');
         $alice->run('require $file;', file: $holder);
         $bob->beginRun('return require $file;', file: $waiter);
@@ -134,7 +134,7 @@ final class CallTest extends TestCase
     {
         $cluster = Cluster::redis();
         $alice = $cluster->actor();
-        $alice->tryRun('require $file;', file: $this->file("cluster_lock('other');\ncluster_lock('another');", 'others.php'));
+        $alice->tryRun('require $file;', file: $this->file("\$_ = cluster_lock('other');\n\$_ = cluster_lock('another');", 'others.php'));
 
         self::assertSame(2, self::call($cluster, 'other')['line'], 'The first');
         self::assertSame(3, self::call($cluster, 'another')['line'], 'The second');
@@ -143,7 +143,7 @@ final class CallTest extends TestCase
     public function testAConversionIsTheNewCall(): void
     {
         $cluster = Cluster::redis();
-        $code = "cluster_lock('job', 0, LOCK_SH);\nfunction writes() { cluster_lock('job', 0, LOCK_EX); } // here\nwrites();";
+        $code = "\$_ = cluster_lock('job', 0, LOCK_SH);\nfunction writes() { \$_ = cluster_lock('job', 0, LOCK_EX); } // here\nwrites();";
         $file = $this->file($code);
         $alice = $cluster->actor();
         $alice->run('require $file;', file: $file);
@@ -155,7 +155,7 @@ final class CallTest extends TestCase
     {
         $cluster = Cluster::redis();
         $alice = $cluster->actor();
-        $alice->run("function compiled() {\n cluster_lock('job');\n}\ncompiled();");
+        $alice->run("function compiled() {\n \$_ = cluster_lock('job');\n}\ncompiled();");
         $call = self::call($cluster);
 
         self::assertSame(['compiled', 2], [$call['function'], $call['line']]);
@@ -166,7 +166,7 @@ final class CallTest extends TestCase
     public function testASlowWaitNamesTheCallAndHowManyWereBefore(Cluster $cluster): void
     {
         $log = "{$this->dir}/php_errors";
-        $file = $this->file("function compile() { cluster_lock('job'); } // here\ncompile();");
+        $file = $this->file("function compile() { \$_ = cluster_lock('job'); } // here\ncompile();");
         [$alice, $bob, $carol] = $cluster->actors(3, self::SETTINGS);
         $logging = ['cluster_lock.slow_wait' => '0.05', 'log_errors' => 1, 'error_log' => $log];
         $dora = $cluster->actor($logging + self::SETTINGS);
@@ -206,7 +206,7 @@ final class CallTest extends TestCase
     public function testATimeOutOfSynchronizedNamesTheCall(): void
     {
         $cluster = Cluster::redis();
-        $file = $this->file("function compile() { cluster_lock('job'); } // here\ncompile();");
+        $file = $this->file("function compile() { \$_ = cluster_lock('job'); } // here\ncompile();");
         [$alice, $bob] = $cluster->actors(2);
         $alice->run('require $file;', file: $file);
         $thrown = $bob->tryRun('return cluster_synchronized("job", "pi", 0.05);')->thrown;
@@ -269,7 +269,7 @@ final class CallTest extends TestCase
         [$alice, $bob] = $cluster->actors(2, self::SETTINGS);
         $alice->call('cluster_lock', 'job');
         $file = $this->file(
-            "pcntl_async_signals(true);\nfunction handles() { cluster_lock('from the handler'); }\npcntl_signal(SIGUSR1, 'handles');\n"
+            "pcntl_async_signals(true);\nfunction handles() { \$_ = cluster_lock('from the handler'); }\npcntl_signal(SIGUSR1, 'handles');\n"
                 . "function waits()\n{\n    return cluster_lock('job'); // here\n}\nreturn waits();"
         );
         $bob->beginRun('return require $file;', file: $file);
@@ -288,8 +288,8 @@ final class CallTest extends TestCase
     {
         $cluster = Cluster::redis();
         $go = "{$this->dir}/go";
-        $code = "cluster_lock('first'); register_shutdown_function('cluster_lock', 'job');"
-            . " register_shutdown_function(function () { cluster_lock('second'); while (!file_exists('$go')) { usleep(5000); } });";
+        $code = "\$_ = cluster_lock('first'); register_shutdown_function('cluster_lock', 'job');"
+            . " register_shutdown_function(function () { \$_ = cluster_lock('second'); while (!file_exists('$go')) { usleep(5000); } });";
         $process = $cluster->process($code);
         Until::true(fn () => $cluster->info('second') !== null, 'it should end');
         $calls = [self::call($cluster), self::call($cluster, 'second')];
@@ -304,7 +304,7 @@ final class CallTest extends TestCase
     {
         $cluster = Cluster::redis();
         $alice = $cluster->actor(['cluster_lock.report_call' => '0']);
-        $file = $this->file("function compile() { cluster_lock('job'); } // here\ncompile();");
+        $file = $this->file("function compile() { \$_ = cluster_lock('job'); } // here\ncompile();");
         $alice->run('require $file;', file: $file);
         self::assertSame(['function' => '', 'file' => '', 'line' => 0], self::call($cluster), 'Nothing is told');
         $alice->call('cluster_unlock', 'job');
@@ -324,7 +324,7 @@ final class CallTest extends TestCase
         $dir = $this->dir . str_repeat('/' . str_repeat('é', 120), 14);
         mkdir($dir, 0700, true);
         $long = str_repeat('f', 2000);
-        file_put_contents("$dir/compiler.php", "<?php\nfunction $long() { cluster_lock('job'); }\n$long();");
+        file_put_contents("$dir/compiler.php", "<?php\nfunction $long() { \$_ = cluster_lock('job'); }\n$long();");
         $alice = $cluster->actor();
         $alice->run('require $file;', file: "$dir/compiler.php");
         $call = self::call($cluster);
@@ -342,7 +342,7 @@ final class CallTest extends TestCase
         $cluster = Cluster::redis();
         foreach (['é', 'aé', '€', 'a€', 'aa€'] as $number => $letters) {
             $name = "f$number" . str_repeat($letters, 300);
-            $cluster->observer()->run("function $name(\$lock) { cluster_lock(\$lock); } $name('job$number');");
+            $cluster->observer()->run("function $name(\$lock) { \$_ = cluster_lock(\$lock); } $name('job$number');");
             $function = self::call($cluster, "job$number")['function'];
 
             self::assertStringStartsWith($function, $name, 'It is cut');
@@ -359,7 +359,7 @@ final class CallTest extends TestCase
             class Vault
             {
                 public $context;
-                private string $code = '<?php cluster_lock("job");';
+                private string $code = '<?php $_ = cluster_lock("job");';
                 function stream_open($path, $mode, $options, &$opened) { return true; }
                 function stream_read($count) { [$code, $this->code] = [$this->code, '']; return $code; }
                 function stream_eof() { return $this->code === ''; }
@@ -396,7 +396,7 @@ final class CallTest extends TestCase
         $cluster = Cluster::redis();
         $log = "{$this->dir}/php_errors";
         mkdir($dir = "{$this->dir}/d\n[error] \x1b[2J\xff");
-        file_put_contents("$dir/x.php", "<?php\nfunction f\xff() { cluster_lock('job'); }\nf\xff();");
+        file_put_contents("$dir/x.php", "<?php\nfunction f\xff() { \$_ = cluster_lock('job'); }\nf\xff();");
         $alice = $cluster->actor();
         $bob = $cluster->actor(['cluster_lock.slow_wait' => '0.05', 'log_errors' => 1, 'error_log' => $log]);
         $alice->run('require $file;', file: "$dir/x.php");

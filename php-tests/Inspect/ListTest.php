@@ -13,7 +13,7 @@ use ClusterLock\Tests\Support\TestCase;
  */
 final class ListTest extends TestCase
 {
-    private const HOLD = 'foreach ($names as $name) { cluster_lock($name, 0); } return true;';
+    private const HOLD = 'foreach ($names as $name) { $_ = cluster_lock($name, 0); } return true;';
 
     /** @dataProvider backends */
     public function testItListsHeldLocksByName(Cluster $cluster): void
@@ -58,7 +58,7 @@ final class ListTest extends TestCase
     public function testTheLimitIsKept(Cluster $cluster): void
     {
         $alice = $cluster->actor();
-        $alice->run('for ($i = 0; $i < 30; $i++) { cluster_lock("job $i", 0); } return true;');
+        $alice->run('for ($i = 0; $i < 30; $i++) { $_ = cluster_lock("job $i", 0); } return true;');
 
         self::assertCount(30, $alice->call('cluster_lock_list'), 'All are fewer than the default limit');
         self::assertCount(7, $alice->call('cluster_lock_list', '', 7), 'A limit of 7');
@@ -109,7 +109,7 @@ final class ListTest extends TestCase
     {
         $cluster = Cluster::redis();
         $alice = $cluster->actor();
-        $alice->run('for ($i = 0; $i < 1500; $i++) { cluster_lock("job $i", 0); } return true;');
+        $alice->run('for ($i = 0; $i < 1500; $i++) { $_ = cluster_lock("job $i", 0); } return true;');
 
         self::assertCount(1000, $alice->call('cluster_lock_list'), 'The default limit is 1000');
         $names = array_column($alice->call('cluster_lock_list', '', 5000), 'name');

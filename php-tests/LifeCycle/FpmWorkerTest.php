@@ -39,7 +39,7 @@ final class FpmWorkerTest extends TestCase
         self::assertSame([$threads, $sockets], $before, 'Looking opens nothing');
         self::assertSame([], $server->client()->clients(), 'The server has seen nobody');
 
-        $during = json_decode($fpm->get('cluster_lock("job");' . self::RESOURCES . 'echo json_encode($resources);'));
+        $during = json_decode($fpm->get('$_ = cluster_lock("job");' . self::RESOURCES . 'echo json_encode($resources);'));
         self::assertLessThanOrEqual($threads + 1, $during[0], 'The first lock may start one thread');
         self::assertGreaterThan($sockets, $during[1], 'The first lock connects');
         self::assertLessThanOrEqual($sockets + 2, $during[1], 'One connection for locks and one for renewals');
@@ -108,7 +108,7 @@ final class FpmWorkerTest extends TestCase
         $fpm = new Fpm($cluster->settings(['cluster_lock.ttl' => '1']), 1, ['request_terminate_timeout' => '1s']);
         $cluster->observer();
         $waiter = $cluster->actor();
-        $request = $fpm->begin('cluster_lock("job", 0); echo "held"; flush(); sleep(60);');
+        $request = $fpm->begin('$_ = cluster_lock("job", 0); echo "held"; flush(); sleep(60);');
         $request->awaitText('held');
         $worker = $cluster->info('job')['holders'][0]['pid'];
         $waiter->begin('cluster_lock', 'job', 30);
@@ -128,7 +128,7 @@ final class FpmWorkerTest extends TestCase
     {
         $cluster = Cluster::redis();
         $fpm = new Fpm($cluster->settings(['cluster_lock.ttl' => '60']));
-        $fpm->get('cluster_lock("job", 0);');
+        $fpm->get('$_ = cluster_lock("job", 0);');
         $fpm->stop();
 
         $cluster->assertFree('job', 'The request has ended, and then fpm');

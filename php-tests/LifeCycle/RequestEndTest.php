@@ -137,7 +137,7 @@ final class RequestEndTest extends TestCase
     public function testTheNextRequestOfTheWorkerStartsClean(Cluster $cluster): void
     {
         $fpm = new Fpm($cluster->settings());
-        $first = $fpm->get('cluster_lock("job", 0); ini_set("cluster_lock.ttl", "77"); echo getmypid();');
+        $first = $fpm->get('$_ = cluster_lock("job", 0); ini_set("cluster_lock.ttl", "77"); echo getmypid();');
         $second = json_decode($fpm->get(<<<'PHP'
             echo json_encode([
                 'pid' => getmypid(),

@@ -41,7 +41,7 @@ final class UnconfirmedUnlockTest extends TestCase
     {
         $calls = [
             'return cluster_lock("next", 0);',
-            'cluster_lock("next", 0); return cluster_unlock("next");',
+            '$_ = cluster_lock("next", 0); return cluster_unlock("next");',
             '$h = fopen($file, "c"); return cluster_flock($h, LOCK_EX);',
         ];
         foreach ($calls as $call) {
@@ -58,7 +58,7 @@ final class UnconfirmedUnlockTest extends TestCase
     public function testWhatIsKnownToBeLostIsToldAtOnce(): void
     {
         $alice = $this->actor(['cluster_lock.auto_renew' => '0']);
-        $alice->run(self::WARM . 'cluster_lock("job", 0, LOCK_EX, 0.1); usleep(150000);');
+        $alice->run(self::WARM . '$_ = cluster_lock("job", 0, LOCK_EX, 0.1); usleep(150000);');
 
         self::assertWarns($alice->try('cluster_unlock', 'job'), 'cluster_unlock', '"job"', '/lease ran out/');
         self::assertWarns($alice->try('cluster_unlock', 'job'), 'cluster_unlock', '"job"', '/not held/');
@@ -139,7 +139,7 @@ final class UnconfirmedUnlockTest extends TestCase
             'throws' => ['throw new Exception("thrown: $m");', '/thrown: .*Lock "job": was lost/'],
             'exits' => ['say("told: $m"); exit(3);', '/^told: .*Lock "job": was lost/m'],
             'locks' => [
-                'say("told: $m"); cluster_lock("job", 0); cluster_lock_break("job"); return cluster_unlock("job");',
+                'say("told: $m"); $_ = cluster_lock("job", 0); cluster_lock_break("job"); return cluster_unlock("job");',
                 '/^told: .*Lock "job": was lost/m',
             ],
         ];
@@ -154,7 +154,7 @@ final class UnconfirmedUnlockTest extends TestCase
         $session = function_exists('session_start')
             ? "session_save_path('$sessions'); session_id('abc'); session_start(); \$_SESSION['x'] = 'kept';" : '';
         $code = $session . $handle . 'ini_set("display_errors", "1");' . self::WARM
-            . 'cluster_lock("left", 0);' . self::LOSE . 'say("all done");';
+            . '$_ = cluster_lock("left", 0);' . self::LOSE . 'say("all done");';
         $process = $this->cluster->process($code, self::SETTINGS + ['session.use_cookies' => '0']);
         $process->wait();
         $said = $process->output() . $process->errors();
