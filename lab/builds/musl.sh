@@ -50,13 +50,12 @@ make_php_musl() {
         FFI_LIBS='-L/target/libraries/lib -lffi' bash -c 'set -e
         library() (
             cd "/target/build/$1"
-            # Patches may be newer than what was generated.
-            autoreconf -fi
             ./configure --prefix=/target/libraries --libdir=/target/libraries/lib --disable-shared --with-pic "${@:2}"
-            make -j"$(nproc)" install
+            # Patches may be newer than what was generated, and are not about it.
+            make -j"$(nproc)" AUTOCONF=: AUTOHEADER=: AUTOMAKE=: ACLOCAL=: install
         )
         library libxml2 --without-python --without-zlib --without-lzma --without-icu --without-readline
-        library libffi --disable-docs --disable-multi-os-directory
+        library libffi --disable-docs --disable-multi-os-directory --disable-exec-static-tramp
         cd /target/build/php
         ./buildconf --force
         ./configure --prefix=/target/php "$@"

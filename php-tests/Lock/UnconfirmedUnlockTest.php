@@ -155,7 +155,7 @@ final class UnconfirmedUnlockTest extends TestCase
             ? "session_save_path('$sessions'); session_id('abc'); session_start(); \$_SESSION['x'] = 'kept';" : '';
         $code = $session . $handle . 'ini_set("display_errors", "1");' . self::WARM
             . '$_ = cluster_lock("left", 0);' . self::LOSE . 'say("all done");';
-        $process = $this->cluster->process($code, self::SETTINGS + ['session.use_cookies' => '0']);
+        $process = $this->cluster->process($code, self::SETTINGS + ['session.use_cookies' => '0', 'session.use_strict_mode' => '0']);
         $process->wait();
         $said = $process->output() . $process->errors();
 
