@@ -127,7 +127,7 @@ make_tools() {
 make_sbom() {
     local out=$2 work tool
     tool=$(compgen -G "$TOOLS/cargo-cyclonedx-*/bin/cargo-cyclonedx" | tail -n 1) ||
-        die "cargo-cyclonedx is missing: run script/bootstrap package"
+        die "cargo-cyclonedx is missing: run script/bootstrap sbom"
     work=$(mktemp -d)
     # It writes beside each Cargo.toml.
     mkdir "$work/tree"

@@ -329,7 +329,7 @@ test_dockerfile() {
 
 test_sbom() {
     local file
-    script/bootstrap package
+    script/bootstrap sbom
     is_checkout || fail "this is not a checkout"
     make_source "$(snapshot)" "$work/source.tar.gz"
     unpack_source "$work/source.tar.gz" "$work/a/one path"

@@ -69,7 +69,7 @@ for package in json.load(sys.stdin)["packages"]: print(package["name"], package[
     if [[ -x $file ]]; then expect "$file --version" "$("$file" --version | awk '{ print $2 }')"; fi
 
     if [[ $1 == release ]]; then
-        [[ $top =~ ^$version\ .\ [0-9]{4}-[0-9]{2}-[0-9]{2}$ ]] ||
+        [[ $top =~ ^$version\ –\ [0-9]{4}-[0-9]{2}-[0-9]{2}$ ]] ||
             drift "CHANGELOG.md's first entry is \"## $top\", not \"## $version – YEAR-MONTH-DAY\""
         [[ -z $(git status --porcelain) ]] || drift "there is what is not committed"
         # Without a "v": PIE puts the tag, as it is, into the name of the file that it looks for.

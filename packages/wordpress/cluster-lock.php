@@ -2,7 +2,7 @@
 /**
  * Plugin Name:       Cluster locks
  * Description:       Shows who holds and who waits for the locks that the web servers of this site share, tests in Site Health what they depend on, and adds <code>wp cluster-lock</code>. For the PHP extension cluster_lock.
- * Version:           0.1.0
+ * Version:           1.0.0
  * Requires at least: 5.9
  * Requires PHP:      7.4
  * License:           MIT

@@ -10,7 +10,7 @@ fail() {
     echo "installed.sh: $*" >&2
     exit 1
 }
-export DEBIAN_FRONTEND=noninteractive
+export DEBIAN_FRONTEND=noninteractive PATH=/usr/local/bin:$PATH
 apt() { apt-get -y -qq --no-install-recommends -o Dpkg::Use-Pty=0 -o APT::Keep-Downloaded-Packages=true "$@" >/tmp/apt.log 2>&1 || { cat /tmp/apt.log; fail "apt-get $*"; }; }
 loaded() { [[ $(php -m 2>&1) == *$'\n'cluster_lock$'\n'* ]]; }
 ini=/etc/php/$PHP/mods-available/cluster_lock.ini
@@ -37,7 +37,11 @@ loaded || fail "php -m does not know cluster_lock after its file was put there: 
     fail "the command of a release's file is not there"
 say "a release's files: installed, loaded, a lock taken"
 phpdismod cluster_lock
-rm "$ini" "$(php -r 'echo ini_get("extension_dir");')/cluster_lock.so" /usr/local/bin/cluster-lock
+# That was the administrator's choice, which a package respects.
+find /var/lib/php/modules -name cluster_lock -delete
+rm "$ini" "$(php -r 'echo ini_get("extension_dir");')/cluster_lock.so"
+(cd /usr/local && tar -tzf /root/files/cluster-lock-*.tar.gz | sed -n 's|^[^/]*/\(.*[^/]\)$|\1|p' | xargs rm)
+rm -r /usr/local/share/cluster-lock-php /usr/local/share/doc/cluster-lock
 hash -r
 
 apt install /root/debs/*.deb

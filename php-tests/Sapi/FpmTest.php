@@ -82,13 +82,19 @@ final class FpmTest extends TestCase
     public function testAReloadThatCutsOffWhoHoldsCostsTheOthersALease(): void
     {
         $cluster = Cluster::redis(RedisServer::own());
-        $fpm = new Fpm($cluster->settings(['cluster_lock.ttl' => '1']), 2);
-        $holder = $fpm->begin('cluster_lock("job", 60); echo "held."; flush(); sleep(600);');
+        $fpm = new Fpm($cluster->settings(['cluster_lock.ttl' => '1']));
+        // The first of its signals would end a sleep.
+        $never = TempDir::forTest() . '/never';
+        $holder = $fpm->begin(
+            'cluster_lock("job", 60); echo "held."; flush(); await_file($_GET["file"]);',
+            ['file' => $never]
+        );
         $holder->awaitText('held.');
         [$old] = array_column($cluster->info('job')['holders'], 'pid');
         $fpm->reload();
         $holder->awaitEnd();
         self::assertFalse($holder->hasEnded(), 'It was cut off');
+        Until::true(static fn () => !in_array($old, $fpm->workers(), true), 'the worker should be gone');
         self::assertSame('locked', $fpm->get(self::LOCK), 'The others get the lock without it');
         $cluster->awaitNoConnectionOf($old);
     }

@@ -33,7 +33,7 @@ final class ServerProcess
         $this->output = TempDir::forTest() . '/output';
         $null = ['file', '/dev/null', 'r'];
         $log = ['file', $this->output, 'a'];
-        // In a group of its own: Apache signals the whole of its.
+        // In a group of its own, of which it is the first: Apache signals the whole of its.
         $command = Php::mortal(['/usr/bin/setsid', ...$command], $end);
         $process = proc_open($command, [$null, $log, $log], $pipes, null, $environment + getenv());
         $this->process = $process ?: throw new RuntimeException("Cannot start {$command[0]}");
@@ -68,37 +68,19 @@ final class ServerProcess
         posix_kill($this->pid, $signal);
     }
 
-    /** Tells it to end; what has not done so after five seconds is killed. */
+    /** Tells it to end; what of it has not done so after five seconds is killed, and what it had begun meanwhile. */
     public function stop(): void
     {
         if (!is_resource($this->process)) {
             return;
         }
-        $all = [];
-        foreach ([...$this->children(), $this->pid] as $pid) {
-            $all[$pid] = self::birth($pid);
-        }
         posix_kill($this->each ? -$this->pid : $this->pid, $this->end);
-        $alive = static fn (): array => array_filter(
-            $all,
-            static fn (?string $birth, int $pid) => $birth !== null && self::birth($pid) === $birth,
-            ARRAY_FILTER_USE_BOTH
-        );
-        // A zombie until it is asked for.
-        for ($deadline = Until::now() + 5.0; ($this->isRunning() || $alive() !== []) && Until::now() < $deadline;) {
+        // Zombies are there, too, until they are asked for.
+        $isThere = fn () => $this->isRunning() || posix_kill(-$this->pid, 0);
+        for ($deadline = Until::now() + 5.0; $isThere() && Until::now() < $deadline;) {
             usleep(3000);
         }
-        foreach ($alive() as $pid => $birth) {
-            posix_kill($pid, SIGKILL);
-        }
+        posix_kill(-$this->pid, SIGKILL);
         proc_close($this->process);
-    }
-
-    /** When this process began: its number may be another one's later. */
-    private static function birth(int $pid): ?string
-    {
-        $stat = @file_get_contents("/proc/$pid/stat");
-
-        return $stat ? explode(' ', substr($stat, strrpos($stat, ')') + 2))[19] : null;
     }
 }

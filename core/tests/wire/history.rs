@@ -39,7 +39,7 @@ pub(crate) enum Fate {
 }
 
 /// One client, that comes once. All in ms.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Visit {
     pub(crate) old: bool,
     pub(crate) kind: Kind,
@@ -132,7 +132,7 @@ impl<'a> History<'a> {
     ) -> Self {
         let () = cmd("FLUSHALL").query(redis).unwrap();
         let clients = visits.iter().enumerate().map(|(i, visit)| Client {
-            visit: visit.clone(),
+            visit: *visit,
             token: format!("{i:032x}"),
             place: 0,
             stage: Stage::Coming,
@@ -179,11 +179,11 @@ impl<'a> History<'a> {
         assert!(holds, "{what}, {} us after the beginning:\n{}", self.now - BEGINNING, self.log.join("\n"));
     }
 
-    fn note(&mut self, what: String) {
+    fn note(&mut self, what: &str) {
         self.log.push(format!("{:>9} {what}", self.now - BEGINNING));
     }
 
-    fn ask(&mut self, old: bool, step: &str, client: Option<usize>, more: &[(&str, String)]) -> Value {
+    fn ask(&mut self, old: bool, step: &str, client: Option<usize>, besides: &[(&str, String)]) -> Value {
         let version = if old { self.old } else { self.new };
         let mut said = vec![("many", "100".to_owned())];
         if let Some(c) = client.map(|i| &self.clients[i]) {
@@ -203,10 +203,10 @@ impl<'a> History<'a> {
                 ("fence", c.fence.to_string()),
             ]);
         }
-        said.extend(more.iter().cloned());
+        said.extend(besides.iter().cloned());
         let value = version.ask(step, &said, self.redis);
         let who = client.map_or("administrator".to_owned(), |i| format!("{i} {:?}", self.clients[i].visit));
-        self.note(format!("{}: {step} of {who}: {value:?}", version.name));
+        self.note(&format!("{}: {step} of {who}: {value:?}", version.name));
         value
     }
 
@@ -218,7 +218,7 @@ impl<'a> History<'a> {
     }
 
     /// When something happens to a client next.
-    fn next(&self, client: &Client) -> Option<u64> {
+    fn next(client: &Client) -> Option<u64> {
         let ms = |ms: u64| ms * 1000;
         match client.stage {
             Stage::Gone => None,
@@ -246,7 +246,7 @@ impl<'a> History<'a> {
     pub(crate) fn live_until(&mut self, us: u64) {
         loop {
             let first_break = self.breaks.iter().map(|b| BEGINNING + b.at * 1000).min();
-            let next = (0..self.clients.len()).filter_map(|i| Some((self.next(&self.clients[i])?, i))).min();
+            let next = (0..self.clients.len()).filter_map(|i| Some((Self::next(&self.clients[i])?, i))).min();
             let Some((at, who)) = next.filter(|(at, _)| at - BEGINNING <= us) else { break };
             self.events += 1;
             self.check(self.events < 20_000, "it does not come to an end");
@@ -357,6 +357,12 @@ impl<'a> History<'a> {
         let held = self.clients.iter().any(|c| c.holds(now) && !c.broken);
         let someone = self.clients.iter().any(|c| c.waits() && self.counts(c) && self.in_time(c));
         self.check(!own || held || !someone, "a release wakes nobody, though somebody waits");
+        let began =
+            self.granted.iter().find(|(fence, _)| *fence == self.clients[i].fence).map(|(_, event)| *event);
+        let left =
+            self.clients.iter().any(|c| c.waits() && c.visit.kind == Kind::Run && Some(c.came) < began);
+        let counts = runs && said % 10 == 1 && !self.limits.drops_runs;
+        self.check(!counts || !left, "a run that is complete does not cover who came before it began");
     }
 
     /// It was heard of within its beat.
@@ -403,7 +409,7 @@ impl<'a> History<'a> {
                     let dead_for = self.now - self.clients[i].heard_us;
                     let more = if self.clients[i].visit.old { 0 } else { self.limits.believes };
                     self.check(dead_for <= DEAD + more, "who is dead was let in");
-                    self.note(format!("{i} is let in: {fence}"));
+                    self.note(&format!("{i} is let in: {fence}"));
                     self.let_in(i, fence, lease, renews);
                 }
             }
@@ -446,7 +452,7 @@ impl<'a> History<'a> {
         let client = &self.clients[i];
         let sound = client.visit.kind == Kind::Run && granted.is_some_and(|event| client.came < event);
         self.check(sound, "a run covers who came after it began");
-        self.note(format!("{i} is covered by {run}"));
+        self.note(&format!("{i} is covered by {run}"));
         self.clients[i].stage = Stage::Gone;
         self.clients[i].served = true;
     }

@@ -105,7 +105,7 @@ fn readers_of_both_versions_hold_together_and_writers_of_both_wait_their_turn() 
 fn a_lease_that_runs_out_lets_in_who_waits_and_is_told() {
     either_way(|lab, old| {
         let late = Visit { lease: 1000, fate: Fate::NeverRenews, ..visit(old, 0, 6000) };
-        assert_eq!(lab.run(&[late.clone(), visit(!old, 100, 2000), visit(old, 200, 10)], &[]).served(), 3);
+        assert_eq!(lab.run(&[late, visit(!old, 100, 2000), visit(old, 200, 10)], &[]).served(), 3);
         let dead = Visit { fate: Fate::DiesHolding, ..late };
         assert_eq!(lab.run(&[dead, visit(!old, 100, 10)], &[]).served(), 1);
     });
@@ -115,7 +115,7 @@ fn a_lease_that_runs_out_lets_in_who_waits_and_is_told() {
 fn a_dead_waiter_is_passed_over() {
     either_way(|lab, old| {
         let dead = Visit { fate: Fate::Dies(10), ..visit(old, 100, 10) };
-        let visits = [visit(!old, 0, 1500), dead.clone(), dead, visit(!old, 200, 10), visit(old, 210, 10)];
+        let visits = [visit(!old, 0, 1500), dead, dead, visit(!old, 200, 10), visit(old, 210, 10)];
         assert_eq!(lab.run(&visits, &[]).served(), 3);
     });
 }

@@ -7,7 +7,7 @@ namespace ClusterLock\Polyfill;
 /** What cluster_lock_status() tells: the keys of the extension, for this request. */
 final class Status
 {
-    public const VERSION = '0.1.0-polyfill';
+    public const VERSION = '1.0.0-polyfill';
 
     /** @return array<string, mixed> */
     public static function now(): array

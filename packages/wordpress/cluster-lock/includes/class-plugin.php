@@ -22,7 +22,7 @@ namespace Cluster_Lock;
  */
 final class Plugin {
 
-	public const VERSION = '0.1.0';
+	public const VERSION = '1.0.0';
 
 	/**
 	 * The plugin's main file.

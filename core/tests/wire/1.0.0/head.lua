@@ -1,0 +1,1 @@
+--!df flags=allow-undeclared-keys
