@@ -20,10 +20,6 @@ use support::{
 const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
 
-fn free_port() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
-}
-
 /// Fails at once, and is asked again at once.
 fn patient_with_none(dsn: &str) -> Engine {
     let mut config = patient_config(dsn);
@@ -218,7 +214,7 @@ fn a_server_that_is_busy_with_a_script_is_told() {
 #[test]
 fn a_cluster_behind_a_plain_dsn_is_told() {
     let start = || {
-        let bus = free_port();
+        let bus = support::free_port().to_string();
         let options = ["--cluster-enabled", "yes", "--cluster-port", &bus];
         (RedisServer::start(&options), bus)
     };

@@ -16,6 +16,9 @@ final class RedisServer
 
     private static ?self $ofRun = null;
 
+    /** @var list<resource> what keeps ours from others */
+    private static array $ports = [];
+
     /** @var resource|null */
     private $process = null;
 
@@ -154,16 +157,20 @@ final class RedisServer
     }
 
     /**
-     * A port on which nobody listens now. Below those that the kernel gives to outgoing connections, of which one may
-     * have it by the time that the server starts.
+     * A port on which nobody listens now, and which no other test of this machine is given before this process ends: of
+     * two that look at the same time, one would start its server where the other one's is. Below those that the kernel
+     * gives to outgoing connections, of which one may have it by the time that the server starts.
      */
     public static function freePort(): int
     {
         do {
-            $port = random_int(12_000, 32_000);
-            $socket = @stream_socket_server("tcp://127.0.0.1:$port");
+            $port = random_int(12_000, 31_999);
+            // A name that is in the same network as the port, and gone with us. The core's tests take the same.
+            $taken = @stream_socket_server("udg://\0cluster_lock-port-$port", flags: STREAM_SERVER_BIND);
+            $socket = $taken ? @stream_socket_server("tcp://127.0.0.1:$port") : false;
         } while ($socket === false);
         fclose($socket);
+        self::$ports[] = $taken;
 
         return $port;
     }

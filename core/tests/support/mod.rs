@@ -18,8 +18,11 @@ pub mod sentinel;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::net::TcpListener;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use cluster_lock_core::{
@@ -254,11 +257,23 @@ pub fn assert_tells(error: Error, lock: &str, engine: &Engine, words: &[&str]) {
     }
 }
 
-/// On which nobody listens now.
+/// On which nobody listens now, and which no other test of this machine is given before this process ends: of two that look at
+/// the same time, one would start its server where the other one's is.
 /// Below those that the kernel gives to outgoing connections, of which one may have it by the time that a server starts.
 pub fn free_port() -> u16 {
+    static OURS: Mutex<Vec<UnixDatagram>> = Mutex::new(Vec::new());
     let random = || u16::try_from(RandomState::new().build_hasher().finish() % 20_000).unwrap();
-    std::iter::repeat_with(|| 12_000 + random()).find(|port| is_free(*port)).unwrap()
+    let mut ours = OURS.lock().unwrap();
+    loop {
+        let port = 12_000 + random();
+        // A name that is in the same network as the port, and gone with us. PHP's tests take the same.
+        let name = SocketAddr::from_abstract_name(format!("cluster_lock-port-{port}")).unwrap();
+        let Ok(taken) = UnixDatagram::bind_addr(&name) else { continue };
+        if is_free(port) {
+            ours.push(taken);
+            return port;
+        }
+    }
 }
 
 pub fn is_free(port: u16) -> bool {
