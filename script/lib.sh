@@ -136,9 +136,13 @@ wait_until() {
     return 1
 }
 
-# A TCP port of 127.0.0.1 that nobody uses at the moment.
+# A TCP port of 127.0.0.1 that nobody uses at the moment, nor a test has taken for itself, by a name that stands for it; below
+# those that the kernel gives to outgoing connections.
 free_port() {
-    # shellcheck disable=SC2016 # PHP's variable, not the shell's
-    "$PHP" -n -r '$s = stream_socket_server("tcp://127.0.0.1:0");
-        echo substr(strrchr(stream_socket_get_name($s, false), ":"), 1);'
+    # shellcheck disable=SC2016 # PHP's variables, not the shell's
+    "$PHP" -n -r 'do {
+            $port = random_int(12_000, 31_999);
+            $name = @stream_socket_server("udg://\0cluster_lock-port-$port", flags: STREAM_SERVER_BIND);
+        } while (!$name || !@stream_socket_server("tcp://127.0.0.1:$port"));
+        echo $port;'
 }

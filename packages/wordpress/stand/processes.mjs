@@ -66,15 +66,13 @@ export function onSignal(close) {
     }
 }
 
-/** A TCP port of 127.0.0.1 that nobody uses at the moment. */
+/** A TCP port of 127.0.0.1 that nobody uses at the moment; below those that the kernel gives to outgoing connections. */
 export function freePort() {
     return new Promise((resolve, reject) => {
+        const port = 12_000 + Math.floor(Math.random() * 20_000);
         const probe = createServer();
-        probe.once('error', reject);
-        probe.listen(0, '127.0.0.1', () => {
-            const { port } = probe.address();
-            probe.close(() => resolve(port));
-        });
+        probe.once('error', (error) => (error.code === 'EADDRINUSE' ? resolve(freePort()) : reject(error)));
+        probe.listen(port, '127.0.0.1', () => probe.close(() => resolve(port)));
     });
 }
 
