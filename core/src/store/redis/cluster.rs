@@ -130,6 +130,11 @@ impl ClusterRoute {
         self.inquiry.answer(ask, |()| true)
     }
 
+    fn unserved_slots(&self, slots: &str) -> Error {
+        let server = self.label.clone();
+        Error::FailingOver { server, cause: format!("no server of the cluster serves hash slot {slots}") }
+    }
+
     /// The map as one server sees it.
     fn map_of(&self, pool: &Arc<Pool>) -> Result<Map> {
         let answer =
@@ -192,10 +197,7 @@ impl Route for ClusterRoute {
             return Ok(pool);
         }
         self.refresh(None, None)?;
-        self.map().owner(slot).ok_or_else(|| Error::FailingOver {
-            server: self.label.clone(),
-            cause: format!("no server of the cluster serves hash slot {slot}"),
-        })
+        self.map().owner(slot).ok_or_else(|| self.unserved_slots(&slot.to_string()))
     }
 
     /// A lane a server, in a cluster of up to 63. Those whose server is not known have one to themselves: to find out may
@@ -206,11 +208,25 @@ impl Route for ClusterRoute {
         number.map_or(0, |number| 1 + number % (LANES - 1))
     }
 
+    /// As they are now: whoever has not locked since knows of no change.
     fn servers(&self) -> Result<Vec<Arc<Pool>>> {
-        if self.map().slots.is_empty() {
-            self.refresh(None, None)?;
+        let fresh = self.refresh(None, None);
+        let primaries = self.map().primaries.clone();
+        if primaries.is_empty() {
+            fresh?;
+            return self.unserved().map_or(Ok(primaries), Err);
         }
-        Ok(self.map().primaries.clone())
+        Ok(primaries)
+    }
+
+    fn unserved(&self) -> Option<Error> {
+        let map = self.map();
+        let mut slots = (0..SLOTS).filter(|slot| map.owner(*slot).is_none());
+        let first = slots.next()?;
+        Some(self.unserved_slots(&match slots.count() {
+            0 => first.to_string(),
+            others => format!("{first} and {others} others"),
+        }))
     }
 
     fn gone(&self, pool: &Arc<Pool>, error: Error) -> Error {
