@@ -88,7 +88,8 @@ fn an_examination_asks_who_the_primaries_are_now() {
     assert_eq!(setup.servers[replica].cli(&["CLUSTER", "FAILOVER"]), "OK");
     setup.await_replaced(slot, before, setup.another_primary(before));
     setup.await_whole();
-    let is_there = |number: usize, server: &str| server.ends_with(&format!(":{}", setup.servers[number].port));
+    let is_there =
+        |number: usize, server: &str| server.ends_with(&format!(":{}", setup.servers[number].port));
     for reports in [e.servers(), e.examine()] {
         assert!(reports.iter().any(|report| is_there(replica, &report.server)), "{reports:?}");
         assert!(!reports.iter().any(|report| is_there(before, &report.server)), "{reports:?}");
