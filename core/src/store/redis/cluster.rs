@@ -130,9 +130,12 @@ impl ClusterRoute {
         self.inquiry.answer(ask, |()| true)
     }
 
-    fn unserved_slots(&self, slots: &str) -> Error {
-        let server = self.label.clone();
-        Error::FailingOver { server, cause: format!("no server of the cluster serves hash slot {slots}") }
+    fn unserved_slots(&self, one: u16, others: usize) -> Error {
+        let cause = match others {
+            0 => format!("no server of the cluster serves hash slot {one}"),
+            _ => format!("no server of the cluster serves hash slot {one} and {others} others"),
+        };
+        Error::FailingOver { server: self.label.clone(), cause }
     }
 
     /// The map as one server sees it.
@@ -197,7 +200,7 @@ impl Route for ClusterRoute {
             return Ok(pool);
         }
         self.refresh(None, None)?;
-        self.map().owner(slot).ok_or_else(|| self.unserved_slots(&slot.to_string()))
+        self.map().owner(slot).ok_or_else(|| self.unserved_slots(slot, 0))
     }
 
     /// A lane a server, in a cluster of up to 63. Those whose server is not known have one to themselves: to find out may
@@ -223,10 +226,7 @@ impl Route for ClusterRoute {
         let map = self.map();
         let mut slots = (0..SLOTS).filter(|slot| map.owner(*slot).is_none());
         let first = slots.next()?;
-        Some(self.unserved_slots(&match slots.count() {
-            0 => first.to_string(),
-            others => format!("{first} and {others} others"),
-        }))
+        Some(self.unserved_slots(first, slots.count()))
     }
 
     fn gone(&self, pool: &Arc<Pool>, error: Error) -> Error {
