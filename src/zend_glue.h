@@ -34,6 +34,9 @@ bool clk_before_wait(void);
  * stop, and then the reply is CLK_FALSE if an exception was thrown. */
 uint64_t clk_go_on_waiting(clk_reply *reply);
 
+/* At the start: whether signals have to be held off while Rust's code runs. */
+void clk_prepare_signals(void);
+
 /* A line for PHP's error log, if php.ini wants one (log_errors). */
 void clk_log(const zend_string *line, int severity);
 

@@ -173,6 +173,10 @@ void clk_shim_minfo(zend_module_entry *module);
 
 /* The shim, called by Rust; none of these can longjmp. */
 bool clk_shim_interrupted(void);
+/* Holds off the signals at which the process would end in the middle of Rust's code; false: that need not be, or is so
+ * already. Then they are let in, also those that have come meanwhile: it may not return. */
+bool clk_shim_hold_signals(void);
+void clk_shim_let_signals(void);
 uintptr_t clk_shim_fiber(void);
 bool clk_shim_in_coroutine(void);
 bool clk_shim_hooked(void);
