@@ -208,7 +208,8 @@ fn raw(reply: Reply, array: Option<&mut Zval>) -> RawReply {
     let path = Bytes::of(texts.path.as_deref());
     // Their bytes stay where they are.
     let kept = TEXTS.try_with(|place| place.replace(texts)).is_ok();
-    let (message, log, path) = if kept { (message, log, path) } else { (Bytes::NONE, Bytes::NONE, Bytes::NONE) };
+    let (message, log, path) =
+        if kept { (message, log, path) } else { (Bytes::NONE, Bytes::NONE, Bytes::NONE) };
     RawReply { value, trouble, argument, integer, real, id, message, log, path }
 }
 
