@@ -4,6 +4,8 @@
 use std::ffi::c_int;
 
 unsafe extern "C" {
+    fn clk_shim_is_table_used() -> bool;
+    fn clk_shim_set_table_used(used: bool);
     fn clk_shim_interrupted() -> bool;
     fn clk_shim_hold_signals() -> bool;
     fn clk_shim_let_signals();
@@ -19,6 +21,19 @@ pub(crate) type Fiber = usize;
 
 /// Outside of fibers.
 pub(crate) const NO_FIBER: Fiber = 0;
+
+/// Whether there may be anything in this thread's table. The shim keeps it, so that it need not call Rust for a request
+/// that has no locks.
+pub(crate) fn is_table_used() -> bool {
+    // SAFETY: reads a flag of the calling thread.
+    unsafe { clk_shim_is_table_used() }
+}
+
+/// Says so.
+pub(crate) fn set_table_used(used: bool) {
+    // SAFETY: sets a flag of the calling thread.
+    unsafe { clk_shim_set_table_used(used) }
+}
 
 /// Whether PHP wants the thread back: a time limit, a signal for user code, or one that is [held off](HeldSignals).
 pub(crate) fn interrupted() -> bool {
