@@ -7,6 +7,7 @@ unsafe extern "C" {
     fn clk_shim_is_table_used() -> bool;
     fn clk_shim_set_table_used(used: bool);
     fn clk_shim_interrupted() -> bool;
+    fn clk_shim_is_out_of_memory() -> bool;
     fn clk_shim_hold_signals() -> bool;
     fn clk_shim_let_signals();
     fn clk_shim_fiber() -> usize;
@@ -39,6 +40,13 @@ pub(crate) fn set_table_used(used: bool) {
 pub(crate) fn interrupted() -> bool {
     // SAFETY: reads flags and the signals of the calling thread, which is PHP's.
     unsafe { clk_shim_interrupted() }
+}
+
+/// Whether PHP ends the script for its memory limit as soon as our function has returned; what is built meanwhile is for
+/// nobody, and at twice the limit PHP ends the process.
+pub(crate) fn is_out_of_memory() -> bool {
+    // SAFETY: reads the state of the calling thread, which is PHP's.
+    unsafe { clk_shim_is_out_of_memory() }
 }
 
 /// While it is there, the server module ends the process in no signal's handler. One within another does nothing.

@@ -174,10 +174,29 @@ static clk_bytes bytes_of_c(const char *str)
 	return str ? clk_bytes_of(str, strlen(str)) : clk_bytes_of("", 0);
 }
 
+#ifdef ZEND_HAS_OOM
+/* A PHP that is older than its headers has neither this nor what the macro looks at. */
+# pragma weak zend_handle_delayed_oom
+#endif
+
+/* Over its memory limit a script goes on until PHP ends it between two instructions, which none is within our functions. (PHP
+ * of 2026; before, it ended in the middle of them.) */
+bool clk_shim_is_out_of_memory(void)
+{
+#ifdef ZEND_HAS_OOM
+	return zend_handle_delayed_oom != NULL && ZEND_HAS_OOM();
+#else
+	return false;
+#endif
+}
+
 /* Does what PHP's VM does between two instructions: ends the request whose time is up, runs the
- * handlers of signals. False: one of them threw. */
+ * handlers of signals. False: one of them threw, or PHP is to do it when our function has returned. */
 static bool handle_interrupt(void)
 {
+	if (clk_shim_is_out_of_memory()) {
+		return false;
+	}
 #if PHP_VERSION_ID >= 80200
 	zend_atomic_bool_store_ex(&EG(vm_interrupt), false);
 	bool timed_out = zend_atomic_bool_load_ex(&EG(timed_out));
