@@ -255,10 +255,13 @@ unsafe extern "C" fn clk_owed(out: *mut RawReply) -> bool {
 /// The request's objects are gone.
 #[unsafe(no_mangle)]
 extern "C" fn clk_request_gone() {
-    quietly((), || {
-        request::gone();
-        settings::request_gone();
-    });
+    quietly((), request::gone);
+}
+
+/// What was configured for the request is gone.
+#[unsafe(no_mangle)]
+extern "C" fn clk_request_settings_gone() {
+    quietly((), settings::request_gone);
 }
 
 /// Whether this request has said who it is.

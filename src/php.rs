@@ -4,6 +4,8 @@
 use std::ffi::c_int;
 
 unsafe extern "C" {
+    fn clk_shim_is_table_used() -> bool;
+    fn clk_shim_set_table_used(used: bool);
     fn clk_shim_interrupted() -> bool;
     fn clk_shim_fiber() -> usize;
     fn clk_shim_in_coroutine() -> bool;
@@ -17,6 +19,19 @@ pub(crate) type Fiber = usize;
 
 /// Outside of fibers.
 pub(crate) const NO_FIBER: Fiber = 0;
+
+/// Whether there may be anything in this thread's table. The shim keeps it, so that it need not call Rust for a request
+/// that has no locks.
+pub(crate) fn is_table_used() -> bool {
+    // SAFETY: reads a flag of the calling thread.
+    unsafe { clk_shim_is_table_used() }
+}
+
+/// Says so.
+pub(crate) fn set_table_used(used: bool) {
+    // SAFETY: sets a flag of the calling thread.
+    unsafe { clk_shim_set_table_used(used) }
+}
 
 /// Whether PHP wants the thread back: a time limit, or a signal for user code.
 pub(crate) fn interrupted() -> bool {

@@ -31,6 +31,10 @@ static int (*next_activate)(void);
 static int (*next_deactivate)(void);
 
 static CLK_PER_THREAD bool ending;
+/* A request that has no locks and no settings of its own must cost nothing: not even the pages of memory that the code for
+ * them is in. */
+static CLK_PER_THREAD bool table_used;
+static CLK_PER_THREAD bool set_anew;
 
 /* php.ini */
 
@@ -57,6 +61,7 @@ static ZEND_INI_MH(on_setting)
 	(void) mh_arg1;
 	(void) mh_arg2;
 	(void) mh_arg3;
+	set_anew = true;
 	clk_setting(clk_bytes_of_str(entry->name), new_value ? clk_bytes_of_str(new_value) : clk_bytes_of("", 0), by, &reply);
 	/* At the end of a request an old value comes back, which is no news to anybody; of a pool's, see clk_shim_rinit(). */
 	if (stage != ZEND_INI_STAGE_DEACTIVATE && stage != ZEND_INI_STAGE_SHUTDOWN && by != CLK_BY_POOL) {
@@ -149,6 +154,16 @@ bool clk_request_is_ending(void)
 	return ending;
 }
 
+bool clk_shim_is_table_used(void)
+{
+	return table_used;
+}
+
+void clk_shim_set_table_used(bool used)
+{
+	table_used = used;
+}
+
 /* Swoole's coroutines have contexts of their own, of which PHP knows nothing. Only an internal function is called: it
    runs no code of a user's. */
 static bool in_coroutine_of(const char *module, size_t module_len, const char *class_name, size_t class_name_len)
@@ -221,19 +236,25 @@ static void log_owed(void)
 	}
 }
 
+static void end_request(void)
+{
+	if (table_used) {
+		clk_request_end();
+		log_owed();
+	}
+}
+
 /* FrankenPHP's workers serve many requests between RINIT and RSHUTDOWN; each ends here. */
 static int on_deactivate(void)
 {
-	clk_request_end();
-	log_owed();
+	end_request();
 	return next_deactivate ? next_deactivate() : SUCCESS;
 }
 
 /* And begins here: what such a script has locked between two of them is none of the next one's. */
 static int on_activate(void)
 {
-	clk_request_end();
-	log_owed();
+	end_request();
 	return next_activate ? next_activate() : SUCCESS;
 }
 
@@ -304,6 +325,7 @@ int clk_shim_minit(int type, int module_number)
 		hook_server_module();
 	}
 	clk_hook_streams();
+	set_anew = false; /* of all that was set by now nothing is a request's, and the password is hidden */
 	return SUCCESS;
 }
 
@@ -333,8 +355,10 @@ int clk_shim_rinit(int type, int module_number)
 	(void) type;
 	(void) module_number;
 	ending = false;
-	hide_password();
-	log_unheard();
+	if (set_anew) {
+		hide_password();
+		log_unheard();
+	}
 	return SUCCESS;
 }
 
@@ -344,7 +368,9 @@ int clk_shim_rshutdown(int type, int module_number)
 {
 	(void) type;
 	(void) module_number;
-	tell_owed();
+	if (table_used) {
+		tell_owed();
+	}
 	ending = true;
 	return SUCCESS;
 }
@@ -353,9 +379,16 @@ int clk_shim_rshutdown(int type, int module_number)
    table is empty, or nobody would be told, or the next request. */
 int clk_shim_post_deactivate(void)
 {
-	clk_request_end();
-	log_owed();
-	clk_request_gone();
+	end_request();
+	if (table_used) {
+		clk_request_gone();
+	}
+	if (set_anew) {
+		/* PHP has put back what the request had set. */
+		hide_password();
+		clk_request_settings_gone();
+		set_anew = false;
+	}
 	return SUCCESS;
 }
 

@@ -84,6 +84,7 @@ void clk_process_end(void);
 void clk_request_end(void);
 bool clk_owed(clk_reply *reply);
 void clk_request_gone(void);
+void clk_request_settings_gone(void);
 void clk_fiber_ended(uintptr_t fiber);
 bool clk_identity_known(void);
 void clk_identity(clk_bytes sapi, clk_bytes script, clk_bytes uri);
@@ -173,6 +174,8 @@ void clk_shim_minfo(zend_module_entry *module);
 
 /* The shim, called by Rust; none of these can longjmp. */
 bool clk_shim_interrupted(void);
+bool clk_shim_is_table_used(void);
+void clk_shim_set_table_used(bool used);
 uintptr_t clk_shim_fiber(void);
 bool clk_shim_in_coroutine(void);
 bool clk_shim_hooked(void);

@@ -272,7 +272,7 @@ static int on_close(php_stream *stream, int close_handle)
 	clk_reply reply;
 	int fd;
 
-	if (!clk_flock_holds((uintptr_t) stream) || (fd = descriptor_of(stream)) == -1) {
+	if (!clk_shim_is_table_used() || !clk_flock_holds((uintptr_t) stream) || (fd = descriptor_of(stream)) == -1) {
 		return next_close(stream, close_handle);
 	}
 	clk_stream name = known_as(stream, fd);

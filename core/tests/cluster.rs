@@ -55,6 +55,47 @@ fn the_server_of_a_cluster_on_which_nobody_can_wait_is_named() {
     }
 }
 
+/// As when a primary was lost with its replicas, and the others were told to forget it and to go on without it.
+#[test]
+fn a_cluster_that_lacks_hash_slots_is_told_of_although_its_servers_are_well() {
+    let setup = ClusterSetup::with(&["--cluster-require-full-coverage", "no"], &[]);
+    let e = engine(&setup.dsn());
+    let well = e.examine();
+    assert!(well.len() == 3 && well.iter().all(|report| report.error.is_none()), "{well:?}");
+    let lost = &locks_below(&setup, 3)[0];
+    for server in &setup.servers {
+        assert_eq!(server.cli(&["CLUSTER", "DELSLOTS", "0", "1", "2"]), "OK");
+    }
+    until("it is known", || engine(&setup.dsn()).servers().len() == 4);
+    for e in [&e, &engine(&setup.dsn())] {
+        let reports = e.examine();
+        assert_eq!(reports.iter().filter(|report| report.error.is_none()).count(), 3, "{reports:?}");
+        let told = reports.iter().find_map(|report| report.error.clone()).unwrap_or_default();
+        assert!(told.contains("serves hash slot 0 and 2 others"), "{reports:?}");
+    }
+    assert!(failure(&e, lost).to_string().contains("serves hash slot"));
+}
+
+/// A process that has not locked since knows the cluster as it was.
+#[test]
+fn an_examination_asks_who_the_primaries_are_now() {
+    let setup = ClusterSetup::start();
+    let e = engine(&setup.dsn());
+    assert_eq!(e.examine().len(), 3);
+    let slot = setup.slot("x");
+    let before = setup.owner(slot);
+    let replica = setup.replica_of(before);
+    assert_eq!(setup.servers[replica].cli(&["CLUSTER", "FAILOVER"]), "OK");
+    setup.await_replaced(slot, before, setup.another_primary(before));
+    setup.await_whole();
+    let is_there =
+        |number: usize, server: &str| server.ends_with(&format!(":{}", setup.servers[number].port));
+    for reports in [e.servers(), e.examine()] {
+        assert!(reports.iter().any(|report| is_there(replica, &report.server)), "{reports:?}");
+        assert!(!reports.iter().any(|report| is_there(before, &report.server)), "{reports:?}");
+    }
+}
+
 #[test]
 fn every_lock_is_asked_for_where_it_is() {
     let setup = ClusterSetup::start();
@@ -321,7 +362,13 @@ fn servers_that_are_gone_or_no_cluster() {
         "--cluster-port",
         &support::free_port().to_string(),
     ]);
-    let error = failure(&engine(&format!("redis+cluster://127.0.0.1:{}", single.port)), "x");
+    let e = engine(&format!("redis+cluster://127.0.0.1:{}", single.port));
+    let error = failure(&e, "x");
     assert!(error.to_string().contains("hash slot"), "{error}");
+    // Nor does it look as if nothing were held, and no server in trouble.
+    let error = e.list(b"", 10).unwrap_err().to_string();
+    assert!(error.contains("hash slot 0 and 16383 others"), "{error}");
+    let [report] = &e.examine()[..] else { panic!("{:?}", e.examine()) };
+    assert!(report.error.as_ref().is_some_and(|error| error.contains("hash slot 0")), "{report:?}");
     until_within(10 * S, "it still answers", || single.cli(&["PING"]) == "PONG");
 }

@@ -415,6 +415,20 @@ fn a_server_that_hands_over_what_nobody_receives_is_told() {
 }
 
 #[test]
+fn a_server_that_does_not_answer_a_trial_is_not_asked_on_and_on() {
+    let server = RedisServer::start(&[]);
+    let config = config(&answering(&server, &[("EVALSHA", "")]));
+    let e =
+        Engine::new(&Config { command_timeout: 200 * MS, connect_timeout: support::HANG, ..config }).unwrap();
+    assert_tells(e.try_out().unwrap_err(), "x", &e, &["no answer within 0.200 s"]);
+    assert_eq!(
+        e.status().created,
+        4,
+        "the lock asked for, and given up: each twice, over a connection of its own"
+    );
+}
+
+#[test]
 fn a_server_that_could_not_be_taught_its_scripts_again_is_told() {
     let plain = RedisServer::start(&[]);
     let rights = |words: &[&str]| assert_eq!(plain.cli(&[&["ACL", "SETUSER", "bob"], words].concat()), "OK");

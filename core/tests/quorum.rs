@@ -546,6 +546,27 @@ fn a_run_that_only_one_server_knows_to_be_complete_covers_nobody_and_is_in_nobod
     assert_eq!(store.complete(&Hold::of(&lock, &second), grant.fence).unwrap(), Standing::Ours);
 }
 
+/// A later run is complete. One server has missed that, and says so before the majority has answered that knows it.
+#[test]
+fn a_run_that_counted_goes_on_counting_where_a_server_has_missed_the_later_one() {
+    let all = servers(3);
+    let far = Proxy::start(("127.0.0.1", all[2].port)).unwrap();
+    let store = connected_store(&format!("{},{}", quorum_dsn(&all[..2]), far.address()));
+    let (lock, token) = (name("x"), Token::random());
+    let claim = Claim { run: true, ..claim(&lock, &token, b"{}") };
+    let Attempt::Held(grant) = store.attempt(&claim, IfBusy::Queue).unwrap() else { panic!("it is free") };
+    let hold = Hold::of(&lock, &token);
+    assert_eq!(store.complete(&hold, grant.fence).unwrap(), Standing::Ours);
+    let newest = |server: &RedisServer| server.cli(&["GET", "cluster_lock:{x}:d"]);
+    until("all know of it", || all.iter().all(|server| newest(server) == grant.fence.to_string()));
+    for server in [&all[0], &all[2]] {
+        let later = grant.fence + 1_000_000;
+        server.cli(&["SET", "cluster_lock:{x}:d", &later.to_string(), "PX", "60000"]);
+    }
+    far.set(Fault::Delay(100 * MS));
+    assert_eq!(store.complete(&hold, grant.fence).unwrap(), Standing::Ours);
+}
+
 /// Two readers are let in together, each by another majority. What the first one got from one server, which had given out
 /// more than the others, the second one got from another.
 #[test]

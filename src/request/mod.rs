@@ -1,7 +1,7 @@
 //! What this request holds. Everything that has to be given back when the request ends, in whatever
 //! way it ends, stands here and not on a stack that PHP may longjmp away.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -183,31 +183,29 @@ impl Places {
 
 thread_local! {
     static REQUEST: RefCell<Request> = RefCell::default();
-    /// Whether there may be anything in the table: a request without locks pays nothing at its end.
-    static USED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// [`with`], if anything has happened in this thread since the table was last emptied.
 pub(crate) fn with_used(work: impl FnOnce(&mut Request)) {
-    if USED.get() {
+    if php::is_table_used() {
         with(work);
     }
 }
 
 /// Whether the table has something; costs nothing while it was never used.
 pub(crate) fn has(something: impl FnOnce(&Request) -> bool) -> bool {
-    USED.get() && REQUEST.with_borrow(something)
+    php::is_table_used() && REQUEST.with_borrow(something)
 }
 
 /// The request and its objects are gone.
 pub(crate) fn gone() {
     with_used(Request::gone);
-    USED.set(false);
+    php::set_table_used(false);
 }
 
 /// The request's table, checked for a fork. PHP code never runs inside `work`.
 pub(crate) fn with<T>(work: impl FnOnce(&mut Request) -> T) -> T {
-    USED.set(true);
+    php::set_table_used(true);
     REQUEST.with_borrow_mut(|request| {
         let pid = std::process::id();
         if request.pid != pid {

@@ -44,7 +44,10 @@ pub(crate) fn try_out(store: &(impl Store + ?Sized), name: &LockName, limit: Dur
     let outcome = hand_over(store, name, (&reader, &waiter), limit).and_then(|()| store.take_texts(name));
     if outcome.is_err() {
         for token in [&reader, &waiter] {
-            let _ = store.give_up(name, token);
+            // Who does not answer is not asked on and on: what is left there runs out.
+            if let Err(Error::Connection { .. } | Error::FailingOver { .. }) = store.give_up(name, token) {
+                return outcome;
+            }
         }
     }
     store.forget(name);

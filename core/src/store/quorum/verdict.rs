@@ -96,15 +96,23 @@ pub(super) fn verdict(members: &Members, round: &Round, released: bool) -> Resul
 pub(super) fn complete_with(members: &Members, hold: &Hold<'_>, fence: u64) -> Round {
     script::with_end_of_run(hold.token, fence, |argv| {
         members.run(&RELEASE, hold.name, argv, Kind::Parting(Purpose::Holder), |round| {
-            Count::of(members, round, false).is_decided(round.pending())
+            let (same, pending) = (agreeing(round), round.pending());
+            // Servers that know different runs are no majority, and who has not answered yet may agree with some of them.
+            let open = same + pending >= members.majority();
+            same >= members.majority() || !open && Count::of(members, round, false).is_decided(pending)
         })
     })
 }
 
+/// How many say the same of a run that is complete: that it counts, or that a later one does.
+fn agreeing(round: &Round) -> usize {
+    let said = |what: i64| round.values().filter(|(_, value)| reply::answer(value) == Some(what)).count();
+    said(reply::COUNTS).max(said(reply::LATER))
+}
+
 /// What a majority says of a run that is complete: the same, that it counts, or that a later one does.
 pub(super) fn end_of_run(members: &Members, round: &Round) -> Result<Standing> {
-    let said = |what: i64| round.values().filter(|(_, value)| reply::answer(value) == Some(what)).count();
-    if said(reply::COUNTS).max(said(reply::LATER)) >= members.majority() {
+    if agreeing(round) >= members.majority() {
         return Ok(Standing::Ours);
     }
     match verdict(members, round, false)? {

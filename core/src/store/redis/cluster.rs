@@ -130,6 +130,14 @@ impl ClusterRoute {
         self.inquiry.answer(ask, |()| true)
     }
 
+    fn unserved_slots(&self, one: u16, others: usize) -> Error {
+        let cause = match others {
+            0 => format!("no server of the cluster serves hash slot {one}"),
+            _ => format!("no server of the cluster serves hash slot {one} and {others} others"),
+        };
+        Error::FailingOver { server: self.label.clone(), cause }
+    }
+
     /// The map as one server sees it.
     fn map_of(&self, pool: &Arc<Pool>) -> Result<Map> {
         let answer =
@@ -192,10 +200,7 @@ impl Route for ClusterRoute {
             return Ok(pool);
         }
         self.refresh(None, None)?;
-        self.map().owner(slot).ok_or_else(|| Error::FailingOver {
-            server: self.label.clone(),
-            cause: format!("no server of the cluster serves hash slot {slot}"),
-        })
+        self.map().owner(slot).ok_or_else(|| self.unserved_slots(slot, 0))
     }
 
     /// A lane a server, in a cluster of up to 63. Those whose server is not known have one to themselves: to find out may
@@ -206,11 +211,22 @@ impl Route for ClusterRoute {
         number.map_or(0, |number| 1 + number % (LANES - 1))
     }
 
+    /// As they are now: whoever has not locked since knows of no change.
     fn servers(&self) -> Result<Vec<Arc<Pool>>> {
-        if self.map().slots.is_empty() {
-            self.refresh(None, None)?;
+        let fresh = self.refresh(None, None);
+        let primaries = self.map().primaries.clone();
+        if primaries.is_empty() {
+            fresh?;
+            return self.unserved().map_or(Ok(primaries), Err);
         }
-        Ok(self.map().primaries.clone())
+        Ok(primaries)
+    }
+
+    fn unserved(&self) -> Option<Error> {
+        let map = self.map();
+        let mut slots = (0..SLOTS).filter(|slot| map.owner(*slot).is_none());
+        let first = slots.next()?;
+        Some(self.unserved_slots(first, slots.count()))
     }
 
     fn gone(&self, pool: &Arc<Pool>, error: Error) -> Error {

@@ -371,6 +371,25 @@ impl RedisStore {
         }
     }
 
+    /// What each server says of itself, and, if it says that, what is wrong with it by `examine`; and what all of them
+    /// together lack.
+    fn reports(&self, examine: impl Fn(&Arc<Pool>) -> Result<()>) -> Vec<ServerReport> {
+        let of_all = |error: Error| {
+            let server = self.route.label().to_owned();
+            ServerReport { server, error: Some(error.cause()), ..ServerReport::default() }
+        };
+        let pools = match self.route.servers() {
+            Ok(pools) => pools,
+            Err(error) => return vec![of_all(error)],
+        };
+        let report = |pool: &Arc<Pool>| {
+            let mut report = survey::survey(pool, &self.prefix, self.grace.as_deref());
+            report.error = report.error.or_else(|| examine(pool).err().map(Error::cause));
+            report
+        };
+        pools.iter().map(report).chain(self.route.unserved().map(of_all)).collect()
+    }
+
     /// A name that is nobody's and that this server keeps; `None` if it keeps hardly any.
     fn trial_name_on(&self, pool: &Arc<Pool>) -> Option<LockName> {
         let is_here = |name: &LockName| {
@@ -504,15 +523,7 @@ impl Store for RedisStore {
     }
 
     fn servers(&self) -> Vec<ServerReport> {
-        match self.route.servers() {
-            Ok(pools) => {
-                pools.iter().map(|pool| survey::survey(pool, &self.prefix, self.grace.as_deref())).collect()
-            }
-            Err(error) => {
-                let server = self.route.label().to_owned();
-                vec![ServerReport { server, error: Some(error.cause()), ..ServerReport::default() }]
-            }
-        }
+        self.reports(|_| Ok(()))
     }
 
     fn end_grace(&self) -> Vec<ServerReport> {
@@ -551,17 +562,10 @@ impl Store for RedisStore {
     }
 
     fn examine(&self) -> Vec<ServerReport> {
-        let mut reports = self.servers();
-        let pools = self.route.servers().unwrap_or_default();
-        for report in reports.iter_mut().filter(|report| report.error.is_none()) {
-            let pool = pools.iter().find(|pool| pool.label() == report.server);
-            if let Some(pool) = pool
-                && let Some(name) = self.trial_name_on(pool)
-            {
-                report.error = try_out(self, &name, pool.command_timeout()).err().map(Error::cause);
-            }
-        }
-        reports
+        self.reports(|pool| match self.trial_name_on(pool) {
+            Some(name) => try_out(self, &name, pool.command_timeout()),
+            None => Ok(()),
+        })
     }
 
     fn status(&self) -> StoreStatus {

@@ -40,6 +40,11 @@ pub(crate) trait Route: Send + Sync {
     /// None is known, and nobody could be asked.
     fn servers(&self) -> Result<Vec<Arc<Pool>>>;
 
+    /// Why some locks cannot be had although all servers are well: no server keeps them. No I/O.
+    fn unserved(&self) -> Option<Error> {
+        None
+    }
+
     /// No connection to `pool` could be had. Finds out what has become of it, and tells what that means.
     fn gone(&self, pool: &Arc<Pool>, error: Error) -> Error;
 
