@@ -3,11 +3,15 @@
 
 mod support;
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use cluster_lock_core::{Broken, Engine, Error};
+use rustix::fs::{FlockOperation, flock};
 use support::{Want, engine, name};
 
 const NOBODY: u32 = 65534;
@@ -195,4 +199,28 @@ fn whoever_stands_still_in_it_is_named_and_not_waited_for_without_end() {
     assert!(error.contains(&format!("locked by pid {} (", std::process::id())), "{error}");
     drop(lock);
     ask(&engine).unwrap();
+}
+
+/// Others are at work in it, one after the other, for longer than one is waited for who stands still.
+#[test]
+fn many_who_take_their_turns_are_told_from_one_who_stands_still() {
+    let (_dir, locks, engine) = store();
+    ask(&engine).unwrap();
+    let (tell, begun) = channel();
+    let busy = thread::spawn(move || {
+        let (lock, end) =
+            (File::open(locks.join("lock")).unwrap(), Instant::now() + Duration::from_millis(1500));
+        while Instant::now() < end {
+            flock(&lock, FlockOperation::LockExclusive).unwrap();
+            let _ = tell.send(());
+            fs::write(locks.join("turn"), "").unwrap();
+            thread::sleep(Duration::from_millis(10));
+            fs::remove_file(locks.join("turn")).unwrap();
+            flock(&lock, FlockOperation::Unlock).unwrap();
+        }
+    });
+    begun.recv().unwrap();
+    while !busy.is_finished() {
+        ask(&engine).unwrap();
+    }
 }

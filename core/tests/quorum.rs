@@ -556,12 +556,13 @@ fn a_run_that_counted_goes_on_counting_where_a_server_has_missed_the_later_one()
     let claim = Claim { run: true, ..claim(&lock, &token, b"{}") };
     let Attempt::Held(grant) = store.attempt(&claim, IfBusy::Queue).unwrap() else { panic!("it is free") };
     let hold = Hold::of(&lock, &token);
+    let holds = |server: &RedisServer| engine(&server.tcp_dsn()).info(&lock).unwrap().is_some();
+    until("all know of it", || all.iter().all(holds));
     assert_eq!(store.complete(&hold, grant.fence).unwrap(), Standing::Ours);
-    let newest = |server: &RedisServer| server.cli(&["GET", "cluster_lock:{x}:d"]);
-    until("all know of it", || all.iter().all(|server| newest(server) == grant.fence.to_string()));
-    for server in [&all[0], &all[2]] {
-        let later = grant.fence + 1_000_000;
-        server.cli(&["SET", "cluster_lock:{x}:d", &later.to_string(), "PX", "60000"]);
+    until("all know of its end", || !all.iter().any(holds));
+    let later = grant.fence + 1_000_000;
+    for (server, newest) in all.iter().zip([later, grant.fence, later]) {
+        server.cli(&["SET", "cluster_lock:{x}:d", &newest.to_string(), "PX", "60000"]);
     }
     far.set(Fault::Delay(100 * MS));
     assert_eq!(store.complete(&hold, grant.fence).unwrap(), Standing::Ours);

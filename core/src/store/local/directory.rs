@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{CWD, FlockOperation, Mode as FileMode, OFlags, flock, fstat, major, minor, openat};
-use rustix::io::Errno;
+use rustix::io::{Errno, pread, pwrite};
 
-use crate::clock::Instant;
+use crate::clock::{Instant, nanos, unix_micros};
 use crate::error::{Error, Result};
 use crate::text;
 
@@ -19,6 +19,17 @@ const DEFAULT_PARENT: &str = "/tmp";
 
 /// Between two tries to lock the directory: at first, at most.
 const PAUSE: (Duration, Duration) = (Duration::from_micros(20), Duration::from_millis(1));
+
+/// So many times the patience with one who stands still is waited while others get in.
+const TURNS: u32 = 10;
+
+/// Who has tried for so long asks those who come to [let it go first](let_go_first), each for so long at most.
+const LONG: Duration = Duration::from_millis(5);
+const WAY: Duration = Duration::from_millis(100);
+
+/// Where in the directory's lock file that stands: until when, as Unix time in microseconds. Before it stands the place of
+/// `Records::glance`.
+const WAY_AT: u64 = 8;
 
 /// All files are the user's own.
 pub(super) const PRIVATE: FileMode = FileMode::from_raw_mode(0o600);
@@ -55,26 +66,39 @@ impl Directory {
             outcome => outcome,
         }
         .map_err(|(error, _)| error)?;
-        self.wait_for(&file)?;
+        self.wait_for(&dir, &file)?;
         Ok(Entered { dir, lock: file.into() })
     }
 
-    /// Takes the kernel's lock. Its own wait has no time-out.
-    fn wait_for(&self, file: &OwnedFd) -> Result<()> {
-        let deadline = Instant::now() + self.patience;
+    /// Takes the kernel's lock. Its own wait has no time-out, so it is tried again and again; and whoever has given it back
+    /// and wants it again would nearly always be before those who sleep between two tries.
+    fn wait_for(&self, dir: &OwnedFd, file: &OwnedFd) -> Result<()> {
+        let_go_first(file);
+        let began = Instant::now();
         let (mut pause, most) = PAUSE;
+        // Whoever takes a step changes the directory, as a rule: the time of that, and when it was seen.
+        let (mut changed, mut seen) = (None, began);
         loop {
             match flock(file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(()),
-                Err(Errno::WOULDBLOCK) if deadline.has_passed() => {
-                    let cause = format!(
-                        "for {:.1} s it has been locked by {}, which takes far less unless it is stopped",
-                        self.patience.as_secs_f64(),
-                        who_locks(file),
-                    );
-                    return Err(self.failed("lock", "lock", std::io::Error::other(cause)));
-                }
                 Err(Errno::WOULDBLOCK) => {
+                    let now = Instant::now();
+                    let change = fstat(dir).ok().map(|stat| (stat.st_mtime, stat.st_mtime_nsec));
+                    if change != changed {
+                        (changed, seen) = (change, now);
+                    }
+                    let waited = now.since(began);
+                    if now.since(seen) >= self.patience || waited >= self.patience * TURNS {
+                        let cause = format!(
+                            "for {:.1} s it has been locked by {}, which takes far less unless it is stopped",
+                            self.patience.as_secs_f64(),
+                            who_locks(file),
+                        );
+                        return Err(self.failed("lock", "lock", std::io::Error::other(cause)));
+                    }
+                    if waited > LONG {
+                        ask_for_way(file, WAY.min(waited / 4));
+                    }
                     std::thread::sleep(pause);
                     pause = (pause * 2).min(most);
                 }
@@ -125,6 +149,24 @@ impl Directory {
     }
 }
 
+/// Has those who come from now on wait for so long before they try. Where that fails they do not.
+fn ask_for_way(file: &OwnedFd, long: Duration) {
+    let until = unix_micros().saturating_add(nanos(long) / 1000);
+    let _ = pwrite(file, &until.to_ne_bytes(), WAY_AT);
+}
+
+/// Waits while somebody has [asked for that](ask_for_way). What is further away than that may be is of another clock.
+fn let_go_first(file: &OwnedFd) {
+    let (most, limit) = (nanos(WAY) / 1000, Instant::now() + WAY);
+    let mut until = [0; 8];
+    while pread(file, &mut until, WAY_AT).is_ok_and(|length| length == until.len())
+        && (1..=most).contains(&u64::from_ne_bytes(until).saturating_sub(unix_micros()))
+        && !limit.has_passed()
+    {
+        std::thread::sleep(PAUSE.1);
+    }
+}
+
 /// /proc/locks is read in pieces, between which locks come and go, and one that stays may be passed over: so it is looked
 /// for so often.
 const LOOKS: usize = 5;
@@ -151,4 +193,25 @@ fn who_locks(file: &OwnedFd) -> String {
             command => format!("pid {pid} ({})", text::said(command)),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_for_way_goes_first_and_not_for_ever() {
+        let file = OwnedFd::from(tempfile::tempfile().unwrap());
+        let_go_first(&file);
+        ask_for_way(&file, Duration::from_millis(20));
+        let mut until = [0; 8];
+        assert_eq!(pread(&file, &mut until, WAY_AT).unwrap(), 8);
+        let_go_first(&file);
+        assert!(u64::from_ne_bytes(until) <= unix_micros(), "it has gone before");
+        // The clock was set back since.
+        ask_for_way(&file, Duration::from_secs(3600));
+        let_go_first(&file);
+        assert_eq!(pread(&file, &mut until, WAY_AT).unwrap(), 8);
+        assert!(u64::from_ne_bytes(until) > unix_micros());
+    }
 }
