@@ -142,7 +142,7 @@ make_sbom() {
 
 # make_debs STAGE OUT: the packages of Debian and its relatives, for the PHP that the stage was built for
 make_debs() {
-    local stage=$1 out=$2 work tree
+    local stage=$1 out=$2 work tree deb name
     local maintainer="${DEBFULLNAME:-cluster_lock contributors} <${DEBEMAIL:-cluster_lock@localhost}>"
     command -v dh_php >/dev/null || die "debhelper and dh-php are missing: run script/bootstrap package"
     work=$(mktemp -d)
@@ -160,11 +160,16 @@ make_debs() {
 
 		 -- $maintainer  $(date -u -R -d "@$released")
 	END
-    (cd "$tree" && CLUSTER_LOCK_PHP=$PHP_MINOR debian/rules binary) >"$work/log" 2>&1 || {
+    # What dpkg-buildpackage would pass on from control: nobody needs to be root for this.
+    (cd "$tree" && DEB_RULES_REQUIRES_ROOT=no CLUSTER_LOCK_PHP=$PHP_MINOR debian/rules binary) >"$work/log" 2>&1 || {
         cat "$work/log" >&2
         die "debhelper failed"
     }
-    mv -f "$work"/*.deb "$out/"
+    # GitHub gives a file with a "~" in its name another one, which SHA256SUMS does not know.
+    for deb in "$work"/*.deb; do
+        name=${deb##*/}
+        mv -f "$deb" "$out/${name/\~/-}"
+    done
     rm -rf "$work"
 }
 
@@ -172,7 +177,8 @@ make_debs() {
 make_sums() {
     (
         cd "$1" || exit
-        mapfile -t files < <(find . -maxdepth 1 -type f ! -name SHA256SUMS ! -name '.*' -printf '%f\n' | LC_ALL=C sort)
+        # An interrupted run leaves what is not finished.
+        mapfile -t files < <(find . -maxdepth 1 -type f ! -name SHA256SUMS ! -name '.*' ! -name '*.new' -printf '%f\n' | LC_ALL=C sort)
         sha256sum -- "${files[@]}" >SHA256SUMS
     )
 }

@@ -35,6 +35,10 @@ stage_built() {
 test_version() {
     local rust file
     check_version version
+    # What was built for another PHP says nothing to this one.
+    mkdir "$work/modules"
+    touch "$work/modules/cluster_lock.so"
+    MODULES=$work/modules check_version version >"$work/log" 2>&1 || { cat "$work/log"; fail "the extension of another PHP is in the way"; }
     # So is the oldest Rust that will do.
     rust=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
     has "configure" packaging/pie/config.m4 "^ *cluster_lock_rust=$rust\$"
@@ -61,7 +65,7 @@ test_version() {
 
 # In a clone, whose releases nobody gets.
 test_release() {
-    local clone=$work/clone wrong
+    local clone="$work/a clone" wrong before
     is_checkout || { skip release "this is not a checkout"; return; }
     git clone -q --shared --no-checkout "$ROOT" "$clone"
     git -C "$clone" tag --list | xargs -r git -C "$clone" tag -d >/dev/null
@@ -72,12 +76,21 @@ test_release() {
     sed -i -E '/versions:start/,/versions:end/s/ Not PHP [^.]*\.[0-9]+\.?//' README.md
     printf '#!/bin/sh\n' >lab/builds/versions.py
     printf -- '-- Another script.\n' >>core/src/store/scripts/renew.lua
+    printf 'tar -xzf cluster_lock-%s.tar.gz\n' "$version" >>docs/install.md
+    # By somebody whose locale has no dash.
+    LC_ALL=C PYTHONCOERCECLOCALE=0 PYTHONUTF8=0 script/release --set 98.7.6-rc.1 >"$work/log" 2>&1 || { cat "$work/log"; fail "the version cannot be set"; }
+    script/package --check-version >"$work/log" 2>&1 || { cat "$work/log"; fail "--set has forgotten a place"; }
+    has "docs/install.md" docs/install.md '^tar -xzf cluster_lock-98\.7\.6-rc\.1\.tar\.gz$'
+    has "CHANGELOG.md" CHANGELOG.md '^## 98\.7\.6-rc\.1 – unreleased$'
+    # The release comes after those that it was tried out by.
+    printf -- '-- And another one.\n' >>core/src/store/scripts/renew.lua
     script/release --set 98.7.6 >"$work/log" 2>&1 || { cat "$work/log"; fail "the version cannot be set"; }
     script/package --check-version >"$work/log" 2>&1 || { cat "$work/log"; fail "--set has forgotten a place"; }
     has "CHANGELOG.md" CHANGELOG.md '^## 98\.7\.6 – unreleased$'
     cmp core/src/store/scripts/renew.lua core/tests/wire/98.7.6/renew.lua || fail "the scripts are not kept"
     cmp core/tests/wire/calls core/tests/wire/98.7.6/calls || fail "how the scripts are called is not kept"
     git add -A && git commit -q -m "As the tests want it"
+    git tag 9999-backup
     script/release --check >"$work/log" 2>&1 || { cat "$work/log"; fail "something is in the way"; }
 
     # All that is in the way at once, and nothing but that.
@@ -96,16 +109,45 @@ test_release() {
     git tag -d 98.7.6 98.7.7 >/dev/null
     git checkout -q .
 
-    # What fails leaves nothing; what does not is dated, made, compared and tagged.
+    # What fails, or is ended, leaves nothing, also of what is not committed.
+    before=$(git rev-parse HEAD)
+    leaves_nothing() { # WHAT
+        [[ $(git rev-parse HEAD) == "$before" && -z $(git tag --list '98.*')$(git status --porcelain) ]] ||
+            fail "$1 leaves something: $(git log --oneline -n 1; git tag; git status --porcelain)"
+    }
     if script/release --finish nothing >"$work/log" 2>&1; then fail "a release of nothing is made"; fi
     has "its report" "$work/log" 'no release was made'
-    [[ -z $(git tag)$(git status --porcelain) ]] || fail "a release that failed leaves something"
+    leaves_nothing "a release that failed"
+    printf '#!/bin/sh\nexit 1\n' >.git/hooks/pre-commit
+    chmod 755 .git/hooks/pre-commit
+    if script/release --finish source >"$work/log" 2>&1; then fail "a release without a commit is made"; fi
+    leaves_nothing "a release that could not be committed"
+    rm .git/hooks/pre-commit
+    # git is the hook's parent.
+    printf '#!/bin/bash\nread -r _ _ _ release _ </proc/$PPID/stat\nkill -TERM "$release"\n' >.git/hooks/post-commit
+    chmod 755 .git/hooks/post-commit
+    if (script/release --finish source; exit) >"$work/log" 2>&1; then fail "a release that was ended is made"; fi
+    leaves_nothing "a release that was ended"
+    rm .git/hooks/post-commit
+    printf '* What else there is.\n' >>CHANGELOG.md
+    if script/release --finish --despite uncommitted nothing >"$work/log" 2>&1; then fail "a release of nothing is made"; fi
+    has "CHANGELOG.md" CHANGELOG.md '^\* What else there is\.$'
+    has "CHANGELOG.md" CHANGELOG.md '^## 98\.7\.6 – unreleased$'
+    git checkout -q .
+    leaves_nothing "a release that failed"
+
+    # What does not fail is dated, made, compared and tagged.
     script/release --finish source >"$work/log" 2>&1 || { cat "$work/log"; fail "no release is made"; }
     [[ $(git cat-file -t 98.7.6) == tag && $(git rev-parse "98.7.6^{commit}") == $(git rev-parse HEAD) ]] || fail "there is no tag"
     [[ -z $(git status --porcelain) ]] || fail "something is not committed"
+    git tag -a -m "Another tag of this commit" zzz
+    script/package --check-release >"$work/log.check" 2>&1 || { cat "$work/log.check"; fail "it is none"; }
     has "CHANGELOG.md" CHANGELOG.md "^## 98\.7\.6 – $(date -u +%F)\$"
     has "its report" "$work/log" '^ *cluster_lock-98\.7\.6\.tar\.gz$'
     has "its report" "$work/log" '^ *git push origin HEAD 98\.7\.6$'
+    uploads "$work/log" >"$work/uploaded"
+    printf '%s\n' release create 98.7.6 --verify-tag --title "cluster_lock 98.7.6" --notes-file - SHA256SUMS cluster_lock-98.7.6.tar.gz |
+        diff - "$work/uploaded" || fail "another command uploads it"
     if script/release --set 98.7.6 >"$work/log" 2>&1; then fail "a version that is released is set again"; fi
     has "its report" "$work/log" 'is released: its tag is there'
     # The next one has an entry of its own.
@@ -114,6 +156,19 @@ test_release() {
     has "CHANGELOG.md" CHANGELOG.md '^## 98\.7\.6 – '
     script/package --check-version >"$work/log" 2>&1 || { cat "$work/log"; fail "--set has forgotten a place"; }
     [[ ! -e core/tests/wire/98.8.0-rc.1 ]] || fail "scripts that are the same are kept twice"
+    sed -i '0,/^## 98\.8\.0/s/^## 98\.8\.0.*/&\n\n* News./' CHANGELOG.md
+    git commit -q -a -m "The next version"
+    script/release --finish source >"$work/log" 2>&1 || { cat "$work/log"; fail "no release is made of the next version"; }
+    uploads "$work/log" >"$work/uploaded"
+    has "what uploads a version to be tried out" "$work/uploaded" '^--prerelease$'
+}
+
+# uploads LOG: runs what --finish says, with a gh that prints its arguments and wants notes
+uploads() {
+    mkdir -p "$work/bin"
+    printf '#!/bin/sh\nprintf "%%s\\n" "$@"\ngrep -q .\n' >"$work/bin/gh"
+    chmod 755 "$work/bin/gh"
+    sed -n '/^   git push/,/^$/{/^   git push/!p}' "$1" | PATH=$work/bin:$PATH bash -euo pipefail
 }
 
 # prefers_binaries COMPOSER.JSON: PIE is to look for a binary of this PHP among the release's files, and to build from source
@@ -182,6 +237,10 @@ test_binary() {
     make_binary "$work/stage" "$work/second"
     file=$(compgen -G "$work/first/*")
     cmp "$file" "$work/second/${file##*/}" || fail "the same extension gave two files"
+    # What an interrupted run has left is not part of a release.
+    touch "$work/second/${file##*/}.new"
+    make_sums "$work/second"
+    [[ $(awk '{ print $2 }' "$work/second/SHA256SUMS") == "${file##*/}" ]] || fail "SHA256SUMS has $(cat "$work/second/SHA256SUMS")"
     # What phpinfo() says, in PIE's words.
     "$PHP" -n -i >"$work/phpinfo"
     name=php_cluster_lock-${version}_php$PHP_MINOR-$(uname -m | sed s/aarch64/arm64/)-linux-
@@ -205,7 +264,22 @@ test_debs() {
     stage_built "$work/stage"
     mkdir "$work/first" "$work/second" "$root"
     make_debs "$work/stage" "$work/first"
-    make_debs "$work/stage" "$work/second"
+    # As somebody else, who is not root either, where the kernel allows that.
+    (
+        umask 077
+        if unshare --user --map-user=1000 --map-group=1000 true 2>/dev/null; then
+            unshare --user --map-user=1000 --map-group=1000 bash -euc 'source script/lib.sh; source packaging/make.sh; find_php; make_debs "$@"' \
+                bash "$work/stage" "$work/second"
+        else
+            make_debs "$work/stage" "$work/second"
+        fi
+    )
+    # A host of releases may change other signs in a file's name, and then its sum is that of another file.
+    mkdir "$work/names"
+    version=98.7.6-rc.1 make_debs "$work/stage" "$work/names"
+    [[ $(cd "$work/names" && compgen -G '*98.7.6-rc.1_*.deb' | grep -vc '[^A-Za-z0-9._-]') == 3 ]] ||
+        fail "files of a version that is tried out are called $(cd "$work/names" && echo *)"
+    [[ $(dpkg-deb -f "$work/names"/cluster-lock-common_*.deb Version) == '98.7.6~rc.1' ]] || fail "it does not come before its release"
     for deb in "$work"/first/*.deb; do
         cmp "$deb" "$work/second/${deb##*/}" || fail "the same files gave two packages"
         dpkg-deb -x "$deb" "$root"

@@ -24,7 +24,7 @@ expect_in() {
 
 # check_version version|release
 check_version() {
-    local name found file so=$MODULES/cluster_lock.so top crates
+    local name found file so=$MODULES/cluster_lock.so top crates number
     drifted=0
 
     # Every crate takes the workspace's, and both lock files know it.
@@ -55,13 +55,14 @@ for package in json.load(sys.stdin)["packages"]: print(package["name"], package[
     expect_in packages/polyfill/src/Status.php "s/^.* const VERSION = '\(.*\)-polyfill';/\1/p"
 
     # File names of a release.
-    while IFS=: read -r file name; do expect "$file ($name)" "$(grep -oE '[0-9]+\.[0-9]+\.[0-9]+' <<<"$name" | head -n 1)"; done < <(
-        grep -roE --include='*.md' '(cluster_lock|cluster-lock|cluster-lock-common|cluster-lock-php[0-9.]+)[-_][0-9]+\.[0-9]+\.[0-9]+' \
+    number='[0-9]+\.[0-9]+\.[0-9]+(-(alpha|beta|rc)\.[0-9]+)?'
+    while IFS=: read -r file name; do expect "$file ($name)" "$(grep -oE "$number" <<<"$name" | head -n 1)"; done < <(
+        grep -roE --include='*.md' "(cluster_lock|cluster-lock|cluster-lock-common|cluster-lock-php[0-9.]+)[-_]$number" \
             README.md docs packages packaging 2>/dev/null || true
     )
 
-    # What was built, if it was built.
-    if [[ -f $so ]]; then
+    # What was built, if it was built for this PHP.
+    if [[ -f $so && $("$PHP" -n -d "extension=$so" -r 'echo extension_loaded("cluster_lock");' 2>/dev/null) == 1 ]]; then
         expect "$so, phpversion()" "$("$PHP" -n -d "extension=$so" -r 'echo phpversion("cluster_lock");')"
         expect "$so, cluster_lock_status()" "$("$PHP" -n -d "extension=$so" -r 'echo cluster_lock_status()["version"];')"
     fi
@@ -73,7 +74,7 @@ for package in json.load(sys.stdin)["packages"]: print(package["name"], package[
             drift "CHANGELOG.md's first entry is \"## $top\", not \"## $version – YEAR-MONTH-DAY\""
         [[ -z $(git status --porcelain) ]] || drift "there is what is not committed"
         # Without a "v": PIE puts the tag, as it is, into the name of the file that it looks for.
-        [[ $(git describe --exact-match --tags HEAD 2>/dev/null) == "$version" ]] ||
+        [[ $(git rev-parse -q --verify "refs/tags/$version^{commit}") == "$(git rev-parse HEAD)" ]] ||
             drift "this commit is not tagged $version"
     fi
     ((drifted == 0)) || die "$drifted to be mended"

@@ -6,6 +6,8 @@
 export HOME=${HOME:-~}
 # Python would leave its bytecode in the checkout.
 export PYTHONDONTWRITEBYTECODE=1
+# Texts are UTF-8, whatever this machine's locale is.
+export PYTHONUTF8=1
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export ROOT
 # Where it finds the package stand, which bench, lab/chaos and docs/tests share.

@@ -47,6 +47,8 @@ pub(crate) struct Visit {
     pub(crate) holds: u64,
     pub(crate) lease: u64,
     pub(crate) fate: Fate,
+    /// Instead of giving it back it makes of a shared lock an exclusive one, or the other way round, for as long again.
+    pub(crate) converts: bool,
 }
 
 /// An administrator's break.
@@ -54,6 +56,8 @@ pub(crate) struct Visit {
 pub(crate) struct Break {
     pub(crate) old: bool,
     pub(crate) at: u64,
+    /// Of the holder who was seen, by the versions that know that.
+    pub(crate) seen: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -267,11 +271,15 @@ impl<'a> History<'a> {
 
     fn breaks_it(&mut self, first: u64) {
         let at = self.breaks.iter().position(|b| BEGINNING + b.at * 1000 == first).unwrap();
-        let old = self.breaks.remove(at).old;
+        let Break { old, seen, .. } = self.breaks.remove(at);
         let now = self.now;
         let held = self.clients.iter().any(|c| c.holds(now) && !c.broken);
-        let answer = self.ask(old, "break", None, &[]);
-        self.check(answer == Value::Int(i64::from(held)), "a break says something else than what it did");
+        let version = if old { self.old } else { self.new };
+        let step = if seen && version.knows("take") { "take" } else { "break" };
+        let answer = self.ask(old, step, None, &[("fence", self.newest_fence.to_string())]);
+        // 4: nobody did, and who did before was broken.
+        let said = matches!(answer, Value::Int(said) if said == i64::from(held) || !held && said == 4);
+        self.check(said, "a break says something else than what it did");
         for client in &mut self.clients {
             client.broken |= matches!(client.stage, Stage::Holding { .. });
             if client.dead && client.broken {
@@ -296,8 +304,18 @@ impl<'a> History<'a> {
                 _ => self.asks(i, "Q"),
             },
             Stage::Holding { .. } if client.dead => self.clients[i].stage = Stage::Gone,
-            Stage::Holding { releases, .. } if releases <= self.now => self.releases(i),
+            Stage::Holding { releases, .. } if releases <= self.now => {
+                if client.visit.converts && client.holds(self.now) && !client.broken {
+                    self.converts(i);
+                } else {
+                    self.releases(i);
+                }
+            }
             Stage::Holding { until, releases, .. } => {
+                if until > self.now && !client.broken {
+                    self.asks_once_more(i);
+                }
+                let client = &self.clients[i];
                 let answer = self.ask(client.visit.old, "renew", Some(i), &[]);
                 let client = &self.clients[i];
                 let ours = until > self.now && !client.broken;
@@ -312,9 +330,35 @@ impl<'a> History<'a> {
         }
     }
 
+    /// As if the answer had been lost: a holder is told the same.
+    fn asks_once_more(&mut self, i: usize) {
+        let client = &self.clients[i];
+        let (old, fence) = (client.visit.old, client.fence.cast_signed());
+        let answer = self.ask(old, "acquire", Some(i), &[("busy", "Q".to_owned())]);
+        self.check(answer == Value::Int(fence), "who holds it is given another fencing token");
+    }
+
+    /// What it holds becomes the other mode: down at once, up by leaving the readers and waiting its turn.
+    fn converts(&mut self, i: usize) {
+        let client = &mut self.clients[i];
+        client.visit.converts = false;
+        if client.visit.kind == Kind::Shared {
+            client.visit.kind = Kind::Exclusive;
+            (client.came, client.came_us) = (self.events, self.now);
+        } else {
+            client.visit.kind = Kind::Shared;
+        }
+        client.place = 0;
+        self.asks_for(i, "convert", "Q");
+    }
+
     fn asks(&mut self, i: usize, busy: &str) {
+        self.asks_for(i, "acquire", busy);
+    }
+
+    fn asks_for(&mut self, i: usize, step: &str, busy: &str) {
         let old = self.clients[i].visit.old;
-        let answer = self.ask(old, "acquire", Some(i), &[("busy", busy.to_owned())]);
+        let answer = self.ask(old, step, Some(i), &[("busy", busy.to_owned())]);
         let (now, lease) = (self.now, self.clients[i].visit.lease * 1000);
         self.clients[i].heard_us = now;
         let items = match answer {
@@ -380,9 +424,11 @@ impl<'a> History<'a> {
             if !matches!(client.stage, Stage::Waiting { .. }) || answer.is_some_and(|(_, _, _, me)| me == i) {
                 continue;
             }
+            let left: i64 = cmd("PTTL").arg(&key).query(self.redis).unwrap();
             let letter: Option<String> = cmd("LPOP").arg(key).query(self.redis).unwrap();
             if let Some(letter) = letter {
                 let (fence, lease) = letter.split_once(' ').unwrap();
+                self.check(left >= lease.parse().unwrap(), "a letter is gone before what it gives is over");
                 letters.push((fence.parse().unwrap(), lease.parse::<u64>().unwrap() * 1000, CONFIRMS, i));
             }
         }

@@ -60,7 +60,7 @@ impl Lab {
 }
 
 fn visit(old: bool, comes: u64, holds: u64) -> Visit {
-    Visit { old, kind: Kind::Exclusive, comes, holds, lease: 5000, fate: Fate::Lives }
+    Visit { old, kind: Kind::Exclusive, comes, holds, lease: 5000, fate: Fate::Lives, converts: false }
 }
 
 fn shared(visit: Visit) -> Visit {
@@ -123,7 +123,7 @@ fn a_dead_waiter_is_passed_over() {
 #[test]
 fn what_one_version_breaks_the_other_one_has_lost() {
     either_way(|lab, old| {
-        let breaks = [Break { old: !old, at: 1000 }, Break { old: !old, at: 2500 }];
+        let breaks = [(false, 1000), (true, 2500)].map(|(seen, at)| Break { old: !old, at, seen });
         let visits = [visit(old, 0, 6000), shared(visit(!old, 100, 6000)), shared(visit(old, 200, 6000))];
         assert_eq!(lab.run(&visits, &breaks).served(), 3);
     });
@@ -146,7 +146,7 @@ fn reports_tell_of_the_other_versions_waiters() {
 /// second later, and 30 ms for each that stood before it.
 #[test]
 fn who_waits_far_back_gets_its_turn_whoever_gives_the_lock_back() {
-    const WAITERS: u64 = 40;
+    const WAITERS: u64 = 70;
     either_way(|lab, old| {
         let come = (1..=WAITERS).map(|i| visit(if i % 10 == 0 { old } else { !old }, i, 1));
         let visits: Vec<Visit> = std::iter::once(visit(old, 0, 300)).chain(come).collect();
@@ -192,10 +192,21 @@ fn histories(cases: u32, waiters: usize) {
         1 => Just(Fate::DiesHolding),
         1 => (0..2500u64).prop_map(Fate::GivesUp),
     ];
-    let visits = (any::<bool>(), kind, 0..4000u64, ms, 500..6000u64, fate)
-        .prop_map(|(old, kind, comes, holds, lease, fate)| Visit { old, kind, comes, holds, lease, fate });
+    let converts = prop::bool::weighted(0.2);
+    let visits = (any::<bool>(), kind, 0..4000u64, ms, 500..6000u64, fate, converts).prop_map(
+        |(old, kind, comes, holds, lease, fate, converts)| Visit {
+            old,
+            kind,
+            comes,
+            holds,
+            lease,
+            fate,
+            converts,
+        },
+    );
     let visits = prop::collection::vec(visits, 2..waiters);
-    let breaks = (any::<bool>(), 0..5000u64).prop_map(|(old, at)| Break { old, at });
+    let breaks =
+        (any::<bool>(), 0..5000u64, any::<bool>()).prop_map(|(old, at, seen)| Break { old, at, seen });
     let breaks = prop::collection::vec(breaks, 0..2);
     for version in kept() {
         let mut lab = Lab::new(&version);

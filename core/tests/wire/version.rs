@@ -63,7 +63,11 @@ impl Version {
 
     /// Whether it has runs: what one holder does for all who want it done by then.
     pub(crate) fn has_runs(&self) -> bool {
-        self.calls.contains_key("complete")
+        self.knows("complete")
+    }
+
+    pub(crate) fn knows(&self, step: &str) -> bool {
+        self.calls.contains_key(step)
     }
 
     /// Does a step as this version does it; of `said` it says what it knows.
