@@ -100,8 +100,16 @@ final class StormTest extends FileTestCase
     {
         $file = "{$this->dir}/file";
         file_put_contents($file, md5(''));
+        // With AddressSanitizer each takes 30 MB.
+        $processes = getenv('ASAN_OPTIONS') === false ? 1000 : 200;
         $process = Cluster::redis()->process(
-            sprintf('[$file, $flags] = [%s, %d]; require %s;', var_export($file, true), $flags, var_export(dirname(__DIR__) . '/fixtures/thousand.php', true)),
+            sprintf(
+                '[$file, $flags, $processes] = [%s, %d, %d]; require %s;',
+                var_export($file, true),
+                $flags,
+                $processes,
+                var_export(dirname(__DIR__) . '/fixtures/thousand.php', true)
+            ),
             ['cluster_lock.ttl' => '2', 'cluster_lock.timeout' => '100', 'cluster_lock.durable_writes' => '0', 'cluster_lock.slow_wait' => '0']
         );
         $ended = json_decode($process->line(110.0), true);
@@ -109,8 +117,8 @@ final class StormTest extends FileTestCase
 
         self::assertSame(0, $ended['torn'], 'Every read was complete');
         self::assertSame(0, $ended['failed'], 'Every write succeeded');
-        self::assertSame(100, $ended['cut'], 'So many writers were killed');
-        self::assertSame(1000, $ended['whole'] + $ended['cut'], 'All others went on to the end');
+        self::assertSame($processes / 10, $ended['cut'], 'So many writers were killed');
+        self::assertSame($processes, $ended['whole'] + $ended['cut'], 'All others went on to the end');
         $content = file_get_contents($file);
         self::assertSame(md5(substr($content, 32)), substr($content, 0, 32), 'The file is complete');
         foreach (array_diff($this->names(), ['file']) as $name) {
