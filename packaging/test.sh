@@ -39,6 +39,12 @@ test_version() {
     mkdir "$work/modules"
     touch "$work/modules/cluster_lock.so"
     MODULES=$work/modules check_version version >"$work/log" 2>&1 || { cat "$work/log"; fail "the extension of another PHP is in the way"; }
+    # Without a tool that it asks it says so, and no more.
+    mkdir "$work/bin"
+    ln -s "$(command -v basename)" "$work/bin/"
+    if (PATH=$work/bin && check_version version) >"$work/log" 2>&1; then fail "nothing is said without cargo"; fi
+    [[ $(cat "$work/log") == *'cargo was not found: run script/bootstrap'* && $(wc -l <"$work/log") == 1 ]] ||
+        fail "without cargo it says: $(cat "$work/log")"
     # So is the oldest Rust that will do.
     rust=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
     has "configure" packaging/pie/config.m4 "^ *cluster_lock_rust=$rust\$"
