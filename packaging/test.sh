@@ -274,8 +274,10 @@ test_debs() {
     (
         umask 077
         if unshare --user --map-user=1000 --map-group=1000 true 2>/dev/null; then
-            unshare --user --map-user=1000 --map-group=1000 bash -euc 'source script/lib.sh; source packaging/make.sh; find_php; make_debs "$@"' \
-                bash "$work/stage" "$work/second"
+            # shellcheck disable=SC2016 # expanded inside
+            unshare --user --map-user=1000 --map-group=1000 bash -euc '
+                source script/lib.sh; source packaging/make.sh; find_php
+                released=$1; make_debs "${@:2}"' bash "$released" "$work/stage" "$work/second"
         else
             make_debs "$work/stage" "$work/second"
         fi
