@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # The tests of script/package, which sources this: one function for each.
-: "${ROOT:?}" "${packages:?}" "${version:?}" "${tests:?}"
+: "${ROOT:?}" "${packages:?}" "${version:?}" "${released:?}" "${tests:?}"
 # shellcheck source=lab/builds/php.sh
 source lab/builds/php.sh
 # shellcheck source=lab/builds/roots.sh
