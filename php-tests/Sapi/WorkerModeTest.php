@@ -18,6 +18,7 @@ final class WorkerModeTest extends TestCase
 {
     /** Does in each request what it is told, and says "over" when the request is. */
     private const WORKER = <<<'PHP'
+        const SCRIPT = __FILE__;
         $kept = new stdClass();
         say('started');
         hear() === 'locked' && (cluster_lock('boot', 0) || exit(3));
@@ -71,11 +72,11 @@ final class WorkerModeTest extends TestCase
         $cluster = Cluster::redis();
         $worker = $this->worker($cluster);
         for ($request = 1; $request <= 3; $request++) {
-            $this->request(
-                $worker,
-                'cluster_lock("job", 0); return cluster_lock_info("job")["holders"][0]["request_uri"];',
-                "/request/$request"
-            );
+            $this->request($worker, <<<'PHP'
+                cluster_lock("job", 0);
+                $holder = cluster_lock_info("job")["holders"][0];
+                return [$holder["request_uri"], $holder["script"] === SCRIPT];
+                PHP, ["/request/$request", true]);
             $this->between($worker);
         }
     }
