@@ -35,6 +35,10 @@ stage_built() {
 test_version() {
     local rust file
     check_version version
+    # What was built for another PHP says nothing to this one.
+    mkdir "$work/modules"
+    touch "$work/modules/cluster_lock.so"
+    MODULES=$work/modules check_version version >"$work/log" 2>&1 || { cat "$work/log"; fail "the extension of another PHP is in the way"; }
     # So is the oldest Rust that will do.
     rust=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
     has "configure" packaging/pie/config.m4 "^ *cluster_lock_rust=$rust\$"

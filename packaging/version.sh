@@ -61,8 +61,8 @@ for package in json.load(sys.stdin)["packages"]: print(package["name"], package[
             README.md docs packages packaging 2>/dev/null || true
     )
 
-    # What was built, if it was built.
-    if [[ -f $so ]]; then
+    # What was built, if it was built for this PHP.
+    if [[ -f $so && $("$PHP" -n -d "extension=$so" -r 'echo extension_loaded("cluster_lock");' 2>/dev/null) == 1 ]]; then
         expect "$so, phpversion()" "$("$PHP" -n -d "extension=$so" -r 'echo phpversion("cluster_lock");')"
         expect "$so, cluster_lock_status()" "$("$PHP" -n -d "extension=$so" -r 'echo cluster_lock_status()["version"];')"
     fi

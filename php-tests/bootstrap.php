@@ -17,7 +17,14 @@ spl_autoload_register(static function (string $class): void {
 register_shutdown_function([ClusterLock\Tests\Support\Cleanup::class, 'everything']);
 if (function_exists('pcntl_async_signals')) {
     pcntl_async_signals(true);
-    foreach ([SIGINT, SIGTERM, SIGHUP] as $signal) {
-        pcntl_signal($signal, static fn (int $signal) => exit(128 + $signal));
+    $signals = [SIGINT, SIGTERM, SIGHUP];
+    foreach ($signals as $signal) {
+        pcntl_signal($signal, static function (int $signal) use ($signals): void {
+            // A second one must not end the cleaning up of the first.
+            foreach ($signals as $other) {
+                pcntl_signal($other, SIG_IGN);
+            }
+            exit(128 + $signal);
+        });
     }
 }

@@ -17,6 +17,7 @@ use cluster_lock_core::{Mode, nfs, registry};
 use ext_php_rs::types::Zval;
 
 use crate::arguments::Checked;
+use crate::php::HeldSignals;
 use crate::reply::{Class, Reply, Trouble, Value};
 use crate::request::call::Frame;
 use crate::request::files::{Asking, Handle};
@@ -106,6 +107,8 @@ struct Texts {
     path: Option<Vec<u8>>,
 }
 
+// A program may call exit() in the middle of a request and shut PHP down after that: what is a thread's is gone then, and
+// nothing here may panic outside of `guarded`.
 thread_local! {
     static TEXTS: RefCell<Texts> = RefCell::default();
     /// Where the last panic happened; PHP shows it with the error.
@@ -115,7 +118,7 @@ thread_local! {
 /// Runs `work`; a panic becomes PHP's `Error`.
 fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, Reply> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|_| {
-        let place = PANIC.with_borrow_mut(std::mem::take);
+        let place = PANIC.try_with(RefCell::take).unwrap_or_default();
         Reply::throw(Class::Error, words::internal(&place))
     })
 }
@@ -125,11 +128,18 @@ fn quietly<T>(otherwise: T, work: impl FnOnce() -> T) -> T {
     guarded(work).unwrap_or(otherwise)
 }
 
+/// The same for what is no question, but work: in its middle no signal ends the process.
+fn work_quietly<T>(otherwise: T, work: impl FnOnce() -> T) -> T {
+    let _held = HeldSignals::new();
+    quietly(otherwise, work)
+}
+
 /// Answers a call that gives no array.
 ///
 /// # Safety
 /// `out` points to a `clk_reply` of the caller.
 unsafe fn reply(out: *mut RawReply, work: impl FnOnce() -> Reply) {
+    let _held = HeldSignals::new();
     let reply = guarded(work).unwrap_or_else(|panicked| panicked);
     let raw = raw(reply, None);
     // SAFETY: the caller's promise; the old content needs no drop.
@@ -150,6 +160,7 @@ unsafe fn answer(out: *mut RawReply, work: impl FnOnce() -> Checked) {
 /// # Safety
 /// As [`reply`]; and `array` points to an initialised zval that needs no destruction.
 unsafe fn answer_array(out: *mut RawReply, array: *mut Zval, work: impl FnOnce() -> Checked) {
+    let _held = HeldSignals::new();
     let reply = guarded(|| work().unwrap_or_else(Into::into)).unwrap_or_else(|panicked| panicked);
     // SAFETY: the caller's promise.
     let raw = raw(reply, unsafe { array.as_mut() });
@@ -191,20 +202,15 @@ fn raw(reply: Reply, array: Option<&mut Zval>) -> RawReply {
         }
         Some(Trouble::Throw(class, message)) => (thrown(class), Some(message)),
     };
-    TEXTS.with_borrow_mut(|texts| {
-        *texts = Texts { message, log, path };
-        RawReply {
-            value,
-            trouble,
-            argument,
-            integer,
-            real,
-            id,
-            message: Bytes::of(texts.message.as_deref().map(str::as_bytes)),
-            log: Bytes::of(texts.log.as_deref().map(str::as_bytes)),
-            path: Bytes::of(texts.path.as_deref()),
-        }
-    })
+    let texts = Texts { message, log, path };
+    let message = Bytes::of(texts.message.as_deref().map(str::as_bytes));
+    let log = Bytes::of(texts.log.as_deref().map(str::as_bytes));
+    let path = Bytes::of(texts.path.as_deref());
+    // Their bytes stay where they are.
+    let kept = TEXTS.try_with(|place| place.replace(texts)).is_ok();
+    let (message, log, path) =
+        if kept { (message, log, path) } else { (Bytes::NONE, Bytes::NONE, Bytes::NONE) };
+    RawReply { value, trouble, argument, integer, real, id, message, log, path }
 }
 
 fn thrown(class: Class) -> u32 {
@@ -222,7 +228,7 @@ fn thrown(class: Class) -> u32 {
 extern "C" fn clk_process_begin() {
     // Our own copy of Rust's runtime, so no other extension's panics are concerned.
     std::panic::set_hook(Box::new(|panic| {
-        PANIC.with_borrow_mut(|place| *place = panic.to_string());
+        let _ = PANIC.try_with(|place| place.replace(panic.to_string()));
     }));
     quietly((), settings::begin);
 }
@@ -280,7 +286,7 @@ extern "C" fn clk_fiber_ended(fiber: usize) {
 #[unsafe(no_mangle)]
 extern "C" fn clk_identity(sapi: Bytes, script: Bytes, uri: Bytes) {
     let (sapi, script, uri) = (sapi.or_empty(), script.or_empty(), uri.or_empty());
-    quietly((), || request::with(|request| request.identify(sapi, script, uri)));
+    work_quietly((), || request::with(|request| request.identify(sapi, script, uri)));
 }
 
 /// A lock is about to be asked for. Whether the shim is to tell who calls.
@@ -293,7 +299,7 @@ extern "C" fn clk_call_begin() -> bool {
 #[unsafe(no_mangle)]
 extern "C" fn clk_call_frame(class: Bytes, function: Bytes, file: Bytes, line: u32) -> bool {
     let (class, function, file) = (class.or_empty(), function.or_empty(), file.or_empty());
-    quietly(true, || call::tell(&Frame { class, function, file, line }))
+    work_quietly(true, || call::tell(&Frame { class, function, file, line }))
 }
 
 /// `clk_ini_entry`
@@ -385,7 +391,7 @@ unsafe extern "C" fn clk_lock(
 /// Gives up a wait that was interrupted.
 #[unsafe(no_mangle)]
 extern "C" fn clk_give_up(wait: u64) {
-    quietly((), || request::give_up(wait));
+    work_quietly((), || request::give_up(wait));
 }
 
 #[unsafe(no_mangle)]
@@ -486,7 +492,7 @@ unsafe extern "C" fn clk_write_commit(id: u64, out: *mut RawReply) {
 
 #[unsafe(no_mangle)]
 extern "C" fn clk_write_abort(id: u64) {
-    quietly((), || writes::abort(id));
+    work_quietly((), || writes::abort(id));
 }
 
 #[unsafe(no_mangle)]
@@ -497,7 +503,7 @@ unsafe extern "C" fn clk_build_find(path: Bytes, timeout: Seconds, out: *mut Raw
 
 #[unsafe(no_mangle)]
 extern "C" fn clk_build_source(id: u64, path: Bytes) {
-    quietly((), || builds::source(id, path.or_empty()));
+    work_quietly((), || builds::source(id, path.or_empty()));
 }
 
 #[unsafe(no_mangle)]
@@ -591,14 +597,14 @@ unsafe extern "C" fn clk_flock_release(stream: Stream, out: *mut RawReply) {
 
 #[unsafe(no_mangle)]
 extern "C" fn clk_flock_share(with: Stream, stream: Stream) {
-    quietly((), || files::share(with.handle(), stream.handle()));
+    work_quietly((), || files::share(with.handle(), stream.handle()));
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clk_flock_closing(stream: Stream) {
     // SAFETY: the shim passes a stream that is open during the call.
     let file = unsafe { stream.file() };
-    quietly((), || files::closing(stream.handle(), file));
+    work_quietly((), || files::closing(stream.handle(), file));
 }
 
 #[unsafe(no_mangle)]
@@ -610,7 +616,7 @@ unsafe extern "C" fn clk_flock_closed(stream: Stream, out: *mut RawReply) {
 /// Makes this node ask the file server about a path.
 #[unsafe(no_mangle)]
 extern "C" fn clk_refresh_path(path: Bytes) {
-    quietly((), || nfs::refresh_path(Path::new(OsStr::from_bytes(path.or_empty()))));
+    work_quietly((), || nfs::refresh_path(Path::new(OsStr::from_bytes(path.or_empty()))));
 }
 
 #[unsafe(no_mangle)]
@@ -663,5 +669,5 @@ unsafe extern "C" fn clk_object_destruct(id: u64, out: *mut RawReply) {
 
 #[unsafe(no_mangle)]
 extern "C" fn clk_object_free(id: u64) {
-    quietly((), || objects::free(id));
+    work_quietly((), || objects::free(id));
 }

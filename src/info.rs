@@ -1,8 +1,8 @@
 //! What is asked without a hold: who holds and waits, the servers and the state of this process, as PHP arrays; and what
 //! an administrator breaks.
 //!
-//! Building an array may hit PHP's memory limit, which longjmps: the request's table must not be
-//! borrowed then, so everything is collected first.
+//! Building an array may hit PHP's memory limit, which longjmps, or ends the script when our function has returned: the
+//! request's table must not be borrowed then, so everything is collected first.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -62,6 +62,9 @@ fn tables(items: impl Iterator<Item = Table>) -> Table {
     let mut list = ZendHashTable::new();
     for item in items {
         list.push(item?)?;
+        if php::is_out_of_memory() {
+            break;
+        }
     }
     Ok(list)
 }

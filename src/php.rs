@@ -7,6 +7,9 @@ unsafe extern "C" {
     fn clk_shim_is_table_used() -> bool;
     fn clk_shim_set_table_used(used: bool);
     fn clk_shim_interrupted() -> bool;
+    fn clk_shim_is_out_of_memory() -> bool;
+    fn clk_shim_hold_signals() -> bool;
+    fn clk_shim_let_signals();
     fn clk_shim_fiber() -> usize;
     fn clk_shim_in_coroutine() -> bool;
     fn clk_shim_hooked() -> bool;
@@ -33,10 +36,36 @@ pub(crate) fn set_table_used(used: bool) {
     unsafe { clk_shim_set_table_used(used) }
 }
 
-/// Whether PHP wants the thread back: a time limit, or a signal for user code.
+/// Whether PHP wants the thread back: a time limit, a signal for user code, or one that is [held off](HeldSignals).
 pub(crate) fn interrupted() -> bool {
-    // SAFETY: reads two flags of the calling thread, which is PHP's.
+    // SAFETY: reads flags and the signals of the calling thread, which is PHP's.
     unsafe { clk_shim_interrupted() }
+}
+
+/// Whether PHP ends the script for its memory limit as soon as our function has returned; what is built meanwhile is for
+/// nobody, and at twice the limit PHP ends the process.
+pub(crate) fn is_out_of_memory() -> bool {
+    // SAFETY: reads the state of the calling thread, which is PHP's.
+    unsafe { clk_shim_is_out_of_memory() }
+}
+
+/// While it is there, the server module ends the process in no signal's handler. One within another does nothing.
+pub(crate) struct HeldSignals(bool);
+
+impl HeldSignals {
+    pub(crate) fn new() -> Self {
+        // SAFETY: changes the signal mask of the calling thread, and nothing else.
+        Self(unsafe { clk_shim_hold_signals() })
+    }
+}
+
+impl Drop for HeldSignals {
+    fn drop(&mut self) {
+        if self.0 {
+            // SAFETY: gives the thread its mask back. A handler may end the process here, where nothing of ours is half done.
+            unsafe { clk_shim_let_signals() };
+        }
+    }
 }
 
 /// The fiber that runs: a number that no other has while it exists.

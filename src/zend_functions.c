@@ -24,7 +24,7 @@ ZEND_FUNCTION(cluster_lock)
 	ZEND_PARSE_PARAMETERS_END();
 
 	if (!clk_before_wait()) {
-		RETURN_THROWS();
+		return;
 	}
 	uint64_t resume = 0;
 	do {

@@ -28,11 +28,14 @@ void clk_raise(const clk_reply *reply, zend_string *message);
 void clk_tell(const clk_reply *reply);
 /* The value, then all that. */
 void clk_answer(const clk_reply *reply, zval *return_value);
-/* Before anything that may wait; false: an exception was thrown. */
+/* Before anything that may wait; false: an exception was thrown, or PHP is about to end the script. */
 bool clk_before_wait(void);
 /* After it, while it says CLK_AGAIN: handles the interrupt. The number with which to ask again; 0 to
- * stop, and then the reply is CLK_FALSE if an exception was thrown. */
+ * stop, and then the reply is CLK_FALSE if that was for an exception or for PHP to end the script. */
 uint64_t clk_go_on_waiting(clk_reply *reply);
+
+/* At the start: whether signals have to be held off while Rust's code runs. */
+void clk_prepare_signals(void);
 
 /* A line for PHP's error log, if php.ini wants one (log_errors). */
 void clk_log(const zend_string *line, int severity);

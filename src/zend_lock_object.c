@@ -90,7 +90,7 @@ ZEND_METHOD(ClusterLock, acquire)
 
 	uint64_t id = this_id(ZEND_THIS);
 	if (id == 0 || !clk_before_wait()) {
-		RETURN_THROWS();
+		return;
 	}
 	uint64_t resume = 0;
 	do {

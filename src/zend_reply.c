@@ -7,6 +7,7 @@
 #include "SAPI.h"
 #include "zend_exceptions.h"
 
+#include <signal.h>
 #include <syslog.h>
 
 zend_string *clk_copy_of(clk_bytes bytes)
@@ -105,12 +106,66 @@ void clk_answer(const clk_reply *reply, zval *return_value)
 	clk_tell(reply);
 }
 
+/*
+ * Apache ends a child in its handler of these signals: PHP's module shutdown, then exit(). In the middle of Rust's code that
+ * would go on with a heap and tables that are half changed. So they are held off until it has returned.
+ */
+static const int deadly_signals[] = {SIGTERM, SIGHUP};
+
+static bool dies_in_handlers;
+static CLK_PER_THREAD bool signals_held;
+static CLK_PER_THREAD sigset_t signals_before;
+
+void clk_prepare_signals(void)
+{
+	dies_in_handlers = sapi_module.name && strcmp(sapi_module.name, "apache2handler") == 0;
+}
+
+bool clk_shim_hold_signals(void)
+{
+	sigset_t deadly;
+
+	if (signals_held || !dies_in_handlers) {
+		return false;
+	}
+	sigemptyset(&deadly);
+	for (size_t i = 0; i < sizeof(deadly_signals) / sizeof(*deadly_signals); i++) {
+		sigaddset(&deadly, deadly_signals[i]);
+	}
+	signals_held = pthread_sigmask(SIG_BLOCK, &deadly, &signals_before) == 0;
+	return signals_held;
+}
+
+void clk_shim_let_signals(void)
+{
+	if (signals_held) {
+		signals_held = false;
+		pthread_sigmask(SIG_SETMASK, &signals_before, NULL);
+	}
+}
+
+/* One of them has come meanwhile. */
+static bool is_to_die(void)
+{
+	sigset_t pending;
+
+	if (!signals_held || sigpending(&pending) != 0) {
+		return false;
+	}
+	for (size_t i = 0; i < sizeof(deadly_signals) / sizeof(*deadly_signals); i++) {
+		if (sigismember(&pending, deadly_signals[i]) == 1) {
+			return true;
+		}
+	}
+	return false;
+}
+
 bool clk_shim_interrupted(void)
 {
 #if PHP_VERSION_ID >= 80200
-	return zend_atomic_bool_load_ex(&EG(vm_interrupt)) || zend_atomic_bool_load_ex(&EG(timed_out));
+	return zend_atomic_bool_load_ex(&EG(vm_interrupt)) || zend_atomic_bool_load_ex(&EG(timed_out)) || is_to_die();
 #else
-	return EG(vm_interrupt) || EG(timed_out);
+	return EG(vm_interrupt) || EG(timed_out) || is_to_die();
 #endif
 }
 
@@ -119,10 +174,29 @@ static clk_bytes bytes_of_c(const char *str)
 	return str ? clk_bytes_of(str, strlen(str)) : clk_bytes_of("", 0);
 }
 
+#ifdef ZEND_HAS_OOM
+/* A PHP that is older than its headers has neither this nor what the macro looks at. */
+# pragma weak zend_handle_delayed_oom
+#endif
+
+/* Over its memory limit a script goes on until PHP ends it between two instructions, which none is within our functions. (PHP
+ * of 2026; before, it ended in the middle of them.) */
+bool clk_shim_is_out_of_memory(void)
+{
+#ifdef ZEND_HAS_OOM
+	return zend_handle_delayed_oom != NULL && ZEND_HAS_OOM();
+#else
+	return false;
+#endif
+}
+
 /* Does what PHP's VM does between two instructions: ends the request whose time is up, runs the
- * handlers of signals. False: one of them threw. */
+ * handlers of signals. False: one of them threw, or PHP is to do it when our function has returned. */
 static bool handle_interrupt(void)
 {
+	if (clk_shim_is_out_of_memory()) {
+		return false;
+	}
 #if PHP_VERSION_ID >= 80200
 	zend_atomic_bool_store_ex(&EG(vm_interrupt), false);
 	bool timed_out = zend_atomic_bool_load_ex(&EG(timed_out));

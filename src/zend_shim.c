@@ -312,6 +312,7 @@ int clk_shim_minit(int type, int module_number)
 	const zend_ini_entry_def *ini_entries = settings();
 
 	clk_process_begin();
+	clk_prepare_signals();
 	REGISTER_INI_ENTRIES();
 	hide_passwords_in_configuration();
 	hide_password();
@@ -389,6 +390,8 @@ int clk_shim_post_deactivate(void)
 		clk_request_settings_gone();
 		set_anew = false;
 	}
+	/* Rust does not return when the memory limit ends the request in an array that it builds. */
+	clk_shim_let_signals();
 	return SUCCESS;
 }
 

@@ -280,7 +280,7 @@ function cluster_lock_break(string $name, ?int $fence = null): bool {}
  * its own is taken there, waited for, handed over and given back, with each command that locks need. A
  * server that does not answer costs a time-out (cluster_lock.connect_timeout, .command_timeout). Why it
  * cannot be asked, or locks do not work there (then there is a round_trip), is told in error: this never
- * fails.
+ * fails. Hash slots of a cluster that no server has are told by an entry of their own, with an error.
  *
  * @return array a list of array{server: string, error: string|null, round_trip: float|null, clock_ahead:
  *     float|null, version: string|null, role: string|null, maxmemory: int|null, maxmemory_policy:

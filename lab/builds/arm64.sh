@@ -36,6 +36,7 @@ write_cross_php() {
 }
 
 build_arm64() {
+    write_cross_php
     in_root unstable arm64 env PATH=/usr/local/bin:/usr/bin:/bin \
         PHP=/usr/local/bin/php-arm64 PHP_CONFIG=/usr/local/bin/php-config-arm64 \
         CARGO_BUILD_TARGET=aarch64-unknown-linux-gnu \

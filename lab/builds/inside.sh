@@ -28,6 +28,11 @@ mount -t proc proc "$root/proc"
 mount --rbind /sys "$root/sys"
 install "$(command -v phpunit)" "$root/usr/local/bin/phpunit"
 cp -L /etc/resolv.conf /etc/hosts "$root/etc/"
+# Whom this machine trusts, with a proxy that its network may have.
+if [[ -f /etc/ssl/certs/ca-certificates.crt ]]; then
+    mkdir -p "$root/etc/ssl/certs"
+    cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
+fi
 
 # In a chroot, the kernel would give no user namespace, which some tests want. The old root lies on top of the new one until
 # it goes.

@@ -11,7 +11,7 @@ in_musl() {
     in_root unstable musl env PATH=/usr/local/bin:/usr/bin:/usr/sbin:/bin \
         PHP=/target/php/bin/php PHP_CONFIG=/target/php/bin/php-config PHP_FPM=/target/php/sbin/php-fpm \
         CARGO_BUILD_TARGET="$musl_target" RUSTC_BOOTSTRAP=1 CARGO_UNSTABLE_BUILD_STD=std,panic_unwind \
-        "CC_${musl_target//-/_}=musl-gcc" "CARGO_TARGET_${upper//-/_}_LINKER=musl-gcc" \
+        CC=musl-gcc HOST_CC=gcc "CC_${musl_target//-/_}=musl-gcc" "CARGO_TARGET_${upper//-/_}_LINKER=musl-gcc" \
         BINDGEN_EXTRA_CLANG_ARGS="-isystem /usr/include/$(uname -m)-linux-musl" \
         RUSTFLAGS="-C target-feature=-crt-static -C link-self-contained=no -L native=/target/unwind" "$@"
 }

@@ -504,7 +504,9 @@ final class BuildTest extends FileTestCase
         $alice = Cluster::local()->actor();
         symlink('circle', "{$this->dir}/from/circle");
         $warning = $this->tryBuild($alice, null, [$this->a, "{$this->dir}/from/circle"])->warning();
-        self::assertMatchesRegularExpression('~from/circle: cannot be reached: Too many levels of symbolic links~', $warning);
+        // glibc's words, and musl's.
+        $why = 'Too many levels of symbolic links|Symbolic link loop';
+        self::assertMatchesRegularExpression("~from/circle: cannot be reached: ($why)~", $warning);
         self::assertFalse(is_file($this->css), 'Nothing is written');
         $warning = $this->tryBuild($alice, null, ['http://localhost/a'])->warning();
         self::assertStringContainsString('Only plain local files can be sources', $warning);

@@ -68,7 +68,7 @@ final class CoroutinesTest extends TestCase
 
     private function compiled(string $dir, string $module, string $namespace): string
     {
-        $command = 'cc -shared -fPIC -DCOMPILE_DL_COROUTINES -DZEND_ENABLE_STATIC_TSRMLS_CACHE=1 $(' .
+        $command = (getenv('CC') ?: 'cc') . ' -shared -fPIC -DCOMPILE_DL_COROUTINES -DZEND_ENABLE_STATIC_TSRMLS_CACHE=1 $(' .
             escapeshellarg(getenv('PHP_CONFIG') ?: 'php-config') . ' --includes) '
             . escapeshellarg("-DSWOOLE=\"$module\"") . ' ' . escapeshellarg("-DNAMESPACE=\"$namespace\"") . ' -o '
             . escapeshellarg("$dir/$module.so") . ' ' . escapeshellarg(dirname(__DIR__) . '/fixtures/coroutines.c') . ' 2>&1';

@@ -7,6 +7,7 @@ namespace ClusterLock\Tests\LifeCycle;
 use ClusterLock\Tests\Support\Cluster;
 use ClusterLock\Tests\Support\Fpm;
 use ClusterLock\Tests\Support\PhpProcess;
+use ClusterLock\Tests\Support\RedisServer;
 use ClusterLock\Tests\Support\TempDir;
 use ClusterLock\Tests\Support\TestCase;
 
@@ -74,6 +75,57 @@ final class RequestEndTest extends TestCase
             'There is nothing to warn of'
         );
         $this->assertAllFree($cluster, $how);
+    }
+
+    /**
+     * PHP may end a script only when the function that comes next has returned.
+     *
+     * @dataProvider calls
+     */
+    public function testAScriptOverItsMemoryLimitGoesNoFurtherThanItsNextCall(string $call): void
+    {
+        $cluster = Cluster::redis();
+        $process = PhpProcess::code(<<<PHP
+            \$file = tempnam(sys_get_temp_dir(), 'cl');
+            register_shutdown_function('unlink', \$file);
+            \$object = new ClusterLock('object');
+            \$half = str_repeat('x', 1_500_000);
+            ini_set('memory_limit', (string) (memory_get_usage(true) + 1_000_000));
+            \$whole = \$half . \$half;
+            $call;
+            say('gone on');
+            PHP, $cluster->settings());
+
+        self::assertSame(255, $process->wait(60.0), $process->transcript());
+        self::assertStringContainsString('Allowed memory size', $process->errors());
+        self::assertStringNotContainsString('gone on', $process->output());
+        $cluster->assertFree('job', 'The script is over');
+    }
+
+    /** At twice the limit PHP would end the process, and leave the locks to their leases. */
+    public function testAListThatIsTooLongForTheMemoryLimitEndsTheScriptAsEver(): void
+    {
+        $cluster = Cluster::redis(RedisServer::own());
+        $process = PhpProcess::code(<<<'PHP'
+            for ($i = 0; $i < 3000; $i++) {
+                cluster_lock(str_repeat('k', 100) . $i, 0) || exit(1);
+            }
+            ini_set('memory_limit', (string) (memory_get_usage(true) + 100_000));
+            cluster_lock_list('', 10_000);
+            PHP, $cluster->settings(['cluster_lock.ttl' => 60]));
+
+        self::assertSame(255, $process->wait(60.0), $process->transcript());
+        self::assertStringContainsString('Allowed memory size', $process->errors());
+        self::assertSame([], $cluster->observer()->call('cluster_lock_list'), 'The script is over');
+    }
+
+    /** @return array<string, array{string}> */
+    public static function calls(): array
+    {
+        $calls = ['cluster_lock("job")', 'cluster_synchronized("job", fn () => say("gone on"))', '$object->acquire()',
+            'cluster_file_put_contents($file, "x", LOCK_EX)'];
+
+        return array_combine($calls, array_map(static fn (string $call) => [$call], $calls));
     }
 
     /** @dataProvider ends */

@@ -159,6 +159,31 @@ final class ApacheTest extends TestCase
         self::assertTrue($next->end(60.0), 'What the dead held is over with their leases');
     }
 
+    /** Its table and the heap are half changed in there. */
+    public function testAChildThatIsEndedInTheMiddleOfACallReturnsFromItFirst(): void
+    {
+        $server = RedisServer::own();
+        $cluster = Cluster::redis($server);
+        $settings = ['cluster_lock.command_timeout' => Until::PATIENCE, 'cluster_lock.ttl' => Until::PATIENCE];
+        $apache = new Apache([], $cluster->settings($settings), [
+            'StartServers' => 1, 'MaxSpareServers' => 1, 'MaxRequestWorkers' => 1,
+        ]);
+        // The next one has the connection already.
+        $child = (int) $apache->get('cluster_lock("job"); echo getmypid();');
+        $server->signal(SIGSTOP);
+        $request = $apache->begin('cluster_lock("job"); for (;;) { usleep(1000); }');
+        $unread = sprintf('/0100007F:%04X [0-9A-F]{8}:[0-9A-F]{4} 01 [0-9A-F]{8}:(?!00000000)/', $server->port);
+        Until::true(
+            static fn () => preg_match($unread, file_get_contents('/proc/net/tcp')) === 1,
+            'the command should be sent'
+        );
+        posix_kill($child, SIGTERM);
+        $server->signal(SIGCONT);
+        Until::true(static fn () => !is_dir("/proc/$child"), fn () => "the child should end: {$apache->log()}");
+        self::assertDoesNotMatchRegularExpression('/exit signal/', $apache->log());
+        $cluster->assertFree('job', 'What it was given it has given back');
+    }
+
     public function testAChildThatHasServedItsShareLeavesNothing(): void
     {
         $server = RedisServer::own();

@@ -116,4 +116,29 @@ final class EmbedTest extends TestCase
             'what was not answered is over with its lease'
         );
     }
+
+    /** What is a thread's is gone by then, and PHP closes streams and frees objects all the same. */
+    public function testAProgramThatExitsInARequestAndThenEndsPhpLeavesNoLock(): void
+    {
+        $cluster = Cluster::redis();
+        $program = Embed::run(<<<'PHP'
+            cluster_lock('job', 0) || exit(1);
+            $GLOBALS['object'] = new ClusterLock('object');
+            $GLOBALS['object']->acquire(0) || exit(2);
+            $GLOBALS['kept'] = fopen(__FILE__, 'r');
+            cluster_flock($GLOBALS['kept'], LOCK_EX) || exit(3);
+            register_shutdown_function(static fn () => cluster_lock('late', 0));
+            say('held');
+            hear();
+            end_program();
+            PHP, $cluster->settings(['cluster_lock.ttl' => 60]));
+        $program->expect('held');
+        $cluster->assertHeld('job', 'The request is under way');
+        $program->tell('end');
+        self::assertSame(0, $program->wait(), $program->transcript());
+        foreach (['job', 'object'] as $name) {
+            $cluster->assertFree($name, 'The program is over');
+        }
+        self::assertSame([], $cluster->observer()->call('cluster_lock_list'), 'Nor is anything else held');
+    }
 }

@@ -49,18 +49,18 @@ final class Apache extends WebServer
     {
         $modules = Sapis::apacheModules();
         $lines = [
-            "LoadModule mpm_prefork_module $modules/mod_mpm_prefork.so",
-            "LoadModule authz_core_module $modules/mod_authz_core.so",
-            'LoadModule php_module ' . Sapis::apacheModule(),
-            "PHPIniDir {$this->dir}",
-            "DefaultRuntimeDir {$this->dir}",
-            "Mutex file:{$this->dir}",
-            "PidFile {$this->dir}/httpd.pid",
-            "ErrorLog {$this->dir}/error.log",
+            "LoadModule mpm_prefork_module \"$modules/mod_mpm_prefork.so\"",
+            "LoadModule authz_core_module \"$modules/mod_authz_core.so\"",
+            'LoadModule php_module "' . Sapis::apacheModule() . '"',
+            "PHPIniDir \"{$this->dir}\"",
+            "DefaultRuntimeDir \"{$this->dir}\"",
+            "Mutex \"file:{$this->dir}\"",
+            "PidFile \"{$this->dir}/httpd.pid\"",
+            "ErrorLog \"{$this->dir}/error.log\"",
             'LogLevel notice',
             "Listen 127.0.0.1:{$this->port}",
             'ServerName localhost',
-            "DocumentRoot {$this->dir}",
+            "DocumentRoot \"{$this->dir}\"",
             'SetHandler application/x-httpd-php',
             // As root it wants somebody else for its children.
             ...posix_geteuid() === 0 ? ['User #65534', 'Group #65534'] : [],

@@ -43,7 +43,7 @@ final class Embed
             $program = TempDir::forRun() . '/embed';
             $config = escapeshellarg(getenv('PHP_CONFIG') ?: 'php-config');
             // The extension finds PHP's functions in the program, or in the library.
-            exec('cc -Wall -Werror -g -rdynamic ' . (getenv('CFLAGS') ?: '') . ' -o ' . escapeshellarg($program)
+            exec((getenv('CC') ?: 'cc') . ' -Wall -Werror -g -rdynamic ' . (getenv('CFLAGS') ?: '') . ' -o ' . escapeshellarg($program)
                 . " -I$($config --include-dir) $($config --includes) " . escapeshellarg(dirname(__DIR__) . '/fixtures/embed.c')
                 . ' ' . escapeshellarg($library) . ' -Wl,-rpath,' . escapeshellarg(dirname($library))
                 . (str_ends_with($library, '.a') ? " $($config --libs)" : '') . ' -pthread 2>&1', $output, $code);

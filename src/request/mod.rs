@@ -13,7 +13,7 @@ use cluster_lock_core::{
     Result, Standing,
 };
 
-use crate::php;
+use crate::php::{self, HeldSignals};
 use crate::reply::Class;
 use crate::settings;
 use crate::words::{self, Blocker, about};
@@ -188,6 +188,7 @@ thread_local! {
 /// [`with`], if anything has happened in this thread since the table was last emptied.
 pub(crate) fn with_used(work: impl FnOnce(&mut Request)) {
     if php::is_table_used() {
+        let _held = HeldSignals::new();
         with(work);
     }
 }
