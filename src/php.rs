@@ -38,7 +38,7 @@ pub(crate) fn set_table_used(used: bool) {
 
 /// Whether PHP wants the thread back: a time limit, a signal for user code, or one that is [held off](HeldSignals).
 pub(crate) fn interrupted() -> bool {
-    // SAFETY: reads flags and the signals of the calling thread, which is PHP's.
+    // SAFETY: reads flags of the calling thread, which is PHP's.
     unsafe { clk_shim_interrupted() }
 }
 
@@ -54,7 +54,7 @@ pub(crate) struct HeldSignals(bool);
 
 impl HeldSignals {
     pub(crate) fn new() -> Self {
-        // SAFETY: changes the signal mask of the calling thread, and nothing else.
+        // SAFETY: counts up for the calling thread, which is PHP's.
         Self(unsafe { clk_shim_hold_signals() })
     }
 }
@@ -62,7 +62,7 @@ impl HeldSignals {
 impl Drop for HeldSignals {
     fn drop(&mut self) {
         if self.0 {
-            // SAFETY: gives the thread its mask back. A handler may end the process here, where nothing of ours is half done.
+            // SAFETY: counts down. A handler may end the process here, where nothing of ours is half done.
             unsafe { clk_shim_let_signals() };
         }
     }

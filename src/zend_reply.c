@@ -6,8 +6,8 @@
 
 #include "SAPI.h"
 #include "zend_exceptions.h"
+#include "zend_signal.h"
 
-#include <signal.h>
 #include <syslog.h>
 
 zend_string *clk_copy_of(clk_bytes bytes)
@@ -107,14 +107,12 @@ void clk_answer(const clk_reply *reply, zval *return_value)
 }
 
 /*
- * Apache ends a child in its handler of these signals: PHP's module shutdown, then exit(). In the middle of Rust's code that
- * would go on with a heap and tables that are half changed. So they are held off until it has returned.
+ * Apache ends a child in its handler of SIGTERM or SIGHUP: PHP's module shutdown, then exit(). In the middle of Rust's code that
+ * would go on with a heap and tables that are half changed. So PHP keeps signals back until it has returned, as it does for
+ * opcache. Not elsewhere: what a handler of pcntl's is told of a signal that was kept back (siginfo_t) is gone.
  */
-static const int deadly_signals[] = {SIGTERM, SIGHUP};
-
 static bool dies_in_handlers;
 static CLK_PER_THREAD bool signals_held;
-static CLK_PER_THREAD sigset_t signals_before;
 
 void clk_prepare_signals(void)
 {
@@ -123,49 +121,38 @@ void clk_prepare_signals(void)
 
 bool clk_shim_hold_signals(void)
 {
-	sigset_t deadly;
-
 	if (signals_held || !dies_in_handlers) {
 		return false;
 	}
-	sigemptyset(&deadly);
-	for (size_t i = 0; i < sizeof(deadly_signals) / sizeof(*deadly_signals); i++) {
-		sigaddset(&deadly, deadly_signals[i]);
-	}
-	signals_held = pthread_sigmask(SIG_BLOCK, &deadly, &signals_before) == 0;
-	return signals_held;
+	HANDLE_BLOCK_INTERRUPTIONS();
+	signals_held = true;
+	return true;
 }
 
 void clk_shim_let_signals(void)
 {
 	if (signals_held) {
 		signals_held = false;
-		pthread_sigmask(SIG_SETMASK, &signals_before, NULL);
+		HANDLE_UNBLOCK_INTERRUPTIONS();
 	}
 }
 
-/* One of them has come meanwhile. */
-static bool is_to_die(void)
+/* One has come meanwhile. */
+static bool is_signal_due(void)
 {
-	sigset_t pending;
-
-	if (!signals_held || sigpending(&pending) != 0) {
-		return false;
-	}
-	for (size_t i = 0; i < sizeof(deadly_signals) / sizeof(*deadly_signals); i++) {
-		if (sigismember(&pending, deadly_signals[i]) == 1) {
-			return true;
-		}
-	}
+#ifdef ZEND_SIGNALS
+	return signals_held && SIGG(blocked);
+#else
 	return false;
+#endif
 }
 
 bool clk_shim_interrupted(void)
 {
 #if PHP_VERSION_ID >= 80200
-	return zend_atomic_bool_load_ex(&EG(vm_interrupt)) || zend_atomic_bool_load_ex(&EG(timed_out)) || is_to_die();
+	return zend_atomic_bool_load_ex(&EG(vm_interrupt)) || zend_atomic_bool_load_ex(&EG(timed_out)) || is_signal_due();
 #else
-	return EG(vm_interrupt) || EG(timed_out) || is_to_die();
+	return EG(vm_interrupt) || EG(timed_out) || is_signal_due();
 #endif
 }
 
@@ -231,6 +218,23 @@ uint64_t clk_go_on_waiting(clk_reply *reply)
 	return 0;
 }
 
+/* The one that has called all others, where nobody says which: programs that embed PHP do not, and FrankenPHP has there what
+   the path behind a script's name would be as a file. */
+static clk_bytes script_of_request(void)
+{
+	const zend_string *outermost = NULL;
+
+	if (SG(request_info).path_translated && strcmp(sapi_module.name, "frankenphp") != 0) {
+		return bytes_of_c(SG(request_info).path_translated);
+	}
+	for (const zend_execute_data *frame = EG(current_execute_data); frame; frame = frame->prev_execute_data) {
+		if (frame->func && ZEND_USER_CODE(frame->func->type) && frame->func->op_array.filename) {
+			outermost = frame->func->op_array.filename;
+		}
+	}
+	return outermost ? clk_bytes_of_str(outermost) : bytes_of_c(NULL);
+}
+
 /* Tells who asks: once per request, and for each lock by which code; and handles an interrupt that is pending already. */
 bool clk_before_wait(void)
 {
@@ -240,8 +244,7 @@ bool clk_before_wait(void)
 	if (!clk_identity_known()) {
 		/* fpm's request_info has the script here; the URI is in its environment only. */
 		char *uri = sapi_getenv(ZEND_STRL("REQUEST_URI"));
-		clk_identity(bytes_of_c(sapi_module.name), bytes_of_c(SG(request_info).path_translated),
-			bytes_of_c(uri ? uri : SG(request_info).request_uri));
+		clk_identity(bytes_of_c(sapi_module.name), script_of_request(), bytes_of_c(uri ? uri : SG(request_info).request_uri));
 		if (uri) {
 			efree(uri);
 		}

@@ -176,7 +176,7 @@ void clk_shim_minfo(zend_module_entry *module);
 bool clk_shim_interrupted(void);
 bool clk_shim_is_out_of_memory(void);
 /* Holds off the signals at which the process would end in the middle of Rust's code; false: that need not be, or is so
- * already. Then they are let in, also those that have come meanwhile: it may not return. */
+ * already. Then they are let in, also those that have come meanwhile: that may not return. */
 bool clk_shim_hold_signals(void);
 void clk_shim_let_signals(void);
 bool clk_shim_is_table_used(void);

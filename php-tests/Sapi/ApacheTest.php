@@ -156,7 +156,9 @@ final class ApacheTest extends TestCase
         }
         self::assertStringNotContainsString('SIGKILL', $apache->log(), 'None had to be killed');
         self::assertDoesNotMatchRegularExpression('/exit signal (?!Terminated)/', $apache->log(), 'None has crashed');
-        self::assertTrue($next->end(60.0), 'What the dead held is over with their leases');
+        $holders = array_column($cluster->info('job')['holders'], 'pid');
+        self::assertSame([$next->pid()], $holders, 'They have given back what they held, and their places');
+        self::assertTrue($next->end(60.0));
     }
 
     /** Its table and the heap are half changed in there. */
