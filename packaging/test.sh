@@ -79,7 +79,7 @@ test_release() {
     cd "$clone"
     git config user.name release && git config user.email release@localhost
     # What the tables say of this machine's PHPs is another test's.
-    sed -i -E '/versions:start/,/versions:end/s/ Not PHP [^.]*\.[0-9]+\.?//' README.md
+    sed -i -z -E 's/[ \n]Not PHP[^<]*(<!-- versions:end)/\n\1/' README.md
     printf '#!/bin/sh\n' >lab/builds/versions.py
     printf -- '-- Another script.\n' >>core/src/store/scripts/renew.lua
     printf 'tar -xzf cluster_lock-%s.tar.gz\n' "$version" >>docs/install.md
