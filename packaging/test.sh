@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # The tests of script/package, which sources this: one function for each.
-: "${ROOT:?}" "${packages:?}" "${version:?}" "${tests:?}"
+: "${ROOT:?}" "${packages:?}" "${version:?}" "${released:?}" "${tests:?}"
 # shellcheck source=lab/builds/php.sh
 source lab/builds/php.sh
 # shellcheck source=lab/builds/roots.sh
@@ -39,6 +39,12 @@ test_version() {
     mkdir "$work/modules"
     touch "$work/modules/cluster_lock.so"
     MODULES=$work/modules check_version version >"$work/log" 2>&1 || { cat "$work/log"; fail "the extension of another PHP is in the way"; }
+    # Without a tool that it asks it says so, and no more.
+    mkdir "$work/bin"
+    ln -s "$(command -v basename)" "$work/bin/"
+    if (PATH=$work/bin check_version version) >"$work/log" 2>&1; then fail "nothing is said without cargo"; fi
+    [[ $(cat "$work/log") == *'cargo was not found: run script/bootstrap'* && $(wc -l <"$work/log") == 1 ]] ||
+        fail "without cargo it says: $(cat "$work/log")"
     # So is the oldest Rust that will do.
     rust=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
     has "configure" packaging/pie/config.m4 "^ *cluster_lock_rust=$rust\$"
@@ -73,7 +79,7 @@ test_release() {
     cd "$clone"
     git config user.name release && git config user.email release@localhost
     # What the tables say of this machine's PHPs is another test's.
-    sed -i -E '/versions:start/,/versions:end/s/ Not PHP [^.]*\.[0-9]+\.?//' README.md
+    sed -i -z -E 's/[ \n]Not PHP[^<]*(<!-- versions:end)/\n\1/' README.md
     printf '#!/bin/sh\n' >lab/builds/versions.py
     printf -- '-- Another script.\n' >>core/src/store/scripts/renew.lua
     printf 'tar -xzf cluster_lock-%s.tar.gz\n' "$version" >>docs/install.md
@@ -268,8 +274,10 @@ test_debs() {
     (
         umask 077
         if unshare --user --map-user=1000 --map-group=1000 true 2>/dev/null; then
-            unshare --user --map-user=1000 --map-group=1000 bash -euc 'source script/lib.sh; source packaging/make.sh; find_php; make_debs "$@"' \
-                bash "$work/stage" "$work/second"
+            # shellcheck disable=SC2016 # expanded inside
+            unshare --user --map-user=1000 --map-group=1000 bash -euc '
+                source script/lib.sh; source packaging/make.sh; find_php
+                released=$1; make_debs "${@:2}"' bash "$released" "$work/stage" "$work/second"
         else
             make_debs "$work/stage" "$work/second"
         fi

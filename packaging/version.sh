@@ -26,6 +26,9 @@ expect_in() {
 check_version() {
     local name found file so=$MODULES/cluster_lock.so top crates number
     drifted=0
+    for name in cargo python3; do
+        command -v "$name" >/dev/null || die "$name was not found: run script/bootstrap, it says what is missing"
+    done
 
     # Every crate takes the workspace's, and both lock files know it.
     crates=$(cargo metadata --no-deps --format-version 1 --locked --offline | python3 -c '

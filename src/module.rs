@@ -6,7 +6,7 @@
 //! | request startup | hides the password of a DSN that a pool or a virtual host has set |
 //! | request shutdown | aborts half-written files, releases every lock |
 //! | post deactivate | the same for what was acquired after that, and forgets the objects |
-//! | server module's deactivate and activate | the same, for FrankenPHP's workers, whose requests have none of the above |
+//! | server module's deactivate and activate, `frankenphp_handle_request()` | the same, for FrankenPHP's workers, whose requests have none of the above |
 //! | module shutdown | stops the renewal threads, closes the connections |
 // The macro's expansion exports get_module; the hooks are the shim's.
 #![allow(unsafe_code)]

@@ -218,6 +218,23 @@ uint64_t clk_go_on_waiting(clk_reply *reply)
 	return 0;
 }
 
+/* The one that has called all others, where nobody says which: programs that embed PHP do not, and FrankenPHP has there what
+   the path behind a script's name would be as a file. */
+static clk_bytes script_of_request(void)
+{
+	const zend_string *outermost = NULL;
+
+	if (SG(request_info).path_translated && strcmp(sapi_module.name, "frankenphp") != 0) {
+		return bytes_of_c(SG(request_info).path_translated);
+	}
+	for (const zend_execute_data *frame = EG(current_execute_data); frame; frame = frame->prev_execute_data) {
+		if (frame->func && ZEND_USER_CODE(frame->func->type) && frame->func->op_array.filename) {
+			outermost = frame->func->op_array.filename;
+		}
+	}
+	return outermost ? clk_bytes_of_str(outermost) : bytes_of_c(NULL);
+}
+
 /* Tells who asks: once per request, and for each lock by which code; and handles an interrupt that is pending already. */
 bool clk_before_wait(void)
 {
@@ -227,8 +244,7 @@ bool clk_before_wait(void)
 	if (!clk_identity_known()) {
 		/* fpm's request_info has the script here; the URI is in its environment only. */
 		char *uri = sapi_getenv(ZEND_STRL("REQUEST_URI"));
-		clk_identity(bytes_of_c(sapi_module.name), bytes_of_c(SG(request_info).path_translated),
-			bytes_of_c(uri ? uri : SG(request_info).request_uri));
+		clk_identity(bytes_of_c(sapi_module.name), script_of_request(), bytes_of_c(uri ? uri : SG(request_info).request_uri));
 		if (uri) {
 			efree(uri);
 		}

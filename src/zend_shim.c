@@ -29,8 +29,10 @@ zend_class_entry *clk_connection_ce;
 
 static int (*next_activate)(void);
 static int (*next_deactivate)(void);
+static zif_handler next_handle_request;
 
 static CLK_PER_THREAD bool ending;
+static CLK_PER_THREAD bool between_requests; /* of a worker's script */
 /* A request that has no locks and no settings of its own must cost nothing: not even the pages of memory that the code for
  * them is in. */
 static CLK_PER_THREAD bool table_used;
@@ -248,6 +250,7 @@ static void end_request(void)
 static int on_deactivate(void)
 {
 	end_request();
+	between_requests = !ending;
 	return next_deactivate ? next_deactivate() : SUCCESS;
 }
 
@@ -255,7 +258,44 @@ static int on_deactivate(void)
 static int on_activate(void)
 {
 	end_request();
+	between_requests = false;
 	return next_activate ? next_activate() : SUCCESS;
+}
+
+/* Nor is it held while the script waits for the next one, which may be long. */
+static void on_handle_request(INTERNAL_FUNCTION_PARAMETERS)
+{
+	if (between_requests) {
+		end_request();
+	}
+	next_handle_request(INTERNAL_FUNCTION_PARAM_PASSTHRU);
+}
+
+static zend_internal_function *handle_request_of_worker(void)
+{
+	zend_function *function = zend_hash_str_find_ptr(CG(function_table), ZEND_STRL("frankenphp_handle_request"));
+
+	return function && function->type == ZEND_INTERNAL_FUNCTION ? &function->internal_function : NULL;
+}
+
+/* Threads copy it when they begin. */
+static void hook_handle_request(void)
+{
+	zend_internal_function *function = handle_request_of_worker();
+
+	if (function) {
+		next_handle_request = function->handler;
+		function->handler = on_handle_request;
+	}
+}
+
+static void unhook_handle_request(void)
+{
+	zend_internal_function *function = handle_request_of_worker();
+
+	if (function && function->handler == on_handle_request) {
+		function->handler = next_handle_request;
+	}
 }
 
 /* The server module is a copy of PHP's own, made whenever PHP starts. */
@@ -324,6 +364,7 @@ int clk_shim_minit(int type, int module_number)
 	zend_observer_fiber_destroy_register(on_fiber_destroyed);
 	if (type == MODULE_PERSISTENT) {
 		hook_server_module();
+		hook_handle_request();
 	}
 	clk_hook_streams();
 	set_anew = false; /* of all that was set by now nothing is a request's, and the password is hidden */
@@ -334,6 +375,7 @@ int clk_shim_mshutdown(int type, int module_number)
 {
 	clk_process_end();
 	unhook_server_module();
+	unhook_handle_request();
 	clk_unhook_streams();
 	if (type == MODULE_TEMPORARY) {
 		zend_unregister_functions(ext_functions, -1, NULL);

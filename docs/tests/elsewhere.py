@@ -32,6 +32,9 @@ COVERS = [
     Cover(r"tar -xzf php_cluster_lock-\*_php\S+-glibc-nts\.tgz cluster_lock\.so", "script/package --test install"),
     Cover(r"""sudo install -m 644 cluster_lock\.so "\$\(\$php -r 'echo ini_get\("extension_dir"\);'\)/\"""",
           "script/package --test install"),
+    Cover(r"""dir=\$\(php -r 'echo ini_get\("extension_dir"\);'\)""", "script/package --test install"),
+    Cover(r"""sudo install -m 644 cluster_lock\.so "\$dir/cluster_lock\.so\.new" && """
+          r"""sudo mv "\$dir/cluster_lock\.so\.new" "\$dir/cluster_lock\.so\"""", "script/package --test install"),
     Cover(r"sudo tar -xzf cluster-lock-\*-\S+-glibc\.tar\.gz -C /usr/local --strip-components=1 --no-same-owner",
           "script/package --test install"),
     # The same with Alpine's names. No more than the names of the files is tested.

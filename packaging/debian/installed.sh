@@ -29,6 +29,9 @@ apt install "php$PHP-cli"
     install -m 644 cluster_lock.so "$($php -r 'echo ini_get("extension_dir");')/"
     echo 'extension=cluster_lock' >"$ini"
     phpenmod cluster_lock
+    # The same again, as it is upgraded.
+    dir=$($php -r 'echo ini_get("extension_dir");')
+    install -m 644 cluster_lock.so "$dir/cluster_lock.so.new" && mv "$dir/cluster_lock.so.new" "$dir/cluster_lock.so"
     tar -xzf cluster-lock-*.tar.gz -C /usr/local --strip-components=1 --no-same-owner
 )
 loaded || fail "php -m does not know cluster_lock after its file was put there: $(php -m 2>&1)"

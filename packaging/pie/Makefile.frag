@@ -10,10 +10,12 @@ $(phplibdir)/cluster_lock.la: $(phplibdir)/cluster_lock.so
 	@echo "dlname='cluster_lock.so'" >$@
 
 # cargo would know by itself what is out of date. But it would build everything anew for sudo make install, in that other
-# environment. Renamed into place, since a PHP may have the old one loaded.
+# environment. By itself it looks for settings above this folder, which may have been copied out of the source. Renamed into
+# place, since a PHP may have the old one loaded.
 $(phplibdir)/cluster_lock.so: $(cluster_lock_files)
 	+@PHP="$(PHP_EXECUTABLE)" PHP_CONFIG="$(PHP_CONFIG)" RUSTC="$(RUSTC)" CARGO_TARGET_DIR="$(CARGO_TARGET_DIR)" \
-	$(CARGO) build --release --locked --package cluster-lock --manifest-path "$(CLUSTER_LOCK_SOURCE)/Cargo.toml" || { \
+	$(CARGO) build --release --locked --package cluster-lock --manifest-path "$(CLUSTER_LOCK_SOURCE)/Cargo.toml" \
+		--config "$(CLUSTER_LOCK_SOURCE)/.cargo/config.toml" || { \
 		echo >&2; \
 		echo "cluster_lock was not built. cargo says above why; the usual reasons:" >&2; \
 		echo " - no network: the crates named in Cargo.lock come from crates.io. Where there is a network, run" >&2; \

@@ -73,7 +73,7 @@ final class ThreadsTest extends TestCase
     {
         return [
             'a request each' => ['requests', self::REQUEST],
-            'worker mode' => ['worker', 'while (handle_request(static function () { ' . self::REQUEST . ' })) {}'],
+            'worker mode' => ['worker', 'while (frankenphp_handle_request(static function () { ' . self::REQUEST . ' })) {}'],
         ];
     }
 }

@@ -18,11 +18,12 @@ final class WorkerModeTest extends TestCase
 {
     /** Does in each request what it is told, and says "over" when the request is. */
     private const WORKER = <<<'PHP'
+        const SCRIPT = __FILE__;
         $kept = new stdClass();
         say('started');
         hear() === 'locked' && (cluster_lock('boot', 0) || exit(3));
         say('booted');
-        while (handle_request(static function () use ($kept) {
+        while (frankenphp_handle_request(static function () use ($kept) {
             say(json_encode(eval(hear())));
         })) {
             say('over');
@@ -71,11 +72,11 @@ final class WorkerModeTest extends TestCase
         $cluster = Cluster::redis();
         $worker = $this->worker($cluster);
         for ($request = 1; $request <= 3; $request++) {
-            $this->request(
-                $worker,
-                'cluster_lock("job", 0); return cluster_lock_info("job")["holders"][0]["request_uri"];',
-                "/request/$request"
-            );
+            $this->request($worker, <<<'PHP'
+                cluster_lock("job", 0);
+                $holder = cluster_lock_info("job")["holders"][0];
+                return [$holder["request_uri"], $holder["script"] === SCRIPT];
+                PHP, ["/request/$request", true]);
             $this->between($worker);
         }
     }
@@ -88,6 +89,25 @@ final class WorkerModeTest extends TestCase
         $this->between($worker, 'cluster_lock("between", 0) || exit(3);');
         $this->request($worker, 'return [cluster_lock_status()["held"], cluster_lock_fence("between")];', [[], null]);
         $cluster->assertFree('between', 'It was nobody\'s any more');
+    }
+
+    /** @dataProvider backends */
+    public function testWhatWasLockedBetweenRequestsIsNotHeldWhileTheNextIsWaitedFor(Cluster $cluster): void
+    {
+        $fifo = TempDir::forTest() . '/come';
+        posix_mkfifo($fifo, 0600);
+        $worker = $this->worker($cluster, come: $fifo);
+        // Later than the worker, which would inherit it.
+        $come = fopen($fifo, 'r+');
+        $this->request($worker, 'return 1;', 1);
+        fclose($come);
+        $this->between($worker, 'say(cluster_lock("between", 0));');
+        $worker->expect('true');
+
+        self::assertTrue($cluster->actor()->call('cluster_lock', 'between', 30), 'The script waits for a request');
+        $come = fopen($fifo, 'r+');
+        $this->request($worker, 'return [cluster_lock_status()["held"], cluster_lock_fence("between")];', [[], null]);
+        fclose($come);
     }
 
     /** @dataProvider backends */
@@ -200,9 +220,9 @@ final class WorkerModeTest extends TestCase
     }
 
     /** @param array<string, string|int|float> $settings */
-    private function worker(Cluster $cluster, string $boot = '', array $settings = []): PhpProcess
+    private function worker(Cluster $cluster, string $boot = '', array $settings = [], ?string $come = null): PhpProcess
     {
-        $worker = Embed::run(self::WORKER, $cluster->settings($settings), 'worker', 0, 5);
+        $worker = Embed::run(self::WORKER, $cluster->settings($settings), 'worker', 0, 5, 1, $come);
         $worker->expect('started');
         $worker->tell($boot);
         $worker->expect('booted');

@@ -17,6 +17,7 @@ final class Embed
      * Runs the code, which has say() and hear().
      *
      * @param array<string, string|int|float> $settings php.ini
+     * @param ?string $come a FIFO at which a worker waits for each request
      */
     public static function run(
         string $code,
@@ -24,13 +25,14 @@ final class Embed
         string $mode = 'requests',
         int $threads = 0,
         int $requests = 1,
-        int $cycles = 1
+        int $cycles = 1,
+        ?string $come = null
     ): PhpProcess {
         $program = self::program();
         $dir = TempDir::forTest();
         $settings += ['auto_prepend_file' => dirname(__DIR__) . '/fixtures/prelude.php'];
         file_put_contents("$dir/php.ini", Php::ini($settings));
-        $arguments = ["$dir/php.ini", Script::in($dir, $code), $mode, $threads, $requests, $cycles];
+        $arguments = ["$dir/php.ini", Script::in($dir, $code), $mode, $threads, $requests, $cycles, ...(array) $come];
 
         return PhpProcess::program(['/usr/bin/env', 'PHP_INI_SCAN_DIR=', $program, ...array_map('strval', $arguments)]);
     }

@@ -109,13 +109,13 @@ pub(crate) fn usual_places(root: &Path, scan_dir: Option<&OsStr>) -> Result<Vec<
         Some((major.parse().ok()?, minor.parse().ok()?))
     };
     versions.sort_by_key(|path| std::cmp::Reverse(number(path)));
+    let of = |sapi: &'static str| versions.iter().map(move |version| version.join(sapi));
+    // The PHP of FrankenPHP's packages has one for all.
+    let threaded = root.join("etc/php-zts");
     let mut places = Vec::new();
-    for sapi in ["fpm", "apache2", "cli"] {
-        for version in &versions {
-            let dir = version.join(sapi);
-            if is_there(&dir)? {
-                places.push(Place::at(dir));
-            }
+    for dir in of("fpm").chain(of("apache2")).chain([threaded]).chain(of("cli")) {
+        if is_there(&dir)? {
+            places.push(Place::at(dir));
         }
     }
     // Docker's images, and those that build it themselves.

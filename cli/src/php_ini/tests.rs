@@ -192,6 +192,7 @@ fn installation() -> tempfile::TempDir {
     );
     write("etc/php/8.2/fpm/conf.d/30-c.ini.disabled", "cluster_lock.dsn = \"redis://third\"\n");
     write("etc/php/8.10/fpm/php.ini", "cluster_lock.prefix = new:\n");
+    write("etc/php-zts/conf.d/10-a.ini", "");
     write("etc/php/8.2/mods-available/cluster_lock.ini", "cluster_lock.dsn = \"redis://mods\"\n");
     root
 }
@@ -204,7 +205,7 @@ fn the_usual_places_newest_first_and_those_that_serve_before_the_command_line() 
         .iter()
         .map(|place| place.dir.strip_prefix(root.path()).unwrap().display().to_string())
         .collect();
-    assert_eq!(found, ["etc/php/8.10/fpm", "etc/php/8.2/fpm", "etc/php/8.2/cli"]);
+    assert_eq!(found, ["etc/php/8.10/fpm", "etc/php/8.2/fpm", "etc/php-zts", "etc/php/8.2/cli"]);
 }
 
 #[test]

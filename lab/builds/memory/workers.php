@@ -4,5 +4,5 @@
 
 declare(strict_types=1);
 
-while (handle_request(static fn () => require __DIR__ . '/threads.php')) {
+while (frankenphp_handle_request(static fn () => require __DIR__ . '/threads.php')) {
 }
