@@ -89,6 +89,7 @@ const INT: u32 = 3;
 const FLOAT: u32 = 4;
 const ARRAY: u32 = 5;
 const AGAIN: u32 = 6;
+const BAILOUT: u32 = 7;
 
 const FINE: u32 = 0;
 const WARNING: u32 = 1;
@@ -184,6 +185,7 @@ fn raw(reply: Reply, array: Option<&mut Zval>) -> RawReply {
             FLOAT
         }
         Value::Again => AGAIN,
+        Value::Bailout => BAILOUT,
         Value::Array(table) => match array {
             Some(zval) => {
                 zval.set_hashtable(table);

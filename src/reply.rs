@@ -12,6 +12,8 @@ pub(crate) enum Value {
     Int(i64),
     Float(f64),
     Array(ZBox<ZendHashTable>),
+    /// PHP has to end the script, of what it has told already.
+    Bailout,
     /// Handle the interrupt, then call again with the reply's id.
     Again,
 }

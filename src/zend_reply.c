@@ -99,6 +99,10 @@ void clk_answer(const clk_reply *reply, zval *return_value)
 			break;
 		case CLK_ARRAY:
 			break;
+		case CLK_BAILOUT:
+			/* Caught in an array that Rust was building; now nothing of Rust's is left behind. */
+			zend_bailout();
+			break;
 		default:
 			ZVAL_NULL(return_value);
 			break;

@@ -432,8 +432,6 @@ int clk_shim_post_deactivate(void)
 		clk_request_settings_gone();
 		set_anew = false;
 	}
-	/* Rust does not return when the memory limit ends the request in an array that it builds. */
-	clk_shim_let_signals();
 	return SUCCESS;
 }
 
@@ -486,6 +484,9 @@ void clk_shim_minfo(zend_module_entry *zend_module)
 
 	ZVAL_NULL(&status);
 	clk_status(&status, &reply);
+	if (reply.value == CLK_BAILOUT) {
+		zend_bailout();
+	}
 	php_info_print_table_start();
 	php_info_print_table_row(2, "cluster_lock support", "enabled");
 	if (reply.value == CLK_ARRAY) {

@@ -36,6 +36,7 @@ enum {
 	CLK_FLOAT = 4,
 	CLK_ARRAY = 5, /* stands in the zval that was passed */
 	CLK_AGAIN = 6, /* interrupted: see clk_go_on_waiting() */
+	CLK_BAILOUT = 7, /* PHP ends the script: zend_bailout() */
 };
 
 enum {

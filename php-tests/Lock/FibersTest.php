@@ -5,6 +5,7 @@ declare(strict_types=1);
 namespace ClusterLock\Tests\Lock;
 
 use ClusterLock\Tests\Support\Cluster;
+use ClusterLock\Tests\Support\TempDir;
 use ClusterLock\Tests\Support\TestCase;
 
 /**
@@ -91,9 +92,8 @@ final class FibersTest extends TestCase
     /** @dataProvider backends */
     public function testAFibersLockGuardsItsOwnWriteAlone(Cluster $cluster): void
     {
-        $said = $this->saidBy($cluster, <<<'PHP'
-            $file = getenv('TMPDIR') ?: sys_get_temp_dir();
-            $file .= '/' . bin2hex(random_bytes(8));
+        $file = var_export(TempDir::forTest() . '/file', true);
+        $said = $this->saidBy($cluster, "\$file = $file;" . <<<'PHP'
             $fiber = new Fiber(static function () use ($file) {
                 cluster_lock('a') || exit('not locked');
                 Fiber::suspend();
@@ -102,7 +102,6 @@ final class FibersTest extends TestCase
             $fiber->start();
             say(cluster_file_put_contents($file, 'y', 0, 'a'));
             $fiber->resume();
-            unlink($file);
             PHP);
 
         self::assertSame(
