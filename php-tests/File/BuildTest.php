@@ -369,9 +369,7 @@ final class BuildTest extends FileTestCase
     /** @dataProvider backends */
     public function testTheNextRequestOfAnFpmWorkerFindsNothingOfAnUnfinishedBuild(Cluster $cluster): void
     {
-        if (!Fpm::isAvailable()) {
-            self::markTestSkipped('php-fpm is not there');
-        }
+        Fpm::orSkip();
         $fpm = new Fpm($cluster->settings());
         $next = 'echo json_encode([count(cluster_lock_list()), scandir(dirname($_GET["css"])),
             cluster_file_build($_GET["css"], static fn () => "next"), unlink($_GET["css"])]);';

@@ -87,9 +87,7 @@ final class CachesTest extends FileTestCase
 
     public function testOpcacheForgetsForAllWorkersOfFpm(): void
     {
-        if (!Fpm::isAvailable()) {
-            self::markTestSkipped('There is no php-fpm of this version here.');
-        }
+        Fpm::orSkip();
         $this->withOpcache();
         $settings = Cluster::at('redis://127.0.0.1:1')->settings(self::OPCACHE);
         $fpm = new Fpm($settings, 2, [], ['posix', 'opcache']);

@@ -172,9 +172,7 @@ final class UnconfirmedUnlockTest extends TestCase
 
     public function testAWorkerGivesBackAllAndTellsTheRequestThatLostIt(): void
     {
-        if (!Fpm::isAvailable()) {
-            self::markTestSkipped('There is no php-fpm of this version here.');
-        }
+        Fpm::orSkip();
         $fpm = new Fpm($this->cluster->settings(self::SETTINGS));
         $fpm->get(self::WARM);
         $clients = null;
@@ -203,9 +201,7 @@ final class UnconfirmedUnlockTest extends TestCase
 
     public function testAStreamThatPhpClosesAtTheEndTellsTheLogAndNotTheNextRequest(): void
     {
-        if (!Fpm::isAvailable()) {
-            self::markTestSkipped('There is no php-fpm of this version here.');
-        }
+        Fpm::orSkip();
         $log = TempDir::forTest() . '/php_errors';
         $file = TempDir::forTest() . '/file';
         $fpm = new Fpm($this->cluster->settings(self::SETTINGS + ['log_errors' => '1', 'error_log' => $log]));

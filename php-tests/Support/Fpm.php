@@ -4,6 +4,8 @@ declare(strict_types=1);
 
 namespace ClusterLock\Tests\Support;
 
+use PHPUnit\Framework\Assert;
+
 /**
  * A php-fpm of the test's own, behind a unix socket: a fixed number of workers, unless $pool says otherwise.
  */
@@ -59,10 +61,12 @@ final class Fpm
         Until::true(fn () => $this->isUp($workers), fn () => "php-fpm should listen: {$this->log()}");
     }
 
-    /** Whether a php-fpm of this PHP's version is here. */
-    public static function isAvailable(): bool
+    /** Skips the test where no php-fpm of this PHP's version is. */
+    public static function orSkip(): void
     {
-        return is_executable(self::binary());
+        if (!is_executable(self::binary())) {
+            Assert::markTestSkipped('There is no php-fpm of this version here.');
+        }
     }
 
     /** @return list<int> */

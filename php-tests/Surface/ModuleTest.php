@@ -104,9 +104,7 @@ final class ModuleTest extends TestCase
 
     public function testPhpInfoIsATableInHtml(): void
     {
-        if (!Fpm::isAvailable()) {
-            self::markTestSkipped('There is no php-fpm of this version here.');
-        }
+        Fpm::orSkip();
         $html = (new Fpm(['cluster_lock.dsn' => self::DSN]))->get('phpinfo(INFO_MODULES);');
 
         self::assertStringContainsString('module_cluster_lock', $html, 'It has a section');

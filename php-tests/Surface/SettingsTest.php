@@ -259,9 +259,7 @@ final class SettingsTest extends TestCase
 
     public function testWhatAPoolIsRefusedIsLoggedWithItsFirstRequestAndShown(): void
     {
-        if (!Fpm::isAvailable()) {
-            self::markTestSkipped('There is no php-fpm of this PHP.');
-        }
+        Fpm::orSkip();
         $dsn = 'redis://worker:s3cret-pa55@127.0.0.1:1/99999999999';
         $fpm = new Fpm(['log_errors' => 1, 'cluster_lock.ttl' => 5], 1, [
             'php_admin_value[cluster_lock.intercept]' => 'wp-content',
@@ -298,9 +296,7 @@ final class SettingsTest extends TestCase
 
     public function testAPoolThatIsRightMendsWhatPhpIniSays(): void
     {
-        if (!Fpm::isAvailable()) {
-            self::markTestSkipped('There is no php-fpm of this PHP.');
-        }
+        Fpm::orSkip();
         $settings = ['cluster_lock.flock_mode' => 'both', 'cluster_lock.ttl' => '10s'];
         $fpm = new Fpm($settings, 1, ['php_admin_value[cluster_lock.flock_mode]' => 'gate']);
 
